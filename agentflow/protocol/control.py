@@ -1,0 +1,105 @@
+"""What actors say to each other outside the log: heartbeats, questions, hints. Nothing is stored.
+
+Control messages are one tagged union, so that a mailbox is opened with `match`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task a worker is at: since when, which attempt, and the tokens so far."""
+
+    id: str
+    kind: str
+    queue: str
+    attempt: int
+    since: datetime
+    output_tokens: int = 0
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an actor is; `interval_s` says when the next is due, `stopping` that it is the last ones.
+
+    `running` counts all tasks, `tasks` names at most 200 of them. `pools` holds, by pool and model
+    family, requests in flight, held, refused with 429 and the last rate limit headers.
+    """
+
+    v: int = 1
+    role: str
+    actor: str
+    name: str
+    host: str
+    pid: int
+    version: str
+    started: datetime
+    time: datetime
+    interval_s: float
+    queues: list[str] = []
+    kinds: list[str] = []
+    slots: int = 0
+    running: int = 0
+    held: int = 0
+    done: int = 0
+    failed: int = 0
+    stopping: bool = False
+    simulated: bool = False
+    lease_s: float | None = None
+    rss_bytes: int | None = None
+    tasks: list[RunningTask] = []
+    notes: list[str] = []
+    pools: dict[str, Any] = {}
+
+
+class Holds(msgspec.Struct, frozen=True, tag="holds"):
+    """Do you hold this task message? Answered with Held."""
+
+    message: str
+
+
+class Held(msgspec.Struct, frozen=True, tag="held"):
+    """The answer: whether the message is run, or waits locally, here."""
+
+    holds: bool
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """A hint that a task was cancelled; the log is the truth."""
+
+    id: str
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Stop pulling, finish or hand back what runs, and exit."""
+
+
+Control = Holds | Held | Cancel | Drain
+
+_encoder = msgspec.json.Encoder()
+_control = msgspec.json.Decoder(Control)
+_heartbeat = msgspec.json.Decoder(Heartbeat)
+
+
+def encode(message: Control | Heartbeat) -> bytes:
+    """A message as JSON."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes) -> Control | None:
+    """The control message in `data`, None for one this version does not know."""
+    try:
+        return _control.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def decode_heartbeat(data: bytes) -> Heartbeat | None:
+    """The heartbeat in `data`, None where it is none."""
+    try:
+        return _heartbeat.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None

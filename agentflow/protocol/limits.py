@@ -1,0 +1,67 @@
+"""Every limit of the protocol in one place, each with its reason.
+
+Bytes and seconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+DAY: Final = 86_400
+
+# Sizes. A task and its dead letter (payload plus reason headers) must both fit one message.
+SERVER_MAX_PAYLOAD: Final = 8 * MIB
+"""max_payload of the servers we start."""
+TASK_BYTES: Final = 4 * MIB
+"""A task's payload: half of SERVER_MAX_PAYLOAD, so that a result as long still fits."""
+HEADER_RESERVE: Final = 16 * KIB
+"""Room kept for headers beside a payload when a text is cut to fit one message."""
+CARRY_BYTES: Final = 32 * KIB
+"""A record's `carry`, copied by every writer."""
+ERROR_TEXT: Final = 4 * KIB
+"""Characters of an error message kept in a record; bodies of proxies can be whole HTML pages."""
+
+# Names. Queue names become consumer names, which the server shows in tables.
+ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
+QUEUE_PATTERN: Final = r"[a-z0-9-]{1,24}"
+KIND_PATTERN: Final = r"[A-Za-z0-9_.-]{1,64}"
+LABELS: Final = 16
+"""Labels of a task; they travel in a header of its live copy too."""
+LABEL_CHARS: Final = 64
+
+# Times.
+RETENTION: Final = 7 * DAY
+"""max_age of AGENTFLOW_RECORDS; deduplication and cancel reach as far back."""
+HORIZON: Final = 6 * DAY
+"""not_before and retry delays: a parked log must outlive its schedule by a day."""
+TIMEOUT_MAX: Final = 1 * DAY
+"""A try's timeout: a run must end well before its own log may expire."""
+TIMEOUT_DEFAULT: Final = 600.0
+LEASE: Final = 15.0
+"""ack_wait of the task consumers, renewed every third of it."""
+ASK_EVERY: Final = 1.0
+ASK_FOR: Final = 5.0
+"""How long an owner of a running task is asked before its task is taken over."""
+UPGRADE_DELAY: Final = 60.0
+"""A message this version does not understand comes back after so long."""
+DEAD_RETENTION: Final = 30 * DAY
+
+# Counts.
+MAX_ATTEMPTS: Final = 5
+MAX_ATTEMPTS_LIMIT: Final = 100
+MAX_DELIVERIES: Final = 100
+"""Past this a message is failed unparsed: it may be what kills the process that reads it."""
+MAX_ACK_PENDING: Final = 20_000
+MAX_WAITING: Final = 2_048
+TASKS_MAX_MSGS: Final = 1_000_000
+"""Depth of AGENTFLOW_TASKS; submitters wait when it is reached."""
+RECORDS_PER_LOG: Final = 64
+"""max_msgs_per_subject of AGENTFLOW_RECORDS: the last record alone decides, older ones are history."""
+TOKENS_PER_SECOND: Final = 20
+"""Messages a second a task may send on its token subject."""
+HEARTBEAT: Final = 2.0
+"""An actor says how it is this often."""
+LOST_AFTER: Final = 10.0
+"""Seconds of silence after which a worker is shown as lost."""

@@ -1,0 +1,201 @@
+"""Records: the entries of a task's log.
+
+A record is complete: the last one alone decides what may happen next. Usage and cost are sums over
+the attempts so far. A reader ignores fields it does not know; a record whose `v` or `state` it does
+not know is not terminal and must not be followed (`readable`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from agentflow.protocol import subjects
+from agentflow.protocol.subjects import Priority
+
+VERSION: Final = 1
+
+
+class State(StrEnum):
+    """Where a task stands. A task without a record is queued too: its message waits."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SCHEDULED = "scheduled"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens, in Anthropic's own names; all input is the sum of the three input fields."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_creation_input_tokens + other.cache_creation_input_tokens,
+            self.cache_read_input_tokens + other.cache_read_input_tokens,
+        )
+
+    @property
+    def total(self) -> int:
+        """All tokens, in and out."""
+        return (
+            self.input_tokens
+            + self.output_tokens
+            + self.cache_creation_input_tokens
+            + self.cache_read_input_tokens
+        )
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What went wrong in an attempt: `type` and `code` are the API's or the exception's name."""
+
+    type: str
+    message: str
+    status: int | None = None
+    code: str | None = None
+    request_id: str | None = None
+
+
+class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When and how long: instants in UTC, durations in seconds.
+
+    `submitted` is when the first message was stored, `started` and `ended` are of the last attempt,
+    `run_s` sums the attempts, `first_token_s` is of the last attempt.
+    """
+
+    submitted: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    run_s: float = 0.0
+    first_token_s: float | None = None
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One entry of a log. Fields without a default are in every record."""
+
+    v: int
+    id: str
+    state: str
+    attempt: int
+    failures: int
+    actor: str
+    follows: int
+    message: str
+    time: datetime
+    queue: str
+    priority: str
+    kind: str
+    labels: dict[str, str]
+    usage: Usage
+    cost_usd: float | None
+    timings: Timings
+    model: str | None = None
+    resume_at: datetime | None = None
+    reason: str | None = None
+    error: Failure | None = None
+    request_id: str | None = None
+    progress: float | None = None
+    note: str | None = None
+    text: str | None = None
+    truncated: bool = False
+    content: Any = None
+    stop_reason: str | None = None
+    value: Any = None
+    simulated: bool = False
+    carry: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def readable(self) -> bool:
+        """Whether this version knows what the record means and may follow it."""
+        return self.v <= VERSION and self.state in _STATES
+
+    @property
+    def subject(self) -> str:
+        """Where the record is stored: `results` once the task has ended."""
+        return subjects.result(self.id) if self.terminal else subjects.progress(self.id)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the task has ended; a failed one may be continued by hand."""
+        return self.state in TERMINAL
+
+
+_STATES: Final = frozenset(State)
+TERMINAL: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+PARKED: Final = frozenset({State.SCHEDULED, State.RETRYING})
+
+
+class Last(msgspec.Struct, frozen=True):
+    """The last record of a log and its sequence; sequence 0 and no record: the log is empty."""
+
+    sequence: int = 0
+    record: Record | None = None
+
+    @property
+    def state(self) -> str | None:
+        """State of the last record, None for an empty log."""
+        return self.record.state if self.record else None
+
+
+EMPTY: Final = Last()
+
+
+class _Head(msgspec.Struct):
+    v: int = VERSION + 1
+    state: str = "unreadable"
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+_head = msgspec.json.Decoder(_Head)
+
+
+def encode(record: Record) -> bytes:
+    """The record as JSON."""
+    return _encoder.encode(record)
+
+
+def decode(data: bytes, subject: str = "") -> Record:
+    """The record in `data`; what cannot be read becomes one that is not `readable`."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return unreadable(data, subject)
+
+
+def unreadable(data: bytes, subject: str) -> Record:
+    """A stand-in for a record of another version: its v and state, and nothing else to rely on."""
+    try:
+        head = _head.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        head = _Head()
+    return Record(
+        v=max(head.v, VERSION + 1),
+        id=subjects.record_id(subject) if subject else "",
+        state=head.state,
+        attempt=0,
+        failures=0,
+        actor="",
+        follows=0,
+        message="",
+        time=datetime.fromtimestamp(0, UTC),
+        queue="",
+        priority=Priority.NORMAL,
+        kind="",
+        labels={},
+        usage=Usage(),
+        cost_usd=None,
+        timings=Timings(),
+    )

@@ -1,0 +1,162 @@
+"""The streams, the bucket and the consumers: what each must look like, as data.
+
+Whoever may, creates what is missing from these definitions; whoever may not says so. What the
+server has is compared with them field by field (`differences`); a limit an administrator raised
+is no difference. Durations are nanoseconds, as the JetStream API has them.
+
+Reasons that are easy to forget:
+- AGENTFLOW_TASKS lists each priority, so that a mistyped one is refused at the door; it has no
+  max_msg_size, because one oversized sourced message would block all due tasks.
+- AGENTFLOW_RECORDS never has max_msgs or max_bytes: evicting the log of a waiting task loses it.
+- AGENTFLOW_SCHEDULE is its own stream, because schedules cannot be combined with discard new.
+- The server has no way to switch the duplicate window off; 100 ms is the least it takes. The log,
+  not the window, is what makes a second submission of an id harmless.
+- Consumers have no backoff (it would override ack_wait) and no max_deliver (hand-backs and
+  outages are deliveries too).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from agentflow.protocol import limits, subjects
+from agentflow.protocol.subjects import Priority
+
+Json = dict[str, Any]
+
+_S: Final = 1_000_000_000
+_WINDOW: Final = _S // 10
+
+RAISABLE: Final = frozenset({"max_msgs", "max_bytes", "max_age", "num_replicas", "max_ack_pending"})
+"""Settings an administrator may set as the machine allows; they are not compared."""
+
+
+def streams(*, retention: float = limits.RETENTION, replicas: int = 1) -> list[Json]:
+    """Definitions of all streams, sources first, for records kept `retention` seconds."""
+    common = {"storage": "file", "num_replicas": replicas, "allow_direct": True}
+    return [
+        {
+            "name": subjects.SCHEDULE,
+            "subjects": ["agentflow.schedule.>", "agentflow.due.>"],
+            "retention": "workqueue",
+            "discard": "old",
+            "allow_msg_schedules": True,
+            "duplicate_window": _WINDOW,
+            **common,
+        },
+        {
+            "name": subjects.TASKS,
+            "subjects": [
+                "agentflow.tasks.*",
+                *(f"agentflow.tasks.*.{priority}" for priority in Priority),
+            ],
+            "retention": "workqueue",
+            "discard": "new",
+            "max_msgs": limits.TASKS_MAX_MSGS,
+            "duplicate_window": _WINDOW,
+            "republish": {
+                "src": "agentflow.tasks.>",
+                "dest": "agentflow.live.tasks.>",
+                "headers_only": True,
+            },
+            "sources": [
+                {
+                    "name": subjects.SCHEDULE,
+                    "subject_transforms": [{"src": "agentflow.due.>", "dest": "agentflow.tasks.>"}],
+                }
+            ],
+            **common,
+        },
+        {
+            "name": subjects.RECORDS,
+            "subjects": ["agentflow.progress.>", "agentflow.results.>"],
+            "retention": "limits",
+            "discard": "old",
+            "max_age": int(retention * _S),
+            "max_msgs_per_subject": limits.RECORDS_PER_LOG,
+            "duplicate_window": _WINDOW,
+            "republish": {"src": "agentflow.>", "dest": "agentflow.live.>"},
+            **common,
+        },
+        {
+            "name": subjects.DEAD,
+            "subjects": ["agentflow.dead.>"],
+            "retention": "limits",
+            "discard": "old",
+            "max_age": limits.DEAD_RETENTION * _S,
+            "max_msgs_per_subject": 1,
+            "duplicate_window": _WINDOW,
+            **common,
+        },
+        {
+            "name": subjects.KV_STREAM,
+            "subjects": [subjects.kv(">")],
+            "retention": "limits",
+            "discard": "new",
+            "max_msgs_per_subject": 1,
+            "allow_msg_ttl": True,
+            "allow_rollup_hdrs": True,
+            "deny_delete": True,
+            "duplicate_window": _WINDOW,
+            "republish": {"src": subjects.kv(">"), "dest": "agentflow.live.state.>"},
+            **common,
+        },
+    ]
+
+
+def consumer(queue: str, priority: Priority, *, lease: float = limits.LEASE) -> Json:
+    """Definition of the consumer that feeds a queue's workers at one priority."""
+    filters = subjects.consumer_filters(queue, priority)
+    name = subjects.consumer(queue, priority)
+    return {
+        "name": name,
+        "durable_name": name,
+        "ack_policy": "explicit",
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "ack_wait": int(lease * _S),
+        "max_deliver": -1,
+        "max_ack_pending": limits.MAX_ACK_PENDING,
+        "max_waiting": limits.MAX_WAITING,
+        "num_replicas": 0,
+        **({"filter_subjects": filters} if len(filters) > 1 else {"filter_subject": filters[0]}),
+    }
+
+
+def consumers(queue: str, *, lease: float = limits.LEASE) -> list[Json]:
+    """Definitions of a queue's three consumers, highest priority first."""
+    return [consumer(queue, priority, lease=lease) for priority in Priority]
+
+
+def differences(wanted: Json, found: Json) -> list[str]:
+    """What of `wanted` the server's definition does not have, as sentences."""
+    notes = []
+    for name, value in wanted.items():
+        if name in RAISABLE:
+            continue
+        other = found.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            other = {key: other.get(key) for key in value}
+        if name == "sources":
+            value, other = _sources(value), _sources(other)
+        elif name in ("subjects", "filter_subjects"):
+            value, other = sorted(value), sorted(other or [])
+        if value != other and (value or other):
+            notes.append(f"{name} is {other!r}, should be {value!r}")
+    for name in ("max_msg_size", "max_msgs", "max_bytes"):
+        forbidden = wanted["name"] == subjects.RECORDS or name == "max_msg_size"
+        if "subjects" in wanted and forbidden and found.get(name, -1) > 0:
+            notes.append(f"{name} is {found[name]}, should not be set")
+    if "ack_policy" in wanted and found.get("backoff"):
+        notes.append("backoff is set and overrides ack_wait")
+    return notes
+
+
+def _sources(value: list[Json] | None) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
+    return [
+        (
+            source["name"],
+            tuple((move["src"], move["dest"]) for move in source.get("subject_transforms", [])),
+        )
+        for source in value or []
+    ]

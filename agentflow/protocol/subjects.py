@@ -1,0 +1,175 @@
+"""Names on the bus: subjects, streams, consumers and headers, and how to take them apart.
+
+The task subject's form decides queue and priority; everything after the second token of a
+record's subject is the task's id (ids of several tokens are reserved for children of a task).
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final
+
+from agentflow.errors import InvalidTask, UsageError
+from agentflow.protocol import limits
+
+TASKS: Final = "AGENTFLOW_TASKS"
+RECORDS: Final = "AGENTFLOW_RECORDS"
+SCHEDULE: Final = "AGENTFLOW_SCHEDULE"
+DEAD: Final = "AGENTFLOW_DEAD"
+BUCKET: Final = "agentflow"
+KV_STREAM: Final = f"KV_{BUCKET}"
+
+LIVE: Final = "agentflow.live.>"
+LIVE_RECORDS: Final = ("agentflow.live.progress.>", "agentflow.live.results.>")
+LIVE_RESULTS: Final = "agentflow.live.results.>"
+LIVE_TASKS: Final = "agentflow.live.tasks.>"
+LIVE_STATE: Final = "agentflow.live.state.>"
+PRESENCE: Final = "agentflow.presence.>"
+TOKENS: Final = "agentflow.tokens.>"
+
+ID: Final = "Agentflow-Id"
+KIND: Final = "Agentflow-Kind"
+MODEL: Final = "Agentflow-Model"
+LABELS: Final = "Agentflow-Labels"
+FOLLOWS: Final = "Agentflow-Follows"
+REPLY: Final = "Agentflow-Reply"
+NEEDS: Final = "Agentflow-Needs"
+REASON: Final = "Agentflow-Reason"
+ERROR: Final = "Agentflow-Error"
+SEQUENCE: Final = "Agentflow-Sequence"
+ATTEMPT: Final = "Agentflow-Attempt"
+ACTOR: Final = "Agentflow-Actor"
+OFFSET: Final = "Agentflow-Offset"
+PRIORITY: Final = "Agentflow-Priority"
+CONTENT_TYPE: Final = "Content-Type"
+MSG_ID: Final = "Nats-Msg-Id"
+
+
+class Priority(StrEnum):
+    """The three priorities of a queue, highest first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+_ID = re.compile(limits.ID_PATTERN)
+_QUEUE = re.compile(limits.QUEUE_PATTERN)
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` may be a task's id."""
+    return _ID.fullmatch(text) is not None
+
+
+def check_id(text: str) -> str:
+    """Return `text`; raise InvalidTask where it cannot be a task's id."""
+    if not is_id(text):
+        raise InvalidTask(
+            f"id {text[:80]!r} is not allowed: 1 to 64 of A-Z a-z 0-9 _ -", reason="bad_id"
+        )
+    return text
+
+
+def check_queue(text: str) -> str:
+    """Return `text`; raise UsageError where it cannot be a queue's name."""
+    if _QUEUE.fullmatch(text) is None:
+        raise UsageError(f"queue {text[:80]!r} is not allowed: 1 to 24 of a-z 0-9 -")
+    return text
+
+
+def task(queue: str, priority: str = Priority.NORMAL) -> str:
+    """Subject that takes a task; the bare form means normal."""
+    bare = f"agentflow.tasks.{queue}"
+    return bare if priority == Priority.NORMAL else f"{bare}.{priority}"
+
+
+def parse_task(subject: str) -> tuple[str, Priority]:
+    """Queue and priority of a task subject.
+
+    Raises InvalidTask for anything else; the stream's own subjects let only these through.
+    """
+    tokens = subject.split(".")
+    if tokens[:2] != ["agentflow", "tasks"] or not 3 <= len(tokens) <= 4:
+        raise InvalidTask(f"{subject!r} is not a task subject", reason="bad_subject")
+    if len(tokens) == 3:
+        return tokens[2], Priority.NORMAL
+    try:
+        return tokens[2], Priority(tokens[3])
+    except ValueError:
+        raise InvalidTask(f"{subject!r} names no known priority", reason="bad_subject") from None
+
+
+def progress(task_id: str) -> str:
+    """Subject of the records of a task that has not ended."""
+    return f"agentflow.progress.{task_id}"
+
+
+def result(task_id: str) -> str:
+    """Subject of the record with which a task ends."""
+    return f"agentflow.results.{task_id}"
+
+
+def log(task_id: str) -> str:
+    """Filter that covers a task's whole log; the fence names exactly this string."""
+    return f"agentflow.*.{task_id}"
+
+
+def record_id(subject: str) -> str:
+    """Task id in a record's subject, live copies included."""
+    tokens = subject.split(".", 3)
+    if tokens[1] == "live":
+        return tokens[3]
+    return subject.split(".", 2)[2]
+
+
+def schedule(task_id: str, sequence: int) -> str:
+    """Subject of one schedule; the sequence keeps a late writer from replacing a newer one."""
+    return f"agentflow.schedule.{task_id}.{sequence}"
+
+
+def due(queue: str, priority: str) -> str:
+    """Subject to which a schedule fires; AGENTFLOW_TASKS sources it as a task."""
+    return f"agentflow.due.{queue}.{priority}"
+
+
+def dead(queue: str, task_id: str) -> str:
+    """Subject of a task's dead letter."""
+    return f"agentflow.dead.{queue}.{task_id}"
+
+
+def tokens(task_id: str) -> str:
+    """Subject of the text as it is generated; not stored."""
+    return f"agentflow.tokens.{task_id}"
+
+
+def control(role: str, actor: str = "") -> str:
+    """Mailbox of one actor, or of all of a role."""
+    return f"agentflow.control.{role}.{actor}" if actor else f"agentflow.control.{role}"
+
+
+def presence(role: str, actor: str) -> str:
+    """Subject of an actor's heartbeats."""
+    return f"agentflow.presence.{role}.{actor}"
+
+
+def api(verb: str) -> str:
+    """Subject of a request to the master."""
+    return f"agentflow.api.{verb}"
+
+
+def consumer(queue: str, priority: str) -> str:
+    """Durable consumer that feeds the workers of a queue and priority."""
+    return f"{queue}-{priority}"
+
+
+def consumer_filters(queue: str, priority: str) -> list[str]:
+    """What that consumer takes; the normal one also takes the bare subject."""
+    named = f"agentflow.tasks.{queue}.{priority}"
+    return [f"agentflow.tasks.{queue}", named] if priority == Priority.NORMAL else [named]
+
+
+def kv(key: str) -> str:
+    """Subject of a key of the bucket."""
+    return f"$KV.{BUCKET}.{key}"

@@ -1,0 +1,245 @@
+"""Task messages: from bytes on the bus to a Task, or the reason why not.
+
+A payload is JSON when its first non-blank byte is `{`, else UTF-8 text, which is the prompt.
+Headers fill in what the payload leaves out; an unknown field is an error, so that a typing mistake
+in `max_tokens` is not a task with another limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from agentflow.errors import InvalidTask
+from agentflow.protocol import limits, subjects
+from agentflow.protocol.subjects import Priority
+
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=limits.TIMEOUT_MAX)]
+_Attempts = Annotated[int, msgspec.Meta(ge=1, le=limits.MAX_ATTEMPTS_LIMIT)]
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+_LabelText = Annotated[str, msgspec.Meta(max_length=limits.LABEL_CHARS)]
+_Labels = Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=limits.LABELS)]
+_Kind = Annotated[str, msgspec.Meta(pattern=f"^{limits.KIND_PATTERN}$")]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+ABILITIES: Final[frozenset[str]] = frozenset()
+"""What a task may ask for in Agentflow-Needs and this version has."""
+
+
+class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """The fields of a task as JSON; times in seconds, instants with a time zone."""
+
+    prompt: str | None = None
+    kind: _Kind | None = None
+    id: str | None = None
+    model: _Name | None = None
+    system: str | None = None
+    max_tokens: _Positive | None = None
+    params: dict[str, Any] | None = None
+    timeout: _Seconds | None = None
+    max_attempts: _Attempts | None = None
+    labels: _Labels | None = None
+    not_before: _Instant | None = None
+
+
+FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskBody))
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that can be run."""
+
+    id: str
+    queue: str
+    priority: Priority
+    kind: str = "claude"
+    prompt: str | None = None
+    model: str | None = None
+    system: str | None = None
+    max_tokens: int | None = None
+    params: dict[str, Any] = {}
+    timeout: float = limits.TIMEOUT_DEFAULT
+    max_attempts: int = limits.MAX_ATTEMPTS
+    labels: dict[str, str] = {}
+    not_before: datetime | None = None
+
+
+_body = msgspec.json.Decoder(TaskBody)
+_body_encoder = msgspec.json.Encoder()
+_BLANK: Final = b" \t\r\n"
+
+
+def is_json(payload: bytes, headers: Mapping[str, str]) -> bool:
+    """Whether a payload is a JSON task rather than a prompt."""
+    if headers.get(subjects.CONTENT_TYPE, "").startswith("text/plain"):
+        return False
+    return payload[:64].lstrip(_BLANK)[:1] == b"{" or payload.lstrip(_BLANK)[:1] == b"{"
+
+
+def parse_body(payload: bytes, headers: Mapping[str, str]) -> TaskBody:
+    """The fields a payload gives. Raises InvalidTask with what to correct."""
+    if len(payload) > limits.TASK_BYTES:
+        raise InvalidTask(
+            f"the task has {len(payload):,} bytes, at most {limits.TASK_BYTES:,} are allowed",
+            reason="too_large",
+        )
+    if is_json(payload, headers):
+        return decode_body(payload)
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidTask(
+            f"the payload is neither JSON nor UTF-8 text (byte {error.start})", reason="bad_text"
+        ) from None
+    if not text.strip():
+        raise InvalidTask("the payload is empty; it should hold a prompt", reason="empty")
+    return TaskBody(prompt=text)
+
+
+def decode_body(payload: bytes) -> TaskBody:
+    """The fields of a JSON task. Raises InvalidTask naming the field at fault."""
+    try:
+        body = _body.decode(payload)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        if "unknown field" in text:
+            text = f"{text}; allowed are {', '.join(FIELDS)}"
+        raise InvalidTask(text, reason="bad_field") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidTask(f"the JSON cannot be read: {error}", reason="bad_json") from None
+    except RecursionError:
+        raise InvalidTask("the JSON is nested too deeply", reason="bad_json") from None
+    return check_body(body)
+
+
+def check_body(body: TaskBody) -> TaskBody:
+    """Return `body`; raise InvalidTask where its fields do not go together."""
+    if body.id is not None:
+        subjects.check_id(body.id)
+    if not (body.prompt and body.prompt.strip()) and not body.params:
+        raise InvalidTask("a task needs a prompt (or params)", reason="empty")
+    return body
+
+
+def encode_body(body: TaskBody) -> bytes:
+    """A task as JSON, without the fields that are not set."""
+    return _body_encoder.encode(body)
+
+
+def message_identity(sequence: int, stored_ns: int) -> str:
+    """Identity of one stored task message; a stream made anew gives sequences again."""
+    return f"{sequence}-{stored_ns}"
+
+
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = _DIGITS[digit] + digits
+    return digits or "0"
+
+
+def derived_id(queue: str, sequence: int, stored_ns: int) -> str:
+    """The id of a task that was given none: the same on every delivery of its message."""
+    return f"{queue}-{sequence}-{_base36(stored_ns // 1_000_000)}"
+
+
+def given_id(headers: Mapping[str, str], body: TaskBody | None) -> str | None:
+    """The id that the message itself gives, if any. Raises InvalidTask for a bad Agentflow-Id."""
+    header = headers.get(subjects.ID)
+    if header is not None:
+        return subjects.check_id(header)
+    if body is not None and body.id is not None:
+        return body.id
+    message_id = headers.get(subjects.MSG_ID, "")
+    return message_id if subjects.is_id(message_id) else None
+
+
+def task_id(
+    headers: Mapping[str, str], body: TaskBody | None, queue: str, sequence: int, stored_ns: int
+) -> str:
+    """The id under which a message is run or failed; a bad one given is replaced by the derived."""
+    try:
+        given = given_id(headers, body)
+    except InvalidTask:
+        given = None
+    return given or derived_id(queue, sequence, stored_ns)
+
+
+def follows(headers: Mapping[str, str]) -> int:
+    """The sequence a continuation names, 0 for an original. Raises InvalidTask for nonsense."""
+    text = headers.get(subjects.FOLLOWS, "0")
+    if not text.isascii() or not text.isdigit() or len(text) > 19:
+        raise InvalidTask(f"{subjects.FOLLOWS} is {text[:40]!r}, not a sequence", reason="bad_field")
+    return int(text)
+
+
+def missing_abilities(headers: Mapping[str, str]) -> list[str]:
+    """What the message needs and this version lacks."""
+    needs = headers.get(subjects.NEEDS)
+    if not needs:
+        return []
+    return [name.strip() for name in needs.split(",") if name.strip() not in ABILITIES]
+
+
+def labels_header(labels: Mapping[str, str]) -> str:
+    """Labels as the value of Agentflow-Labels: compact ASCII JSON."""
+    return _ascii(msgspec.json.encode(dict(labels)))
+
+
+def _ascii(data: bytes) -> str:
+    text = data.decode()
+    if text.isascii():
+        return text
+    return "".join(
+        char
+        if char.isascii()
+        else "".join(
+            f"\\u{unit:04x}" for unit in memoryview(char.encode("utf-16-le")).cast("H")
+        )
+        for char in text
+    )
+
+
+def labels_from(header: str | None) -> dict[str, str]:
+    """Labels in a header; none where it does not hold an object of strings."""
+    if not header:
+        return {}
+    try:
+        return msgspec.json.decode(header, type=dict[str, str])
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+
+
+def build(
+    body: TaskBody, headers: Mapping[str, str], queue: str, priority: Priority, task_id: str
+) -> Task:
+    """The task of a parsed body; headers fill in kind, model and labels it leaves out."""
+    kind = body.kind or headers.get(subjects.KIND) or "claude"
+    horizon = datetime.now(UTC).timestamp() + limits.HORIZON
+    if body.not_before is not None and body.not_before.timestamp() > horizon:
+        raise InvalidTask(
+            f"not_before lies more than {limits.HORIZON // limits.DAY} days ahead",
+            reason="bad_field",
+        )
+    return Task(
+        id=task_id,
+        queue=queue,
+        priority=priority,
+        kind=kind,
+        prompt=body.prompt,
+        model=body.model or headers.get(subjects.MODEL) or None,
+        system=body.system,
+        max_tokens=body.max_tokens,
+        params=body.params or {},
+        timeout=body.timeout or limits.TIMEOUT_DEFAULT,
+        max_attempts=body.max_attempts or limits.MAX_ATTEMPTS,
+        labels=body.labels if body.labels is not None else labels_from(headers.get(subjects.LABELS)),
+        not_before=body.not_before,
+    )

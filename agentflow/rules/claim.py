@@ -1,0 +1,88 @@
+"""What a worker does with a delivered task message: the protocol's table, read top down.
+
+`decide` sees the message's own facts and the last record of the log, and names one act. It is
+called for every delivery that is not the plain first one, and again after every refusal.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from agentflow.protocol import limits
+from agentflow.protocol.record import Last, State
+
+
+class Act(StrEnum):
+    """What to do with the delivery."""
+
+    CLAIM = "claim"  # write running (or fail, or park) expecting the last sequence
+    EXPIRE = "expire"  # fail it: its log is gone or it waited too long
+    REJECT = "reject"  # fail it unparsed: delivered too often
+    LOST = "lost"  # fail it: its worker was lost once too often
+    ACK = "ack"  # the log has moved past this message
+    REPUBLISH_DEAD = "republish dead"  # then ack
+    REPUBLISH_SCHEDULE = "republish schedule"  # then ack
+    ASK = "ask"  # ask the owner, take over when it is silent
+    UPGRADE = "upgrade"  # not for this version: come back later
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """Facts of one delivered message; `age` in seconds since it was stored."""
+
+    message: str
+    follows: int = 0
+    delivered: int = 1
+    age: float = 0.0
+    understood: bool = True
+
+
+def is_fresh(delivery: Delivery) -> bool:
+    """Whether the message may claim with expected 0 before anything is read."""
+    return (
+        delivery.understood
+        and delivery.delivered == 1
+        and delivery.follows == 0
+        and delivery.age < limits.HORIZON
+    )
+
+
+def decide(delivery: Delivery, last: Last) -> Act:
+    """The act for a delivery whose log ends with `last`."""
+    record = last.record
+    if not delivery.understood or (record is not None and not record.readable):
+        return Act.UPGRADE
+    if record is None and delivery.age > limits.HORIZON:
+        return Act.EXPIRE
+    state = record.state if record else None
+    if delivery.follows >= last.sequence and state not in (State.SUCCEEDED, State.CANCELLED):
+        return _start(delivery)
+    if record is None or record.message != delivery.message:
+        return Act.ACK
+    match state:
+        case State.FAILED:
+            return Act.REPUBLISH_DEAD
+        case State.SCHEDULED | State.RETRYING:
+            return Act.REPUBLISH_SCHEDULE
+        case State.QUEUED:
+            return _start(delivery)
+        case State.RUNNING:
+            return Act.ASK
+        case _:
+            return Act.ACK
+
+
+def _start(delivery: Delivery) -> Act:
+    return Act.REJECT if delivery.delivered > limits.MAX_DELIVERIES else Act.CLAIM
+
+
+def after_silence(delivery: Delivery, last: Last, max_attempts: int) -> Act:
+    """The act when the owner of a running task did not say that it holds the message.
+
+    A lost worker counts as a failure: a task that kills its worker must come to an end.
+    """
+    if delivery.delivered > limits.MAX_DELIVERIES:
+        return Act.REJECT
+    failures = last.record.failures if last.record else 0
+    return Act.LOST if failures + 1 >= max_attempts else Act.CLAIM
