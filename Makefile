@@ -1,0 +1,54 @@
+# Needs Python 3.11 or newer with venv and pip, and make; nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --no-build-isolation: pip would fetch a build backend of its own, without hashes.
+# The stamp comes last, so that an install that broke half-way is made again.
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("AgentFlow needs Python 3.11 or newer, and $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.13" % v[:2])'
+	@echo "Installing into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
+	$(BIN)/agentflow run examples/prompts.jsonl --simulate
+
+.PHONY: test
+test: $(STAMP) ## Run every test
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: $(STAMP) ## Lint, format, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: $(STAMP) ## Measure speed and memory beside the bare protocol
+	$(BIN)/python -m bench core
+
+.PHONY: tools
+tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools
+	@tools/install
+
+.PHONY: lock
+lock: ## Write the hashed requirements files again
+	tools/lock
+
+.PHONY: clean
+clean: ## Remove what make made
+	rm -rf $(VENV) .tools build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

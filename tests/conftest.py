@@ -1,0 +1,57 @@
+"""Fixtures and marks of every test."""
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import tools
+from tests.support.nats_server import NatsServer
+from tests.support.nats_server import free_port as any_free_port
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A fresh real nats-server with JetStream on a loopback port."""
+    server = NatsServer(tmp_path / "nats").start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Call it for a loopback port that is free now."""
+    return any_free_port
+
+
+def tools_of(item: pytest.Item) -> set[str]:
+    names = {name for mark in item.iter_markers("tools") for name in mark.args}
+    unknown = names - tools.FINDERS.keys()
+    if unknown or (not names and item.get_closest_marker("tools")):
+        raise pytest.UsageError(
+            f"{item.nodeid}: a tools mark names one or more of {', '.join(tools.FINDERS)}"
+        )
+    return names
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name in sorted(tools_of(item)):
+        if tools.FINDERS[name]() is None:
+            pytest.skip(f"{name} is not in .tools; `make tools` installs it")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skip is silent: where the tools are to be had, it must not pass for a success."""
+    report = yield
+    owed = tools_of(item) & tools.required()
+    # An expected failure is reported as a skip too, and is none.
+    if report.skipped and owed and not hasattr(report, "wasxfail"):
+        reason = call.excinfo.value if call.excinfo else "skipped"
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but {', '.join(sorted(owed))} must be there: {reason}"
+    return report

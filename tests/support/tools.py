@@ -1,0 +1,49 @@
+"""The tools that are not Python and that `make tools` installs into `.tools/`."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / ".tools"
+MODULES = TOOLS / "node_modules"
+REQUIRED = "AGENTFLOW_REQUIRE_TOOLS"  # names with commas between: these may not be skipped
+
+
+def nats_cli() -> Path | None:
+    return _program(TOOLS / "bin" / "nats")
+
+
+def node() -> Path | None:
+    """The node that runs scripts against `.tools/node_modules/@anthropic-ai/sdk`."""
+    found = shutil.which("node")
+    return Path(found) if found and (MODULES / "@anthropic-ai" / "sdk").is_dir() else None
+
+
+def claude_cli() -> Path | None:
+    return _program(MODULES / ".bin" / "claude")
+
+
+FINDERS: dict[str, Callable[[], Path | None]] = {
+    "claude": claude_cli,
+    "nats": nats_cli,
+    "node": node,
+}
+
+
+def required() -> frozenset[str]:
+    """The tools whose absence is a failure and not a reason to skip."""
+    return frozenset(name for name in os.environ.get(REQUIRED, "").split(",") if name)
+
+
+def path(name: str) -> Path:
+    """The program of a tool; for tests marked with its name, where it is certain to exist."""
+    found = FINDERS[name]()
+    if found is None:
+        raise FileNotFoundError(f"{name} is not in .tools; run `make tools`")
+    return found
+
+
+def _program(file: Path) -> Path | None:
+    return file if os.access(file, os.X_OK) else None
