@@ -15,6 +15,7 @@ help: ## Show this list
 # --no-build-isolation: pip would fetch a build backend of its own, without hashes.
 # The stamp comes last, so that an install that broke half-way is made again.
 $(STAMP): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "AgentFlow needs Python 3.11 or newer, and there is no $(PYTHON). Name one: make PYTHON=python3.13"; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("AgentFlow needs Python 3.11 or newer, and $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.13" % v[:2])'
 	@echo "Installing into $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
