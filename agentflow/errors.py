@@ -10,7 +10,7 @@ returns for it (the table stands in README.md).
       StackError                       3   the local stack or the server cannot be used
         ServerMissing · ServerFailed · PortTaken · StoreBusy · KeyMissing
         BusError                           talking to NATS failed
-          NotConnected · NoAnswer · PermissionDenied · PayloadTooLarge · MasterAbsent
+          NotConnected · NoAnswer (NoStream) · PermissionDenied · PayloadTooLarge · MasterAbsent
           Refused                          the server said no: `code` is its err_code
             WrongSequence · StreamFull · NotFound
       TaskError                        1   something about one task
@@ -94,6 +94,10 @@ class NotConnected(BusError):
 
 class NoAnswer(BusError):
     """The server did not answer in time; whether it did what was asked is unknown."""
+
+
+class NoStream(NoAnswer):
+    """Nothing takes this subject: the streams are missing, or JetStream is not ready."""
 
 
 class PermissionDenied(BusError):

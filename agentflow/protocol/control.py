@@ -80,7 +80,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 Control = Holds | Held | Cancel | Drain
 
 _encoder = msgspec.json.Encoder()
-_control = msgspec.json.Decoder(Control)
+_control: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
 _heartbeat = msgspec.json.Decoder(Heartbeat)
 
 

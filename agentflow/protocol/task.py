@@ -176,7 +176,9 @@ def follows(headers: Mapping[str, str]) -> int:
     """The sequence a continuation names, 0 for an original. Raises InvalidTask for nonsense."""
     text = headers.get(subjects.FOLLOWS, "0")
     if not text.isascii() or not text.isdigit() or len(text) > 19:
-        raise InvalidTask(f"{subjects.FOLLOWS} is {text[:40]!r}, not a sequence", reason="bad_field")
+        raise InvalidTask(
+            f"{subjects.FOLLOWS} is {text[:40]!r}, not a sequence", reason="bad_field"
+        )
     return int(text)
 
 
@@ -200,9 +202,7 @@ def _ascii(data: bytes) -> str:
     return "".join(
         char
         if char.isascii()
-        else "".join(
-            f"\\u{unit:04x}" for unit in memoryview(char.encode("utf-16-le")).cast("H")
-        )
+        else "".join(f"\\u{unit:04x}" for unit in memoryview(char.encode("utf-16-le")).cast("H"))
         for char in text
     )
 
@@ -240,6 +240,8 @@ def build(
         params=body.params or {},
         timeout=body.timeout or limits.TIMEOUT_DEFAULT,
         max_attempts=body.max_attempts or limits.MAX_ATTEMPTS,
-        labels=body.labels if body.labels is not None else labels_from(headers.get(subjects.LABELS)),
+        labels=body.labels
+        if body.labels is not None
+        else labels_from(headers.get(subjects.LABELS)),
         not_before=body.not_before,
     )

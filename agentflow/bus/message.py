@@ -1,0 +1,54 @@
+"""One received message, and the facts in the reply subject of a delivered one."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from agentflow.protocol import headers as blocks
+from agentflow.protocol.task import message_identity
+
+
+class Message:
+    """What arrived: subject, reply, payload, and the header block as bytes (empty: no headers)."""
+
+    def __init__(self, subject: str, reply: str, data: bytes, block: bytes) -> None:
+        self.subject = subject
+        self.reply = reply
+        self.data = data
+        self.block = block
+
+    @cached_property
+    def headers(self) -> dict[str, str]:
+        """The headers; read when first asked for, because most messages are never asked."""
+        return blocks.decode(self.block) if self.block else {}
+
+    @property
+    def status(self) -> int:
+        """The status code of a message from the server itself, 0 for others."""
+        return blocks.status(self.block)[0] if self.block else 0
+
+
+class Delivered:
+    """A task message from a consumer, with the facts of this delivery.
+
+    `identity` is the same on every delivery; `delivered` counts from 1; `stored_ns` is when the
+    stream stored it, by the server's clock.
+    """
+
+    __slots__ = ("consumer", "delivered", "identity", "message", "sequence", "stored_ns")
+
+    def __init__(self, message: Message) -> None:
+        tokens = message.reply.split(".")
+        # Version 2 of the subject has a domain and an account hash before the stream.
+        at = 4 if len(tokens) >= 11 else 2
+        self.message = message
+        self.consumer = tokens[at + 1]
+        self.delivered = int(tokens[at + 2])
+        self.sequence = int(tokens[at + 3])
+        self.stored_ns = int(tokens[at + 5])
+        self.identity = message_identity(self.sequence, self.stored_ns)
+
+
+def is_delivery(message: Message) -> bool:
+    """Whether the message came from a consumer (a status does not carry an ack subject)."""
+    return message.reply.startswith("$JS.ACK.")

@@ -1,0 +1,128 @@
+"""Where to connect and as whom: options, environment, and contexts of the nats CLI.
+
+Precedence: command line, environment (`AGENTFLOW_*`), the context, the local stack, the default
+URL. No file of ours is read; a context file is the nats CLI's own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agentflow.errors import UsageError
+
+DEFAULT_URL: Final = "nats://127.0.0.1:4222"
+
+
+class Connect(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach NATS. `urls` are tried in turn; empty means the local stack."""
+
+    urls: tuple[str, ...] = ()
+    creds: str | None = None
+    user: str | None = None
+    password: str | None = None
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    inbox_prefix: str = "_INBOX"
+
+    @property
+    def shown(self) -> str:
+        """The servers as a person may see them: without user names and passwords."""
+        return ", ".join(_without_secret(url) for url in self.urls or (DEFAULT_URL,))
+
+
+def _without_secret(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url.rpartition("@")[2]
+
+
+class _Context(msgspec.Struct):
+    url: str = ""
+    creds: str = ""
+    user: str = ""
+    password: str = ""
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
+    inbox_prefix: str = ""
+
+
+def context_file(name: str, environ: Mapping[str, str] = os.environ) -> Path:
+    """File in which the nats CLI keeps a context."""
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")) / ".config")
+    return Path(home).expanduser() / "nats" / "context" / f"{name}.json"
+
+
+def from_context(name: str, environ: Mapping[str, str] = os.environ) -> Connect:
+    """The options in a context of the nats CLI. Raises UsageError where there is none."""
+    path = context_file(name, environ)
+    try:
+        context = msgspec.json.decode(path.read_bytes(), type=_Context)
+    except FileNotFoundError:
+        raise UsageError(f"there is no context {name!r} of the nats CLI ({path})") from None
+    except (msgspec.DecodeError, OSError) as error:
+        raise UsageError(f"the context {path} cannot be read: {error}") from None
+    return Connect(
+        urls=split_urls(context.url or DEFAULT_URL),
+        creds=context.creds or None,
+        user=context.user or None,
+        password=context.password or None,
+        tls_ca=context.ca or None,
+        tls_cert=context.cert or None,
+        tls_key=context.key or None,
+        inbox_prefix=context.inbox_prefix or "_INBOX",
+    )
+
+
+def split_urls(text: str) -> tuple[str, ...]:
+    """Server URLs separated by commas; a bare host gets the scheme nats."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return tuple(part if "://" in part else f"nats://{part}" for part in parts)
+
+
+def connect_options(
+    *,
+    nats: str | None = None,
+    creds: str | None = None,
+    user: str | None = None,
+    tls_ca: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    context: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Connect:
+    """Options from the command line, completed from environment and context.
+
+    The password comes from AGENTFLOW_PASSWORD only: a command line is visible to all users.
+    """
+    name = context or environ.get("AGENTFLOW_CONTEXT")
+    found = from_context(name, environ) if name else Connect()
+    url = nats or environ.get("AGENTFLOW_NATS")
+    changes = {
+        "urls": split_urls(url) if url else None,
+        "creds": creds or environ.get("AGENTFLOW_CREDS"),
+        "user": user or environ.get("AGENTFLOW_USER"),
+        "password": environ.get("AGENTFLOW_PASSWORD"),
+        "tls_ca": tls_ca or environ.get("AGENTFLOW_TLS_CA"),
+        "tls_cert": tls_cert or environ.get("AGENTFLOW_TLS_CERT"),
+        "tls_key": tls_key or environ.get("AGENTFLOW_TLS_KEY"),
+    }
+    given = {key: value for key, value in changes.items() if value}
+    options = msgspec.structs.replace(found, **given)
+    for path in (options.creds, options.tls_ca, options.tls_cert, options.tls_key):
+        if path and not Path(path).expanduser().is_file():
+            raise UsageError(f"there is no file {path}")
+    return options
+
+
+DEFAULT_STORE: Final = "~/.local/share/agentflow/default"
+
+
+def store_dir(given: str | None = None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Directory of the local stack's data: --store, AGENTFLOW_STORE, or the user's own."""
+    return Path(given or environ.get("AGENTFLOW_STORE") or DEFAULT_STORE).expanduser()

@@ -1,0 +1,246 @@
+"""How one record follows another: what is copied, what is counted, what is summed.
+
+Each function takes the log's last entry and gives the record to append; writing it is tasklog.py's
+business. Money is added in integer micro-USD, because floats of cents do not add up.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from agentflow.protocol.record import VERSION, Failure, Last, Record, State, Timings, Usage
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What a record copies from its task message."""
+
+    id: str
+    queue: str
+    priority: str
+    message: str
+    submitted: datetime
+    kind: str = "unknown"
+    labels: dict[str, str] = {}
+    model: str | None = None
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attempt used: tokens, micro-USD (None: price unknown), seconds."""
+
+    usage: Usage = Usage()
+    cost_micro: int | None = 0
+    run_s: float = 0.0
+    first_token_s: float | None = None
+    request_id: str | None = None
+    model: str | None = None
+    simulated: bool = False
+
+
+NOTHING_SPENT = Spent()
+
+
+def origin_of(record: Record) -> Origin:
+    """The origin as the log itself remembers it, for writers who have no message."""
+    return Origin(
+        id=record.id,
+        queue=record.queue,
+        priority=record.priority,
+        message=record.message,
+        submitted=record.timings.submitted or record.time,
+        kind=record.kind,
+        labels=record.labels,
+        model=record.model,
+    )
+
+
+def add_cost(so_far: float | None, micro: int | None) -> float | None:
+    """Dollars after adding micro-USD; unknown once any part is unknown."""
+    if so_far is None or micro is None:
+        return None
+    return (round(so_far * 1_000_000) + micro) / 1_000_000
+
+
+def follow(
+    origin: Origin,
+    last: Last,
+    state: State,
+    *,
+    actor: str,
+    now: datetime,
+    spent: Spent = NOTHING_SPENT,
+    attempt: int | None = None,
+    failures: int | None = None,
+    started: datetime | None = None,
+    ended: datetime | None = None,
+    **content: Any,
+) -> Record:
+    """The record of `state` that follows `last`, with sums brought forward."""
+    before = last.record
+    old = before.timings if before else Timings(submitted=origin.submitted)
+    timings = Timings(
+        submitted=old.submitted or origin.submitted,
+        started=started or old.started,
+        ended=ended,
+        run_s=round(old.run_s + spent.run_s, 6),
+        first_token_s=spent.first_token_s,
+    )
+    return Record(
+        v=VERSION,
+        id=origin.id,
+        state=state,
+        attempt=attempt if attempt is not None else (before.attempt if before else 0),
+        failures=failures if failures is not None else (before.failures if before else 0),
+        actor=actor,
+        follows=last.sequence,
+        message=origin.message,
+        time=now,
+        queue=origin.queue,
+        priority=origin.priority,
+        kind=origin.kind,
+        labels=origin.labels,
+        usage=before.usage + spent.usage if before else spent.usage,
+        cost_usd=add_cost(before.cost_usd if before else 0.0, spent.cost_micro),
+        timings=timings,
+        model=spent.model or origin.model or (before.model if before else None),
+        request_id=spent.request_id,
+        simulated=spent.simulated or (before.simulated if before else False),
+        carry=before.carry if before else msgspec.Raw(),
+        **content,
+    )
+
+
+def claimed(origin: Origin, last: Last, *, actor: str, now: datetime) -> Record:
+    """The record that starts an attempt.
+
+    Taking over from a lost worker counts as a failure; a manual retry starts counting anew.
+    """
+    before = last.record
+    failures = before.failures if before else 0
+    if before is not None and before.state == State.RUNNING:
+        failures += 1
+    elif before is not None and before.state == State.FAILED:
+        failures = 0
+    return follow(
+        origin,
+        last,
+        State.RUNNING,
+        actor=actor,
+        now=now,
+        attempt=(before.attempt if before else 0) + 1,
+        failures=failures,
+        started=now,
+    )
+
+
+def handed_back(origin: Origin, last: Last, *, actor: str, now: datetime, spent: Spent) -> Record:
+    """The record that gives a running task back to the queue; its attempt does not count."""
+    attempt = max(0, (last.record.attempt if last.record else 1) - 1)
+    return follow(
+        origin,
+        last,
+        State.QUEUED,
+        actor=actor,
+        now=now,
+        spent=spent,
+        attempt=attempt,
+        reason="handed_back",
+    )
+
+
+def failed(
+    origin: Origin,
+    last: Last,
+    *,
+    actor: str,
+    now: datetime,
+    reason: str,
+    error: Failure,
+    spent: Spent = NOTHING_SPENT,
+    failures: int | None = None,
+) -> Record:
+    """The record that ends a task without success."""
+    return follow(
+        origin,
+        last,
+        State.FAILED,
+        actor=actor,
+        now=now,
+        spent=spent,
+        failures=failures,
+        ended=now,
+        reason=reason,
+        error=error,
+    )
+
+
+def parked(
+    origin: Origin,
+    last: Last,
+    state: State,
+    *,
+    actor: str,
+    now: datetime,
+    resume_at: datetime,
+    reason: str,
+    error: Failure | None = None,
+    spent: Spent = NOTHING_SPENT,
+    failures: int | None = None,
+) -> Record:
+    """The record of a task that waits until `resume_at`; a continuation will claim it."""
+    if last.state == State.FAILED and failures is None:
+        failures = 0  # what parks a manual retry's continuation starts its count anew
+    return follow(
+        origin,
+        last,
+        state,
+        actor=actor,
+        now=now,
+        spent=spent,
+        failures=failures,
+        resume_at=resume_at,
+        reason=reason,
+        error=error,
+    )
+
+
+def cancelled(
+    last: Last,
+    origin: Origin,
+    *,
+    actor: str,
+    now: datetime,
+    reason: str,
+    spent: Spent = NOTHING_SPENT,
+) -> Record:
+    """The record that ends a task because somebody asked for it."""
+    return follow(
+        origin, last, State.CANCELLED, actor=actor, now=now, spent=spent, ended=now, reason=reason
+    )
+
+
+def fit(record: Record, room: int, encoded: int) -> Record | None:
+    """The record cut to `room` bytes where its text can be cut, else None.
+
+    `encoded` is the record's size as it is. A cut text is marked `truncated`.
+    """
+    if encoded <= room:
+        return record
+    text = record.text or ""
+    # A character takes at most six bytes as JSON (\\uXXXX), so this many can always be cut.
+    excess = encoded - room
+    raw = msgspec.json.encode(text)
+    keep = len(raw) - excess - 64
+    if keep <= 0:
+        return None
+    cut = raw[1:keep].decode("utf-8", "ignore")
+    while cut:
+        try:
+            shorter: str = msgspec.json.decode(f'"{cut}"'.encode())
+        except msgspec.DecodeError:
+            cut = cut[:-1]  # an escape sequence was cut in two
+        else:
+            return msgspec.structs.replace(record, text=shorter, truncated=True)
+    return None
