@@ -85,13 +85,15 @@ class TaskLog:
 
     # Writing.
 
-    async def append(self, record: Record) -> Last:
+    async def append(self, record: Record, data: bytes | None = None) -> Last:
         """Store `record` after the sequence it `follows`; returns where it stands.
 
         Goes on until the outcome is known; bound it with asyncio.timeout where that may take too
-        long. Raises Overtaken, PayloadTooLarge, PermissionDenied.
+        long. `data` is the record as JSON where the caller has it. Raises Overtaken,
+        PayloadTooLarge, PermissionDenied.
         """
-        data = records.encode(record)
+        if data is None:
+            data = records.encode(record)
         block = blocks.fence(record.id, record.follows)
         pause = PAUSE_MIN
         again = False
@@ -120,12 +122,14 @@ class TaskLog:
         Raises PayloadTooLarge where cutting the text does not help; TypeError where a value cannot
         be written as JSON.
         """
+        data = records.encode(record)
         room = self._js.connection.max_payload - 1024
-        size = len(records.encode(record))
-        fitting = entries.fit(record, room, size)
+        if len(data) <= room:
+            return await self.append(record, data)
+        fitting = entries.fit(record, room, len(data))
         if fitting is None:
             raise PayloadTooLarge(
-                f"task {record.id}: the result has {size:,} bytes, the server takes {room:,}"
+                f"task {record.id}: the result has {len(data):,} bytes, the server takes {room:,}"
             )
         return await self.append(fitting)
 

@@ -114,7 +114,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_reason: str | None = None
     value: Any = None
     simulated: bool = False
-    carry: msgspec.Raw = msgspec.Raw()
+    carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def readable(self) -> bool:

@@ -107,7 +107,7 @@ def follow(
         model=spent.model or origin.model or (before.model if before else None),
         request_id=spent.request_id,
         simulated=spent.simulated or (before.simulated if before else False),
-        carry=before.carry if before else msgspec.Raw(),
+        carry=before.carry if before else msgspec.UNSET,
         **content,
     )
 

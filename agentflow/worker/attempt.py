@@ -1,0 +1,303 @@
+"""One attempt: run the handler, then write the record with which the attempt ends.
+
+    handler returns            succeeded, ack
+    handler fails              the retry table: retrying and its schedule, or failed and a dead letter; ack
+    time is up                 the same table
+    a write is refused         leave quietly: the task belongs to another
+    somebody cancelled         cancelled with the usage so far; ack
+    this worker stops          queued again; nak
+
+The handler runs in the message's own asyncio task. It can be interrupted only while it runs: a
+write that has begun is always finished, because its outcome must be known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from datetime import timedelta
+
+from agentflow.bus.connection import Connection
+from agentflow.errors import InvalidTask, NotConnected, PayloadTooLarge
+from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
+from agentflow.protocol import headers as blocks
+from agentflow.protocol import limits, subjects
+from agentflow.protocol import record as records
+from agentflow.protocol.record import Failure, Last, State
+from agentflow.protocol.task import Task
+from agentflow.rules import records as entries
+from agentflow.rules import retry
+from agentflow.rules.records import Origin, Spent
+from agentflow.rules.retry import Signal
+from agentflow.tasklog import Overtaken, TaskLog
+from agentflow.worker.held import Ending, Held, Holding
+from agentflow.worker.tokens import TokenStream
+
+_log = logging.getLogger(__name__)
+
+
+class _Failed(Exception):
+    """The attempt failed: what to write, and what the retry table is asked."""
+
+    def __init__(self, failure: Failure, signal: Signal | None) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.signal = signal
+
+
+class Attempts:
+    """Runs claimed tasks."""
+
+    def __init__(
+        self, connection: Connection, log: TaskLog, holding: Holding, *, live_tokens: bool = True
+    ) -> None:
+        self._connection = connection
+        self._log = log
+        self._holding = holding
+        self._live_tokens = live_tokens
+        self.done = 0
+        self.failed = 0
+
+    async def run(
+        self, held: Held, task: Task, origin: Origin, claim: Last, handler: Handler
+    ) -> None:
+        """Run `handler` for a task whose claim is stored. Raises Overtaken when superseded."""
+        assert claim.record is not None
+        held.last = claim
+        stream = TokenStream(self._connection, task.id, claim.record.attempt, self._log.actor)
+        writing = asyncio.Lock()
+
+        async def progress(fraction: float | None, note: str | None) -> None:
+            # Two tasks of one handler may report at once; the log takes one write at a time.
+            async with writing:
+                await self._progress(held, origin, fraction, note)
+
+        run = Run(
+            task,
+            attempt=claim.record.attempt,
+            fencing_token=claim.sequence,
+            emit=stream.emit,
+            progress=progress,
+        )
+        held.run = run
+        began = time.monotonic()
+        try:
+            outcome = await self._handle(held, handler, run)
+        except _Failed as failed:
+            stream.flush()
+            async with writing:
+                await self._end_failed(held, origin, run, failed, time.monotonic() - began)
+        except asyncio.CancelledError:
+            stream.flush()
+            async with writing:
+                await self._end_interrupted(held, origin, run, time.monotonic() - began)
+        else:
+            stream.flush()
+            async with writing:
+                await self._end_well(held, origin, run, outcome, time.monotonic() - began)
+
+    # The handler.
+
+    async def _handle(self, held: Held, handler: Handler, run: Run) -> Outcome:
+        if held.ending is not None:
+            raise asyncio.CancelledError
+        limit = asyncio.timeout(run.task.timeout)
+        try:
+            held.interruptible = True
+            async with limit:
+                return await handler(run)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None:
+                current.uncancel()
+            raise
+        except AttemptFailed as failed:
+            raise _Failed(failed.failure, failed.signal) from failed
+        except InvalidTask as invalid:
+            raise _Failed(Failure(type=invalid.reason, message=_cut(str(invalid))), None) from None
+        except Overtaken:
+            held.ending = Ending.SUPERSEDED
+            raise asyncio.CancelledError from None
+        except TimeoutError as error:
+            if not limit.expired():
+                raise _Failed(_failure(error), Signal(exception="handler")) from error
+            text = f"no result within the task's timeout of {run.task.timeout:g} s"
+            raise _Failed(
+                Failure(type="timeout", message=text), Signal(exception="timeout")
+            ) from None
+        except BaseException as error:
+            # SystemExit too: a handler that calls exit() must not take the worker with it.
+            _log.warning(
+                "task %s: its handler raised %s: %s", run.task.id, type(error).__name__, error
+            )
+            raise _Failed(_failure(error), Signal(exception="handler")) from error
+        finally:
+            held.interruptible = False
+
+    async def _progress(
+        self, held: Held, origin: Origin, fraction: float | None, note: str | None
+    ) -> None:
+        assert held.last is not None
+        record = entries.follow(
+            origin,
+            held.last,
+            State.RUNNING,
+            actor=self._log.actor,
+            now=self._log.now(),
+            progress=fraction,
+            note=note,
+        )
+        try:
+            held.last = await self._log.append(record)
+        except Overtaken:
+            # The handler may swallow the error; the cancellation it cannot.
+            held.interrupt(Ending.SUPERSEDED)
+            raise
+
+    # The endings.
+
+    def _spent(self, run: Run, seconds: float) -> Spent:
+        return Spent(
+            usage=run.usage,
+            cost_micro=run.cost_micro,
+            run_s=seconds,
+            first_token_s=run.first_token_s,
+            request_id=run.request_id,
+            model=run.model,
+            simulated=run.simulated,
+        )
+
+    async def _end_well(
+        self, held: Held, origin: Origin, run: Run, outcome: Outcome, seconds: float
+    ) -> None:
+        assert held.last is not None
+        now = self._log.now()
+        record = entries.follow(
+            origin,
+            held.last,
+            State.SUCCEEDED,
+            actor=self._log.actor,
+            now=now,
+            spent=self._spent(run, seconds),
+            ended=now,
+            text=outcome.text,
+            content=outcome.content,
+            stop_reason=outcome.stop_reason,
+            value=outcome.value,
+        )
+        try:
+            last = await self._log.append_fitting(record)
+        except PayloadTooLarge as error:
+            failure = Failure(type="result_too_large", message=str(error))
+            await self._end_failed(held, origin, run, _Failed(failure, None), seconds)
+        except (TypeError, ValueError, RecursionError) as error:
+            text = f"the handler's value cannot be written as JSON: {error}"
+            failure = Failure(type="result_not_json", message=_cut(text))
+            await self._end_failed(held, origin, run, _Failed(failure, None), seconds)
+        else:
+            self.done += 1
+            self._finish(held, last)
+
+    async def _end_failed(
+        self, held: Held, origin: Origin, run: Run, failed: _Failed, seconds: float
+    ) -> None:
+        assert held.last is not None and held.last.record is not None
+        failures = held.last.record.failures
+        spent = self._spent(run, seconds)
+        now = self._log.now()
+        reason = failed.failure.type
+        if failed.signal is not None:
+            decision = retry.decide(
+                failed.signal,
+                failures=failures,
+                max_attempts=run.task.max_attempts,
+                random=random.random,
+            )
+            reason = decision.reason
+            failures += decision.counts
+            if decision.retry:
+                record = entries.parked(
+                    origin,
+                    held.last,
+                    State.RETRYING,
+                    actor=self._log.actor,
+                    now=now,
+                    resume_at=now + timedelta(seconds=decision.delay),
+                    reason=reason,
+                    error=failed.failure,
+                    spent=spent,
+                    failures=failures,
+                )
+                await self._log.park(record, held.delivered.message)
+                self._holding.ack(held)
+                return
+        else:
+            failures += 1
+        record = entries.failed(
+            origin,
+            held.last,
+            actor=self._log.actor,
+            now=now,
+            reason=reason,
+            error=failed.failure,
+            spent=spent,
+            failures=failures,
+        )
+        last = await self._log.fail(record, held.delivered.message)
+        self.failed += 1
+        self._finish(held, last)
+
+    async def _end_interrupted(self, held: Held, origin: Origin, run: Run, seconds: float) -> None:
+        assert held.last is not None
+        spent = self._spent(run, seconds)
+        now = self._log.now()
+        match held.ending:
+            case Ending.SUPERSEDED:
+                raise Overtaken(held.last, origin.id)
+            case Ending.CANCELLED:
+                record = entries.cancelled(
+                    held.last,
+                    origin,
+                    actor=self._log.actor,
+                    now=now,
+                    reason="cancelled",
+                    spent=spent,
+                )
+                self._finish(held, await self._log.append(record))
+            case _:
+                record = entries.handed_back(
+                    origin, held.last, actor=self._log.actor, now=now, spent=spent
+                )
+                held.last = await self._log.append(record)
+                self._holding.give_back(held)
+
+    def _finish(self, held: Held, last: Last) -> None:
+        """Ack, and answer whoever asked for the result."""
+        held.last = last
+        self._holding.ack(held)
+        answer_reply(self._connection, held, last)
+
+
+def answer_reply(connection: Connection, held: Held, last: Last) -> None:
+    """Send the final record to the message's Agentflow-Reply, where it has one."""
+    message = held.delivered.message
+    if not message.block or b"Agentflow-Reply" not in message.block or last.record is None:
+        return
+    reply = message.headers.get(subjects.REPLY)
+    if not reply or any(char in reply for char in " \t*>") or reply.startswith("$"):
+        return
+    block = blocks.encode({subjects.ID: last.record.id, subjects.SEQUENCE: str(last.sequence)})
+    try:
+        connection.publish(reply, records.encode(last.record), block=block)
+    except (NotConnected, PayloadTooLarge):
+        return  # the record is in the log all the same
+
+
+def _failure(error: BaseException) -> Failure:
+    return Failure(type=type(error).__name__, message=_cut(str(error) or type(error).__name__))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= limits.ERROR_TEXT else text[: limits.ERROR_TEXT - 3] + "..."

@@ -1,0 +1,116 @@
+"""The task messages a worker holds, and the lease that keeps them its own.
+
+A held message is renewed three times a lease, whether its task runs, waits or asks. Renewal only
+saves work: what is safe is decided by the log alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from agentflow.bus.connection import Connection
+from agentflow.bus.message import Delivered
+from agentflow.bus.puller import ACK, IN_PROGRESS, nak
+from agentflow.errors import NotConnected
+from agentflow.handlers.contract import Run
+from agentflow.protocol.record import Last
+
+
+class Ending(StrEnum):
+    """Why a run is interrupted from outside."""
+
+    SUPERSEDED = "superseded"  # another writer owns the log: leave quietly
+    CANCELLED = "cancelled"  # somebody asked for it: keep the usage in a final record
+    STOPPING = "stopping"  # this worker stops: hand the task back
+
+
+class Held:
+    """One held message: its delivery, its place in the log, and the run that works on it."""
+
+    __slots__ = (
+        "delivered",
+        "ending",
+        "id",
+        "interruptible",
+        "kind",
+        "last",
+        "queue",
+        "run",
+        "since",
+        "work",
+    )
+
+    def __init__(self, delivered: Delivered) -> None:
+        self.delivered = delivered
+        self.id = ""
+        self.queue = ""
+        self.kind = ""
+        self.since = datetime.now(UTC)
+        self.last: Last | None = None
+        """The record this worker wrote last for the task; set once it is claimed."""
+        self.run: Run | None = None
+        self.ending: Ending | None = None
+        self.interruptible = False
+        self.work: asyncio.Task[None] | None = None
+
+    def interrupt(self, ending: Ending) -> None:
+        """End the run; a write that is under way is finished first."""
+        if self.ending is None:
+            self.ending = ending
+            if self.interruptible and self.work is not None:
+                self.work.cancel()
+
+
+class Holding:
+    """All messages held by this process, by identity."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._held: dict[str, Held] = {}
+        self.lease = 15.0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(list(self._held.values()))
+
+    def get(self, identity: str) -> Held | None:
+        """The message of this identity, if held."""
+        return self._held.get(identity)
+
+    def of(self, task_id: str) -> Held | None:
+        """The message whose task has this id and runs here."""
+        return next((held for held in self._held.values() if held.id == task_id and held.run), None)
+
+    def add(self, held: Held) -> None:
+        """Hold a message."""
+        self._held[held.delivered.identity] = held
+
+    def remove(self, held: Held) -> None:
+        """Hold it no longer."""
+        self._held.pop(held.delivered.identity, None)
+
+    def ack(self, held: Held) -> None:
+        """Tell the queue that the message is done with; without a connection it comes again."""
+        self._answer(held, ACK)
+
+    def give_back(self, held: Held, delay: float = 0.0) -> None:
+        """Tell the queue to deliver the message again, after `delay` seconds."""
+        self._answer(held, nak(delay))
+
+    def _answer(self, held: Held, answer: bytes) -> None:
+        try:
+            self._connection.publish(held.delivered.message.reply, answer)
+        except NotConnected:
+            return
+
+    async def renew(self) -> None:
+        """Renew all held messages, three times a lease; runs until cancelled."""
+        while True:
+            await asyncio.sleep(self.lease / 3)
+            for held in self:
+                self._answer(held, IN_PROGRESS)

@@ -1,0 +1,227 @@
+"""What to do with a delivery: the protocol's table (rules/claim.py), carried out.
+
+The plain case, a first delivery of an original, claims without reading anything. Every other case,
+and every refusal, reads the log's last record and asks the table again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from agentflow.bus.connection import Connection
+from agentflow.errors import BusError, InvalidTask
+from agentflow.handlers.contract import Handler
+from agentflow.protocol import control, limits, subjects
+from agentflow.protocol import task as tasks
+from agentflow.protocol.control import Held as HeldAnswer
+from agentflow.protocol.control import Holds
+from agentflow.protocol.record import EMPTY, Failure, Last, State
+from agentflow.protocol.subjects import Priority
+from agentflow.protocol.task import Task, TaskBody
+from agentflow.rules import records as entries
+from agentflow.rules.claim import Act, Delivery, after_silence, decide, is_fresh
+from agentflow.rules.records import Origin
+from agentflow.tasklog import Overtaken, TaskLog
+from agentflow.worker.attempt import Attempts, answer_reply
+from agentflow.worker.held import Held, Holding
+
+_log = logging.getLogger(__name__)
+
+
+class Parsed:
+    """A delivery as far as it could be read: a task, or the reason why it is none."""
+
+    __slots__ = ("delivery", "origin", "problem", "task")
+
+    def __init__(self, held: Held, now: datetime) -> None:
+        delivered = held.delivered
+        headers = delivered.message.headers
+        self.problem: InvalidTask | None = None
+        self.task: Task | None = None
+        follows = 0
+        body: TaskBody | None = None
+        queue, priority = "", Priority.NORMAL
+        missing = tasks.missing_abilities(headers)
+        try:
+            queue, priority = subjects.parse_task(delivered.message.subject)
+            follows = tasks.follows(headers)
+            if delivered.delivered <= limits.MAX_DELIVERIES and not missing:
+                body = tasks.parse_body(delivered.message.data, headers)
+            tasks.given_id(headers, body)
+        except InvalidTask as error:
+            self.problem = error
+        task_id = tasks.task_id(headers, body, queue, delivered.sequence, delivered.stored_ns)
+        if body is not None and self.problem is None:
+            try:
+                self.task = tasks.build(body, headers, queue, priority, task_id)
+            except InvalidTask as error:
+                self.problem = error
+        task = self.task
+        self.origin = Origin(
+            id=task_id,
+            queue=queue,
+            priority=priority,
+            message=delivered.identity,
+            submitted=datetime.fromtimestamp(delivered.stored_ns / 1e9, UTC),
+            kind=task.kind if task else headers.get(subjects.KIND, "unknown"),
+            labels=task.labels if task else {},
+            model=task.model if task else None,
+        )
+        self.delivery = Delivery(
+            message=delivered.identity,
+            follows=follows,
+            delivered=delivered.delivered,
+            age=now.timestamp() - delivered.stored_ns / 1e9,
+            understood=not missing,
+        )
+
+
+class Intake:
+    """Carries the table out for one worker."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        log: TaskLog,
+        holding: Holding,
+        attempts: Attempts,
+        handlers: dict[str, Handler],
+    ) -> None:
+        self._connection = connection
+        self._log = log
+        self._holding = holding
+        self._attempts = attempts
+        self._handlers = handlers
+        self.notes: dict[str, str] = {}
+        """What a person should know of, by kind of trouble; sent with the heartbeats."""
+
+    async def take(self, held: Held) -> None:
+        """Do what the table says until the delivery is dealt with. Raises Overtaken, BusError."""
+        parsed = Parsed(held, self._log.now())
+        held.id, held.queue, held.kind = parsed.origin.id, parsed.origin.queue, parsed.origin.kind
+        if is_fresh(parsed.delivery):
+            act, last = Act.CLAIM, EMPTY
+        else:
+            last = await self._log.read(held.id)
+            act = decide(parsed.delivery, last)
+        while True:
+            if act is Act.ASK:
+                act = await self._ask(held, parsed, last)
+            try:
+                await self._do(act, held, parsed, last)
+                return
+            except Overtaken as overtaken:
+                if held.last is not None:
+                    raise  # the task was claimed here; what follows is another's
+                last = overtaken.last
+                act = decide(parsed.delivery, last)
+
+    async def _do(self, act: Act | None, held: Held, parsed: Parsed, last: Last) -> None:
+        message = held.delivered.message
+        match act:
+            case None:
+                return  # its owner lives: leave the delivery alone
+            case Act.CLAIM:
+                await self._claim(held, parsed, last)
+            case Act.ACK:
+                if last.record is not None and last.record.terminal:
+                    answer_reply(self._connection, held, last)
+                self._holding.ack(held)
+            case Act.REPUBLISH_DEAD:
+                await self._log.publish_dead(last, message.data, message.block)
+                self._holding.ack(held)
+            case Act.REPUBLISH_SCHEDULE:
+                await self._log.publish_schedule(last, message.data, message.block)
+                self._holding.ack(held)
+            case Act.EXPIRE:
+                text = f"the task waited more than {limits.HORIZON // limits.DAY} days"
+                await self._fail(held, parsed, last, "expired", text)
+            case Act.REJECT:
+                text = f"the message was delivered more than {limits.MAX_DELIVERIES} times"
+                await self._fail(held, parsed, last, "too_many_deliveries", text)
+            case Act.LOST:
+                who = last.record.actor if last.record else "unknown"
+                text = f"its worker {who} was lost, and no attempt is left"
+                await self._fail(held, parsed, last, "worker_lost", text, lost=True)
+            case Act.UPGRADE:
+                self.notes["upgrade"] = f"upgrade needed: task {held.id} is of a newer version"
+                _log.warning("%s", self.notes["upgrade"])
+                self._holding.give_back(held, limits.UPGRADE_DELAY)
+
+    async def _claim(self, held: Held, parsed: Parsed, last: Last) -> None:
+        task = parsed.task
+        if parsed.problem is not None or task is None:
+            problem = parsed.problem or InvalidTask()
+            await self._fail(held, parsed, last, problem.reason, str(problem))
+            return
+        now = self._log.now()
+        if task.not_before is not None and task.not_before > now and parsed.delivery.follows == 0:
+            record = entries.parked(
+                parsed.origin,
+                last,
+                State.SCHEDULED,
+                actor=self._log.actor,
+                now=now,
+                resume_at=task.not_before,
+                reason="not_before",
+            )
+            await self._log.park(record, held.delivered.message)
+            self._holding.ack(held)
+            return
+        handler = self._handlers.get(task.kind)
+        if handler is None:
+            known = ", ".join(sorted(self._handlers))
+            text = f"no handler for kind {task.kind!r}; this worker has {known}"
+            await self._fail(held, parsed, last, "unknown_kind", text)
+            return
+        record = entries.claimed(parsed.origin, last, actor=self._log.actor, now=now)
+        claim = await self._log.append(record)
+        await self._attempts.run(held, task, parsed.origin, claim, handler)
+
+    async def _fail(
+        self, held: Held, parsed: Parsed, last: Last, reason: str, text: str, *, lost: bool = False
+    ) -> None:
+        failures = last.record.failures if last.record else 0
+        record = entries.failed(
+            parsed.origin,
+            last,
+            actor=self._log.actor,
+            now=self._log.now(),
+            reason=reason,
+            error=Failure(type=reason, message=text[: limits.ERROR_TEXT]),
+            failures=failures + 1 if lost else failures,
+        )
+        ended = await self._log.fail(record, held.delivered.message)
+        self._attempts.failed += 1
+        self._holding.ack(held)
+        answer_reply(self._connection, held, ended)
+
+    async def _ask(self, held: Held, parsed: Parsed, last: Last) -> Act | None:
+        """Ask the owner of a running task whether it holds the message; None when it does."""
+        assert last.record is not None
+        owner = last.record.actor
+        attempts = parsed.task.max_attempts if parsed.task else limits.MAX_ATTEMPTS
+        if owner != self._log.actor and await self._is_held(owner, held.delivered.identity):
+            return None
+        _log.warning("task %s: its worker %s is silent; taking over", held.id, owner)
+        return after_silence(parsed.delivery, last, attempts)
+
+    async def _is_held(self, owner: str, identity: str) -> bool:
+        question = control.encode(Holds(message=identity))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + limits.ASK_FOR
+        while (now := loop.time()) < end:
+            try:
+                answer = await self._connection.request(
+                    subjects.control("worker", owner), question, timeout=limits.ASK_EVERY
+                )
+            except BusError:
+                # No responders is silence too: the owner may be reconnecting at this moment.
+                await asyncio.sleep(max(0.0, now + limits.ASK_EVERY - loop.time()))
+                continue
+            match control.decode(answer.data):
+                case HeldAnswer(holds=holds):
+                    return holds
+        return False

@@ -1,0 +1,238 @@
+"""The worker actor: pulls for free slots, holds what it took, stops in order.
+
+Stopping: pull no more; wait for what runs, up to the grace period (a second signal ends the wait);
+hand back what still runs; then the heartbeat says goodbye.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from agentflow.actor import Actor
+from agentflow.bus import provision
+from agentflow.bus.connection import Connection
+from agentflow.bus.jetstream import JetStream
+from agentflow.bus.message import Delivered
+from agentflow.bus.puller import Puller
+from agentflow.errors import AgentFlowError, BusError, Superseded
+from agentflow.handlers.contract import Handler
+from agentflow.protocol import subjects
+from agentflow.protocol.control import (
+    Cancel,
+    Control,
+    Drain,
+    Holds,
+    RunningTask,
+)
+from agentflow.protocol.control import (
+    Held as HeldAnswer,
+)
+from agentflow.protocol.subjects import Priority
+from agentflow.tasklog import TaskLog
+from agentflow.worker.attempt import Attempts
+from agentflow.worker.held import Ending, Held, Holding
+from agentflow.worker.intake import Intake
+
+_log = logging.getLogger(__name__)
+
+GRACE: Final = 30.0
+CONSUMERS_EVERY: Final = 30.0
+LISTED_TASKS: Final = 200
+RETRY_DELAY: Final = 1.0
+
+
+class Worker:
+    """Runs the tasks of some queues with some handlers, `slots` at once."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        handlers: dict[str, Handler],
+        *,
+        queues: Sequence[str] = ("default",),
+        slots: int = 10,
+        lease: float | None = None,
+        name: str | None = None,
+        grace: float = GRACE,
+        simulated: bool = False,
+    ) -> None:
+        self._js = JetStream(connection)
+        self._connection = connection
+        self._queues = [subjects.check_queue(queue) for queue in queues]
+        self._slots = slots
+        self._lease = lease
+        self._grace = grace
+        self._simulated = simulated
+        self._kinds = sorted(handlers)
+        self.actor = Actor(
+            connection, role="worker", name=name, describe=self._describe, receive=self._receive
+        )
+        self._log = TaskLog(self._js, self.actor.name)
+        self._holding = Holding(connection)
+        self._attempts = Attempts(connection, self._log, self._holding)
+        self._intake = Intake(connection, self._log, self._holding, self._attempts, handlers)
+        self._puller = Puller(
+            connection,
+            subjects.TASKS,
+            [
+                [subjects.consumer(queue, priority) for queue in self._queues]
+                for priority in Priority
+            ],
+            slots=slots,
+            free=self._free,
+            deliver=self._deliver,
+            ensure=self._ensure,
+        )
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def start(self) -> None:
+        """Make sure of streams and consumers, say hello, begin to pull. Raises BusError."""
+        await provision.wait_ready(self._js)
+        for difference in await provision.ensure_streams(self._js):
+            _log.warning("%s: %s", difference.name, difference.text)
+            if difference.missing:
+                raise BusError(f"{difference.name} {difference.text}")
+        await self._ensure()
+        self._lease = None  # from here on the consumers say how long it is
+        await self._js.stream_info(subjects.TASKS)
+        self._connection.on_connect(self._reconnected)
+        await self.actor.start()
+        self.actor.background("renewals", self._holding.renew)
+        self.actor.background("watchdog", self._puller.watch)
+        self.actor.background("consumers", self._keep_consumers)
+        self.actor.on_stop("pulling", self._puller.stop)
+        self.actor.on_stop("tasks", self._settle)
+        await self._puller.start()
+
+    async def run(self) -> None:
+        """Work until told to stop, then stop in order."""
+        await self.actor.run()
+
+    # Taking.
+
+    def _free(self) -> int:
+        return self._slots - len(self._holding)
+
+    def _deliver(self, delivered: Delivered) -> None:
+        held = self._holding.get(delivered.identity)
+        if held is not None:
+            # Redelivered although it is held here: from now on this delivery is renewed and acked.
+            held.delivered.message.reply = delivered.message.reply
+            return
+        held = Held(delivered)
+        self._holding.add(held)
+        self._idle.clear()
+        held.work = asyncio.get_running_loop().create_task(self._work(held))
+
+    async def _work(self, held: Held) -> None:
+        try:
+            await self._intake.take(held)
+        except Superseded as error:
+            _log.info("%s", error)
+        except asyncio.CancelledError:
+            self._holding.give_back(held)
+        except AgentFlowError as error:
+            _log.warning("task %s: %s", held.id, error)
+            self._holding.give_back(held, RETRY_DELAY)
+        except Exception:
+            _log.exception("task %s: handling its message failed", held.id)
+            self._holding.give_back(held, RETRY_DELAY)
+        finally:
+            self._holding.remove(held)
+            if not self._holding:
+                self._idle.set()
+            self._puller.refill()
+
+    # Consumers.
+
+    async def _ensure(self) -> None:
+        leases = []
+        for queue in self._queues:
+            differences, lease = await provision.ensure_consumers(
+                self._js, queue, lease=self._lease
+            )
+            leases.append(lease)
+            for difference in differences:
+                self._intake.notes[difference.name] = f"{difference.name}: {difference.text}"
+        self._holding.lease = min(leases)
+
+    async def _keep_consumers(self) -> None:
+        while True:
+            await asyncio.sleep(CONSUMERS_EVERY)
+            await self._ensure()
+
+    async def _reconnected(self) -> None:
+        try:
+            await provision.wait_ready(self._js)
+            await self._js.stream_info(subjects.TASKS)
+        except (AgentFlowError, TimeoutError) as error:
+            _log.info("after reconnecting: %s", error)
+        self.actor.beat()
+
+    # Mailbox and heartbeat.
+
+    def _receive(self, message: Control) -> Control | None:
+        match message:
+            case Holds(message=identity):
+                return HeldAnswer(holds=self._holding.get(identity) is not None)
+            case Cancel(id=task_id):
+                held = self._holding.of(task_id)
+                if held is not None:
+                    held.interrupt(Ending.CANCELLED)
+            case Drain():
+                self.actor.stop()
+        return None
+
+    def _describe(self) -> dict[str, Any]:
+        running = [held for held in self._holding if held.run is not None]
+        return {
+            "queues": self._queues,
+            "kinds": self._kinds,
+            "slots": self._slots,
+            "running": len(running),
+            "held": len(self._holding) - len(running),
+            "done": self._attempts.done,
+            "failed": self._attempts.failed,
+            "simulated": self._simulated,
+            "lease_s": self._holding.lease,
+            "notes": list(self._intake.notes.values()),
+            "tasks": [_shown(held) for held in running[:LISTED_TASKS]],
+        }
+
+    # Stopping.
+
+    async def _settle(self) -> None:
+        """Wait for what runs, then hand back the rest."""
+        waits = {
+            asyncio.ensure_future(self._idle.wait()),
+            asyncio.ensure_future(self.actor.hurry.wait()),
+        }
+        await asyncio.wait(waits, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if not self._holding:
+            return
+        _log.info("handing back %d tasks", len(self._holding))
+        for held in self._holding:
+            held.interrupt(Ending.STOPPING)
+        try:
+            async with asyncio.timeout(5.0):
+                await self._idle.wait()
+        except TimeoutError:
+            _log.warning("%d tasks could not be handed back; the lease will", len(self._holding))
+
+
+def _shown(held: Held) -> RunningTask:
+    assert held.run is not None
+    return RunningTask(
+        id=held.id,
+        kind=held.kind,
+        queue=held.queue,
+        attempt=held.run.attempt,
+        since=held.since,
+        output_tokens=held.run.usage.output_tokens,
+    )
