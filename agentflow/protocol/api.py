@@ -1,0 +1,173 @@
+"""What is asked of the master on `agentflow.api.*`, and what it answers. JSON both ways.
+
+    get      {"id": "..."}       -> Tasks: the task, or those whose id begins so (at most 10)
+    list     ListRequest         -> Tasks: newest first; `total` counts all that match
+    stats    {}                  -> StatsView
+    workers  {}                  -> Workers
+
+A failure is answered as NATS services do: header `Nats-Service-Error-Code` (400: the request is
+wrong), body {"error": {"type": ..., "message": ...}}.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from agentflow.protocol.record import Failure, Usage
+
+LIST: Final = "list"
+GET: Final = "get"
+STATS: Final = "stats"
+WORKERS: Final = "workers"
+
+TEXT_HEAD: Final = 200
+"""Characters of a result's text in a view; the whole is in the record."""
+PREFIX_MATCHES: Final = 10
+LIST_DEFAULT: Final = 50
+LIST_MOST: Final = 1000
+"""Tasks in one answer; `after` gives the next."""
+
+ERROR_CODE: Final = "Nats-Service-Error-Code"
+ERROR_TEXT: Final = "Nats-Service-Error"
+
+
+class ListRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which tasks; all conditions must hold. `after` is the `next` of the answer before."""
+
+    state: str | None = None
+    queue: str | None = None
+    label: dict[str, str] = {}
+    limit: int = LIST_DEFAULT
+    after: str | None = None
+
+
+class GetRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An id, or how it begins."""
+
+    id: str
+
+
+class TaskView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task in a list: its last record in short. `sequence` is that record's, 0 without one.
+
+    `state` is `queued` while no worker has seen the task. `updated` is the last record's time.
+    """
+
+    id: str
+    state: str
+    queue: str
+    priority: str
+    kind: str = "unknown"
+    model: str | None = None
+    labels: dict[str, str] = {}
+    attempt: int = 0
+    failures: int = 0
+    actor: str = ""
+    submitted: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    updated: datetime | None = None
+    resume_at: datetime | None = None
+    reason: str | None = None
+    error: Failure | None = None
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    stop_reason: str | None = None
+    text_head: str | None = None
+    simulated: bool = False
+    sequence: int = 0
+
+
+class Tasks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer to list and get; `next` is the cursor for the following page, if there is one."""
+
+    tasks: list[TaskView] = []
+    total: int = 0
+    next: str | None = None
+
+
+class QueueView(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue: what waits in it, and who serves it.
+
+    `depth` counts waiting messages by priority; `oldest_s` is how long the oldest has waited.
+    """
+
+    queue: str
+    queued: int = 0
+    unserved: bool = False
+    running: int = 0
+    parked: int = 0
+    depth: dict[str, int] = {}
+    workers: int = 0
+    slots: int = 0
+    oldest_s: float | None = None
+
+
+class StatsView(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole at a glance. `counts` has a number for every state, `queued` included.
+
+    `cost_usd` sums what is known; `cost_unknown` counts tasks whose model has no price.
+    """
+
+    counts: dict[str, int] = {}
+    queues: list[QueueView] = []
+    workers: int = 0
+    lost_workers: int = 0
+    usage: Usage = Usage()
+    cost_usd: float = 0.0
+    cost_unknown: int = 0
+    simulated: int = 0
+    notes: list[str] = []
+    tasks_known: int = 0
+    ready: bool = True
+    """False while the index is still being rebuilt from the streams."""
+    master: str = ""
+    version: str = ""
+    since: datetime | None = None
+
+
+class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker as its heartbeats show it; `age_s` is the time since the last one."""
+
+    actor: str
+    name: str
+    pid: int
+    host: str
+    role: str = "worker"
+    queues: list[str] = []
+    kinds: list[str] = []
+    slots: int = 0
+    running: int = 0
+    held: int = 0
+    done: int = 0
+    failed: int = 0
+    lost: bool = False
+    stopping: bool = False
+    last_heartbeat: datetime | None = None
+    age_s: float = 0.0
+    version: str = ""
+    rss_bytes: int | None = None
+    simulated: bool = False
+    notes: list[str] = []
+
+
+class Workers(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to workers: the living first, then the lost."""
+
+    workers: list[WorkerView] = []
+
+
+class ServiceError(msgspec.Struct, frozen=True):
+    """What went wrong with a request."""
+
+    type: str = ""
+    message: str = ""
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Body of an answer that is an error."""
+
+    error: ServiceError = ServiceError()
