@@ -1,0 +1,274 @@
+"""The local stack: server, simulator, master and workers as one context manager.
+
+    async with LocalStack(store, port=4222, workers=2) as stack:
+        await stack.wait()
+
+`agentflow up` and `agentflow run` are this and what they print. Parts start in the order in which
+they need each other, and stop in reverse: workers hand back or finish their tasks while the server
+is still there. The process that started them holds the store; when it is killed its parts stop by
+themselves (see parent), and the next start deals with the server (see server).
+
+With `nats` the parts work on a server that is there already, and none is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from agentflow.errors import KeyMissing
+from agentflow.local.child import Child
+from agentflow.local.parent import Lifeline
+from agentflow.local.server import LocalServer
+from agentflow.local.store import StackInfo, Store
+from agentflow.local.supervisor import Event, RestartPolicy, Supervisor
+
+SIMULATED_KEY: Final = "simulated"
+SIMULATOR_URL: Final = re.compile(r"http://127\.0\.0\.1:(\d+)")
+"""What the simulator prints when it listens."""
+WORKER_GRACE: Final = 30.0
+"""Seconds a worker may finish its tasks in before it is told to hand them back."""
+
+KEYS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+CONNECTION: Final = tuple(
+    f"AGENTFLOW_{name}"
+    for name in ("CONTEXT", "CREDS", "USER", "PASSWORD", "TLS_CA", "TLS_CERT", "TLS_KEY")
+)
+"""How to reach a server elsewhere: to ours these would only do harm."""
+
+
+class LocalStack:
+    """What is wanted of a stack, and once started, where it is."""
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] | None = None,
+        *,
+        port: int | None = None,
+        workers: int = 2,
+        concurrency: int | None = None,
+        queues: Sequence[str] = (),
+        lease: float | None = None,
+        master: bool = True,
+        simulate: bool = False,
+        simulator_args: Sequence[str] = (),
+        nats: str | None = None,
+        durable: bool = False,
+        env: Mapping[str, str] | None = None,
+        worker_grace: float = WORKER_GRACE,
+        on_event: Callable[[Event], None] = lambda _: None,
+        policy: RestartPolicy | None = None,
+        commands: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.store = Store(store)
+        self.simulate = simulate
+        self.simulator_url: str | None = None
+        self.durable = durable
+        self._nats = nats
+        self._workers = workers
+        self._worker_args = _options(
+            {"--queues": ",".join(queues), "--concurrency": concurrency, "--lease": lease}
+        )
+        self._worker_grace = worker_grace
+        self._master = master
+        self._simulator_args = list(simulator_args)
+        self._env = dict(env or {})
+        self._commands = dict(commands or {})
+        self._on_event = on_event
+        self._supervisor = Supervisor(on_event=self._observe, policy=policy)
+        self._lifeline: Lifeline | None = None
+        self._ready = False
+        self.server = LocalServer(
+            self.store, port=port, durable=durable, environment=self._environment()
+        )
+
+    @property
+    def url(self) -> str:
+        """The NATS server that the stack works on."""
+        return self._nats or self.server.url
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop_surely()
+
+    async def _stop_surely(self) -> None:
+        """Stop; a cancellation meanwhile only makes it faster, so nothing stays behind."""
+        stopping = asyncio.create_task(self.stop(), name="stop the stack")
+        cancelled: asyncio.CancelledError | None = None
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self.hurry()
+        if cancelled is not None:
+            raise cancelled
+        stopping.result()
+
+    async def start(self) -> None:
+        """Start all parts. What had started when one cannot be is stopped again."""
+        self._need_key()
+        if self._nats and not self._workers and not self._master:
+            return
+        self.store.take()
+        try:
+            await self._start_parts()
+        except BaseException:
+            await self._stop_surely()
+            raise
+
+    async def wait(self) -> None:
+        """Return when the stack was stopped. Raises StackError when a part crashed too often."""
+        await self._supervisor.wait()
+
+    def hurry(self) -> None:
+        """Somebody asked a second time: stop faster."""
+        self._supervisor.hurry()
+
+    async def stop(self) -> None:
+        """Stop all parts in order and let go of the store."""
+        self._ready = False
+        if self.store.owned:
+            self.store.clear_state()
+        await self._supervisor.stop()
+        if self._lifeline is not None:
+            self._lifeline.close()
+            self._lifeline = None
+        self.store.release()
+
+    # ------------------------------------------------------------------ parts
+
+    async def _start_parts(self) -> None:
+        self.store.clear_state()
+        self._lifeline = Lifeline()
+        if self._nats:
+            await self.server.end_leftover()
+        else:
+            await self._supervisor.start(self.server)
+        if self.simulate and self._workers:
+            self.simulator_url = await self._start_simulator()
+        if self._master:
+            await self._supervisor.start(self._child("master", "master"))
+        await self._supervisor.start(
+            *(
+                self._child(
+                    f"worker-{number}",
+                    "worker",
+                    ["--name", f"worker-{number}", *self._worker_args],
+                    environment=self._claude_environment(),
+                    grace=self._worker_grace,
+                )
+                for number in range(1, self._workers + 1)
+            )
+        )
+        self._ready = True
+        self._write_state()
+
+    async def _start_simulator(self) -> str:
+        simulator = self._child(
+            "simulator", "simulator", ["--port", "0", *self._simulator_args], ready=SIMULATOR_URL
+        )
+        await self._supervisor.start(simulator)
+        assert simulator.announced is not None
+        # Started again it must be found where the workers know it.
+        simulator.argv[simulator.argv.index("--port") + 1] = simulator.announced[1]
+        return simulator.announced[0]
+
+    def _child(
+        self,
+        name: str,
+        command: str,
+        options: Sequence[str] = (),
+        *,
+        environment: dict[str, str] | None = None,
+        ready: re.Pattern[str] | None = None,
+        grace: float = 10.0,
+    ) -> Child:
+        assert self._lifeline is not None
+        # -P: a file of the user's directory must not be taken for a module of the same name.
+        start = self._commands.get(command) or [sys.executable, "-P", "-m", "agentflow", command]
+        return Child(
+            name,
+            [*start, *options],
+            log=self.store.logs / f"{name}.log",
+            environment=(
+                self._environment()
+                | {"AGENTFLOW_NATS": self.url, "PYTHONUNBUFFERED": "1"}
+                | _python_path()
+                | (environment or {})
+                | self._env
+                | self._lifeline.environment
+            ),
+            inherit=[self._lifeline.fd],
+            ready=ready,
+            grace=grace,
+        )
+
+    # ------------------------------------------------------------ environment
+
+    def _need_key(self) -> None:
+        if self._workers and not self.simulate:
+            known = os.environ | self._env
+            if not any(known.get(key) for key in KEYS):
+                raise KeyMissing
+
+    def _environment(self) -> dict[str, str]:
+        """What every part may know. The key is for those that talk to Claude."""
+        hidden = KEYS if self._nats else KEYS + CONNECTION
+        return {key: value for key, value in os.environ.items() if key not in hidden}
+
+    def _claude_environment(self) -> dict[str, str]:
+        if not self.simulate:
+            return {key: os.environ[key] for key in KEYS if key in os.environ}
+        assert self.simulator_url is not None
+        # Without this an HTTP proxy of the user's would be asked for a port of this machine.
+        direct = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
+        return {
+            "ANTHROPIC_BASE_URL": self.simulator_url,
+            "ANTHROPIC_API_KEY": SIMULATED_KEY,
+            "NO_PROXY": direct,
+            "no_proxy": direct,
+        }
+
+    # ------------------------------------------------------------------ state
+
+    def _observe(self, event: Event) -> None:
+        # A server that was started again has another pid and another monitoring port.
+        if event.kind == "restarted" and event.part == self.server.name and self._ready:
+            self._write_state()
+        self._on_event(event)
+
+    def _write_state(self) -> None:
+        self.store.write_state(
+            StackInfo(
+                url=self.url,
+                owner_pid=os.getpid(),
+                monitor=self.server.monitor,
+                server_pid=self.server.pid,
+                simulate=self.simulate,
+                simulator_url=self.simulator_url,
+                durable=self.durable,
+            )
+        )
+
+
+def _options(values: Mapping[str, object]) -> list[str]:
+    """Command line options; those without a value are left to the command's own default."""
+    return [text for flag, value in values.items() if value for text in (flag, str(value))]
+
+
+def _python_path() -> dict[str, str]:
+    """Where the children find this very package when it runs from a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if root.name in ("site-packages", "dist-packages"):
+        return {}
+    given = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (os.fspath(root), given)))}

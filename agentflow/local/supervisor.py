@@ -1,0 +1,227 @@
+"""Starts the parts of a stack, restarts what crashes, and stops all of them in order.
+
+A part that ends without having been asked to has crashed, whatever its exit status. It starts
+again after a delay that doubles with every crash and begins anew once the part has run steadily.
+Too many crashes in a short time are no accident: then everything stops, and `wait` raises the
+reason with the part's last words.
+
+Parts started by one call of `start` stop together; the calls are undone in reverse. A part is
+asked to stop, after its grace asked again (a worker then hands its tasks back), and then killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from agentflow.errors import StackError
+
+log = logging.getLogger(__name__)
+
+HURRIED_GRACE: Final = (5.0, 1.0)
+"""What is left to a part after somebody was in a hurry once, and oftener."""
+
+
+class Part(Protocol):
+    """What the supervisor needs of a part. Once it has ended, `wait` returns at once and `ask` and
+    `kill` do nothing."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def grace(self) -> float: ...
+    async def start(self) -> None: ...
+    async def wait(self) -> str: ...
+    def ask(self) -> None: ...
+    def kill(self) -> None: ...
+    def last_words(self) -> list[str]: ...
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something happened to a part."""
+
+    kind: Literal["started", "crashed", "restarted", "stopped"]
+    part: str
+    pid: int | None = None
+    detail: str = ""
+
+
+class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """When a crashed part starts again, in seconds."""
+
+    first_delay: float = 0.5
+    longest_delay: float = 10.0
+    steady_after: float = 30.0
+    """A run as long as this makes the next crash count as the first."""
+    crashes: int = 5
+    """With as many within `window`, it does not start again."""
+    window: float = 60.0
+
+
+class Restarts:
+    """The crashes of one part so far."""
+
+    def __init__(self, policy: RestartPolicy) -> None:
+        self._policy = policy
+        self._times: deque[float] = deque()
+        self._delay = policy.first_delay
+
+    def crashed(self, *, now: float, ran_for: float) -> float | None:
+        """The delay before it starts again; None when there were too many crashes."""
+        policy = self._policy
+        if ran_for >= policy.steady_after:
+            self._delay = policy.first_delay
+        self._times.append(now)
+        while self._times[0] < now - policy.window:
+            self._times.popleft()
+        if len(self._times) >= policy.crashes:
+            return None
+        delay, self._delay = self._delay, min(2 * self._delay, policy.longest_delay)
+        return delay
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    part: Part
+    keeper: asyncio.Task[None]
+
+
+class Supervisor:
+    """Use: `start` parts, first the ones the others need; `wait`; `stop`."""
+
+    def __init__(
+        self,
+        *,
+        on_event: Callable[[Event], None] = lambda _: None,
+        policy: RestartPolicy | None = None,
+    ) -> None:
+        self._on_event = on_event
+        self._policy = policy or RestartPolicy()
+        self._steps: list[list[_Kept]] = []
+        self._stopping: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
+        self._failure: StackError | None = None
+        self._hurries = 0
+        self._hurried = asyncio.Event()
+
+    async def start(self, *parts: Part) -> None:
+        """Start these parts and keep them running. Raises when one cannot be started at all."""
+        step: list[_Kept] = []
+        self._steps.append(step)
+        for part in parts:
+            self._refuse_when_stopping()
+            await part.start()
+            if self._stopping is not None:  # meanwhile another part gave up
+                await self._end(part)
+                self._refuse_when_stopping()
+            self._emit("started", part)
+            keeper = asyncio.create_task(self._keep(part), name=f"keep {part.name}")
+            step.append(_Kept(part, keeper))
+
+    async def wait(self) -> None:
+        """Return when all was stopped. Raises StackError when a part crashed too often."""
+        await self._stopped.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def stop(self) -> None:
+        """Stop all parts in order; a second call waits for the first one's work."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop_all(), name="stop all parts")
+        await asyncio.shield(self._stopping)
+
+    def hurry(self) -> None:
+        """Ask the parts that are stopping once more; from the second time on, kill them."""
+        self._hurries += 1
+        self._hurried.set()
+        self._hurried = asyncio.Event()
+
+    # ---------------------------------------------------------------- keeping
+
+    async def _keep(self, part: Part) -> None:
+        restarts = Restarts(self._policy)
+        started = time.monotonic()
+        how = await part.wait()
+        while True:
+            now = time.monotonic()
+            delay = restarts.crashed(now=now, ran_for=now - started)
+            if delay is None:
+                self._emit("crashed", part, how)
+                self._give_up(part, how)
+                return
+            self._emit("crashed", part, f"{how}; it starts again in {delay:g} s")
+            await asyncio.sleep(delay)
+            started = time.monotonic()
+            try:
+                await part.start()
+            except (StackError, OSError) as error:
+                how = str(error)
+                continue
+            self._emit("restarted", part)
+            how = await part.wait()
+
+    def _give_up(self, part: Part, how: str) -> None:
+        if self._stopping is not None:
+            return
+        words = "".join(f"\n  {line}" for line in part.last_words())
+        policy = self._policy
+        self._failure = StackError(
+            f"{part.name} crashed {policy.crashes} times within {policy.window:g} s, so everything "
+            f"was stopped. The last time {how}{':' if words else '.'}{words}"
+        )
+        self._stopping = asyncio.create_task(self._stop_all(), name="stop all parts")
+
+    def _refuse_when_stopping(self) -> None:
+        if self._stopping is not None:
+            raise self._failure or StackError("The stack is stopping.")
+
+    # --------------------------------------------------------------- stopping
+
+    async def _stop_all(self) -> None:
+        for step in reversed(self._steps):
+            for kept in step:
+                kept.keeper.cancel()
+            await asyncio.gather(*(kept.keeper for kept in step), return_exceptions=True)
+            await asyncio.gather(*(self._end(kept.part) for kept in step))
+        self._stopped.set()
+
+    async def _end(self, part: Part) -> None:
+        pid = part.pid
+        ended = asyncio.create_task(part.wait(), name=f"wait for {part.name}")
+        part.ask()
+        graces = (part.grace, *HURRIED_GRACE)
+        if not await self._within(ended, graces[min(self._hurries, 2)]):
+            part.ask()
+            if not await self._within(ended, HURRIED_GRACE[self._hurries > 1]):
+                part.kill()
+        self._tell(Event("stopped", part.name, pid, await ended))
+
+    async def _within(self, ended: asyncio.Task[str], seconds: float) -> bool:
+        """Whether the part ended in time, and before somebody was in a hurry."""
+        hurried = asyncio.create_task(self._hurried.wait())
+        try:
+            await asyncio.wait(
+                {ended, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            hurried.cancel()
+        return ended.done()
+
+    def _emit(
+        self, kind: Literal["started", "crashed", "restarted"], part: Part, detail: str = ""
+    ) -> None:
+        self._tell(Event(kind, part.name, part.pid, detail))
+
+    def _tell(self, event: Event) -> None:
+        # Whoever listens may fail (a closed pipe behind `print`); the parts go on all the same.
+        try:
+            self._on_event(event)
+        except Exception:
+            log.exception("an event of the stack could not be shown: %s", event)
