@@ -121,8 +121,59 @@ def connect_options(
 
 
 DEFAULT_STORE: Final = "~/.local/share/agentflow/default"
+SIMULATED_STORE: Final = "~/.local/share/agentflow/simulated"
 
 
-def store_dir(given: str | None = None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Directory of the local stack's data: --store, AGENTFLOW_STORE, or the user's own."""
-    return Path(given or environ.get("AGENTFLOW_STORE") or DEFAULT_STORE).expanduser()
+def store_dir(
+    given: str | None = None, *, simulate: bool = False, environ: Mapping[str, str] = os.environ
+) -> Path:
+    """Directory of a local stack's data: --store, AGENTFLOW_STORE, or the user's own.
+
+    A simulated stack has its own default, so that no simulated answer is ever found in the log of
+    a real task.
+    """
+    default = SIMULATED_STORE if simulate else DEFAULT_STORE
+    return Path(given or environ.get("AGENTFLOW_STORE") or default).expanduser()
+
+
+class _Stack(msgspec.Struct):
+    url: str
+    owner_pid: int
+
+
+def local_url(store: str | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """URL of the local stack that runs on a store now, None when none does.
+
+    Without a store the user's own are looked at, the simulated one last. Reads what local/store.py
+    writes; the client stands below it and must find the stack too.
+    """
+    found = _running_at(store_dir(store, environ=environ))
+    if found is None and not (store or environ.get("AGENTFLOW_STORE")):
+        found = _running_at(store_dir(simulate=True, environ=environ))
+    return found
+
+
+def _running_at(folder: Path) -> str | None:
+    import fcntl
+
+    try:
+        with (folder / "owner.lock").open("rb") as lock:
+            owner = lock.read(32).strip()
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Locked: its owner lives. A state of another owner was left by a crash.
+        try:
+            stack = msgspec.json.decode((folder / "stack.json").read_bytes(), type=_Stack)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        return stack.url if owner == b"%d" % stack.owner_pid else None
+    except OSError:
+        return None
+    return None
+
+
+def located(options: Connect, store: str | None = None) -> Connect:
+    """`options` with the servers filled in: those given, else the local stack, else the default."""
+    if options.urls:
+        return options
+    return msgspec.structs.replace(options, urls=(local_url(store) or DEFAULT_URL,))

@@ -1,0 +1,116 @@
+"""The command line. `main` is the program; a command is imported when it is called.
+
+`agentflow --help` must not wait for nats-py or a terminal library, so the group knows its commands
+from a table: where each one is, and what the list of commands says about it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from agentflow import __version__
+from agentflow.errors import AgentFlowError
+
+PIPE_CLOSED: Final = 141
+INTERRUPTED: Final = 130
+
+COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
+    "run": ("agentflow.cli.run", "command", "Run all tasks of a file and keep their results."),
+    "up": ("agentflow.cli.up", "command", "Start NATS, a master and workers on this machine."),
+    "submit": ("agentflow.cli.submit", "command", "Put a task into a queue."),
+    "get": ("agentflow.cli.get", "command", "Show a task and its result."),
+    "list": ("agentflow.cli.list", "command", "List tasks, newest first."),
+    "watch": ("agentflow.cli.watch", "command", "Show what happens as it happens."),
+    "workers": ("agentflow.cli.workers", "command", "List the workers."),
+    "stats": ("agentflow.cli.stats", "command", "Show queues, states, tokens and cost."),
+    "master": ("agentflow.cli.master", "command", "Run a master."),
+    "worker": ("agentflow.cli.worker", "command", "Run a worker."),
+    "simulator": ("agentflow.cli.simulator", "command", "Serve a simulated Messages API."),
+    "doctor": ("agentflow.cli.doctor", "command", "Check this machine and the NATS server."),
+    "streams": ("agentflow.cli.streams", "command", "Show or repair streams and consumers."),
+}
+"""Name: module, attribute, one sentence."""
+
+
+class Commands(click.Group):
+    """The group; loads a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, attribute, _ = place
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise AgentFlowError(
+                f"`agentflow {cmd_name}` is not part of this installation"
+            ) from error
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # click would load every command to ask for its help.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.command(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="agentflow")
+def cli() -> None:
+    """Run thousands of Claude tasks on your own machines, over NATS JetStream."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code. Whatever happens, no traceback is shown."""
+    # `agentflow` as a console script calls this without arguments and exits with what it returns.
+    try:
+        result = cli.main(args=arguments, prog_name="agentflow", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as wish:
+        return wish.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return PIPE_CLOSED
+    except AgentFlowError as error:
+        return _report(error, str(error), error.exit_code)
+    except Exception as error:
+        text = f"unexpected {type(error).__name__}: {error} (AGENTFLOW_DEBUG=1 shows where)"
+        return _report(error, text, 1)
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception, text: str, code: int) -> int:
+    from agentflow.rules.display import safe
+
+    if os.environ.get("AGENTFLOW_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    else:
+        click.echo(f"agentflow: {safe(text)}", err=True)
+    return code
+
+
+def _forget_stdout() -> None:
+    """Whoever read stdout is gone; writing at exit would complain once more."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())

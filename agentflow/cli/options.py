@@ -1,0 +1,136 @@
+"""Options that several commands share, and how a command runs its coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+
+from agentflow.config import Connect, connect_options, located
+
+if TYPE_CHECKING:
+    from agentflow.client import Flow
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+
+
+_CONNECTION = (
+    click.option("--nats", metavar="URL", help="NATS server(s); else AGENTFLOW_NATS, the local stack."),
+    click.option("--context", metavar="NAME", help="A context of the nats CLI."),
+    click.option("--creds", metavar="FILE", help="Credentials file."),
+    click.option("--user", metavar="NAME", help="User; the password is read from AGENTFLOW_PASSWORD."),
+    click.option("--tls-ca", metavar="FILE", help="Certificate authority of the server."),
+    click.option("--tls-cert", metavar="FILE", help="Client certificate."),
+    click.option("--tls-key", metavar="FILE", help="Its key."),
+)
+_STORE = click.option(
+    "--store", metavar="DIR", help="Directory of the local stack; else AGENTFLOW_STORE."
+)
+
+
+def connection_options(
+    function: Callable[..., R] | None = None, *, store: bool = True
+) -> Callable[..., Any]:
+    """Add the connection options; the command gets them as keywords, for `resolve`.
+
+    `store=False` leaves out --store, for a command that has its own.
+    """
+    if function is None:
+        return functools.partial(connection_options, store=store)
+    command: Callable[..., Any] = function
+    for option in reversed((*_CONNECTION, _STORE) if store else _CONNECTION):
+        command = option(command)
+    return command
+
+
+def resolve(connection: Mapping[str, str | None], *, local: bool = True) -> Connect:
+    """Where to connect and as whom. Raises UsageError.
+
+    Where nothing names a server, the local stack's URL is filled in, else the default one; with
+    `local=False` the URLs stay empty.
+    """
+    given = dict(connection)
+    store = given.pop("store", None)
+    options = connect_options(**given)
+    return located(options, store) if local else options
+
+
+def flow(connection: Mapping[str, str | None]) -> Flow:
+    """A client for the options given, not yet connected."""
+    from agentflow.client import Flow
+
+    return Flow(resolve(connection))
+
+
+def jsonclick.option(function: Callable[..., R]) -> Callable[..., R]:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout, nothing else.")(
+        function
+    )
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine. Logging stays silent: the command itself says what is wrong."""
+    import logging
+
+    if os.environ.get("AGENTFLOW_DEBUG"):
+        logging.basicConfig(level=logging.DEBUG)
+    else:
+        logging.getLogger().addHandler(logging.NullHandler())
+    return asyncio.run(work)
+
+
+def labels(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`k=v` pairs as a dict of texts."""
+    return dict(_pair(pair, "--label") for pair in pairs)
+
+
+def parameters(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`k=v` pairs; a value that is JSON is taken as such, any other as text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, text = _pair(pair, "--param")
+        try:
+            found[name] = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            found[name] = text
+    return found
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.BadParameter(f"{text!r} is not of the form name=value", param_hint=option)
+    return name, value
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+class Duration(click.ParamType[float]):
+    """Seconds: `90`, `90s`, `10m`, `2h`, `1d`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        text = str(value).strip()
+        unit = _UNITS.get(text[-1:], 0.0)
+        try:
+            seconds = float(text[:-1]) * unit if unit else float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{text!r} is not a duration such as 90, 90s, 10m, 2h or 1d", param, ctx)
+        return seconds
