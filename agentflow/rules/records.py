@@ -56,11 +56,16 @@ def origin_of(record: Record) -> Origin:
     )
 
 
-def add_cost(so_far: float | None, micro: int | None) -> float | None:
+def micro(dollars: float) -> int:
+    """Dollars as integer micro-USD."""
+    return round(dollars * 1_000_000)
+
+
+def add_cost(so_far: float | None, more: int | None) -> float | None:
     """Dollars after adding micro-USD; unknown once any part is unknown."""
-    if so_far is None or micro is None:
+    if so_far is None or more is None:
         return None
-    return (round(so_far * 1_000_000) + micro) / 1_000_000
+    return (micro(so_far) + more) / 1_000_000
 
 
 def follow(

@@ -38,13 +38,11 @@ from agentflow.worker.tokens import TokenStream
 _log = logging.getLogger(__name__)
 
 
-class _Failed(Exception):
-    """The attempt failed: what to write, and what the retry table is asked."""
+class _Failed(msgspec.Struct, frozen=True):
+    """The attempt failed: what to write, and what the retry table is asked (None: no retry)."""
 
-    def __init__(self, failure: Failure, signal: Signal | None) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-        self.signal = signal
+    failure: Failure
+    signal: Signal | None = None
 
 
 class Attempts:
@@ -67,94 +65,79 @@ class Attempts:
         assert claim.record is not None
         held.last = claim
         stream = TokenStream(self._connection, task.id, claim.record.attempt, self._log.actor)
-        writing = asyncio.Lock()
-
-        async def progress(fraction: float | None, note: str | None) -> None:
-            # Two tasks of one handler may report at once; the log takes one write at a time.
-            async with writing:
-                await self._progress(held, origin, fraction, note)
-
+        progress = Progress(self._log, held, origin)
         run = Run(
             task,
             attempt=claim.record.attempt,
             fencing_token=claim.sequence,
             emit=stream.emit,
-            progress=progress,
+            progress=progress.report,
         )
         held.run = run
         began = time.monotonic()
-        try:
-            outcome = await self._handle(held, handler, run)
-        except _Failed as failed:
-            stream.flush()
-            async with writing:
-                await self._end_failed(held, origin, run, failed, time.monotonic() - began)
-        except asyncio.CancelledError:
-            stream.flush()
-            async with writing:
-                await self._end_interrupted(held, origin, run, time.monotonic() - began)
-        else:
-            stream.flush()
-            async with writing:
-                await self._end_well(held, origin, run, outcome, time.monotonic() - began)
+        result = await self._handle(held, handler, run)
+        seconds = time.monotonic() - began
+        stream.flush()
+        await progress.close()
+        mistake = handed.mistake(run, result if isinstance(result, Outcome) else None)
+        if mistake:
+            handed.forget_spent(run)
+            result = _Failed(Failure(type="bad_outcome", message=mistake))
+        match result:
+            case None:
+                await self._end_interrupted(held, origin, run, seconds)
+            case _Failed():
+                await self._end_failed(held, origin, run, result, seconds)
+            case _:
+                await self._end_well(held, origin, run, result, seconds)
 
     # The handler.
 
-    async def _handle(self, held: Held, handler: Handler, run: Run) -> Outcome:
+    async def _handle(self, held: Held, handler: Handler, run: Run) -> Outcome | _Failed | None:
+        """What became of the handler; None when it was interrupted (`held.ending` says why)."""
         if held.ending is not None:
-            raise asyncio.CancelledError
+            return None
         limit = asyncio.timeout(run.task.timeout)
+        held.interruptible = True
         try:
-            held.interruptible = True
             async with limit:
-                return await handler(run)
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current is not None:
-                current.uncancel()
-            raise
-        except AttemptFailed as failed:
-            raise _Failed(failed.failure, failed.signal) from failed
-        except InvalidTask as invalid:
-            raise _Failed(Failure(type=invalid.reason, message=_cut(str(invalid))), None) from None
-        except Overtaken:
-            held.ending = Ending.SUPERSEDED
-            raise asyncio.CancelledError from None
-        except TimeoutError as error:
-            if not limit.expired():
-                raise _Failed(_failure(error), Signal(exception="handler")) from error
-            text = f"no result within the task's timeout of {run.task.timeout:g} s"
-            raise _Failed(
-                Failure(type="timeout", message=text), Signal(exception="timeout")
-            ) from None
+                outcome = await handler(run)
         except BaseException as error:
             # SystemExit too: a handler that calls exit() must not take the worker with it.
-            _log.warning(
-                "task %s: its handler raised %s: %s", run.task.id, type(error).__name__, error
-            )
-            raise _Failed(_failure(error), Signal(exception="handler")) from error
+            current = asyncio.current_task()
+            assert current is not None
+            if held.ending is not None:
+                # Whatever the handler made of its interruption.
+                current.uncancel()
+                return None
+            if isinstance(error, asyncio.CancelledError) and current.cancelling():
+                raise  # the process ends in disorder; the lease brings the task to another
+            return self._failed(error, run, limit.expired())
         finally:
             held.interruptible = False
+        if not isinstance(outcome, Outcome):
+            text = f"the handler returned {type(outcome).__name__}, not an Outcome"
+            return _Failed(Failure(type="bad_outcome", message=text))
+        return outcome
 
-    async def _progress(
-        self, held: Held, origin: Origin, fraction: float | None, note: str | None
-    ) -> None:
-        assert held.last is not None
-        record = entries.follow(
-            origin,
-            held.last,
-            State.RUNNING,
-            actor=self._log.actor,
-            now=self._log.now(),
-            progress=fraction,
-            note=note,
-        )
-        try:
-            held.last = await self._log.append(record)
-        except Overtaken:
-            # The handler may swallow the error; the cancellation it cannot.
-            held.interrupt(Ending.SUPERSEDED)
-            raise
+    def _failed(self, error: BaseException, run: Run, expired: bool) -> _Failed:
+        match error:
+            case AttemptFailed():
+                return _Failed(handed.tidy(error.failure), error.signal)
+            case InvalidTask():
+                return _Failed(handed.failure(error, error.reason))
+            case TimeoutError() if expired:
+                text = f"no result within the task's timeout of {run.task.timeout:g} s"
+                return _Failed(Failure(type="timeout", message=text), Signal(exception="timeout"))
+            case _:
+                failure = handed.failure(error)
+                _log.warning(
+                    "task %s: its handler raised %s: %s",
+                    run.task.id,
+                    failure.type,
+                    failure.message[:500],
+                )
+                return _Failed(failure, Signal(exception="handler"))
 
     # The endings.
 
@@ -191,11 +174,11 @@ class Attempts:
             last = await self._log.append_fitting(record)
         except PayloadTooLarge as error:
             failure = Failure(type="result_too_large", message=str(error))
-            await self._end_failed(held, origin, run, _Failed(failure, None), seconds)
+            await self._end_failed(held, origin, run, _Failed(failure), seconds)
         except (TypeError, ValueError, RecursionError) as error:
             text = f"the handler's value cannot be written as JSON: {error}"
-            failure = Failure(type="result_not_json", message=_cut(text))
-            await self._end_failed(held, origin, run, _Failed(failure, None), seconds)
+            failure = Failure(type="result_not_json", message=handed.shown(text))
+            await self._end_failed(held, origin, run, _Failed(failure), seconds)
         else:
             self.done += 1
             self._finish(held, last)
@@ -266,7 +249,7 @@ class Attempts:
                     spent=spent,
                 )
                 self._finish(held, await self._log.append(record))
-            case _:
+            case Ending.STOPPING | None:
                 record = entries.handed_back(
                     origin, held.last, actor=self._log.actor, now=now, spent=spent
                 )
@@ -277,27 +260,4 @@ class Attempts:
         """Ack, and answer whoever asked for the result."""
         held.last = last
         self._holding.ack(held)
-        answer_reply(self._connection, held, last)
-
-
-def answer_reply(connection: Connection, held: Held, last: Last) -> None:
-    """Send the final record to the message's Agentflow-Reply, where it has one."""
-    message = held.delivered.message
-    if not message.block or b"Agentflow-Reply" not in message.block or last.record is None:
-        return
-    reply = message.headers.get(subjects.REPLY)
-    if not reply or any(char in reply for char in " \t*>") or reply.startswith("$"):
-        return
-    block = blocks.encode({subjects.ID: last.record.id, subjects.SEQUENCE: str(last.sequence)})
-    try:
-        connection.publish(reply, records.encode(last.record), block=block)
-    except (NotConnected, PayloadTooLarge):
-        return  # the record is in the log all the same
-
-
-def _failure(error: BaseException) -> Failure:
-    return Failure(type=type(error).__name__, message=_cut(str(error) or type(error).__name__))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= limits.ERROR_TEXT else text[: limits.ERROR_TEXT - 3] + "..."
+        reply.answer(self._connection, held, last)

@@ -1,0 +1,133 @@
+"""Drive a job: read each task's log, submit what is missing, keep results as they end.
+
+At most `window` tasks are under way, so that a limit on the cost can hold and an interruption
+leaves little behind. Before a task is submitted its log is read: what a former run has submitted,
+or finished without this process learning of it, is waited for or taken, never paid again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from agentflow.batch.ledger import Ledger, line_of
+from agentflow.batch.report import Display, Tally
+from agentflow.batch.source import Item
+from agentflow.bus.message import Message
+from agentflow.client import Flow
+from agentflow.errors import AgentFlowError
+from agentflow.protocol import record as records, subjects
+from agentflow.protocol.record import Last, Record, State
+
+
+class Job:
+    """One file of tasks on its way through a queue."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        items: Sequence[Item],
+        ledger: Ledger,
+        tally: Tally,
+        display: Display,
+        *,
+        window: int,
+        queue: str = "default",
+        max_cost_micro: int | None = None,
+        retry_failed: bool = False,
+    ) -> None:
+        self._flow = flow
+        self._items = items
+        self._ledger = ledger
+        self._tally = tally
+        self._display = display
+        self._window = asyncio.Semaphore(window)
+        self._queue = queue
+        self._max_cost = max_cost_micro
+        self._retry_failed = retry_failed
+        self._known = {item.id for item in items}
+        self._closed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None
+        self.limit_reached = False
+
+    def stop_submitting(self) -> None:
+        """Submit no more; what is under way is still waited for."""
+        self._closed.set()
+
+    def abandon(self) -> None:
+        """Wait for nothing any more."""
+        self._closed.set()
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def run(self) -> None:
+        """Until every task that was submitted has its result. Raises what went wrong, if any."""
+        watching = await self._flow.connection.subscribe(
+            "agentflow.live.progress.>", self._progressed
+        )
+        try:
+            for item in self._items:
+                await self._window.acquire()
+                if self._closed.is_set() or self._over_limit():
+                    break
+                task = asyncio.get_running_loop().create_task(self._one(item))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
+            while self._tasks:
+                await asyncio.wait(list(self._tasks))
+        finally:
+            await watching.close()
+        if self._error is not None:
+            raise self._error
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._window.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # One failure of the bus is the failure of all; the first says it best.
+            self._error = self._error or error
+            self.stop_submitting()
+
+    def _over_limit(self) -> bool:
+        if self._max_cost is None:
+            return False
+        # A model without a price cannot be held to a limit, so it counts as having reached it.
+        if self._tally.cost_micro >= self._max_cost or self._tally.unpriced:
+            self.limit_reached = True
+        return self.limit_reached
+
+    async def _one(self, item: Item) -> None:
+        last = await self._flow.read(item.id)
+        record = last.record
+        if record is not None and record.state == State.FAILED and self._retry_failed:
+            record = await self._submit(item, last)
+        elif record is None or not record.terminal:
+            record = await self._submit(item, last)
+        self._ledger.append(line := line_of(item, record))
+        self._tally.add(line)
+        self._display.update()
+
+    async def _submit(self, item: Item, last: Last) -> Record:
+        """Put the task into the queue unless it is there, and wait for a result newer than `last`."""
+        waiting = self._flow.expect(item.id, newer_than=last.sequence if last.record and last.record.terminal else 0)
+        if last.record is None or last.record.terminal:
+            await self._flow.submit_body(
+                item.body, queue=self._queue, id=item.id, follows=last.sequence
+            )
+            self._tally.submitted += 1
+        return await waiting
+
+    def _progressed(self, message: Message) -> None:
+        task_id = subjects.record_id(message.subject)
+        if task_id not in self._known:
+            return
+        state = records.decode(message.data).state
+        if state == State.RUNNING:
+            self._tally.running.add(task_id)
+        else:
+            self._tally.running.discard(task_id)
+        self._display.update()
+
+
+__all__ = ["AgentFlowError", "Job"]

@@ -1,0 +1,157 @@
+"""`agentflow up`: a local stack that stays."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+import click
+
+from agentflow.cli.options import connection_options, resolve
+from agentflow.config import store_dir
+from agentflow.errors import PortTaken
+
+
+@click.command("up")
+@click.option(
+    "--workers", type=click.IntRange(0, 200), default=2, show_default=True, help="Worker processes."
+)
+@click.option(
+    "--concurrency",
+    "-c",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="Tasks at once in each worker.",
+)
+@click.option(
+    "--queues", default="default", show_default=True, help="Queues to serve, separated by commas."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=4222,
+    show_default=True,
+    help="Port of the NATS server; 0 takes a free one.",
+)
+@click.option("--store", help="Directory of the data. [default: the user's own]")
+@click.option(
+    "--simulate", is_flag=True, help="Answer from a local simulator: costs nothing, needs no key."
+)
+@click.option(
+    "--latency",
+    type=click.FloatRange(0, 600),
+    default=1.5,
+    show_default=True,
+    help="With --simulate: seconds an answer takes.",
+)
+@click.option(
+    "--lease",
+    type=click.FloatRange(0.5, 3600),
+    help="Seconds a task stays with a silent worker. [default: 15]",
+)
+@click.option(
+    "--durable", is_flag=True, help="Write every message to disk before it is acknowledged."
+)
+@connection_options(store=False)
+def command(
+    workers: int,
+    concurrency: int,
+    queues: str,
+    port: int,
+    store: str | None,
+    simulate: bool,
+    latency: float,
+    lease: float | None,
+    durable: bool,
+    **connection: str | None,
+) -> None:
+    """Start NATS server, master and workers, and keep them running.
+
+    With --nats URL the stack works on a server that is there already. Ctrl-C stops everything in
+    order: workers finish or hand back what they run. A second Ctrl-C makes it faster.
+    """
+    from agentflow.local.stack import LocalStack
+
+    options = resolve(connection, local=False)
+    stack = LocalStack(
+        store_dir(store, simulate=simulate),
+        port=port,
+        workers=workers,
+        concurrency=concurrency,
+        queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+        lease=lease,
+        simulate=simulate,
+        simulator_args=["--latency", str(latency)],
+        nats=",".join(options.urls) or None,
+        durable=durable,
+        on_event=_tell,
+    )
+    asyncio.run(_stay(stack, port, simulate))
+
+
+def _tell(event: object) -> None:
+    kind, part = getattr(event, "kind", ""), getattr(event, "part", "")
+    detail = getattr(event, "detail", "")
+    if kind in ("crashed", "restarted"):
+        click.echo(f"{part} {kind}" + (f": {detail}" if detail else ""), err=True)
+
+
+async def _stay(stack: object, port: int, simulate: bool) -> None:
+    from agentflow.local.stack import LocalStack
+
+    assert isinstance(stack, LocalStack)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def asked() -> None:
+        if stop.is_set():
+            stack.hurry()
+        else:
+            click.echo("stopping ... (again to hurry)", err=True)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked)
+    starting = asyncio.ensure_future(stack.start())
+    ended = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+    try:
+        await starting
+    except asyncio.CancelledError:
+        return
+    except PortTaken:
+        ended.cancel()
+        raise
+    try:
+        _next_steps(stack, port, simulate)
+        waiting = asyncio.ensure_future(stack.wait())
+        await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            waiting.result()
+        waiting.cancel()
+    finally:
+        await stack.stop()
+        ended.cancel()
+    click.echo("stopped", err=True)
+
+
+def _next_steps(stack: object, port: int, simulate: bool) -> None:
+    url = getattr(stack, "url", "")
+    store = getattr(stack, "store").path
+    # A stack on the standard port or the user's own store is found by itself.
+    server = "" if url.endswith(":4222") else f" -s {url}"
+    mark = "SIMULATED: answers come from a local simulator.\n" if simulate else ""
+    sys.stdout.write(
+        f"{mark}AgentFlow runs at {url} (data in {store}). Try, in another terminal:\n\n"
+        f"  nats{server} pub agentflow.tasks.default 'Write a haiku about queues'\n"
+        f"  nats{server} sub 'agentflow.live.results.>'\n"
+        f"  agentflow submit 'Write a haiku about queues' --wait\n"
+        f"  agentflow list\n"
+        f"  agentflow doctor\n\n"
+        "Ctrl-C stops it.\n"
+    )
+    sys.stdout.flush()

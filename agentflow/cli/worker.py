@@ -1,0 +1,74 @@
+"""`agentflow worker`: one worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+import click
+
+from agentflow.cli.options import connection_options, resolve
+from agentflow.config import Connect
+
+
+@click.command("worker")
+@click.option(
+    "--queues", default="default", show_default=True, help="Queues to serve, separated by commas."
+)
+@click.option(
+    "--concurrency",
+    "-c",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="Tasks at once.",
+)
+@click.option(
+    "--lease",
+    type=click.FloatRange(0.5, 3600),
+    help="Seconds a task stays with a silent worker. [default: 15, or what the consumers have]",
+)
+@click.option("--name", help="Name to show for this worker.")
+@click.option("--kinds", help="Kinds to run, separated by commas. [default: all]")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 3600),
+    default=30.0,
+    show_default=True,
+    help="Seconds running tasks may finish in after SIGTERM.",
+)
+@connection_options
+def command(
+    queues: str,
+    concurrency: int,
+    lease: float | None,
+    name: str | None,
+    kinds: str | None,
+    grace: float,
+    **connection: str | None,
+) -> None:
+    """Run tasks until told to stop.
+
+    SIGTERM and SIGINT finish what runs, up to the grace period, and hand back the rest; a second
+    signal hands back at once. Exits 0 after an orderly stop.
+    """
+    logging.basicConfig(
+        level=os.environ.get("AGENTFLOW_LOG", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    from agentflow.local.parent import stop_with_parent
+    from agentflow.worker.process import serve
+
+    stop_with_parent()
+    asyncio.run(
+        serve(
+            resolve(connection),
+            queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+            slots=concurrency,
+            lease=lease,
+            name=name,
+            kinds=[kind.strip() for kind in kinds.split(",")] if kinds else None,
+            grace=grace,
+        )
+    )

@@ -1,0 +1,88 @@
+"""What a handler hands over, made fit for a record.
+
+Handlers are other people's code. A record that cannot be written would run the task again, and one
+that cannot be read would pass for one of a later version: both are worse than a failed task with a
+clear reason.
+"""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Any, Final
+
+import msgspec
+
+from agentflow.handlers.contract import Outcome, Run
+from agentflow.protocol import limits
+from agentflow.protocol.record import Failure, Usage
+
+_TEXT: Final = (str, NoneType)
+_SPENT: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
+    ("usage", (Usage,)),
+    ("cost_micro", (int, NoneType)),
+    ("model", _TEXT),
+    ("request_id", _TEXT),
+    ("first_token_s", (float, int, NoneType)),
+    ("simulated", (bool,)),
+)
+_TOKENS: Final = tuple(field.name for field in msgspec.structs.fields(Usage))
+
+
+def mistake(run: Run, outcome: Outcome | None) -> str | None:
+    """What the handler set to a value of the wrong type, as a sentence; None when all is well."""
+    for name, types in _SPENT:
+        if not isinstance(getattr(run, name), types):
+            return _sentence(f"run.{name}", getattr(run, name))
+    for name in _TOKENS:
+        if not isinstance(getattr(run.usage, name), int):
+            return _sentence(f"run.usage.{name}", getattr(run.usage, name))
+    if outcome is not None:
+        for name in ("text", "stop_reason"):
+            if not isinstance(getattr(outcome, name), _TEXT):
+                return _sentence(name, getattr(outcome, name))
+    return None
+
+
+def _sentence(name: str, value: Any) -> str:
+    return f"the handler set {name} to a {type(value).__name__}"
+
+
+def forget_spent(run: Run) -> None:
+    """Take back what a record could not hold; the cost is unknown then."""
+    run.usage = Usage()
+    run.cost_micro = None
+    run.model = run.task.model
+    run.request_id = run.first_token_s = None
+    run.simulated = False
+
+
+def shown(text: str, length: int = limits.ERROR_TEXT) -> str:
+    """Text that can be written: not too long, and without the halves of surrogate pairs."""
+    if len(text) > length:
+        text = text[: length - 3] + "..."
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def failure(error: BaseException, reason: str = "") -> Failure:
+    """The failure an exception is."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # a broken __str__ must not hide the error it belongs to
+        text = ""
+    return Failure(type=reason or name, message=shown(text or name))
+
+
+def tidy(given: Failure) -> Failure:
+    """A failure as a handler made it, fit for a record."""
+
+    def text(value: Any, length: int = 200) -> str | None:
+        return None if value is None else shown(str(value), length)
+
+    return Failure(
+        type=text(given.type) or "error",
+        message=text(given.message, limits.ERROR_TEXT) or "",
+        status=given.status if isinstance(given.status, int) else None,
+        code=text(given.code),
+        request_id=text(given.request_id),
+    )

@@ -1,0 +1,70 @@
+"""A worker process: connect, load the handlers asked for, work, leave in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from agentflow.bus.connection import Connection
+from agentflow.config import Connect
+from agentflow.errors import NotConnected
+from agentflow.handlers import registry
+from agentflow.worker.worker import GRACE, Worker
+
+_log = logging.getLogger(__name__)
+
+PATIENCE: Final = 20.0
+"""Seconds a worker waits for NATS at its start: in a cluster everything starts at once."""
+
+
+async def connect_patiently(
+    options: Connect, name: str, patience: float = PATIENCE
+) -> Connection:
+    """Connect, waiting for a server that is just starting. Raises NotConnected."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + patience
+    told = False
+    while True:
+        try:
+            return await Connection.open(options, name)
+        except NotConnected:
+            if loop.time() > end:
+                raise
+            if not told:
+                _log.info("waiting for NATS at %s", options.shown)
+                told = True
+            await asyncio.sleep(0.25)
+
+
+async def serve(
+    options: Connect,
+    *,
+    queues: Sequence[str] = ("default",),
+    slots: int = 10,
+    lease: float | None = None,
+    name: str | None = None,
+    kinds: Sequence[str] | None = None,
+    grace: float = GRACE,
+) -> None:
+    """Be a worker until told to stop. Raises NotConnected, BusError, UsageError."""
+    connection = await connect_patiently(options, name or "agentflow worker")
+    try:
+        async with registry.open_handlers(kinds) as handlers:
+            worker = Worker(
+                connection,
+                handlers,
+                queues=queues,
+                slots=slots,
+                lease=lease,
+                name=name,
+                grace=grace,
+                simulated="AGENTFLOW_SIMULATED" in os.environ,
+            )
+            await worker.start()
+            _log.info("worker %s: %d slots on %s", worker.actor.name, slots, ", ".join(queues))
+            await worker.run()
+    finally:
+        await connection.close()

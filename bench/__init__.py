@@ -1,0 +1,1 @@
+"""Measurements, a file a question. Run `python -m bench` for the list."""
