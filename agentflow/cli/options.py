@@ -20,13 +20,15 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-
-
 _CONNECTION = (
-    click.option("--nats", metavar="URL", help="NATS server(s); else AGENTFLOW_NATS, the local stack."),
+    click.option(
+        "--nats", metavar="URL", help="NATS server; else AGENTFLOW_NATS, the local stack."
+    ),
     click.option("--context", metavar="NAME", help="A context of the nats CLI."),
     click.option("--creds", metavar="FILE", help="Credentials file."),
-    click.option("--user", metavar="NAME", help="User; the password is read from AGENTFLOW_PASSWORD."),
+    click.option(
+        "--user", metavar="NAME", help="User; the password comes from AGENTFLOW_PASSWORD."
+    ),
     click.option("--tls-ca", metavar="FILE", help="Certificate authority of the server."),
     click.option("--tls-cert", metavar="FILE", help="Client certificate."),
     click.option("--tls-key", metavar="FILE", help="Its key."),
@@ -70,11 +72,10 @@ def flow(connection: Mapping[str, str | None]) -> Flow:
     return Flow(resolve(connection))
 
 
-def jsonclick.option(function: Callable[..., R]) -> Callable[..., R]:
+def json_option(function: Callable[..., R]) -> Callable[..., R]:
     """Add --json."""
-    return click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout, nothing else.")(
-        function
-    )
+    help_text = "JSON lines on stdout, nothing else."
+    return click.option("--json", "as_json", is_flag=True, help=help_text)(function)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
