@@ -1,0 +1,232 @@
+"""What a simulator can be told to do, and which order of four wins.
+
+    server default  <  sticky mode  <  scripted step  <  header `x-fake`
+
+A layer is the JSON object as it was given, so it holds only what was named. Layers are laid over
+each other field by field, with one exception: a layer that names a failure (or a content) replaces
+the whole failure (or content) below it. Without that a scripted `{"status": 400}` would inherit
+the `p` of a mode that fails one call in ten, and mostly not fail.
+
+Chance is drawn from the seed, the prompt and how often that prompt was seen before, never from
+the order of arrival: the same thousand tasks meet the same faults at any concurrency.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from agentflow.simulator.limits import Limits
+
+Layer = dict[str, Any]
+"""Knobs as given: field name to plain JSON value."""
+
+Seconds = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+
+Fault = Literal[
+    "drop",  # FIN before any byte
+    "reset",  # RST before any byte
+    "drop_mid",  # FIN in the middle of the body
+    "truncated_json",  # a whole response whose JSON stops half-way
+    "malformed_sse",  # a frame of the stream is not JSON
+    "sse_error",  # `event: error` after the 200, of type `error_type`
+    "hang",  # no byte, ever
+    "html",  # an error page as a proxy sends it, with `status` or 500
+]
+
+Content = Literal[
+    "answer", "text", "echo", "tool_use", "thinking", "refusal", "max_tokens", "pause_turn"
+]
+
+
+class KnobError(ValueError):
+    """These knobs mean nothing; the text says which and why."""
+
+
+class Const(msgspec.Struct, tag="const", tag_field="kind", forbid_unknown_fields=True):
+    """Always the same."""
+
+    seconds: Seconds
+
+
+class Uniform(msgspec.Struct, tag="uniform", tag_field="kind", forbid_unknown_fields=True):
+    """Evenly between two."""
+
+    low: Seconds
+    high: Seconds
+
+
+class LogNormal(msgspec.Struct, tag="lognormal", tag_field="kind", forbid_unknown_fields=True):
+    """Half below p50, one in a hundred above p99: the shape real latencies have."""
+
+    p50: Positive
+    p99: Positive
+
+
+class ToolCall(msgspec.Struct, forbid_unknown_fields=True):
+    """One call of a tool."""
+
+    name: str
+    input: dict[str, Any] = {}
+
+
+class UsageOverride(msgspec.Struct, forbid_unknown_fields=True):
+    """Token counts to report instead of the estimate."""
+
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    ephemeral_1h_input_tokens: Count = 0
+    thinking_tokens: Count | None = None
+
+
+class Knobs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """How one request is answered. Times are seconds."""
+
+    latency: Seconds | Const | Uniform | LogNormal = 0.0
+    """Of the whole answer; with `tokens_per_s`, until the first token."""
+
+    ttft: Share = 0.1
+    """Share of the latency before a stream's first byte (without `tokens_per_s`)."""
+
+    tokens_per_s: Positive | None = None
+    chunks: Annotated[int, Meta(ge=1)] | None = None
+    """Deltas of a stream; without it, at most 20 or 20 a second."""
+
+    stall: Seconds = 0.0
+    """A gap of silence in the middle of the answer."""
+
+    stall_after: Count = 1
+    """Deltas before the gap."""
+
+    status: Annotated[int, Meta(ge=200, le=599)] | None = None
+    """An error to answer; 200 asks for success in spite of a layer below."""
+
+    error_type: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    retry_after: float | str | None = None
+    """Seconds, or the header's text (an HTTP date)."""
+
+    retry_after_ms: float | None = None
+    should_retry: bool | None = None
+    error_after: Seconds = 0.0
+    """How long the error takes to come."""
+
+    fault: Fault | None = None
+    p: Share = 1.0
+    """Probability of `status` or `fault`."""
+
+    seed: int = 0
+
+    content: Content | None = None
+    text: str | None = None
+    thinking: str | None = None
+    tools: list[ToolCall | list[ToolCall]] | None = None
+    """Tool calls, one turn each; a list is a turn of parallel calls. Then a text."""
+
+    usage: UsageOverride | None = None
+    limits: Limits | None = None
+    """Rate limits; they outlive a request, so only the server default and the mode have them."""
+
+
+_FAILURE: Final = frozenset(
+    {"status", "fault", "p", "error_after", "error_code", "error_message", "error_type"}
+    | {"retry_after", "retry_after_ms", "should_retry"}
+)
+_CONTENT: Final = frozenset({"content", "text", "thinking", "tools"})
+_GROUPS: Final = ((frozenset({"status", "fault"}), _FAILURE), (_CONTENT, _CONTENT))
+
+
+def as_layer(knobs: Knobs) -> Layer:
+    """The fields of `knobs` that are not the default."""
+    layer: Layer = msgspec.to_builtins(knobs)
+    return layer
+
+
+def checked(layer: Mapping[str, Any], *, sticky: bool) -> Layer:
+    """The layer, if it is one; raises KnobError.
+
+    `sticky` layers (the default, the mode) may hold rate limits.
+    """
+    try:
+        msgspec.convert(dict(layer), Knobs)
+    except msgspec.ValidationError as error:
+        raise KnobError(str(error)) from None
+    if "limits" in layer and not sticky:
+        raise KnobError("`limits` outlives a request: set it in the mode")
+    return dict(layer)
+
+
+def parse_layer(text: bytes | str, *, sticky: bool = False) -> Layer:
+    """A layer out of JSON; raises KnobError."""
+    try:
+        layer = msgspec.json.decode(text, type=Layer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise KnobError(str(error)) from None
+    return checked(layer, sticky=sticky)
+
+
+def overlay(*layers: Layer) -> Layer:
+    """The layers as one, later ones over earlier ones."""
+    merged: Layer = {}
+    for layer in layers:
+        for marks, group in _GROUPS:
+            if not marks.isdisjoint(layer):
+                for name in group:
+                    merged.pop(name, None)
+        merged.update(layer)
+    return merged
+
+
+def knobs_of(layer: Layer) -> Knobs:
+    """The knobs of a checked layer."""
+    return msgspec.convert(layer, Knobs)
+
+
+class Chance:
+    """The draws of one request, in a fixed order: failure first, then latency."""
+
+    def __init__(self, seed: int, prompt: str, seen: int) -> None:
+        self._key = (seed, seen, prompt)
+        self._random: random.Random | None = None
+
+    def _generator(self) -> random.Random:
+        # Seeding costs more than everything else a plain request does, so only chance pays it.
+        if self._random is None:
+            self._random = random.Random("{}:{}:{}".format(*self._key))
+        return self._random
+
+    def fails(self, knobs: Knobs) -> bool:
+        """Whether the failure of `knobs` happens this time."""
+        if knobs.p >= 1.0:
+            return True
+        return self._generator().random() < knobs.p
+
+    def latency(self, knobs: Knobs) -> float:
+        """Seconds."""
+        match knobs.latency:
+            case Const(seconds):
+                return seconds
+            case Uniform(low, high):
+                return self._generator().uniform(low, high)
+            case LogNormal(p50, p99):
+                z_of_p99 = 2.3263478740408408
+                sigma = max(0.0, math.log(p99 / p50)) / z_of_p99
+                return self._generator().lognormvariate(math.log(p50), sigma)
+            case float() | int() as seconds:
+                return float(seconds)
+
+
+def without_failure(knobs: Knobs) -> Knobs:
+    """The same knobs for a request that chance spares."""
+    return msgspec.structs.replace(knobs, status=None, fault=None)

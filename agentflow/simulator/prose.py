@@ -1,0 +1,58 @@
+"""Text that reads like an answer and always says that it is none.
+
+The same prompt always gets the same text; the words come from the prompt, so that a screen full of
+answers looks like a screen full of different tasks.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Final
+
+from agentflow.simulator.wire import MARKER
+
+_SENTENCES: Final = (
+    "The question about {a} comes down to how {b} is handled.",
+    "Three points stand out, and {a} is the first of them.",
+    "Seen from the side of {b}, the picture is simpler than it looks.",
+    "A short check of {a} shows no contradiction with {b}.",
+    "What remains open is whether {a} should come before {b}.",
+    "The cheapest next step is to write down what {a} must never do.",
+    "Most of the effort will go into {b}, not into {a}.",
+    "If {a} changes later, only the part that deals with {b} has to follow.",
+    "There is one risk: {b} may be slower than expected under load.",
+    "The evidence for {a} is good; for {b} it is thin.",
+    "I would keep {a} as it is and look at {b} again in a week.",
+    "Two of the assumptions about {b} can be tested within an hour.",
+    "In short: {a} first, then {b}, and measure in between.",
+    "Nothing in the material says how {a} and {b} depend on each other.",
+    "A table of {a} against {b} would answer most of the follow-up questions.",
+    "The result for {a} holds in every case that was looked at.",
+)
+_WORD: Final = re.compile(r"(?<=\W)[^\W\d_]{5,}")
+_EMPTY_WORDS: Final = frozenset(
+    {"about", "after", "before", "between", "could", "every", "first", "should", "their", "there"}
+    | {"these", "those", "three", "under", "using", "where", "which", "while", "would", "write"}
+)
+_PLAIN_WORDS: Final = ("the task", "the result")
+_READ: Final = 2_000
+_FEWEST_SENTENCES: Final = 3
+_MOST_SENTENCES: Final = 11
+
+
+def answer(prompt: str) -> str:
+    """A few sentences about the prompt, behind the marker."""
+    # The first word is most often a verb, and no sentence below takes one.
+    said = dict.fromkeys(_WORD.findall(prompt[:_READ]))
+    words = [word for word in said if word.lower() not in _EMPTY_WORDS] or list(_PLAIN_WORDS)
+    state = zlib.crc32(prompt.encode("utf-8", "replace"))
+    span = _MOST_SENTENCES - _FEWEST_SENTENCES + 1
+    sentences = []
+    for _ in range(_FEWEST_SENTENCES + state % span):
+        # Numerical Recipes' generator: enough to look mixed, and the same on every machine.
+        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+        pick = state >> 8
+        first, second = words[pick % len(words)], words[(pick >> 7) % len(words)]
+        sentences.append(_SENTENCES[(pick >> 14) % len(_SENTENCES)].format(a=first, b=second))
+    return MARKER + " ".join(sentences)
