@@ -43,16 +43,20 @@ _MOST_SENTENCES: Final = 11
 
 def answer(prompt: str) -> str:
     """A few sentences about the prompt, behind the marker."""
-    # The first word is most often a verb, and no sentence below takes one.
+    # The first word is most often a verb, and no sentence above takes one.
     said = dict.fromkeys(_WORD.findall(prompt[:_READ]))
-    words = [word for word in said if word.lower() not in _EMPTY_WORDS] or list(_PLAIN_WORDS)
+    words = [word for word in said if word.lower() not in _EMPTY_WORDS]
+    # A sentence needs two of them, and reads like a fault when both are the same.
+    if len(words) < 2:
+        words += _PLAIN_WORDS[: 2 - len(words)]
     state = zlib.crc32(prompt.encode("utf-8", "replace"))
-    span = _MOST_SENTENCES - _FEWEST_SENTENCES + 1
+    count = _FEWEST_SENTENCES + state % (_MOST_SENTENCES - _FEWEST_SENTENCES + 1)
+    # An odd step meets each of the sixteen sentences once before any comes again.
+    start, step = state >> 8, (state >> 12) | 1
     sentences = []
-    for _ in range(_FEWEST_SENTENCES + state % span):
-        # Numerical Recipes' generator: enough to look mixed, and the same on every machine.
-        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
-        pick = state >> 8
-        first, second = words[pick % len(words)], words[(pick >> 7) % len(words)]
-        sentences.append(_SENTENCES[(pick >> 14) % len(_SENTENCES)].format(a=first, b=second))
+    for number in range(count):
+        first = (start + number) % len(words)
+        second = (first + 1 + (start >> number) % (len(words) - 1)) % len(words)
+        sentence = _SENTENCES[(start + number * step) % len(_SENTENCES)]
+        sentences.append(sentence.format(a=words[first], b=words[second]))
     return MARKER + " ".join(sentences)
