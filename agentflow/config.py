@@ -156,6 +156,7 @@ def local_url(store: str | None = None, environ: Mapping[str, str] = os.environ)
 def _running_at(folder: Path) -> str | None:
     import fcntl
 
+    owner = b""
     try:
         with (folder / "owner.lock").open("rb") as lock:
             owner = lock.read(32).strip()

@@ -59,7 +59,7 @@ def resolve(connection: Mapping[str, str | None], *, local: bool = True) -> Conn
     Where nothing names a server, the local stack's URL is filled in, else the default one; with
     `local=False` the URLs stay empty.
     """
-    given = dict(connection)
+    given: dict[str, Any] = dict(connection)
     store = given.pop("store", None)
     options = connect_options(**given)
     return located(options, store) if local else options

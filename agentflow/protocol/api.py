@@ -4,6 +4,11 @@
     list     ListRequest         -> Tasks: newest first; `total` counts all that match
     stats    {}                  -> StatsView
     workers  {}                  -> Workers
+    submit   a task              -> Submitted; headers Agentflow-Queue and Agentflow-Priority
+    run      a task              -> its final record, once it has ended, whatever its state
+
+`get` takes a bare id too, and an empty payload is `{}`. A task is what a task message is: JSON or
+plain text, with the same headers.
 
 A failure is answered as NATS services do: header `Nats-Service-Error-Code` (400: the request is
 wrong), body {"error": {"type": ..., "message": ...}}.
@@ -22,6 +27,11 @@ LIST: Final = "list"
 GET: Final = "get"
 STATS: Final = "stats"
 WORKERS: Final = "workers"
+SUBMIT: Final = "submit"
+RUN: Final = "run"
+
+QUEUE: Final = "Agentflow-Queue"
+"""Header of submit and run; a task message has its queue in the subject."""
 
 TEXT_HEAD: Final = 200
 """Characters of a result's text in a view; the whole is in the record."""
@@ -54,6 +64,7 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A task in a list: its last record in short. `sequence` is that record's, 0 without one.
 
     `state` is `queued` while no worker has seen the task. `updated` is the last record's time.
+    `message` is the identity of the task message (`<sequence>-<stored time in ns>`).
     """
 
     id: str
@@ -79,6 +90,7 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text_head: str | None = None
     simulated: bool = False
     sequence: int = 0
+    message: str = ""
 
 
 class Tasks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -158,6 +170,16 @@ class Workers(msgspec.Struct, frozen=True, kw_only=True):
     """Answer to workers: the living first, then the lost."""
 
     workers: list[WorkerView] = []
+
+
+class Submitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer to submit: the task is stored as this message; `unserved`: nobody takes it now."""
+
+    id: str
+    queue: str
+    priority: str
+    sequence: int
+    unserved: bool = False
 
 
 class ServiceError(msgspec.Struct, frozen=True):

@@ -1,0 +1,21 @@
+"""The Python client: submit tasks, wait for results, watch, steer.
+
+flow.py        what users call
+submission.py  from a call's arguments to a stored task message
+waiting.py     results as they are pushed, for everybody who waits
+handle.py      one submitted task
+mapping.py     many tasks, a bounded number at once
+watching.py    events of one task or of all
+steering.py    cancel and retry
+asking.py      requests to the master
+serving.py     does anybody serve a queue?
+result.py      a task as users see it
+ids.py         new ids
+"""
+
+from agentflow.client.flow import Flow, connect
+from agentflow.client.handle import TaskHandle
+from agentflow.client.result import Result
+from agentflow.client.watching import Event
+
+__all__ = ["Event", "Flow", "Result", "TaskHandle", "connect"]

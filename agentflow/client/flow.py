@@ -1,0 +1,373 @@
+"""The client: `async with agentflow.connect() as flow`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Self
+
+from agentflow.actor import actor_name
+from agentflow.bus.connection import Connection
+from agentflow.bus.jetstream import JetStream
+from agentflow.client import mapping, submission
+from agentflow.client.asking import Asking
+from agentflow.client.handle import TaskHandle
+from agentflow.client.ids import Ids
+from agentflow.client.result import Result, of_record, of_view
+from agentflow.client.serving import unserved
+from agentflow.client.steering import Steering
+from agentflow.client.submission import PATIENCE, Sender, Submission, fields_of
+from agentflow.client.waiting import Waiting
+from agentflow.client.watching import Event, Watching
+from agentflow.config import Connect, connect_options, located
+from agentflow.errors import (
+    AmbiguousId,
+    MasterAbsent,
+    NotConnected,
+    TaskNotFound,
+    UsageError,
+)
+from agentflow.protocol import subjects
+from agentflow.protocol.api import LIST_DEFAULT, ListRequest, StatsView, TaskView, WorkerView
+from agentflow.protocol.record import Last, Record, State
+from agentflow.protocol.task import TaskBody
+from agentflow.tasklog import TaskLog
+
+Item = str | Mapping[str, Any] | TaskBody
+"""A task: its prompt, its fields, or its body. A mapping may also give `queue` and `priority`."""
+
+_Workers = list[WorkerView]  # within the class `list` is a method
+
+
+def connect(
+    nats: str | None = None,
+    *,
+    creds: str | None = None,
+    user: str | None = None,
+    tls_ca: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    context: str | None = None,
+    store: str | None = None,
+    options: Connect | None = None,
+) -> Flow:
+    """A client, to be used as `async with connect() as flow` or `flow = await connect()`.
+
+    Without a server named here or in AGENTFLOW_NATS it is the local stack's. A password comes from
+    AGENTFLOW_PASSWORD, or with `options`. Raises UsageError.
+    """
+    if options is None:
+        options = connect_options(
+            nats=nats,
+            creds=creds,
+            user=user,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            context=context,
+        )
+    return Flow(located(options, store))
+
+
+class Flow:
+    """A connection to AgentFlow. Its methods raise what errors.py lists, each saying what to do."""
+
+    def __init__(
+        self, options: Connect, *, timeout: float = 2.0, patience: float = PATIENCE
+    ) -> None:
+        self.options = options
+        self._timeout = timeout
+        self._patience = patience
+        self._connection: Connection | None = None
+        self._ids = Ids()
+
+    # Opening and closing.
+
+    async def open(self) -> Self:
+        """Connect. Raises NotConnected, PermissionDenied."""
+        name = actor_name("client")
+        connection = await Connection.open(self.options, name, self._timeout)
+        self._connection = connection
+        self.js = JetStream(connection)
+        self.log = TaskLog(self.js, name)
+        self.waiting = Waiting(self.js)
+        self.sender = Sender(self.js, patience=self._patience)
+        self.asking = Asking(connection)
+        self.watching = Watching(self.js)
+        self.steering = Steering(self.js, self.log, self.sender, self.asking)
+        return self
+
+    async def close(self) -> None:
+        """Write what is buffered and disconnect. Submitted tasks go on."""
+        if self._connection is not None:
+            self.waiting.close()
+            await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.open().__await__()
+
+    @property
+    def connection(self) -> Connection:
+        """The open connection."""
+        if self._connection is None:
+            raise NotConnected("use the client as: async with agentflow.connect() as flow")
+        return self._connection
+
+    # Submitting.
+
+    async def submit(
+        self,
+        prompt: str | None = None,
+        *,
+        queue: str = "default",
+        priority: str = "normal",
+        id: str | None = None,
+        kind: str | None = None,
+        model: str | None = None,
+        system: str | None = None,
+        max_tokens: int | None = None,
+        params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        max_attempts: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        not_before: datetime | None = None,
+        reply: str | None = None,
+        needs: str | None = None,
+    ) -> TaskHandle:
+        """Put a task into a queue; returns when the server has stored it.
+
+        Waits while the queue is full or the server is away (up to 30 s). A second submission of an
+        id is harmless: the task runs once. Raises InvalidTask, UsageError, BusError.
+        """
+        fields: dict[str, Any] = {"prompt": prompt}
+        if kind is not None:
+            fields["kind"] = kind
+        if model is not None:
+            fields["model"] = model
+        if system is not None:
+            fields["system"] = system
+        if max_tokens is not None:
+            fields["max_tokens"] = max_tokens
+        if params is not None:
+            fields["params"] = params
+        if timeout is not None:
+            fields["timeout"] = timeout
+        if max_attempts is not None:
+            fields["max_attempts"] = max_attempts
+        if labels is not None:
+            fields["labels"] = labels
+        if not_before is not None:
+            fields["not_before"] = not_before
+        message = submission.prepare(
+            fields,
+            task_id=id or self._ids.new(),
+            queue=queue,
+            priority=priority,
+            reply=reply,
+            needs=needs,
+        )
+        return await self._send(message, fresh=id is None)
+
+    async def submit_body(
+        self,
+        body: TaskBody,
+        *,
+        queue: str = "default",
+        priority: str = "normal",
+        id: str | None = None,
+        reply: str | None = None,
+        needs: str | None = None,
+        follows: int = 0,
+        wait_full: bool = True,
+    ) -> TaskHandle:
+        """`submit` for a body that is there. `follows` continues a failed task's log."""
+        given = id or body.id
+        message = submission.prepare(
+            fields_of(body),
+            task_id=given or self._ids.new(),
+            queue=queue,
+            priority=priority,
+            reply=reply,
+            needs=needs,
+            follows=follows,
+        )
+        return await self._send(
+            message, fresh=given is None, newer_than=follows, wait_full=wait_full
+        )
+
+    async def _send(
+        self, message: Submission, *, fresh: bool, newer_than: int = 0, wait_full: bool = True
+    ) -> TaskHandle:
+        handle = TaskHandle(self, message.id, newer_than=newer_than)
+        if fresh and self.waiting.up:
+            # The result may be here before somebody asks for it.
+            handle.expect(fresh=True, idle=True)
+        try:
+            ack = await self.sender.send(message, wait_full=wait_full)
+        except BaseException:
+            handle.expect_nothing()
+            raise
+        handle.message_sequence = ack.seq
+        return handle
+
+    def map(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        concurrency: int = 200,
+        ordered: bool = False,
+        queue: str = "default",
+        priority: str = "normal",
+        **options: Any,
+    ) -> AsyncGenerator[Result]:
+        """Run a task for each item; yields results as they end, or in the items' order.
+
+        At most `concurrency` tasks are under way; items are taken as there is room. A task that
+        fails is yielded like any other (`result.ok`), with `result.index` its item's place. Options
+        are those of `submit`; an item's own fields come first. Who stops early leaves what is under
+        way to run. Raises InvalidTask for an item that is no task, and BusError.
+        """
+        if concurrency < 1:
+            raise UsageError(f"concurrency is {concurrency}, should be 1 or more")
+        if "id" in options:
+            raise UsageError("an id belongs to one task: give it in the item")
+        common = {name: value for name, value in options.items() if value is not None}
+        extra = {name: common.pop(name) for name in ("reply", "needs") if name in common}
+
+        def prepare(item: Item, index: int) -> tuple[Submission, bool]:
+            fields = {**common, **fields_of(item)}
+            given = fields.pop("id", None)
+            try:
+                message = submission.prepare(
+                    fields,
+                    task_id=given or self._ids.new(),
+                    queue=fields.pop("queue", queue),
+                    priority=fields.pop("priority", priority),
+                    **extra,
+                )
+            except UsageError as error:
+                raise type(error)(f"item {index}: {error}") from None
+            return message, given is None
+
+        run = mapping.Mapping(
+            self.connection,
+            self.waiting,
+            self.sender,
+            prepare,
+            concurrency=concurrency,
+            ordered=ordered,
+        )
+        return run.run(items)
+
+    # Results and events.
+
+    def task(self, task_id: str, *, newer_than: int = 0) -> TaskHandle:
+        """A handle for a task that was submitted elsewhere or earlier."""
+        return TaskHandle(self, subjects.check_id(task_id), newer_than=newer_than)
+
+    def expect(self, task_id: str, *, newer_than: int = 0) -> asyncio.Future[Record]:
+        """A future for the record that ends a task; cancel it to wait no longer."""
+        future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+
+        def deliver(record: Record, _: int) -> None:
+            if not future.done():
+                future.set_result(record)
+
+        expected = self.waiting.expect(task_id, deliver, newer_than=newer_than)
+        future.add_done_callback(lambda _: self.waiting.forget(expected))
+        return future
+
+    def watch(
+        self, task_id: str | None = None, *, newer_than: int = 0, tokens: bool = True
+    ) -> AsyncGenerator[Event]:
+        """Events as they come; of one task, beginning with its state, until it has ended."""
+        if task_id is None:
+            return self.watching.all(tokens=tokens)
+        subjects.check_id(task_id)
+        return self.watching.one(task_id, newer_than=newer_than, tokens=tokens)
+
+    async def read(self, task_id: str) -> Last:
+        """The last record of a task's log, from the leader. Raises BusError."""
+        return await self.log.read(subjects.check_id(task_id))
+
+    async def get(self, task_id: str) -> Result:
+        """A task as it is now; while a master lives the beginning of its id is enough.
+
+        Raises TaskNotFound and AmbiguousId.
+        """
+        last = await self.read(task_id)
+        if last.record is not None:
+            return of_record(last.record, last.sequence)
+        try:
+            found = await self.asking.get(task_id)
+        except MasterAbsent:
+            raise TaskNotFound(
+                f"task {task_id} has no record: it is unknown, or still queued; no master answers, "
+                "which could tell (and find a task by the beginning of its id)",
+                task_id=task_id,
+            ) from None
+        if not found:
+            raise TaskNotFound(f"there is no task {task_id}", task_id=task_id)
+        if len(found) > 1:
+            names = ", ".join(view.id for view in found[:5]) + (", ..." if len(found) > 5 else "")
+            raise AmbiguousId(
+                f"{len(found)} tasks or more have an id that begins with {task_id}: {names}",
+                task_id=task_id,
+            )
+        view = found[0]
+        last = await self.read(view.id)
+        if last.record is not None:
+            return of_record(last.record, last.sequence)
+        return of_view(view)
+
+    # Steering.
+
+    async def cancel(self, task_id: str) -> Result:
+        """End a task that has not ended; returns it as it ended, which may be otherwise.
+
+        What Claude is generating for it is stopped as soon as its worker hears of it.
+        """
+        return await self.steering.cancel(subjects.check_id(task_id))
+
+    async def retry(self, task_id: str, payload: bytes | None = None) -> TaskHandle:
+        """Run a failed task again, its count of failures anew; the handle waits for the new result.
+
+        The payload is kept for 30 days in AGENTFLOW_DEAD; another may be given.
+        """
+        message, follows = await self.steering.retry(subjects.check_id(task_id), payload)
+        return TaskHandle(self, message.id, newer_than=follows)
+
+    # The whole.
+
+    async def list(
+        self,
+        *,
+        state: str | None = None,
+        queue: str | None = None,
+        label: Mapping[str, str] | None = None,
+        limit: int = LIST_DEFAULT,
+    ) -> list[TaskView]:
+        """Tasks, newest first. Raises MasterAbsent."""
+        if state is not None and state not in set(State):
+            raise UsageError(f"state {state[:40]!r} is not one of {', '.join(State)}")
+        request = ListRequest(state=state, queue=queue, label=dict(label or {}), limit=limit)
+        return await self.asking.tasks(request)
+
+    async def stats(self) -> StatsView:
+        """Queues, states, tokens and cost. Raises MasterAbsent."""
+        return await self.asking.stats()
+
+    async def workers(self) -> _Workers:
+        """The workers, lost ones included. Raises MasterAbsent."""
+        return await self.asking.workers()
+
+    async def unserved(self, queue: str) -> bool:
+        """Whether no worker serves a queue; needs no master."""
+        return await unserved(self.js, queue)

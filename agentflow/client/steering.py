@@ -1,0 +1,163 @@
+"""Cancel a task, or run a failed one again. Both are writes into its log, and need no master."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from agentflow.bus.jetstream import JetStream, Stored
+from agentflow.client.asking import Asking
+from agentflow.client.result import Result, of_record
+from agentflow.client.submission import Sender, Submission
+from agentflow.errors import BusError, MasterAbsent, TaskError, TaskNotFound
+from agentflow.protocol import control, subjects
+from agentflow.protocol import headers as blocks
+from agentflow.protocol.control import Cancel
+from agentflow.protocol.record import EMPTY, PARKED, Last, State
+from agentflow.protocol.subjects import Priority
+from agentflow.tasklog import TaskLog
+
+_log = logging.getLogger(__name__)
+
+_OF_DEAD_LETTERS: Final = frozenset(
+    name.lower()
+    for name in (
+        subjects.REASON,
+        subjects.ERROR,
+        subjects.SEQUENCE,
+        subjects.ATTEMPT,
+        subjects.PRIORITY,
+    )
+)
+
+
+class Steering:
+    """Writes of users into logs."""
+
+    def __init__(self, js: JetStream, log: TaskLog, sender: Sender, asking: Asking) -> None:
+        self._js = js
+        self._log = log
+        self._sender = sender
+        self._asking = asking
+
+    # Cancel.
+
+    async def cancel(self, task_id: str, message_sequence: int = 0) -> Result:
+        """Write `cancelled`; then tell the worker and tidy up, as well as that goes.
+
+        Returns the record that ends the task, which may be another's. `message_sequence` is given
+        where the caller knows that the task is in the queue. Raises TaskNotFound.
+        """
+        before = await self._log.read(task_id)
+        message = before.record.message if before.record else ""
+        if before.record is None and not message_sequence:
+            message = await self._queued_message(task_id)
+        last = await self._log.cancel(task_id)
+        assert last.record is not None
+        if last.record.state == State.CANCELLED and last.record.actor == self._log.actor:
+            try:
+                await self._tidy(task_id, before, message, message_sequence)
+            except BusError as error:
+                _log.debug("after cancelling %s: %s", task_id, error)
+        return of_record(last.record, last.sequence)
+
+    async def _queued_message(self, task_id: str) -> str:
+        """Identity of the message of a task without a record, "" where nobody can tell."""
+        try:
+            views = await self._asking.get(task_id)
+        except MasterAbsent:
+            return ""
+        for view in views:
+            if view.id == task_id:
+                return view.message
+        raise TaskNotFound(f"there is no task {task_id}", task_id=task_id)
+
+    async def _tidy(self, task_id: str, before: Last, message: str, message_sequence: int) -> None:
+        record = before.record
+        if record is not None and record.state == State.RUNNING:
+            # Its worker acks the message itself, and keeps the usage.
+            self._js.connection.publish(
+                subjects.control("worker", record.actor), control.encode(Cancel(id=task_id))
+            )
+            return
+        if record is not None and record.state in PARKED:
+            await self._js.purge(subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*")
+            return
+        sequence = message_sequence or _sequence(message)
+        queued = await self._js.get(subjects.TASKS, sequence) if sequence else None
+        # A stream made anew gives sequences again: another task's message must not be deleted.
+        if queued is not None and (
+            queued.headers.get(subjects.ID) == task_id or _is(queued, message)
+        ):
+            await self._js.delete(subjects.TASKS, sequence)
+
+    # Retry.
+
+    async def retry(self, task_id: str, payload: bytes | None = None) -> tuple[Submission, int]:
+        """Continue a failed task; returns what was submitted, and the sequence it follows.
+
+        The payload is the dead letter's unless one is given. Raises TaskNotFound, TaskError.
+        """
+        last = await self._log.read(task_id)
+        dead = await self._js.last(subjects.DEAD, subjects.dead("*", task_id))
+        if last.record is not None and last.record.state != State.FAILED:
+            raise TaskError(
+                f"task {task_id} is {last.record.state}; only a failed one can be retried",
+                task_id=task_id,
+            )
+        if dead is None and (payload is None or last is EMPTY or last.record is None):
+            text = f"there is no task {task_id}"
+            if last.record is not None:
+                text = f"the payload of task {task_id} is no longer kept; submit it anew"
+            raise TaskNotFound(text, task_id=task_id)
+        submission = _continuation(task_id, last, dead, payload)
+        await self._sender.send(submission)
+        if dead is not None:
+            try:
+                await self._js.delete(subjects.DEAD, dead.sequence)
+            except BusError as error:
+                # It stays as a copy of a payload; the log says what is true.
+                _log.debug("the dead letter of %s stays: %s", task_id, error)
+        return submission, last.sequence
+
+
+def _continuation(
+    task_id: str, last: Last, dead: Stored | None, payload: bytes | None
+) -> Submission:
+    headers = dead.headers if dead is not None else {}
+    if last.record is not None and last.record.queue:
+        queue, priority = last.record.queue, last.record.priority
+    else:
+        assert dead is not None
+        queue = dead.subject.split(".", 3)[2]
+        priority = headers.get(subjects.PRIORITY, Priority.NORMAL)
+    if priority not in set(Priority):
+        priority = Priority.NORMAL
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name.lower() not in _OF_DEAD_LETTERS and not name.lower().startswith("nats-")
+    }
+    if kept.get(subjects.KIND) == "unknown":
+        del kept[subjects.KIND]  # the dead letter's word for a task that could not be read
+    kept.pop(subjects.FOLLOWS, None)
+    kept[subjects.ID] = task_id
+    if last.sequence:
+        kept[subjects.FOLLOWS] = str(last.sequence)
+    data = payload if payload is not None else dead.data if dead is not None else b""
+    return Submission(task_id, queue, subjects.task(queue, priority), data, blocks.encode(kept))
+
+
+def _sequence(identity: str) -> int:
+    text = identity.partition("-")[0]
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
+def _is(queued: Stored, identity: str) -> bool:
+    """Whether a stored message has this identity; its time is known to microseconds only."""
+    nanoseconds = identity.partition("-")[2]
+    if not nanoseconds.isascii() or not nanoseconds.isdigit():
+        return False
+    whole = queued.time.replace(microsecond=0).timestamp()
+    microseconds = round(whole) * 1_000_000 + queued.time.microsecond
+    return int(nanoseconds) // 1000 == microseconds
