@@ -1,0 +1,285 @@
+"""What the master answers on `agentflow.api.*`; the requests and answers are in protocol/api.py.
+
+The index says which tasks there are and in what state; texts and errors are read from the stream
+for the tasks that are shown. So `get` of a whole id is right even while the index is rebuilt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from agentflow import __version__
+from agentflow.bus.jetstream import JetStream
+from agentflow.bus.service import Endpoint
+from agentflow.errors import BusError, TaskNotFound, UsageError
+from agentflow.master.index import Cursor, Index
+from agentflow.master.presence import Presence
+from agentflow.master.projection import Row, instant
+from agentflow.master.queues import Queues
+from agentflow.master.submit import Submissions
+from agentflow.protocol import api, subjects
+from agentflow.protocol.api import StatsView, Tasks, TaskView, Workers
+from agentflow.protocol.record import Failure, Record, State
+from agentflow.tasklog import TaskLog, last_of
+
+T = TypeVar("T")
+
+READ_AT_ONCE: Final = 8
+"""Records read together for a list; each may have megabytes."""
+ANSWER_ROOM: Final = 16 * 1024
+TOLD: Final = frozenset({State.SUCCEEDED, State.FAILED, State.RETRYING})
+"""States whose record has more to show than its row: a text or an error."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Api:
+    """The endpoints. `status` gives what only the master itself knows of the stats."""
+
+    def __init__(
+        self,
+        js: JetStream,
+        log: TaskLog,
+        *,
+        index: Index,
+        presence: Presence,
+        queues: Queues,
+        submissions: Submissions,
+        status: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._js = js
+        self._log = log
+        self._index = index
+        self._presence = presence
+        self._queues = queues
+        self._submissions = submissions
+        self._status = status
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Every subject with what answers on it."""
+        verbs: dict[str, Callable[[bytes, Mapping[str, str]], Awaitable[bytes]]] = {
+            api.GET: self._get,
+            api.LIST: self._list,
+            api.STATS: self._stats,
+            api.WORKERS: self._workers,
+            api.SUBMIT: self._submit,
+            api.RUN: self._submissions.run,
+        }
+        return {subjects.api(verb): endpoint for verb, endpoint in verbs.items()}
+
+    # Tasks.
+
+    async def _get(self, data: bytes, _: Mapping[str, str]) -> bytes:
+        text = data.strip()
+        wanted = (
+            _decode(data, api.GetRequest).id if text[:1] == b"{" else text.decode(errors="replace")
+        )
+        return _encode(await self.get(wanted))
+
+    async def get(self, wanted: str) -> Tasks:
+        """The task of this id, else the tasks whose id begins so. Raises TaskNotFound."""
+        if not wanted:
+            raise UsageError("name a task: its id, or how its id begins")
+        row = self._index.get(wanted)
+        record = None
+        if subjects.is_id(wanted):
+            last = await self._log.read(wanted)
+            record = last.record
+            if record is not None and (row is None or last.sequence >= row.sequence):
+                return Tasks(tasks=[_of_record(record, last.sequence)], total=1)
+        if row is not None:
+            return Tasks(tasks=[_view(row, None)], total=1)
+        rows, total = self._index.starting(wanted, api.PREFIX_MATCHES)
+        if not rows:
+            raise TaskNotFound(self._unknown(wanted), task_id=wanted[:80])
+        return Tasks(tasks=await self._views(rows), total=total)
+
+    def _unknown(self, wanted: str) -> str:
+        shown = wanted[:80]
+        if self._status().get("ready", True):
+            return f"no task is known whose id is {shown!r} or begins so"
+        return (
+            f"no record has the id {shown!r}; the master has just started and is still reading "
+            "the streams, so try again in a few seconds"
+        )
+
+    async def _list(self, data: bytes, _: Mapping[str, str]) -> bytes:
+        request = _decode(data, api.ListRequest)
+        if not 1 <= request.limit <= api.LIST_MOST:
+            raise UsageError(f"limit is {request.limit}; it may be 1 to {api.LIST_MOST}")
+        limit = request.limit
+        while True:
+            found = await self._index.select(
+                state=request.state,
+                queue=request.queue,
+                labels=request.label.items(),
+                limit=limit,
+                after=_cursor(request.after),
+            )
+            answer = _encode(
+                Tasks(
+                    tasks=await self._views(found.rows),
+                    total=found.total,
+                    next=f"{found.next.updated}:{found.next.id}" if found.next else None,
+                )
+            )
+            # An answer over max_payload would end the connection; a shorter page has a `next`.
+            if len(answer) <= self._js.connection.max_payload - ANSWER_ROOM or limit == 1:
+                return answer
+            limit = max(1, limit // 2)
+
+    async def _views(self, rows: list[Row]) -> list[TaskView]:
+        gate = asyncio.Semaphore(READ_AT_ONCE)
+
+        async def view(row: Row) -> TaskView:
+            if row.state not in TOLD:
+                return _view(row, None)
+            async with gate:
+                return _view(row, await self._record(row))
+
+        return list(await asyncio.gather(*(view(row) for row in rows)))
+
+    async def _record(self, row: Row) -> Record | None:
+        subject = subjects.result(row.id) if row.finished else subjects.progress(row.id)
+        try:
+            last = last_of(await self._js.direct(subjects.RECORDS, subject))
+        except BusError:
+            return None
+        return last.record if last.sequence == row.sequence else None
+
+    # The whole.
+
+    async def _stats(self, _: bytes, __: Mapping[str, str]) -> bytes:
+        return _encode(await self.stats())
+
+    async def stats(self) -> StatsView:
+        """Everything at a glance; what cannot be read is said in the notes."""
+        status = self._status()
+        notes = list(status.pop("notes", []))
+        depths: Mapping[str, Any] = {}
+        try:
+            depths = await self._queues.depths()
+        except BusError as error:
+            notes.append(f"the queues' depths are unknown: {error}")
+        queues = self._queues.views(
+            depths,
+            self._index.by_queue(),
+            self._presence.living(),
+            settled=self._presence.settled,
+        )
+        for queue in queues:
+            if queue.unserved:
+                notes.append(
+                    f"queue {queue.queue} holds tasks and no worker serves it; "
+                    f"start one: agentflow worker --queues {queue.queue}"
+                )
+        totals = self._index.totals
+        return StatsView(
+            counts=self._index.counts(),
+            queues=queues,
+            workers=sum(1 for _ in self._presence.living()),
+            lost_workers=self._presence.lost,
+            usage=totals.usage,
+            cost_usd=totals.cost / 1_000_000,
+            cost_unknown=totals.cost_unknown,
+            simulated=totals.simulated,
+            notes=notes,
+            tasks_known=len(self._index),
+            version=__version__,
+            **status,
+        )
+
+    async def _workers(self, _: bytes, __: Mapping[str, str]) -> bytes:
+        return _encode(Workers(workers=self._presence.views()))
+
+    async def _submit(self, data: bytes, headers: Mapping[str, str]) -> bytes:
+        stored = await self._submissions.submit(data, headers)
+        served = any(stored.queue in beat.queues for beat in self._presence.living())
+        if not served and self._presence.settled:
+            stored = msgspec.structs.replace(stored, unserved=True)
+        return _encode(stored)
+
+
+def _decode(data: bytes, type: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data.strip() or b"{}", type=type)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"the request cannot be read: {error}") from None
+
+
+def _cursor(text: str | None) -> Cursor | None:
+    if text is None:
+        return None
+    updated, _, task_id = text.partition(":")
+    if not updated.isascii() or not updated.isdigit() or len(updated) > 18:
+        raise UsageError(f"after is {text[:80]!r}; it is `next` of an earlier answer")
+    return Cursor(int(updated), task_id)
+
+
+def _view(row: Row, record: Record | None) -> TaskView:
+    """A row as it is shown, with the text or error of its record where it was read."""
+    return TaskView(
+        id=row.id,
+        state=row.state,
+        queue=row.queue,
+        priority=row.priority,
+        kind=row.kind,
+        model=row.model,
+        labels=msgspec.json.decode(row.labels, type=dict[str, str]) if row.labels else {},
+        attempt=row.attempt,
+        failures=row.failures,
+        actor=row.actor,
+        submitted=instant(row.submitted),
+        started=instant(row.started),
+        ended=instant(row.ended),
+        updated=instant(row.updated),
+        resume_at=instant(row.resume_at),
+        reason=row.reason,
+        error=_head(record.error) if record else None,
+        usage=row.usage,
+        cost_usd=None if row.cost is None else row.cost / 1_000_000,
+        stop_reason=row.stop_reason,
+        text_head=record.text[: api.TEXT_HEAD] if record and record.text else None,
+        simulated=row.simulated,
+        sequence=row.sequence,
+        message=record.message if record else row.message,
+    )
+
+
+def _of_record(record: Record, sequence: int) -> TaskView:
+    return TaskView(
+        id=record.id,
+        state=record.state,
+        queue=record.queue,
+        priority=record.priority,
+        kind=record.kind,
+        model=record.model,
+        labels=record.labels,
+        attempt=record.attempt,
+        failures=record.failures,
+        actor=record.actor,
+        submitted=record.timings.submitted,
+        started=record.timings.started,
+        ended=record.timings.ended,
+        updated=record.time,
+        resume_at=record.resume_at,
+        reason=record.reason,
+        error=_head(record.error),
+        usage=record.usage,
+        cost_usd=record.cost_usd,
+        stop_reason=record.stop_reason,
+        text_head=record.text[: api.TEXT_HEAD] if record.text else None,
+        simulated=record.simulated,
+        sequence=sequence,
+        message=record.message,
+    )
+
+
+def _head(error: Failure | None) -> Failure | None:
+    if error is None or len(error.message) <= api.TEXT_HEAD:
+        return error
+    return msgspec.structs.replace(error, message=error.message[: api.TEXT_HEAD])

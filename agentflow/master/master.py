@@ -1,0 +1,354 @@
+"""The master: it provisions, keeps the index, answers, notices lost workers, and sweeps.
+
+Tasks flow without it. What it knows it learned from the streams and forgets when it ends; several
+may run, and all of them answer.
+
+    records, tasks    two followers (follower.py), whose messages become rows (projection.py)
+    index             rows and sums (index.py)
+    presence          heartbeats (presence.py)
+    api, submissions  the service `agentflow` (api.py, submit.py)
+    lease, sweep      one of several masters ends what is lost (lease.py, sweep.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from agentflow import __version__
+from agentflow.actor import Actor
+from agentflow.bus import provision
+from agentflow.bus.connection import Connection
+from agentflow.bus.jetstream import JetStream
+from agentflow.bus.message import Message
+from agentflow.bus.pages import stored_ns, subject_of
+from agentflow.bus.provision import Difference
+from agentflow.bus.service import Service
+from agentflow.config import Connect
+from agentflow.errors import AgentFlowError, BusError, InvalidTask, NotConnected
+from agentflow.master import index as indexes
+from agentflow.master import sweep as sweeps
+from agentflow.master.api import Api
+from agentflow.master.follower import Follower
+from agentflow.master.index import Index
+from agentflow.master.lease import Lease
+from agentflow.master.presence import Presence
+from agentflow.master.projection import Row, from_record, from_task, needs_payload
+from agentflow.master.queues import Queues
+from agentflow.master.submit import Submissions
+from agentflow.master.vanished import Vanished
+from agentflow.protocol import limits, record, subjects
+from agentflow.protocol.control import Control, Drain
+from agentflow.protocol.record import Last
+from agentflow.tasklog import TaskLog
+
+_log = logging.getLogger(__name__)
+
+PROVISION_EVERY: Final = 15.0
+TIDY_EVERY: Final = 5.0
+RETRY: Final = 1.0
+SLICE: Final = 100
+"""Rows between two turns of the event loop; some 3 ms."""
+
+T = TypeVar("T")
+
+
+class Master:
+    """A master on a connection. `start`, then `run` until told to stop."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        name: str | None = None,
+        retention: float = limits.RETENTION,
+        index_limit: int = indexes.LIMIT,
+        lost_after: float = limits.LOST_AFTER,
+        sweep_every: float = sweeps.EVERY,
+    ) -> None:
+        self._js = JetStream(connection)
+        self._connection = connection
+        self._retention = retention
+        self.actor = Actor(
+            connection, role="master", name=name, describe=self._describe, receive=self._receive
+        )
+        self.log = TaskLog(self._js, self.actor.name)
+        self.index = Index(limit=index_limit)
+        self.records = Follower(
+            self._js,
+            subjects.RECORDS,
+            subjects.LIVE_RECORDS,
+            take=self._take_records,
+            reset=self._forget_all,
+        )
+        self.tasks = Follower(
+            self._js,
+            subjects.TASKS,
+            (subjects.LIVE_TASKS,),
+            take=self._take_tasks,
+            reset=self.index.forget_unseen,
+            headers_only=True,
+        )
+        self.presence = Presence(connection, lost_after=lost_after)
+        self.lease = Lease(self._js, self.actor.name)
+        self.sweep = sweeps.Sweep(
+            self._js,
+            self.log,
+            index=self.index,
+            presence=self.presence,
+            lease=self.lease,
+            corrected=self._corrected,
+            every=sweep_every,
+        )
+        self._queues = Queues(self._js)
+        self._submissions = Submissions(self._js, self.log)
+        self._vanished = Vanished(self._js, self.index, self.tasks)
+        self._api = Api(
+            self._js,
+            self.log,
+            index=self.index,
+            presence=self.presence,
+            queues=self._queues,
+            submissions=self._submissions,
+            status=self._status,
+        )
+        self._service = Service(
+            connection,
+            name="agentflow",
+            version=__version__,
+            description="AgentFlow: run, submit, get and list tasks; workers and stats",
+            endpoints=self._api.endpoints(),
+        )
+        self._differences: list[Difference] = []
+        self._provision_now = asyncio.Event()
+        self._began = 0.0
+        self.rebuilt_in: float | None = None
+        """Seconds from the start until the index knew everything."""
+
+    async def start(self) -> None:
+        """Provision, listen, answer. Raises BusError, TimeoutError when JetStream is not there."""
+        self._began = time.monotonic()
+        await provision.wait_ready(self._js)
+        await self._provide()
+        self._connection.on_connect(self._provision_now.set)
+        await self.records.start()
+        await self.tasks.start()
+        await self.presence.start()
+        await self.actor.start()
+        for name, work in (
+            ("provisioning", self._keep_provided),
+            ("records", self._follow_records),
+            ("tasks", self._follow_tasks),
+            ("rebuilding", self._rebuilt),
+            ("presence", self.presence.watch),
+            ("tidying", self._tidy),
+            ("lease", self.lease.keep),
+            ("sweep", self.sweep.run),
+        ):
+            self.actor.background(name, work)
+        self.actor.on_stop("requests", self._submissions.stop)
+        self.actor.on_stop("service", self._service.stop)
+        self.actor.on_stop("lease", self.lease.release)
+        await self._service.start()
+        _log.info("master %s is ready at %s", self.actor.name, self._connection.options.shown)
+
+    async def run(self) -> None:
+        """Serve until told to stop, then stop in order."""
+        await self.actor.run()
+
+    async def close(self) -> None:
+        """Stop in order."""
+        await self.actor.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the index knows everything that the streams had when it began."""
+        return self.records.caught_up.is_set() and self.tasks.caught_up.is_set()
+
+    # Provisioning.
+
+    async def _provide(self) -> None:
+        found = await provision.ensure_streams(self._js, retention=self._retention)
+        for difference in found:
+            if difference not in self._differences:
+                _log.warning("%s: %s", difference.name, difference.text)
+        self._differences = found
+
+    async def _keep_provided(self) -> None:
+        """Look now and then, and after a reconnection: an administrator may delete a stream."""
+        while True:
+            try:
+                async with asyncio.timeout(PROVISION_EVERY):
+                    await self._provision_now.wait()
+            except TimeoutError:
+                pass
+            self._provision_now.clear()
+            try:
+                await provision.wait_ready(self._js)
+                await self._provide()
+            except (BusError, TimeoutError) as error:
+                _log.info("the streams could not be checked: %s", error)
+                await asyncio.sleep(RETRY)
+                self._provision_now.set()
+
+    # The index.
+
+    async def _follow_records(self) -> None:
+        await self._follow(self.records)
+
+    async def _follow_tasks(self) -> None:
+        await self._follow(self.tasks)
+
+    async def _follow(self, follower: Follower) -> None:
+        while True:
+            try:
+                await follower.run()
+            except BusError as error:
+                _log.info("reading the streams: %s; trying again", error)
+                follower.check()
+                await asyncio.sleep(RETRY)
+
+    async def _rebuilt(self) -> None:
+        await self.records.caught_up.wait()
+        await self.tasks.caught_up.wait()
+        self.rebuilt_in = time.monotonic() - self._began
+        _log.info("%s tasks are known after %.1f s", f"{len(self.index):,}", self.rebuilt_in)
+
+    async def _take_records(self, entries: Sequence[tuple[int, Message]], whole: bool) -> int:
+        newest: dict[str, tuple[int, Message]] = {}
+        for sequence, message in entries:
+            # Of several records of one log the last makes the row; most short tasks have two.
+            newest[subject_of(message).split(".", 2)[2]] = (sequence, message)
+        for slice_ in _slices(list(newest.values())):
+            self.index.put(
+                from_record(
+                    subject_of(message), sequence, stored_ns(message) // 1_000_000, message.data
+                )
+                for sequence, message in slice_
+            )
+            await asyncio.sleep(0)
+        return 0
+
+    async def _take_tasks(self, entries: Sequence[tuple[int, Message]], whole: bool) -> int:
+        unresolved = 0
+        for slice_ in _slices(entries):
+            rows: list[Row] = []
+            for sequence, message in slice_:
+                if not whole and needs_payload(message.headers):
+                    unresolved = unresolved or sequence
+                elif row := _task_row(sequence, message, whole):
+                    rows.append(row)
+            self.index.put(rows)
+            await asyncio.sleep(0)
+        return unresolved
+
+    def _corrected(self, last: Last) -> None:
+        """What was read from the leader is newer than the row."""
+        if last.record is not None:
+            row = from_record(
+                last.record.subject,
+                last.sequence,
+                round(last.record.time.timestamp() * 1000),
+                record.encode(last.record),
+            )
+            self.index.put([row])
+
+    def _forget_all(self) -> None:
+        self.index.clear()
+        self.tasks.restart()
+
+    async def _tidy(self) -> None:
+        """Keep the index within its bounds."""
+        while True:
+            await asyncio.sleep(TIDY_EVERY)
+            await _in_turns(self.index.evict)
+            if self.records.max_age:
+                before = round((self.log.now().timestamp() - self.records.max_age) * 1000)
+                await _in_turns(partial(self.index.expire, before))
+            if self.ready and self._connection.connected.is_set():
+                await self._vanished.look()
+
+    # What is said about it.
+
+    def _notes(self) -> list[str]:
+        return [f"{found.name}: {found.text}" for found in self._differences]
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "notes": self._notes(),
+            "ready": self.ready,
+            "master": self.actor.name,
+            "since": self.actor.started,
+        }
+
+    def _describe(self) -> dict[str, Any]:
+        return {"notes": self._notes(), "failed": self.sweep.lost}
+
+    def _receive(self, message: Control) -> None:
+        match message:
+            case Drain():
+                self.actor.stop()
+
+
+def _task_row(sequence: int, message: Message, whole: bool) -> Row | None:
+    try:
+        return from_task(
+            subject_of(message),
+            sequence,
+            stored_ns(message),
+            message.headers,
+            message.data if whole else None,
+        )
+    except InvalidTask as error:
+        _log.debug("message %d of %s: %s", sequence, subjects.TASKS, error)
+        return None
+
+
+def _slices(entries: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (entries[start : start + SLICE] for start in range(0, len(entries), SLICE))
+
+
+async def _in_turns(step: Callable[[], int]) -> None:
+    """Repeat until nothing is left, with a turn of the event loop between."""
+    while True:
+        if not step():
+            return
+        await asyncio.sleep(0)
+
+
+async def connect(options: Connect, *, name: str, wait: float) -> Connection:
+    """A connection, waiting for the server up to `wait` seconds. Raises NotConnected."""
+    end = time.monotonic() + wait
+    while True:
+        try:
+            return await Connection.open(options, name)
+        except NotConnected:
+            if time.monotonic() >= end:
+                raise
+            await asyncio.sleep(0.2)
+
+
+async def serve(
+    options: Connect,
+    *,
+    name: str | None = None,
+    retention: float = limits.RETENTION,
+    wait: float = 10.0,
+) -> None:
+    """Run a master until SIGTERM or SIGINT. Raises AgentFlowError when it cannot start."""
+    async with await connect(options, name="agentflow master", wait=wait) as connection:
+        master = Master(connection, name=name, retention=retention)
+        try:
+            await master.start()
+        except TimeoutError:
+            raise BusError(
+                f"JetStream does not answer at {options.shown}; is it enabled there?"
+            ) from None
+        except AgentFlowError:
+            await master.close()
+            raise
+        await master.run()

@@ -1,0 +1,69 @@
+"""Rows of tasks without a record whose message is gone: an administrator purged the queue.
+
+A task without a record is known by its message alone. When that is acked there is a record, which
+arrives in its turn; when it is purged there is nothing, and the row would stay for ever. So when
+there are more such rows than messages, in two looks running, the messages are read and the rows
+without one are dropped, unless a record has come meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from agentflow.bus.jetstream import JetStream
+from agentflow.bus.pages import page, sequence_of
+from agentflow.master.follower import Follower
+from agentflow.master.index import Index
+from agentflow.protocol import subjects
+from agentflow.protocol.record import State
+
+ROWS: Final = 500
+
+
+class Vanished:
+    """Looks for such rows and drops them."""
+
+    def __init__(self, js: JetStream, index: Index, tasks: Follower) -> None:
+        self._js = js
+        self._index = index
+        self._tasks = tasks
+        self._suspected = False
+
+    async def look(self) -> int:
+        """Look once; how many rows were dropped. Raises BusError."""
+        queued = self._index.counts()[State.QUEUED]
+        if not queued:
+            self._suspected = False
+            return 0
+        stored = int((await self._js.stream_info(subjects.TASKS))["state"]["messages"])
+        suspected, self._suspected = self._suspected, queued > stored
+        if not (suspected and self._suspected):
+            return 0
+        self._suspected = False
+        return await self._drop()
+
+    async def _drop(self) -> int:
+        up_to = self._tasks.cursor
+        stored = await self._sequences(up_to)
+        dropped, after = 0, (-1, "")
+        while rows := self._index.oldest(State.QUEUED, after=after, limit=ROWS):
+            after = (rows[-1].updated, rows[-1].id)
+            for row in rows:
+                sequence = int(row.message.partition("-")[0] or 0)
+                if row.sequence or not 0 < sequence <= up_to or sequence in stored:
+                    continue
+                dropped += self._index.forget(row.id, sequence=0)
+            await asyncio.sleep(0)
+        return dropped
+
+    async def _sequences(self, up_to: int) -> set[int]:
+        found: set[int] = set()
+        first = 1
+        while first <= up_to:
+            read = await page(self._js.connection, subjects.TASKS, first)
+            found.update(sequence_of(message) for message in read.messages)
+            if not read.more or not read.messages:
+                break
+            first = sequence_of(read.messages[-1]) + 1
+        return found
