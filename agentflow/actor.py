@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 RESTART_MIN: Final = 0.2
 RESTART_MAX: Final = 10.0
 
-Receive = Callable[[Control], "Control | None | Awaitable[Control | None]"]
+Receive = Callable[[Control], "Control | Awaitable[Control | None] | None"]
 
 
 def actor_name(name: str | None = None) -> str:

@@ -76,7 +76,9 @@ async def set_up(client: Client) -> None:
     """The real streams and one consumer; raises AssertionError when the server refuses."""
     for definition in streams.streams():
         answer = await client.request(
-            f"$JS.API.STREAM.CREATE.{definition['name']}", json.dumps(definition).encode(), timeout=5
+            f"$JS.API.STREAM.CREATE.{definition['name']}",
+            json.dumps(definition).encode(),
+            timeout=5,
         )
         assert "error" not in json.loads(answer.data), answer.data
     body = {
@@ -103,7 +105,9 @@ async def work(url: str, slots: int) -> None:
         nonlocal asked
         asked += count
         body = b'{"batch":%d,"expires":30000000000}' % count
-        await client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{subjects.TASKS}.{CONSUMER}", body, reply=inbox)
+        await client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{subjects.TASKS}.{CONSUMER}", body, reply=inbox
+        )
 
     async def run(message: Msg) -> None:
         nonlocal free

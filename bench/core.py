@@ -105,7 +105,10 @@ async def run_bare(load: Load) -> dict[str, Any]:
                     for _ in range(load.sleepers):
                         group.create_task(one(PROMPT, 2.0))
                 found["makespan_s"] = round(time.perf_counter() - began, 3)
-                found["memory"] = {"worker": memory.of(worker.pid), "server": memory.of(server.pid or 0)}
+                found["memory"] = {
+                    "worker": memory.of(worker.pid),
+                    "server": memory.of(server.pid or 0),
+                }
                 await client.close()
     return found
 
@@ -121,6 +124,7 @@ async def run_ours(load: Load) -> dict[str, Any]:
                 process(*common, *work) as worker,
                 agentflow.connect(server.url) as flow,
             ):
+
                 async def one() -> None:
                     task = await flow.submit(PROMPT, kind="echo")
                     await task.result()
@@ -129,7 +133,9 @@ async def run_ours(load: Load) -> dict[str, Any]:
                 idle = {"worker": memory.of(worker.pid), "master": memory.of(master.pid)}
                 found: dict[str, Any] = await latency(one, load.singles)
                 began = time.perf_counter()
-                results = flow.map((PROMPT for _ in range(load.tasks)), concurrency=WINDOW, kind="echo")
+                results = flow.map(
+                    (PROMPT for _ in range(load.tasks)), concurrency=WINDOW, kind="echo"
+                )
                 count = 0
                 async for result in results:
                     count += result.state == "succeeded"
@@ -161,7 +167,10 @@ def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians of the figures; memory of the last round."""
     keys = ("tasks_per_s", "p50_ms", "p99_ms", "makespan_s")
     found: dict[str, Any] = {key: statistics.median(each[key] for each in rounds) for key in keys}
-    return {**found, **{key: value for key, value in rounds[-1].items() if key.startswith("memory")}}
+    return {
+        **found,
+        **{key: value for key, value in rounds[-1].items() if key.startswith("memory")},
+    }
 
 
 async def main(rounds: int = 3, quick: bool = False, out: Path = RESULTS) -> int:
@@ -205,7 +214,9 @@ def table(facts: dict[str, Any], ours: dict[str, Any], yardstick: dict[str, Any]
         ("p99_ms", "p99 ms, one at a time"),
         ("makespan_s", "1000 sleeps of 2 s, s"),
     ):
-        shown.add_row(label, f"{ours[key]}", f"{yardstick[key]}", f"{ours[key] / yardstick[key]:.2f}")
+        shown.add_row(
+            label, f"{ours[key]}", f"{yardstick[key]}", f"{ours[key] / yardstick[key]:.2f}"
+        )
     for part in ("worker", "master"):
         idle = ours["memory_idle"][part]
         shown.add_row(f"{part} idle, RSS / PSS MB", f"{idle['rss_mb']} / {idle['pss_mb']}", "", "")

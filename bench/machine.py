@@ -63,10 +63,15 @@ def _commit() -> str | None:
     if git is None:
         return None
     root = Path(__file__).parent.parent
-    found = subprocess.run([git, "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
+    found = subprocess.run(
+        [git, "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True
+    )
     if found.returncode:
         return None
     dirty = subprocess.run(
-        [git, "status", "--porcelain", "--untracked-files=no"], cwd=root, capture_output=True, text=True
+        [git, "status", "--porcelain", "--untracked-files=no"],
+        cwd=root,
+        capture_output=True,
+        text=True,
     )
     return found.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")

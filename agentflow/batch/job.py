@@ -16,7 +16,8 @@ from agentflow.batch.source import Item
 from agentflow.bus.message import Message
 from agentflow.client import Flow
 from agentflow.errors import AgentFlowError
-from agentflow.protocol import record as records, subjects
+from agentflow.protocol import record as records
+from agentflow.protocol import subjects
 from agentflow.protocol.record import Last, Record, State
 
 
@@ -100,18 +101,21 @@ class Job:
     async def _one(self, item: Item) -> None:
         last = await self._flow.read(item.id)
         record = last.record
-        if record is not None and record.state == State.FAILED and self._retry_failed:
-            record = await self._submit(item, last)
-        elif record is None or not record.terminal:
+        if (
+            (record is not None and record.state == State.FAILED and self._retry_failed)
+            or record is None
+            or not record.terminal
+        ):
             record = await self._submit(item, last)
         self._ledger.append(line := line_of(item, record))
         self._tally.add(line)
         self._display.update()
 
     async def _submit(self, item: Item, last: Last) -> Record:
-        """Put the task into the queue unless it is there, and wait for a result newer than `last`."""
-        waiting = self._flow.expect(item.id, newer_than=last.sequence if last.record and last.record.terminal else 0)
-        if last.record is None or last.record.terminal:
+        """Put the task into the queue unless it is there; its result, newer than `last`."""
+        ended = last.record is not None and last.record.terminal
+        waiting = self._flow.expect(item.id, newer_than=last.sequence if ended else 0)
+        if last.record is None or ended:
             await self._flow.submit_body(
                 item.body, queue=self._queue, id=item.id, follows=last.sequence
             )

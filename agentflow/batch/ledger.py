@@ -93,7 +93,8 @@ class Ledger:
             self._file.close()
             self._file = None
             raise UsageError(
-                f"{self.path} is being written by another run; wait for it, or name another file with --out"
+                f"{self.path} is being written by another run; "
+                "wait for it, or name another file with --out"
             ) from None
         self._file.seek(0)
         end = 0

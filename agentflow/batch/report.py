@@ -190,7 +190,9 @@ class Display:
         self._progress = Progress(
             TextColumn(prefix + "{task.completed:>,}/{task.total:,}"),
             BarColumn(bar_width=None),
-            TextColumn("[green]{task.fields[succeeded]} ok[/] [red]{task.fields[failed]} failed[/]"),
+            TextColumn(
+                "[green]{task.fields[succeeded]} ok[/] [red]{task.fields[failed]} failed[/]"
+            ),
             TextColumn("{task.fields[running]} running"),
             TextColumn("{task.fields[tokens]} tok {task.fields[cost]}"),
             TimeElapsedColumn(),

@@ -38,7 +38,9 @@ def load(name: str, stdin: Iterable[bytes], *, model: str | None, simulate: bool
     path = Path(name)
     as_json = {".jsonl": True, ".ndjson": True, ".txt": False}.get(path.suffix.lower())
     if as_json is None:
-        raise UsageError(f"{name}: the name must end in .jsonl (task objects) or .txt (a prompt a line)")
+        raise UsageError(
+            f"{name}: the name must end in .jsonl (task objects) or .txt (a prompt a line)"
+        )
     try:
         with path.open("rb") as lines:
             return read(lines, name, as_json=as_json, model=model, simulate=simulate)
@@ -87,7 +89,9 @@ def _lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def _body(raw: bytes, as_json: bool | None) -> TaskBody:
     if len(raw) > limits.TASK_BYTES:
-        raise InvalidTask(f"the line has {len(raw):,} bytes, at most {limits.TASK_BYTES:,} are allowed")
+        raise InvalidTask(
+            f"the line has {len(raw):,} bytes, at most {limits.TASK_BYTES:,} are allowed"
+        )
     if as_json or (as_json is None and raw.startswith(b"{")):
         if not raw.startswith(b"{"):
             raise InvalidTask('this is not a task object; a line looks like {"prompt": "..."}')

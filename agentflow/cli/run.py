@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,12 @@ import click
 
 from agentflow.cli.options import connection_options, resolve
 from agentflow.config import Connect, store_dir
-from agentflow.errors import AgentFlowError, CostLimitReached, UsageError
+from agentflow.errors import CostLimitReached, UsageError
 
 if TYPE_CHECKING:
     from agentflow.batch.job import Job
-    from agentflow.batch.report import Display, Tally
+    from agentflow.batch.report import Display
+    from agentflow.client import Flow
     from agentflow.local.stack import LocalStack
 
 WORKERS = 2
@@ -107,8 +108,8 @@ def command(
         if line is not None and (line.state == State.SUCCEEDED or not retry_failed):
             if line.request and line.request != item.request:
                 display.say(
-                    f"line {item.line}: task {item.id} has a result of another request; it is kept. "
-                    "Give the line another id to run it."
+                    f"line {item.line}: task {item.id} has a result of another request; "
+                    "it is kept. Give the line another id to run it."
                 )
             tally.add(line, before=True)
         else:
@@ -122,11 +123,9 @@ def command(
             stack, url_options = _place(options, workers, concurrency, simulate, store)
             window = _window(stack, workers, concurrency, limited=max_cost is not None)
 
-            def build(flow: object) -> Job:
+            def build(flow: Flow) -> Job:
                 from agentflow.batch.job import Job
-                from agentflow.client import Flow
 
-                assert isinstance(flow, Flow)
                 return Job(
                     flow,
                     todo,
@@ -162,7 +161,7 @@ def command(
         raise SystemExit(130)
     if limit_reached:
         why = (
-            f"the price of {', '.join(sorted(tally.unpriced))} is unknown, so no cost limit can hold"
+            f"no price is known for {', '.join(sorted(tally.unpriced))}, so no limit can hold"
             if tally.unpriced
             else f"the job has cost {tally.cost_text}, the limit is ${max_cost:g}"
         )
@@ -205,7 +204,8 @@ def _place(
         return None, Connect(urls=(found.url,))
     if workers == 0:
         raise UsageError(
-            "without --nats and without a running stack, nobody would run the tasks: give --workers 1 or more"
+            "without --nats and without a running stack nobody would run the tasks: "
+            "give --workers 1 or more"
         )
     stack = LocalStack(
         place,
@@ -241,50 +241,54 @@ class _Runner:
         self._options = options
         self._display = display
         self._asked = asyncio.Event()
+        self._job: Job | None = None
         self.limit_reached = False
 
-    async def run(self, build: object) -> bool:
+    async def run(self, build: Callable[[Flow], Job]) -> bool:
         """Whether the job was interrupted."""
-        assert callable(build)
         loop = asyncio.get_running_loop()
-        main = asyncio.current_task()
-        assert main is not None
+        work = loop.create_task(self._work(build), name="job")
 
         def asked() -> None:
             if self._asked.is_set() and self._stack is not None:
                 self._stack.hurry()
             self._asked.set()
+            if self._job is None:
+                work.cancel()  # the stack is still starting
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, asked)
-        starting = asyncio.ensure_future(self._work(build))
-        ended = asyncio.ensure_future(self._asked.wait())
-        await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            ended.cancel()
-            starting.result()
-            return False
-        starting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await starting
-        return True
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not self._asked.is_set():
+                raise
+        return self._asked.is_set()
 
-    async def _work(self, build: object) -> None:
-        assert callable(build)
-        from agentflow.client import connect
+    async def _work(self, build: Callable[[Flow], Job]) -> None:
+        from agentflow.client import Flow
 
-        async with self._place() as options:
+        async with self._place() as options, Flow(options) as flow:
             with self._display:
-                async with connect(options=options) as flow:
-                    job: Job = build(flow)
-                    try:
-                        await job.run()
-                    except asyncio.CancelledError:
+                job = self._job = build(flow)
+                working = asyncio.ensure_future(job.run())
+                asked = asyncio.ensure_future(self._asked.wait())
+                watched = {working, asked}
+                if self._stack is not None:
+                    watched.add(asyncio.ensure_future(self._stack.wait()))
+                await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+                try:
+                    for ended in watched:
+                        if ended.done():
+                            ended.result()
+                    if not working.done():
                         await self._finish(job)
-                        raise
-                    finally:
-                        self.limit_reached = job.limit_reached
-                        job.abandon()
+                finally:
+                    job.abandon()
+                    for waiting in watched:
+                        waiting.cancel()
+                    await asyncio.gather(*watched, return_exceptions=True)
+                    self.limit_reached = job.limit_reached
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[Connect]:
@@ -292,7 +296,7 @@ class _Runner:
             yield self._options
             return
         async with self._stack as stack:
-            yield Connect(urls=(stack.url,)) if not self._options.urls else self._options
+            yield self._options if self._options.urls else Connect(urls=(stack.url,))
 
     async def _finish(self, job: Job) -> None:
         """Let the workers end in order while results still come in."""
@@ -303,5 +307,4 @@ class _Runner:
         self._display.say(
             f"stopping; running tasks have {FINISH_WITHIN:g} s (Ctrl-C again to hurry)"
         )
-        with contextlib.suppress(AgentFlowError):
-            await self._stack.stop_workers()
+        await self._stack.stop_workers()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from agentflow.cli.options import connection_options, resolve
 from agentflow.config import store_dir
-from agentflow.errors import PortTaken
+
+if TYPE_CHECKING:
+    from agentflow.local.stack import LocalStack
+    from agentflow.local.supervisor import Event
 
 
 @click.command("up")
@@ -88,20 +92,17 @@ def command(
         durable=durable,
         on_event=_tell,
     )
-    asyncio.run(_stay(stack, port, simulate))
+    asyncio.run(_stay(stack, simulate))
 
 
-def _tell(event: object) -> None:
-    kind, part = getattr(event, "kind", ""), getattr(event, "part", "")
-    detail = getattr(event, "detail", "")
-    if kind in ("crashed", "restarted"):
-        click.echo(f"{part} {kind}" + (f": {detail}" if detail else ""), err=True)
+def _tell(event: Event) -> None:
+    if event.kind in ("crashed", "restarted"):
+        click.echo(
+            f"{event.part} {event.kind}" + (f": {event.detail}" if event.detail else ""), err=True
+        )
 
 
-async def _stay(stack: object, port: int, simulate: bool) -> None:
-    from agentflow.local.stack import LocalStack
-
-    assert isinstance(stack, LocalStack)
+async def _stay(stack: LocalStack, simulate: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -112,7 +113,7 @@ async def _stay(stack: object, port: int, simulate: bool) -> None:
             click.echo("stopping ... (again to hurry)", err=True)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked)
     starting = asyncio.ensure_future(stack.start())
     ended = asyncio.ensure_future(stop.wait())
@@ -123,11 +124,8 @@ async def _stay(stack: object, port: int, simulate: bool) -> None:
         await starting
     except asyncio.CancelledError:
         return
-    except PortTaken:
-        ended.cancel()
-        raise
     try:
-        _next_steps(stack, port, simulate)
+        _next_steps(stack, simulate)
         waiting = asyncio.ensure_future(stack.wait())
         await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
@@ -139,10 +137,9 @@ async def _stay(stack: object, port: int, simulate: bool) -> None:
     click.echo("stopped", err=True)
 
 
-def _next_steps(stack: object, port: int, simulate: bool) -> None:
-    url = getattr(stack, "url", "")
-    store = getattr(stack, "store").path
-    # A stack on the standard port or the user's own store is found by itself.
+def _next_steps(stack: LocalStack, simulate: bool) -> None:
+    url, store = stack.url, stack.store.path
+    # The nats CLI looks at the standard port by itself.
     server = "" if url.endswith(":4222") else f" -s {url}"
     mark = "SIMULATED: answers come from a local simulator.\n" if simulate else ""
     sys.stdout.write(

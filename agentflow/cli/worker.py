@@ -9,7 +9,6 @@ import os
 import click
 
 from agentflow.cli.options import connection_options, resolve
-from agentflow.config import Connect
 
 
 @click.command("worker")

@@ -133,6 +133,10 @@ class LocalStack:
         """Somebody asked a second time: stop faster."""
         self._supervisor.hurry()
 
+    async def stop_workers(self) -> None:
+        """Stop the workers, which were started last; results still come in."""
+        await self._supervisor.stop_last()
+
     async def stop(self) -> None:
         """Stop all parts in order and let go of the store."""
         self._ready = False

@@ -184,13 +184,21 @@ class Supervisor:
 
     # --------------------------------------------------------------- stopping
 
+    async def stop_last(self) -> None:
+        """Stop the parts that were started last; the others go on."""
+        if self._steps:
+            await self._stop_step(self._steps.pop())
+
     async def _stop_all(self) -> None:
-        for step in reversed(self._steps):
-            for kept in step:
-                kept.keeper.cancel()
-            await asyncio.gather(*(kept.keeper for kept in step), return_exceptions=True)
-            await asyncio.gather(*(self._end(kept.part) for kept in step))
+        while self._steps:
+            await self._stop_step(self._steps.pop())
         self._stopped.set()
+
+    async def _stop_step(self, step: list[_Kept]) -> None:
+        for kept in step:
+            kept.keeper.cancel()
+        await asyncio.gather(*(kept.keeper for kept in step), return_exceptions=True)
+        await asyncio.gather(*(self._end(kept.part) for kept in step))
 
     async def _end(self, part: Part) -> None:
         pid = part.pid

@@ -20,9 +20,7 @@ PATIENCE: Final = 20.0
 """Seconds a worker waits for NATS at its start: in a cluster everything starts at once."""
 
 
-async def connect_patiently(
-    options: Connect, name: str, patience: float = PATIENCE
-) -> Connection:
+async def connect_patiently(options: Connect, name: str, patience: float = PATIENCE) -> Connection:
     """Connect, waiting for a server that is just starting. Raises NotConnected."""
     loop = asyncio.get_running_loop()
     end = loop.time() + patience
