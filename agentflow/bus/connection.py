@@ -16,6 +16,7 @@ import asyncio
 import logging
 import re
 import secrets
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from typing import Any, Final
 
 import nats.errors
 from nats.aio.subscription import Subscription as NatsSubscription
+from nats.errors import NoServersError
 
 from agentflow.bus.client import Callback, MendedClient, server_text
 from agentflow.bus.message import Message
@@ -46,6 +48,17 @@ BUFFER_BYTES: Final = 8 * 1024 * 1024
 """Unwritten bytes past which `drained` waits; a burst must not grow without bound."""
 
 _QUOTED: Final = re.compile(r'"([^"]+)"')
+
+
+def _cause(error: Exception) -> str:
+    """Why connecting failed, without the numbers of the operating system where they say less."""
+    match error:
+        case ConnectionRefusedError():
+            return "connection refused"
+        case socket.gaierror():
+            return "the host's name is not known"
+        case _:
+            return str(error).removeprefix("nats: ")
 
 
 class Subscription:
@@ -279,8 +292,9 @@ class Connection:
             # Reconnecting is switched on once connected: the first attempt must end, not retry.
             "allow_reconnect": False,
             "connect_timeout": max(1, int(timeout)),
-            "reconnect_time_wait": RECONNECT_WAIT,
-            "max_reconnect_attempts": -1,
+            # nats-py tries a server for ever, or this number of times and once more.
+            "reconnect_time_wait": 0.0,
+            "max_reconnect_attempts": 1,
             "ping_interval": PING_EVERY,
             "max_outstanding_pings": 2,
             "pending_size": 4 * BUFFER_BYTES,
@@ -300,8 +314,10 @@ class Connection:
             async with asyncio.timeout(timeout):
                 await client.connect(**arguments)
         except (nats.errors.Error, OSError, TimeoutError, ValueError, ssl.SSLError) as error:
+            # That no server is left is no reason; the last server's failure is.
+            text = "" if isinstance(error, NoServersError) else _cause(error)
+            text = text or self.last_error or type(error).__name__
             await self._discard(client)
-            text = str(error) or self.last_error or type(error).__name__
             self.last_error = text
             if "authorization" in text.lower() or isinstance(error, nats.errors.AuthorizationError):
                 raise PermissionDenied(
@@ -311,6 +327,8 @@ class Connection:
                 self.last_error = f"no answer within {timeout:g} s"
             raise NotConnected(self._absence()) from None
         client.options["allow_reconnect"] = True
+        client.options["max_reconnect_attempts"] = -1
+        client.options["reconnect_time_wait"] = RECONNECT_WAIT
         self.last_error = ""
         return client
 
@@ -319,7 +337,7 @@ class Connection:
         try:
             async with asyncio.timeout(0.5):
                 await client.close()
-        except (nats.errors.Error, OSError, TimeoutError, AttributeError):
+        except (nats.errors.Error, OSError, TimeoutError, AttributeError, AssertionError):
             _log.debug("an unused client did not close in order")
 
     def _spawn(self, work: Any, name: str) -> None:
@@ -393,7 +411,7 @@ class Connection:
 
     async def _error(self, error: Exception) -> None:
         text = str(error)
-        self.last_error = text
+        self.last_error = _cause(error)
         if "permissions violation" in text.lower():
             found = _QUOTED.search(text)
             subject = found.group(1) if found else None

@@ -65,11 +65,11 @@ def resolve(connection: Mapping[str, str | None], *, local: bool = True) -> Conn
     return located(options, store) if local else options
 
 
-def flow(connection: Mapping[str, str | None]) -> Flow:
+def flow(connection: Mapping[str, str | None], *, patience: float = 5.0) -> Flow:
     """A client for the options given, not yet connected."""
     from agentflow.client import Flow
 
-    return Flow(resolve(connection))
+    return Flow(resolve(connection), patience=patience)
 
 
 def json_option(function: Callable[..., R]) -> Callable[..., R]:

@@ -40,6 +40,11 @@ def show(text: str = "") -> None:
     click.echo(safe(text))
 
 
+def show_styled(text: str) -> None:
+    """Print what is safe already, colours included."""
+    click.echo(text)
+
+
 def show_raw(text: str) -> None:
     """Print a part of a text as it comes, without a line break."""
     click.echo(safe(text), nl=False)

@@ -8,7 +8,14 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from agentflow.bus.connection import Connection
-from agentflow.errors import AgentFlowError, BusError, MasterAbsent, NoAnswer, UsageError
+from agentflow.errors import (
+    AgentFlowError,
+    BusError,
+    MasterAbsent,
+    NoAnswer,
+    TaskNotFound,
+    UsageError,
+)
 from agentflow.protocol import api, subjects
 from agentflow.protocol.api import (
     ErrorBody,
@@ -78,5 +85,8 @@ class Asking:
 
 def _refusal(code: str, text: str, body: bytes) -> AgentFlowError:
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-        text = msgspec.json.decode(body, type=ErrorBody).error.message or text
+        error = msgspec.json.decode(body, type=ErrorBody).error
+        text = error.message or text
+        if error.type == TaskNotFound.__name__:
+            return TaskNotFound(text)
     return UsageError(text) if code == "400" else AgentFlowError(f"the master says: {text}")
