@@ -1,0 +1,183 @@
+"""The table of what a worker does with a delivery: a case a row, in the table's order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentflow.protocol import limits, record
+from agentflow.protocol.record import EMPTY, Last, Record, State, Timings, Usage
+from agentflow.rules.claim import Act, Delivery, after_silence, decide, is_fresh
+
+MINE, OTHER = "7-1700000000000000000", "8-1700000000000000001"
+MANY = limits.MAX_DELIVERIES + 1
+OLD = limits.HORIZON + 1.0
+
+
+def last(
+    state: str, sequence: int = 5, message: str = MINE, failures: int = 0, v: int = record.VERSION
+) -> Last:
+    made = Record(
+        v=v,
+        id="t",
+        state=state,
+        attempt=1,
+        failures=failures,
+        actor="a",
+        follows=0,
+        message=message,
+        time=datetime.fromtimestamp(0, UTC),
+        queue="q",
+        priority="normal",
+        kind="echo",
+        labels={},
+        usage=Usage(),
+        cost_usd=None,
+        timings=Timings(),
+    )
+    return Last(sequence, made)
+
+
+def mine(follows: int = 0, delivered: int = 2, age: float = 1.0, *, known: bool = True) -> Delivery:
+    return Delivery(MINE, follows=follows, delivered=delivered, age=age, understood=known)
+
+
+S = State
+TABLE = {
+    # empty
+    "empty log": (mine(), EMPTY, Act.CLAIM),
+    "empty log, exactly 6 days": (mine(age=float(limits.HORIZON)), EMPTY, Act.CLAIM),
+    "empty log, past 6 days": (mine(age=OLD), EMPTY, Act.EXPIRE),
+    "expired log, continuation still young": (mine(follows=5), EMPTY, Act.CLAIM),
+    "expired log, continuation past 6 days": (mine(follows=5, age=OLD), EMPTY, Act.EXPIRE),
+    # Follows >= L.sequence and L neither succeeded nor cancelled
+    "continues retrying": (mine(follows=5), last(S.RETRYING, message=OTHER), Act.CLAIM),
+    "continues scheduled": (mine(follows=5), last(S.SCHEDULED, message=OTHER), Act.CLAIM),
+    "continues failed": (mine(follows=5), last(S.FAILED, message=OTHER), Act.CLAIM),
+    "continues failed, past 6 days": (
+        mine(follows=5, age=OLD), last(S.FAILED, message=OTHER), Act.CLAIM,
+    ),
+    "continues what expired and began anew": (
+        mine(follows=9), last(S.RUNNING, message=OTHER), Act.CLAIM,
+    ),
+    "names what was cancelled": (mine(follows=5), last(S.CANCELLED, message=OTHER), Act.ACK),
+    "names what succeeded": (mine(follows=5), last(S.SUCCEEDED, message=OTHER), Act.ACK),
+    "names what succeeded, its own": (mine(follows=5), last(S.SUCCEEDED), Act.ACK),
+    # L.message is not m
+    **{
+        f"{state}, of another message": (mine(follows=4), last(state, message=OTHER), Act.ACK)
+        for state in State
+    },
+    # L.message is m
+    "succeeded": (mine(), last(S.SUCCEEDED), Act.ACK),
+    "cancelled": (mine(), last(S.CANCELLED), Act.ACK),
+    "failed": (mine(), last(S.FAILED), Act.REPUBLISH_DEAD),
+    "scheduled": (mine(), last(S.SCHEDULED), Act.REPUBLISH_SCHEDULE),
+    "retrying": (mine(), last(S.RETRYING), Act.REPUBLISH_SCHEDULE),
+    "queued": (mine(), last(S.QUEUED), Act.CLAIM),
+    "queued, past 6 days": (mine(age=OLD), last(S.QUEUED), Act.CLAIM),
+    "running": (mine(), last(S.RUNNING), Act.ASK),
+    "running, a continuation again": (mine(follows=4), last(S.RUNNING), Act.ASK),
+    "retrying, a continuation again": (mine(follows=4), last(S.RETRYING), Act.REPUBLISH_SCHEDULE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("delivery", "end", "act"), TABLE.values(), ids=TABLE.keys())
+def test_the_table(delivery: Delivery, end: Last, act: Act) -> None:
+    assert decide(delivery, end) == act
+
+
+REJECTED = {
+    "empty log": (mine(delivered=MANY), EMPTY, Act.REJECT),
+    "100 are allowed": (mine(delivered=MANY - 1), EMPTY, Act.CLAIM),
+    "a continuation": (mine(follows=5, delivered=MANY), last(S.RETRYING), Act.REJECT),
+    "handed back": (mine(delivered=MANY), last(S.QUEUED), Act.REJECT),
+    # What it has parked, failed or ended stays so: a rejection would be a second ending.
+    "parked": (mine(delivered=MANY), last(S.RETRYING), Act.REPUBLISH_SCHEDULE),
+    "failed": (mine(delivered=MANY), last(S.FAILED), Act.REPUBLISH_DEAD),
+    "succeeded": (mine(delivered=MANY), last(S.SUCCEEDED), Act.ACK),
+    "of another message": (mine(delivered=MANY), last(S.RUNNING, message=OTHER), Act.ACK),
+    # The owner may live, so it is asked first.
+    "running": (mine(delivered=MANY), last(S.RUNNING), Act.ASK),
+}
+
+
+@pytest.mark.parametrize(("delivery", "end", "act"), REJECTED.values(), ids=REJECTED.keys())
+def test_more_than_100_deliveries(delivery: Delivery, end: Last, act: Act) -> None:
+    assert decide(delivery, end) == act
+
+
+@pytest.mark.parametrize("state", State)
+@given(follows=st.integers(0, 9), delivered=st.integers(1, 200), age=st.floats(0, 2 * OLD))
+def test_what_needs_an_ability_i_lack_is_left_alone(
+    state: State, follows: int, delivered: int, age: float
+) -> None:
+    delivery = mine(follows, delivered, age, known=False)
+    assert decide(delivery, last(state)) == Act.UPGRADE
+    assert decide(delivery, EMPTY) == Act.UPGRADE
+    assert not is_fresh(delivery)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        last("waiting"),
+        last("waiting", v=record.VERSION + 1),
+        *(last(state, v=record.VERSION + 1) for state in State),
+    ],
+    ids=lambda end: f"{end.state}-v{end.record.v}",
+)
+@given(
+    message=st.sampled_from([MINE, OTHER]),
+    follows=st.integers(0, 9),
+    delivered=st.integers(1, 200),
+    age=st.floats(0, 2 * OLD),
+)
+def test_a_log_of_a_later_version_is_left_alone(
+    end: Last, message: str, follows: int, delivered: int, age: float
+) -> None:
+    """Before anything else, the 100 deliveries included: it is neither claimed nor acked."""
+    assert decide(Delivery(message, follows, delivered, age), end) == Act.UPGRADE
+
+
+def test_a_first_delivery_claims_unread() -> None:
+    assert is_fresh(mine(delivered=1))
+
+
+@pytest.mark.parametrize(
+    "delivery",
+    [
+        mine(delivered=2),
+        mine(follows=5, delivered=1),
+        mine(delivered=1, age=float(limits.HORIZON)),
+        mine(delivered=1, age=OLD),
+        mine(delivered=1, known=False),
+    ],
+    ids=["redelivered", "a continuation", "6 days old", "older", "not understood"],
+)
+def test_everything_else_reads_first(delivery: Delivery) -> None:
+    assert not is_fresh(delivery)
+
+
+@given(follows=st.integers(0, 9), delivered=st.integers(1, 200), age=st.floats(0, 2 * OLD))
+def test_what_claims_unread_would_claim_had_it_read_an_empty_log(
+    follows: int, delivered: int, age: float
+) -> None:
+    delivery = mine(follows, delivered, age)
+    assert not is_fresh(delivery) or decide(delivery, EMPTY) == Act.CLAIM
+
+
+@pytest.mark.parametrize(
+    ("failures", "max_attempts", "act"),
+    [(0, 5, Act.CLAIM), (3, 5, Act.CLAIM), (4, 5, Act.LOST), (9, 5, Act.LOST), (0, 1, Act.LOST)],
+)
+def test_silence_counts_as_a_failure(failures: int, max_attempts: int, act: Act) -> None:
+    assert after_silence(mine(), last(S.RUNNING, failures=failures), max_attempts) == act
+
+
+def test_silence_after_more_than_100_deliveries_rejects() -> None:
+    assert after_silence(mine(delivered=MANY), last(S.RUNNING), 5) == Act.REJECT
+    assert after_silence(mine(delivered=MANY - 1), last(S.RUNNING), 5) == Act.CLAIM
