@@ -1,7 +1,8 @@
 """One attempt: run the handler, then write the record with which the attempt ends.
 
     handler returns            succeeded, ack
-    handler fails              the retry table: retrying and its schedule, or failed and a dead letter; ack
+    handler fails              the retry table: retrying and its schedule, or failed and a dead
+                               letter; ack
     time is up                 the same table
     a write is refused         leave quietly: the task belongs to another
     somebody cancelled         cancelled with the usage so far; ack
@@ -19,20 +20,21 @@ import random
 import time
 from datetime import timedelta
 
+import msgspec
+
 from agentflow.bus.connection import Connection
-from agentflow.errors import InvalidTask, NotConnected, PayloadTooLarge
+from agentflow.errors import InvalidTask, PayloadTooLarge, Superseded
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
-from agentflow.protocol import headers as blocks
-from agentflow.protocol import limits, subjects
-from agentflow.protocol import record as records
 from agentflow.protocol.record import Failure, Last, State
 from agentflow.protocol.task import Task
 from agentflow.rules import records as entries
 from agentflow.rules import retry
 from agentflow.rules.records import Origin, Spent
 from agentflow.rules.retry import Signal
-from agentflow.tasklog import Overtaken, TaskLog
+from agentflow.tasklog import TaskLog
+from agentflow.worker import handed, reply
 from agentflow.worker.held import Ending, Held, Holding
+from agentflow.worker.progress import Progress
 from agentflow.worker.tokens import TokenStream
 
 _log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class Attempts:
     async def run(
         self, held: Held, task: Task, origin: Origin, claim: Last, handler: Handler
     ) -> None:
-        """Run `handler` for a task whose claim is stored. Raises Overtaken when superseded."""
+        """Run `handler` for a task whose claim is stored. Raises Superseded."""
         assert claim.record is not None
         held.last = claim
         stream = TokenStream(self._connection, task.id, claim.record.attempt, self._log.actor)
@@ -79,10 +81,10 @@ class Attempts:
         seconds = time.monotonic() - began
         stream.flush()
         await progress.close()
-        mistake = handed.mistake(run, result if isinstance(result, Outcome) else None)
-        if mistake:
+        wrong = handed.wrong_in_run(run)
+        if wrong:
             handed.forget_spent(run)
-            result = _Failed(Failure(type="bad_outcome", message=mistake))
+            result = result and _Failed(Failure(type="bad_outcome", message=wrong))
         match result:
             case None:
                 await self._end_interrupted(held, origin, run, seconds)
@@ -115,10 +117,8 @@ class Attempts:
             return self._failed(error, run, limit.expired())
         finally:
             held.interruptible = False
-        if not isinstance(outcome, Outcome):
-            text = f"the handler returned {type(outcome).__name__}, not an Outcome"
-            return _Failed(Failure(type="bad_outcome", message=text))
-        return outcome
+        wrong = handed.wrong_in_outcome(outcome)
+        return _Failed(Failure(type="bad_outcome", message=wrong)) if wrong else outcome
 
     def _failed(self, error: BaseException, run: Run, expired: bool) -> _Failed:
         match error:
@@ -238,7 +238,8 @@ class Attempts:
         now = self._log.now()
         match held.ending:
             case Ending.SUPERSEDED:
-                raise Overtaken(held.last, origin.id)
+                text = f"task {origin.id}: another writer continued its log; the run is stopped"
+                raise Superseded(text, task_id=origin.id)
             case Ending.CANCELLED:
                 record = entries.cancelled(
                     held.last,
@@ -249,7 +250,7 @@ class Attempts:
                     spent=spent,
                 )
                 self._finish(held, await self._log.append(record))
-            case Ending.STOPPING | None:
+            case _:
                 record = entries.handed_back(
                     origin, held.last, actor=self._log.actor, now=now, spent=spent
                 )

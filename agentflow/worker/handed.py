@@ -28,7 +28,7 @@ _SPENT: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
 _TOKENS: Final = tuple(field.name for field in msgspec.structs.fields(Usage))
 
 
-def mistake(run: Run, outcome: Outcome | None) -> str | None:
+def wrong_in_run(run: Run) -> str | None:
     """What the handler set to a value of the wrong type, as a sentence; None when all is well."""
     for name, types in _SPENT:
         if not isinstance(getattr(run, name), types):
@@ -36,10 +36,16 @@ def mistake(run: Run, outcome: Outcome | None) -> str | None:
     for name in _TOKENS:
         if not isinstance(getattr(run.usage, name), int):
             return _sentence(f"run.usage.{name}", getattr(run.usage, name))
-    if outcome is not None:
-        for name in ("text", "stop_reason"):
-            if not isinstance(getattr(outcome, name), _TEXT):
-                return _sentence(name, getattr(outcome, name))
+    return None
+
+
+def wrong_in_outcome(outcome: Any) -> str | None:
+    """Why what the handler returned is no outcome, as a sentence; None when it is one."""
+    if not isinstance(outcome, Outcome):
+        return f"the handler returned {type(outcome).__name__}, not an Outcome"
+    for name in ("text", "stop_reason"):
+        if not isinstance(getattr(outcome, name), _TEXT):
+            return _sentence(name, getattr(outcome, name))
     return None
 
 

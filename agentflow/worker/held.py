@@ -82,9 +82,12 @@ class Holding:
         """The message of this identity, if held."""
         return self._held.get(identity)
 
-    def of(self, task_id: str) -> Held | None:
-        """The message whose task has this id and runs here."""
-        return next((held for held in self._held.values() if held.id == task_id and held.run), None)
+    def of(self, task_id: str) -> list[Held]:
+        """The messages of this task, whether it runs already or waits for its claim.
+
+        Two messages may have one id. A search: it is asked only when somebody cancels a task.
+        """
+        return [held for held in self._held.values() if held.id == task_id]
 
     def add(self, held: Held) -> None:
         """Hold a message."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import time
 from datetime import UTC, datetime
+from typing import Final
 
 from agentflow.bus.connection import Connection
-from agentflow.errors import BusError, InvalidTask
+from agentflow.errors import BusError, InvalidTask, PayloadTooLarge
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol import task as tasks
@@ -24,10 +27,15 @@ from agentflow.rules import records as entries
 from agentflow.rules.claim import Act, Delivery, after_silence, decide, is_fresh
 from agentflow.rules.records import Origin
 from agentflow.tasklog import Overtaken, TaskLog
-from agentflow.worker.attempt import Attempts, answer_reply
-from agentflow.worker.held import Held, Holding
+from agentflow.worker import reply
+from agentflow.worker.attempt import Attempts
+from agentflow.worker.held import Ending, Held, Holding
 
 _log = logging.getLogger(__name__)
+
+NOTE_FOR: Final = 2.5 * limits.UPGRADE_DELAY
+"""A message that this version does not understand comes again within this time, or is gone."""
+_KIND: Final = re.compile(limits.KIND_PATTERN)
 
 
 class Parsed:
@@ -65,7 +73,7 @@ class Parsed:
             priority=priority,
             message=delivered.identity,
             submitted=datetime.fromtimestamp(delivered.stored_ns / 1e9, UTC),
-            kind=task.kind if task else headers.get(subjects.KIND, "unknown"),
+            kind=task.kind if task else _kind(headers.get(subjects.KIND, "")),
             labels=task.labels if task else {},
             model=task.model if task else None,
         )
@@ -76,6 +84,11 @@ class Parsed:
             age=now.timestamp() - delivered.stored_ns / 1e9,
             understood=not missing,
         )
+
+
+def _kind(header: str) -> str:
+    """A kind fit for the record of what is no task: a header may be megabytes of anything."""
+    return header if _KIND.fullmatch(header) else "unknown"
 
 
 class Intake:
@@ -94,8 +107,12 @@ class Intake:
         self._holding = holding
         self._attempts = attempts
         self._handlers = handlers
-        self.notes: dict[str, str] = {}
-        """What a person should know of, by kind of trouble; sent with the heartbeats."""
+        self._upgrade = ("", 0.0)
+
+    def notes(self) -> list[str]:
+        """What a person should know of; sent with the heartbeats."""
+        text, since = self._upgrade
+        return [text] if text and time.monotonic() - since < NOTE_FOR else []
 
     async def take(self, held: Held) -> None:
         """Do what the table says until the delivery is dealt with. Raises Overtaken, BusError."""
@@ -108,7 +125,13 @@ class Intake:
             act = decide(parsed.delivery, last)
         while True:
             if act is Act.ASK:
-                act = await self._ask(held, parsed, last)
+                answer = await self._ask(held, parsed, last)
+                if answer is None:
+                    return  # its owner lives: leave the delivery alone
+                act = answer
+            if held.ending is Ending.STOPPING:
+                self._holding.give_back(held)  # nothing is written yet, so nothing needs to be
+                return
             try:
                 await self._do(act, held, parsed, last)
                 return
@@ -118,23 +141,27 @@ class Intake:
                 last = overtaken.last
                 act = decide(parsed.delivery, last)
 
-    async def _do(self, act: Act | None, held: Held, parsed: Parsed, last: Last) -> None:
+    async def _do(self, act: Act, held: Held, parsed: Parsed, last: Last) -> None:
         message = held.delivered.message
         match act:
-            case None:
-                return  # its owner lives: leave the delivery alone
             case Act.CLAIM:
                 await self._claim(held, parsed, last)
             case Act.ACK:
                 if last.record is not None and last.record.terminal:
-                    answer_reply(self._connection, held, last)
+                    reply.answer(self._connection, held, last)
                 self._holding.ack(held)
             case Act.REPUBLISH_DEAD:
                 await self._log.publish_dead(last, message.data, message.block)
+                reply.answer(self._connection, held, last)
                 self._holding.ack(held)
             case Act.REPUBLISH_SCHEDULE:
-                await self._log.publish_schedule(last, message.data, message.block)
-                self._holding.ack(held)
+                try:
+                    await self._log.publish_schedule(last, message.data, message.block)
+                except PayloadTooLarge as error:
+                    # Its headers fill the server's max_payload: no schedule could ever carry it.
+                    await self._fail(held, parsed, last, "too_large", f"cannot be parked: {error}")
+                else:
+                    self._holding.ack(held)
             case Act.EXPIRE:
                 text = f"the task waited more than {limits.HORIZON // limits.DAY} days"
                 await self._fail(held, parsed, last, "expired", text)
@@ -146,14 +173,15 @@ class Intake:
                 text = f"its worker {who} was lost, and no attempt is left"
                 await self._fail(held, parsed, last, "worker_lost", text, lost=True)
             case Act.UPGRADE:
-                self.notes["upgrade"] = f"upgrade needed: task {held.id} is of a newer version"
-                _log.warning("%s", self.notes["upgrade"])
+                text = f"upgrade needed: task {held.id} is of a newer version"
+                self._upgrade = (text, time.monotonic())
+                _log.warning("%s", text)
                 self._holding.give_back(held, limits.UPGRADE_DELAY)
 
     async def _claim(self, held: Held, parsed: Parsed, last: Last) -> None:
         task = parsed.task
         if parsed.problem is not None or task is None:
-            problem = parsed.problem or InvalidTask()
+            problem = parsed.problem or InvalidTask("the message cannot be read")
             await self._fail(held, parsed, last, problem.reason, str(problem))
             return
         now = self._log.now()
@@ -196,32 +224,32 @@ class Intake:
         ended = await self._log.fail(record, held.delivered.message)
         self._attempts.failed += 1
         self._holding.ack(held)
-        answer_reply(self._connection, held, ended)
+        reply.answer(self._connection, held, ended)
 
     async def _ask(self, held: Held, parsed: Parsed, last: Last) -> Act | None:
         """Ask the owner of a running task whether it holds the message; None when it does."""
         assert last.record is not None
         owner = last.record.actor
         attempts = parsed.task.max_attempts if parsed.task else limits.MAX_ATTEMPTS
-        if owner != self._log.actor and await self._is_held(owner, held.delivered.identity):
+        if owner != self._log.actor and await self._is_held(owner, held):
             return None
         _log.warning("task %s: its worker %s is silent; taking over", held.id, owner)
         return after_silence(parsed.delivery, last, attempts)
 
-    async def _is_held(self, owner: str, identity: str) -> bool:
-        question = control.encode(Holds(message=identity))
+    async def _is_held(self, owner: str, held: Held) -> bool:
+        question = control.encode(Holds(message=held.delivered.identity))
         loop = asyncio.get_running_loop()
         end = loop.time() + limits.ASK_FOR
-        while (now := loop.time()) < end:
+        while (now := loop.time()) < end and held.ending is not Ending.STOPPING:
             try:
                 answer = await self._connection.request(
                     subjects.control("worker", owner), question, timeout=limits.ASK_EVERY
                 )
             except BusError:
-                # No responders is silence too: the owner may be reconnecting at this moment.
-                await asyncio.sleep(max(0.0, now + limits.ASK_EVERY - loop.time()))
-                continue
-            match control.decode(answer.data):
-                case HeldAnswer(holds=holds):
-                    return holds
+                pass  # no responders is silence too: the owner may be reconnecting at this moment
+            else:
+                match control.decode(answer.data):
+                    case HeldAnswer(holds=holds):
+                        return holds
+            await asyncio.sleep(max(0.0, now + limits.ASK_EVERY - loop.time()))
         return False

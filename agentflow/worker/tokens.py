@@ -41,6 +41,10 @@ class TokenStream:
 
     def emit(self, text: str) -> None:
         """Add text; it goes out at once or with what follows within a twentieth of a second."""
+        if not isinstance(text, str):
+            raise TypeError(f"a handler emits text, not {type(text).__name__}")
+        if not text:
+            return
         self._parts.append(text)
         if self._timer is None:
             wait = self._next - self._loop.time()

@@ -42,6 +42,9 @@ GRACE: Final = 30.0
 CONSUMERS_EVERY: Final = 30.0
 LISTED_TASKS: Final = 200
 RETRY_DELAY: Final = 1.0
+RETRY_DELAY_MAX: Final = 30.0
+HAND_BACK: Final = 5.0
+"""Seconds for writing the records of what is handed back."""
 
 
 class Worker:
@@ -86,12 +89,21 @@ class Worker:
             deliver=self._deliver,
             ensure=self._ensure,
         )
+        self._consumer_notes: list[str] = []
         self._idle = asyncio.Event()
         self._idle.set()
+        self.stuck = 0
+        """Handlers that did not end when the worker did; their process cannot exit by itself."""
 
     async def start(self) -> None:
         """Make sure of streams and consumers, say hello, begin to pull. Raises BusError."""
-        await provision.wait_ready(self._js)
+        try:
+            await provision.wait_ready(self._js)
+        except TimeoutError:
+            raise BusError(
+                f"the NATS server at {self._connection.options.shown} answers, but its JetStream "
+                "does not; start it with -js, or look into its log"
+            ) from None
         for difference in await provision.ensure_streams(self._js):
             _log.warning("%s: %s", difference.name, difference.text)
             if difference.missing:
@@ -137,10 +149,10 @@ class Worker:
             self._holding.give_back(held)
         except AgentFlowError as error:
             _log.warning("task %s: %s", held.id, error)
-            self._holding.give_back(held, RETRY_DELAY)
+            self._holding.give_back(held, _delay(held))
         except Exception:
             _log.exception("task %s: handling its message failed", held.id)
-            self._holding.give_back(held, RETRY_DELAY)
+            self._holding.give_back(held, _delay(held))
         finally:
             self._holding.remove(held)
             if not self._holding:
@@ -150,15 +162,15 @@ class Worker:
     # Consumers.
 
     async def _ensure(self) -> None:
-        leases = []
+        leases, notes = [], []
         for queue in self._queues:
             differences, lease = await provision.ensure_consumers(
                 self._js, queue, lease=self._lease
             )
             leases.append(lease)
-            for difference in differences:
-                self._intake.notes[difference.name] = f"{difference.name}: {difference.text}"
+            notes += [f"{difference.name}: {difference.text}" for difference in differences]
         self._holding.lease = min(leases)
+        self._consumer_notes = notes
 
     async def _keep_consumers(self) -> None:
         while True:
@@ -180,8 +192,7 @@ class Worker:
             case Holds(message=identity):
                 return HeldAnswer(holds=self._holding.get(identity) is not None)
             case Cancel(id=task_id):
-                held = self._holding.of(task_id)
-                if held is not None:
+                for held in self._holding.of(task_id):
                     held.interrupt(Ending.CANCELLED)
             case Drain():
                 self.actor.stop()
@@ -199,7 +210,7 @@ class Worker:
             "failed": self._attempts.failed,
             "simulated": self._simulated,
             "lease_s": self._holding.lease,
-            "notes": list(self._intake.notes.values()),
+            "notes": [*self._consumer_notes, *self._intake.notes()],
             "tasks": [_shown(held) for held in running[:LISTED_TASKS]],
         }
 
@@ -219,11 +230,29 @@ class Worker:
         _log.info("handing back %d tasks", len(self._holding))
         for held in self._holding:
             held.interrupt(Ending.STOPPING)
+        if await self._empty(HAND_BACK):
+            return
+        # Writes that find no server, and handlers that do not listen: the lease hands these back.
+        _log.warning("%d tasks could not be handed back; the lease will", len(self._holding))
+        for held in self._holding:
+            if held.work is not None:
+                held.work.cancel()
+        if not await self._empty(1.0):
+            self.stuck = len(self._holding)
+            _log.warning("%d handlers do not end when they are cancelled", self.stuck)
+
+    async def _empty(self, within: float) -> bool:
         try:
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(within):
                 await self._idle.wait()
         except TimeoutError:
-            _log.warning("%d tasks could not be handed back; the lease will", len(self._holding))
+            return False
+        return True
+
+
+def _delay(held: Held) -> float:
+    """Longer from time to time: what fails here may go on failing."""
+    return min(RETRY_DELAY * held.delivered.delivered, RETRY_DELAY_MAX)
 
 
 def _shown(held: Held) -> RunningTask:

@@ -1,0 +1,476 @@
+"""Deliveries that are not the plain first one: each row of the table, carried out by a worker."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from agentflow.bus.jetstream import PubAck
+from agentflow.bus.message import Message
+from agentflow.handlers.contract import Outcome, Run
+from agentflow.protocol import control, limits, record, subjects
+from agentflow.protocol.control import Held, Holds
+from agentflow.protocol.record import EMPTY, Failure, Last, Record, State, Usage
+from agentflow.rules import records as entries
+from agentflow.rules.records import Spent
+from tests.integration.conftest import StartWorker
+from tests.support.handlers import Gate
+from tests.support.observer import Observer
+
+pytestmark = pytest.mark.timeout(45)
+
+GHOST = "ghost-1-abcdef"
+TASK = {"prompt": "x", "kind": "gate", "id": "it"}
+
+
+async def claimed_by_ghost(observer: Observer, task: dict[str, Any] | None = None) -> Last:
+    """Submit a task and claim it as a worker that will never answer."""
+    ack = await observer.submit(task or TASK)
+    origin = await observer.origin("it", ack, kind="gate")
+    log = observer.log_as(GHOST)
+    return await log.append(entries.claimed(origin, EMPTY, actor=GHOST, now=log.now()))
+
+
+def opened() -> Gate:
+    gate = Gate()
+    gate.opened.set()
+    return gate
+
+
+# Somebody else runs it.
+
+
+@pytest.mark.usefixtures("short_ask")
+async def test_a_task_of_a_silent_worker_is_taken_over(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    ghost = await claimed_by_ghost(observer)
+    spent = Spent(usage=Usage(input_tokens=5), cost_micro=9, run_s=1.5)
+    assert ghost.record is not None
+    log = observer.log_as(GHOST)
+    report = entries.follow(
+        entries.origin_of(ghost.record),
+        ghost,
+        State.RUNNING,
+        actor=GHOST,
+        now=log.now(),
+        spent=spent,
+        progress=0.5,
+    )
+    await log.append(report)
+
+    worker = await start_worker({"gate": opened()})
+    ended = await observer.ended("it")
+    assert (ended.state, ended.attempt, ended.failures) == (State.SUCCEEDED, 2, 1)
+    assert ended.actor == worker.actor.name
+    assert (ended.usage.input_tokens, ended.cost_usd) == (5, 9e-6)
+    assert ended.timings.run_s >= 1.5
+    await observer.at_rest()
+
+
+@pytest.mark.usefixtures("short_ask")
+async def test_an_owner_that_holds_the_message_keeps_it(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    ghost = await claimed_by_ghost(observer)
+    assert ghost.record is not None
+    holds = True
+    asked: asyncio.Queue[str] = asyncio.Queue()
+
+    def answer(message: Message) -> None:
+        match control.decode(message.data):
+            case Holds(message=identity):
+                asked.put_nowait(identity)
+                observer.connection.publish(message.reply, control.encode(Held(holds=holds)))
+
+    await observer.connection.subscribe(subjects.control("worker", GHOST), answer)
+    await observer.connection.flush()
+    gate = opened()
+    worker = await start_worker({"gate": gate}, lease=0.5)
+    # Left alone, it is delivered again when the lease has passed, and the owner asked again.
+    assert await asked.get() == ghost.record.message
+    assert await asked.get() == ghost.record.message
+    assert gate.runs == []
+    assert await observer.states("it") == [State.RUNNING]
+    assert await observer.messages() == 1
+    assert worker.actor.heartbeat().running == 0
+
+    holds = False
+    ended = await observer.ended("it")
+    assert (ended.attempt, len(gate.runs)) == (2, 1)
+
+
+@pytest.mark.usefixtures("short_ask")
+async def test_nonsense_is_no_answer_and_no_reason_to_hurry(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    await claimed_by_ghost(observer)
+    asked = 0
+
+    def answer(message: Message) -> None:
+        nonlocal asked
+        asked += 1
+        observer.connection.publish(message.reply, b"\xff nonsense")
+
+    await observer.connection.subscribe(subjects.control("worker", GHOST), answer)
+    await observer.connection.flush()
+    await start_worker({"gate": opened()})
+    assert (await observer.ended("it")).attempt == 2
+    assert 1 <= asked <= 4
+
+
+@pytest.mark.usefixtures("short_ask")
+async def test_two_workers_never_run_one_message_at_once(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    """A lease shorter than its renewal: redelivered all the time, asked, and left where it is."""
+    gate = Gate()
+    first = await start_worker({"gate": gate}, lease=0.5)
+    await observer.submit(TASK)
+    await gate.started.wait()
+    first._holding.renew = asyncio.Event().wait  # type: ignore[method-assign,assignment]
+    renewals = first.actor._tasks["renewals"]
+    renewals.cancel()  # from now on only its answers keep the task
+    second = await start_worker({"gate": gate})
+
+    async def redelivered() -> bool:
+        consumer = await observer.js.consumer_info(subjects.TASKS, "default-normal")
+        return int(consumer["delivered"]["consumer_seq"]) >= 5
+
+    await observer.becomes(redelivered)
+    gate.opened.set()
+    ended = await observer.ended("it")
+    assert (ended.attempt, ended.actor) == (1, first.actor.name)
+    assert len(gate.runs) == 1
+    await observer.at_rest()
+    assert second.actor.heartbeat().done == 0
+
+
+@pytest.mark.usefixtures("short_ask")
+async def test_a_worker_lost_too_often_fails_the_task(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    await claimed_by_ghost(observer, {**TASK, "max_attempts": 1})
+    gate = opened()
+    await start_worker({"gate": gate})
+    ended = await observer.ended("it")
+    assert (ended.state, ended.reason) == (State.FAILED, "worker_lost")
+    assert (ended.attempt, ended.failures) == (1, 1)
+    assert ended.error is not None
+    assert GHOST in ended.error.message
+    assert gate.runs == []
+    await observer.at_rest()
+    assert await observer.dead("it") is not None
+
+
+async def test_a_superseded_run_stops_at_once_and_acks_nothing(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    stopped = asyncio.Event()
+    go = asyncio.Event()
+
+    async def reporter(run: Run) -> Outcome:
+        await go.wait()
+        try:
+            with contextlib.suppress(Exception):  # what it cannot swallow is the cancellation
+                await run.progress(0.5)
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return Outcome()
+
+    worker = await start_worker({"gate": reporter})
+    await observer.submit(TASK)
+    running = await observer.state("it", State.RUNNING)
+    assert running.record is not None
+    log = observer.log_as(GHOST)
+    origin = entries.origin_of(running.record)
+    taken = await log.append(entries.claimed(origin, running, actor=GHOST, now=log.now()))
+    go.set()
+    await stopped.wait()
+
+    async def let_go() -> bool:
+        return len(worker._holding) == 0
+
+    await observer.becomes(let_go)
+    assert await observer.last("it") == taken
+    assert await observer.messages() == 1
+    # Neither acked nor handed back: it is still delivered, and comes again with the lease.
+    consumer = await observer.js.consumer_info(subjects.TASKS, "default-normal")
+    assert (consumer["num_ack_pending"], consumer["num_redelivered"]) == (1, 0)
+
+
+async def test_the_result_of_a_superseded_run_is_dropped(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    gate = Gate()
+    worker = await start_worker({"gate": gate})
+    await observer.submit(TASK)
+    running = await observer.state("it", State.RUNNING)
+    assert running.record is not None
+    assert (await observer.log_as("client").cancel("it")).state == State.CANCELLED
+    gate.opened.set()
+
+    async def let_go() -> bool:
+        return len(worker._holding) == 0
+
+    await observer.becomes(let_go)
+    assert await observer.states("it") == [State.RUNNING, State.CANCELLED]
+    assert worker.actor.heartbeat().done == 0
+
+
+# Records that were left behind.
+
+
+def follower(observer: Observer, ghost: Last, state: str, **changes: Any) -> Record:
+    assert ghost.record is not None
+    log = observer.log_as(GHOST)
+    origin = entries.origin_of(ghost.record)
+    made = entries.follow(origin, ghost, State(state), actor=GHOST, now=log.now(), **changes)
+    return made
+
+
+async def test_a_task_handed_back_is_claimed_without_a_question(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    ghost = await claimed_by_ghost(observer)
+    handed = follower(observer, ghost, State.QUEUED, attempt=0)
+    await observer.log_as(GHOST).append(handed)
+    await start_worker({"gate": opened()})
+    ended = await observer.ended("it")
+    assert (ended.attempt, ended.failures) == (1, 0)
+
+
+async def test_a_schedule_that_was_never_stored_is_stored_again(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    ghost = await claimed_by_ghost(observer)
+    log = observer.log_as(GHOST)
+    parked = follower(
+        observer, ghost, State.RETRYING, resume_at=log.now(), reason="overloaded", failures=1
+    )
+    await log.append(parked)  # and died before the schedule
+    await start_worker({"gate": opened()})
+    ended = await observer.ended("it")
+    assert (ended.state, ended.attempt, ended.failures) == (State.SUCCEEDED, 2, 1)
+    await observer.at_rest()
+
+
+async def test_a_dead_letter_that_was_never_stored_is_stored_again(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    await observer.listen_for_replies("answers")
+    ack = await observer.submit(TASK, {subjects.REPLY: "answers"})
+    origin = await observer.origin("it", ack, kind="gate")
+    log = observer.log_as(GHOST)
+    failed = entries.failed(
+        origin,
+        EMPTY,
+        actor=GHOST,
+        now=log.now(),
+        reason="why",
+        error=Failure(type="why", message="because"),
+    )
+    await log.append(failed)  # and died before the dead letter
+    gate = opened()
+    await start_worker({"gate": gate})
+    await observer.at_rest()
+    letter = await observer.dead("it")
+    assert letter is not None
+    assert letter.headers[subjects.REASON] == "why"
+    assert gate.runs == []
+    await observer.until(lambda: len(observer.replies) == 1)
+
+
+async def test_a_manual_retry_starts_the_count_anew(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    ghost = await claimed_by_ghost(observer)
+    assert ghost.record is not None
+    log = observer.log_as(GHOST)
+    carry = msgspec.Raw(b'{"journal": 7}')
+    failed = msgspec.structs.replace(
+        follower(observer, ghost, State.FAILED, reason="x", failures=5), carry=carry
+    )
+    last = await log.append(failed)
+    gate = opened()
+    await start_worker({"gate": gate})
+    await observer.submit(TASK, {subjects.ID: "it", subjects.FOLLOWS: str(last.sequence)})
+    ended = await observer.ended("it", after=last.sequence)
+    assert (ended.state, ended.attempt, ended.failures) == (State.SUCCEEDED, 2, 0)
+    assert ended.carry == carry
+    # A second retry of the same failure comes too late.
+    await observer.submit(TASK, {subjects.ID: "it", subjects.FOLLOWS: str(last.sequence)})
+    await observer.at_rest()
+    assert len(gate.runs) == 1
+
+
+async def test_a_cancelled_task_never_runs(observer: Observer, start_worker: StartWorker) -> None:
+    await observer.submit(TASK)
+    await observer.log_as("client").cancel("it")
+    gate = opened()
+    await start_worker({"gate": gate})
+    await observer.at_rest()
+    assert gate.runs == []
+    assert await observer.states("it") == [State.CANCELLED]
+
+
+# Later versions.
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "waiting"},
+        {"v": record.VERSION + 1},
+        {"v": record.VERSION + 1, "state": "succeeded"},
+        {"attempt": "not a number"},
+    ],
+)
+async def test_a_record_of_a_later_version_is_left_alone(
+    observer: Observer,
+    start_worker: StartWorker,
+    change: dict[str, Any],
+) -> None:
+    ack = await observer.submit(TASK)
+    origin = await observer.origin("it", ack, kind="gate")
+    log = observer.log_as(GHOST)
+    made = entries.claimed(origin, EMPTY, actor=GHOST, now=log.now())
+    fields = {**msgspec.json.decode(record.encode(made)), **change}
+    await observer.js.store(subjects.progress("it"), msgspec.json.encode(fields))
+    gate = opened()
+    worker = await start_worker({"gate": gate})
+    await _is_left_for_later(observer, worker)
+    assert len(await observer.log("it")) == 1
+    assert gate.runs == []
+
+
+@pytest.mark.parametrize("payload", [b'{"prompt": "x", "id": "it"}', b"\xff", b""])
+async def test_an_ability_that_is_missing_leaves_the_task_for_later(
+    observer: Observer,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    payload: bytes,
+) -> None:
+    await observer.submit(payload, {subjects.NEEDS: "time-travel", subjects.ID: "it"})
+    await observer.deliver_often(101)
+    worker = await start_worker()
+    await _is_left_for_later(observer, worker)
+    assert await observer.log("it") == []
+    # The note goes when what caused it has not come again for a while.
+    monkeypatch.setattr("agentflow.worker.intake.NOTE_FOR", 0.0)
+    assert worker.actor.heartbeat().notes == []
+
+
+async def _is_left_for_later(observer: Observer, worker: Any) -> None:
+    async def noted() -> bool:
+        return any("upgrade needed" in note for note in worker.actor.heartbeat().notes)
+
+    async def let_go() -> bool:
+        return len(worker._holding) == 0
+
+    await observer.becomes(noted)
+    await observer.becomes(let_go)
+    assert await observer.messages() == 1
+    consumer = await observer.js.consumer_info(subjects.TASKS, "default-normal")
+    # Handed back with a delay: not acked, and nobody gets it at once.
+    assert (consumer["num_ack_pending"], consumer["num_pending"]) == (1, 0)
+    assert await observer.dead("it") is None
+
+
+# Too often, too late.
+
+
+async def test_a_message_delivered_too_often_fails_unparsed(
+    observer: Observer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("it must not be parsed")
+
+    monkeypatch.setattr("agentflow.protocol.task.parse_body", never)
+    await observer.submit(TASK, {subjects.ID: "it"})
+    await observer.deliver_often(limits.MAX_DELIVERIES)
+    await start_worker({"gate": opened()})
+    ended = await observer.ended("it")
+    assert (ended.state, ended.reason) == (State.FAILED, "too_many_deliveries")
+    await observer.at_rest()
+    assert await observer.dead("it") is not None
+
+
+async def test_a_hundred_deliveries_are_not_too_many(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    await observer.submit(TASK)
+    await observer.deliver_often(limits.MAX_DELIVERIES - 1)
+    await start_worker({"gate": opened()})
+    assert (await observer.ended("it")).state == State.SUCCEEDED
+
+
+@pytest.mark.parametrize("headers", [{}, {subjects.FOLLOWS: "7"}])
+async def test_a_task_older_than_its_log_could_be_fails(
+    observer: Observer,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+) -> None:
+    monkeypatch.setattr(limits, "HORIZON", 0.1)
+    ack: PubAck = await observer.submit(TASK, headers)
+    stored = await observer.stored_ns(ack.seq)
+    clock = observer.log_as("clock")
+    while clock.now().timestamp() - stored / 1e9 < 0.3:
+        await asyncio.sleep(0.02)
+    gate = opened()
+    await start_worker({"gate": gate})
+    ended = await observer.ended("it")
+    assert (ended.state, ended.reason) == (State.FAILED, "expired")
+    assert gate.runs == []
+    await observer.at_rest()
+
+
+async def test_a_continuation_outlives_its_log(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    await start_worker({"gate": opened()})
+    await observer.submit(TASK, {subjects.FOLLOWS: "4711"})
+    ended = await observer.ended("it")
+    assert (ended.state, ended.attempt) == (State.SUCCEEDED, 1)
+
+
+# What the worker does when it fails itself.
+
+
+async def test_a_fault_of_the_worker_gives_the_message_back(
+    observer: Observer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await start_worker({"gate": opened()})
+    real: Callable[..., Any] = worker._attempts.run
+    faults = 0
+
+    async def faulty(*arguments: Any) -> None:
+        nonlocal faults
+        faults += 1
+        if faults == 1:
+            raise RuntimeError("a fault of the worker's own, after the claim")
+        await real(*arguments)
+
+    monkeypatch.setattr(worker._attempts, "run", faulty)
+    await observer.submit(TASK)
+    ended = await observer.ended("it")
+    assert (ended.state, ended.attempt, ended.failures) == (State.SUCCEEDED, 2, 1)
+
+
+async def test_differences_of_the_consumers_come_and_go(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    worker = await start_worker()
+    name = f"CONSUMER.CREATE.{subjects.TASKS}.default-low"
+    info = await observer.js.consumer_info(subjects.TASKS, "default-low")
+    for limit, notes in ((7, 1), (-1, 0)):
+        config = {**info["config"], "max_deliver": limit}
+        body = {"stream_name": subjects.TASKS, "config": config, "action": "update"}
+        await observer.js.api(name, body)
+        await worker._ensure()
+        assert len(worker.actor.heartbeat().notes) == notes
