@@ -6,7 +6,7 @@ Control messages are one tagged union, so that a mailbox is opened with `match`.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -83,6 +83,9 @@ _encoder = msgspec.json.Encoder()
 _control: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
 _heartbeat = msgspec.json.Decoder(Heartbeat)
 
+# msgspec lets the error of a text that is not UTF-8 through as it is.
+_BAD: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 def encode(message: Control | Heartbeat) -> bytes:
     """A message as JSON."""
@@ -93,7 +96,7 @@ def decode(data: bytes) -> Control | None:
     """The control message in `data`, None for one this version does not know."""
     try:
         return _control.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except _BAD:
         return None
 
 
@@ -101,5 +104,5 @@ def decode_heartbeat(data: bytes) -> Heartbeat | None:
     """The heartbeat in `data`, None where it is none."""
     try:
         return _heartbeat.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except _BAD:
         return None

@@ -15,12 +15,13 @@ _END = b"\r\n"
 
 
 def encode(headers: Mapping[str, str]) -> bytes:
-    """The block for `headers`; a line break in a value would forge a header, so it becomes a space."""
+    """The block for `headers`; a line break in a value would forge a header and becomes a space."""
     lines = [_LINE]
     for name, value in headers.items():
         if "\n" in value or "\r" in value:
             value = value.replace("\r", " ").replace("\n", " ")
-        lines.append(f"{name}: {value}".encode())
+        # An exception's text may hold half a surrogate pair, which has no UTF-8.
+        lines.append(f"{name}: {value}".encode("utf-8", "replace"))
     return _END.join(lines) + _END + _END
 
 
@@ -32,7 +33,7 @@ def _pairs(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def decode(block: bytes) -> dict[str, str]:
-    """Names and values; of a repeated name the first counts, bytes that are not UTF-8 are marked."""
+    """Names and values; of a repeated name the first counts, what is not UTF-8 is marked."""
     found: dict[str, str] = {}
     for name, value in _pairs(block):
         found.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))

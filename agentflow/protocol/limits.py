@@ -58,7 +58,7 @@ MAX_WAITING: Final = 2_048
 TASKS_MAX_MSGS: Final = 1_000_000
 """Depth of AGENTFLOW_TASKS; submitters wait when it is reached."""
 RECORDS_PER_LOG: Final = 64
-"""max_msgs_per_subject of AGENTFLOW_RECORDS: the last record alone decides, older ones are history."""
+"""max_msgs_per_subject of AGENTFLOW_RECORDS: the last one decides, older ones are history."""
 TOKENS_PER_SECOND: Final = 20
 """Messages a second a task may send on its token subject."""
 HEARTBEAT: Final = 2.0

@@ -128,8 +128,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def terminal(self) -> bool:
-        """Whether the task has ended; a failed one may be continued by hand."""
-        return self.state in TERMINAL
+        """Whether the task has ended; a failed one may be continued by hand.
+
+        A record of a later version has not, whatever its state is called.
+        """
+        return self.state in TERMINAL and self.readable
 
 
 _STATES: Final = frozenset(State)
@@ -161,6 +164,9 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
 _head = msgspec.json.Decoder(_Head)
 
+# msgspec lets the error of a text that is not UTF-8 through as it is.
+_BAD: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 def encode(record: Record) -> bytes:
     """The record as JSON."""
@@ -171,7 +177,7 @@ def decode(data: bytes, subject: str = "") -> Record:
     """The record in `data`; what cannot be read becomes one that is not `readable`."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except _BAD:
         return unreadable(data, subject)
 
 
@@ -179,7 +185,7 @@ def unreadable(data: bytes, subject: str) -> Record:
     """A stand-in for a record of another version: its v and state, and nothing else to rely on."""
     try:
         head = _head.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except _BAD:
         head = _Head()
     return Record(
         v=max(head.v, VERSION + 1),

@@ -28,7 +28,17 @@ _S: Final = 1_000_000_000
 _WINDOW: Final = _S // 10
 
 RAISABLE: Final = frozenset({"max_msgs", "max_bytes", "max_age", "num_replicas", "max_ack_pending"})
-"""Settings an administrator may set as the machine allows; they are not compared."""
+"""Settings an administrator may set as the machine allows; only a lowered max_age counts."""
+
+_LIMITS: Final = ("max_age", "max_msgs", "max_bytes", "max_msgs_per_subject", "max_msg_size")
+FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
+    subjects.TASKS: ("max_age", "max_msgs_per_subject", "max_msg_size"),
+    subjects.RECORDS: ("max_msgs", "max_bytes", "max_msg_size"),
+    subjects.SCHEDULE: _LIMITS,
+    subjects.DEAD: ("max_msg_size",),
+    subjects.KV_STREAM: ("max_age", "max_msg_size"),
+}
+"""Limits by stream that would lose a task, a record or a schedule, or refuse one."""
 
 
 def streams(*, retention: float = limits.RETENTION, replicas: int = 1) -> list[Json]:
@@ -143,13 +153,35 @@ def differences(wanted: Json, found: Json) -> list[str]:
             value, other = sorted(value), sorted(other or [])
         if value != other and (value or other):
             notes.append(f"{name} is {other!r}, should be {value!r}")
-    for name in ("max_msg_size", "max_msgs", "max_bytes"):
-        forbidden = wanted["name"] == subjects.RECORDS or name == "max_msg_size"
-        if "subjects" in wanted and forbidden and found.get(name, -1) > 0:
-            notes.append(f"{name} is {found[name]}, should not be set")
+    notes += [
+        f"{name} is {found[name]}, should not be set"
+        for name in FORBIDDEN.get(wanted["name"], ())
+        if found.get(name, -1) > 0
+    ]
+    if _is_lowered(wanted, found):
+        notes.append(f"max_age is {found['max_age']}, should be at least {wanted['max_age']}")
     if "ack_policy" in wanted and found.get("backoff"):
         notes.append("backoff is set and overrides ack_wait")
+    if "ack_policy" in wanted and found.get("inactive_threshold"):
+        notes.append("inactive_threshold is set and lets the server delete the consumer")
     return notes
+
+
+def corrected(wanted: Json, found: Json) -> Json:
+    """`found` with every difference put right; what an administrator raised is kept."""
+    kept = {name: found[name] for name in RAISABLE if name in found}
+    if "num_replicas" in wanted:
+        kept["num_replicas"] = wanted["num_replicas"]
+    for name in FORBIDDEN.get(wanted["name"], ()):
+        kept[name] = 0 if name == "max_age" else -1
+    if _is_lowered(wanted, found):
+        kept["max_age"] = wanted["max_age"]
+    return {**found, **wanted, **kept}
+
+
+def _is_lowered(wanted: Json, found: Json) -> bool:
+    """Whether messages go earlier than they may; 0 is for ever."""
+    return bool(0 < found.get("max_age", 0) < wanted.get("max_age", 0))
 
 
 def _sources(value: list[Json] | None) -> list[tuple[str, tuple[tuple[str, str], ...]]]:

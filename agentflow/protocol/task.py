@@ -23,7 +23,7 @@ _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _LabelText = Annotated[str, msgspec.Meta(max_length=limits.LABEL_CHARS)]
 _Labels = Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=limits.LABELS)]
-_Kind = Annotated[str, msgspec.Meta(pattern=f"^{limits.KIND_PATTERN}$")]
+_Kind = Annotated[str, msgspec.Meta(pattern=rf"^{limits.KIND_PATTERN}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 ABILITIES: Final[frozenset[str]] = frozenset()
@@ -69,12 +69,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 _body = msgspec.json.Decoder(TaskBody)
 _body_encoder = msgspec.json.Encoder()
+_label_decoder: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(_Labels)
 _BLANK: Final = b" \t\r\n"
 
 
 def is_json(payload: bytes, headers: Mapping[str, str]) -> bool:
     """Whether a payload is a JSON task rather than a prompt."""
-    if headers.get(subjects.CONTENT_TYPE, "").startswith("text/plain"):
+    if headers.get(subjects.CONTENT_TYPE, "").lower().startswith("text/plain"):
         return False
     return payload[:64].lstrip(_BLANK)[:1] == b"{" or payload.lstrip(_BLANK)[:1] == b"{"
 
@@ -187,7 +188,8 @@ def missing_abilities(headers: Mapping[str, str]) -> list[str]:
     needs = headers.get(subjects.NEEDS)
     if not needs:
         return []
-    return [name.strip() for name in needs.split(",") if name.strip() not in ABILITIES]
+    names = [name.strip() for name in needs.split(",")]
+    return [name for name in names if name and name not in ABILITIES]
 
 
 def labels_header(labels: Mapping[str, str]) -> str:
@@ -208,20 +210,32 @@ def _ascii(data: bytes) -> str:
 
 
 def labels_from(header: str | None) -> dict[str, str]:
-    """Labels in a header; none where it does not hold an object of strings."""
+    """Labels in a header; none where it does not hold labels as a payload might."""
     if not header:
         return {}
     try:
-        return msgspec.json.decode(header, type=dict[str, str])
-    except (msgspec.DecodeError, RecursionError):
+        return _label_decoder.decode(header)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}
+
+
+def _header(headers: Mapping[str, str], name: str, kind: Any) -> str | None:
+    """A header under the same limits as its field: a record would carry all of its 64 KB."""
+    text = headers.get(name)
+    if not text:
+        return None
+    try:
+        msgspec.convert(text, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidTask(f"{name}: {error}", reason="bad_field") from None
+    return text
 
 
 def build(
     body: TaskBody, headers: Mapping[str, str], queue: str, priority: Priority, task_id: str
 ) -> Task:
     """The task of a parsed body; headers fill in kind, model and labels it leaves out."""
-    kind = body.kind or headers.get(subjects.KIND) or "claude"
+    kind = body.kind or _header(headers, subjects.KIND, _Kind) or "claude"
     horizon = datetime.now(UTC).timestamp() + limits.HORIZON
     if body.not_before is not None and body.not_before.timestamp() > horizon:
         raise InvalidTask(
@@ -234,7 +248,7 @@ def build(
         priority=priority,
         kind=kind,
         prompt=body.prompt,
-        model=body.model or headers.get(subjects.MODEL) or None,
+        model=body.model or _header(headers, subjects.MODEL, _Name),
         system=body.system,
         max_tokens=body.max_tokens,
         params=body.params or {},
