@@ -1,0 +1,84 @@
+"""`agentflow doctor`: is this machine ready, is the server, is anybody at work?
+
+Every check says what it found in one sentence, and what to do where that is not well. The checks
+are in machine_checks.py and server_checks.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import click
+
+from agentflow.cli import machine_checks, output
+from agentflow.cli.check import Check, Status, worst
+from agentflow.cli.options import connection_options, json_option, resolve, run_async
+from agentflow.config import Connect, store_dir
+from agentflow.errors import BusError
+from agentflow.local.store import StackInfo, running
+from agentflow.rules.display import one_line
+
+UNREACHABLE: Final = 3
+
+_COLOURS: Final = {
+    Status.OK: "green",
+    Status.WARN: "yellow",
+    Status.FAIL: "red",
+    Status.UNKNOWN: "blue",
+}
+
+
+@click.command("doctor")
+@connection_options
+@json_option
+def command(as_json: bool, **connection: str | None) -> int:
+    """Check this machine, the NATS server, and who is at work.
+
+    Exits 0 when nothing fails (warnings are none), 1 when something does, 3 when NATS cannot be
+    reached.
+    """
+    store = connection.get("store")
+    checks, reached = run_async(_examine(resolve(connection), store))
+    if as_json:
+        output.show_json({"worst": worst(checks), "checks": checks})
+    else:
+        for check in checks:
+            _show(check)
+    if not reached:
+        return UNREACHABLE
+    return 1 if any(check.status is Status.FAIL for check in checks) else 0
+
+
+def _show(check: Check) -> None:
+    mark = f"{check.status:<7}"
+    if output.coloured():
+        mark = click.style(mark, fg=_COLOURS[check.status])
+    click.echo(f"{mark} {one_line(f'{check.name}: {check.text}')}")
+    if check.remedy:
+        click.echo(f"        {one_line(check.remedy)}")
+
+
+async def _examine(options: Connect, store: str | None) -> tuple[list[Check], bool]:
+    stack = _stack(options, store)
+    machine = asyncio.create_task(machine_checks.all_of(stack, store_dir(store)))
+    # Imported here: a machine without nats-py is one of the things to be found out.
+    try:
+        from agentflow.cli import server_checks
+    except ImportError as error:
+        text = f"the NATS client cannot be imported: {error}"
+        return [*await machine, Check("nats", Status.FAIL, text, "pip install agentflow")], False
+    try:
+        server, reached = await server_checks.all_of(options, stack.monitor if stack else None)
+    except BusError as error:
+        server, reached = [Check("server", Status.FAIL, str(error))], False
+    return [*await machine, *server], reached
+
+
+def _stack(options: Connect, store: str | None) -> StackInfo | None:
+    """The local stack, where it is what the options mean."""
+    for folder in (store_dir(store), store_dir(store, simulate=True)):
+        info = running(folder)
+        if info is not None and info.url in options.urls:
+            return info
+    return None

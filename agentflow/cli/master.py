@@ -1,0 +1,50 @@
+"""`agentflow master`: one master process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+import click
+
+from agentflow.cli.options import connection_options, resolve
+from agentflow.protocol import limits
+
+
+@click.command("master")
+@click.option("--name", help="Name to show for this master.")
+@click.option(
+    "--retention",
+    # Tasks may be parked for six days, and their logs must outlive that.
+    type=click.IntRange(limits.RETENTION // limits.DAY, 365),
+    default=limits.RETENTION // limits.DAY,
+    show_default=True,
+    metavar="DAYS",
+    help="How long records are kept, when the streams are created.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for NATS at the start.",
+)
+@connection_options
+def command(name: str | None, retention: int, wait: float, **connection: str | None) -> None:
+    """Create the streams, answer list, get, stats and workers, notice what is lost.
+
+    Tasks run without a master. Several may run; all of them answer. SIGTERM and SIGINT stop it.
+    """
+    logging.basicConfig(
+        level=os.environ.get("AGENTFLOW_LOG", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    from agentflow.local.parent import stop_with_parent
+    from agentflow.master import serve
+
+    stop_with_parent()
+    asyncio.run(
+        serve(resolve(connection), name=name, retention=float(retention * limits.DAY), wait=wait)
+    )
