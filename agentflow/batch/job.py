@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from agentflow.batch.ledger import Ledger, line_of
 from agentflow.batch.report import Display, Tally
 from agentflow.batch.source import Item
+from agentflow.bus import provision
 from agentflow.bus.message import Message
 from agentflow.client import Flow
-from agentflow.errors import AgentFlowError
+from agentflow.errors import BusError, UsageError
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Last, Record, State
+from agentflow.protocol.task import encode_body
 
 
 class Job:
@@ -64,6 +66,7 @@ class Job:
 
     async def run(self) -> None:
         """Until every task that was submitted has its result. Raises what went wrong, if any."""
+        await self._provide()
         watching = await self._flow.connection.subscribe(
             "agentflow.live.progress.>", self._progressed
         )
@@ -81,6 +84,13 @@ class Job:
             await watching.close()
         if self._error is not None:
             raise self._error
+
+    async def _provide(self) -> None:
+        """Make sure of the streams: on a new server this may come before its first worker."""
+        await provision.wait_ready(self._flow.js)
+        for difference in await provision.ensure_streams(self._flow.js):
+            if difference.missing:
+                raise BusError(f"{difference.name} {difference.text}")
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -101,24 +111,27 @@ class Job:
     async def _one(self, item: Item) -> None:
         last = await self._flow.read(item.id)
         record = last.record
-        if (
-            (record is not None and record.state == State.FAILED and self._retry_failed)
-            or record is None
-            or not record.terminal
-        ):
+        if record is None or not record.terminal or (record.failed and self._retry_failed):
             record = await self._submit(item, last)
+        elif record.simulated != self._tally.simulated and record.state == State.SUCCEEDED:
+            kind = "a simulated" if record.simulated else "a real"
+            raise UsageError(
+                f"line {item.line}: this server's log has {kind} answer for task {item.id}; "
+                "give the line another id, or use another --store"
+            )
         self._ledger.append(line := line_of(item, record))
         self._tally.add(line)
         self._display.update()
 
     async def _submit(self, item: Item, last: Last) -> Record:
         """Put the task into the queue unless it is there; its result, newer than `last`."""
-        ended = last.record is not None and last.record.terminal
-        waiting = self._flow.expect(item.id, newer_than=last.sequence if ended else 0)
-        if last.record is None or ended:
-            await self._flow.submit_body(
-                item.body, queue=self._queue, id=item.id, follows=last.sequence
-            )
+        failed = last.record is not None and last.record.failed
+        waiting = self._flow.expect(item.id, newer_than=last.sequence if failed else 0)
+        if failed:
+            await self._flow.retry(item.id, encode_body(item.body))
+            self._tally.submitted += 1
+        elif last.record is None:
+            await self._flow.submit_body(item.body, queue=self._queue, id=item.id)
             self._tally.submitted += 1
         return await waiting
 
@@ -132,6 +145,3 @@ class Job:
         else:
             self._tally.running.discard(task_id)
         self._display.update()
-
-
-__all__ = ["AgentFlowError", "Job"]

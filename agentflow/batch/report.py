@@ -129,7 +129,7 @@ def rows(tally: Tally, out: str) -> list[tuple[str, str]]:
     usage = tally.usage
     entries = [("tasks", f"{tally.total:,}"), ("succeeded", f"{tally.states[State.SUCCEEDED]:,}")]
     if tally.before:
-        entries.append(("  of these from earlier runs", f"{tally.before:,}"))
+        entries.append(("  (had a result before this run)", f"{tally.before:,}"))
     entries.append(("failed", f"{tally.states[State.FAILED]:,}"))
     if tally.states[State.CANCELLED]:
         entries.append(("cancelled", f"{tally.states[State.CANCELLED]:,}"))

@@ -27,8 +27,10 @@ def command(
 
     Answers are made up and cost nothing; each says that it is simulated.
     """
+    from agentflow.local.parent import stop_with_parent
     from agentflow.simulator import KnobError, Knobs, main, parse_scripts
 
+    stop_with_parent()
     try:
         scripts = parse_scripts(script.read_bytes()) if script is not None else []
         knobs = Knobs(latency=latency, tokens_per_s=tokens_per_s, seed=seed)

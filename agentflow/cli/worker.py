@@ -56,6 +56,9 @@ def command(
         level=os.environ.get("AGENTFLOW_LOG", "INFO").upper(),
         format="%(asctime)s %(levelname)s %(message)s",
     )
+    # The SDK's HTTP library tells of each request; a worker makes thousands.
+    for chatty in ("httpx", "httpx2", "anthropic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     from agentflow.local.parent import stop_with_parent
     from agentflow.worker.process import serve
 
