@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from agentflow.cli.options import connection_options, resolve
-from agentflow.config import store_dir
+from agentflow.config import Connect, store_dir
 
 if TYPE_CHECKING:
     from agentflow.local.stack import LocalStack
@@ -92,7 +92,7 @@ def command(
         durable=durable,
         on_event=_tell,
     )
-    asyncio.run(_stay(stack, simulate))
+    asyncio.run(_stay(stack, options, workers, simulate))
 
 
 def _tell(event: Event) -> None:
@@ -102,7 +102,7 @@ def _tell(event: Event) -> None:
         )
 
 
-async def _stay(stack: LocalStack, simulate: bool) -> None:
+async def _stay(stack: LocalStack, options: Connect, workers: int, simulate: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -125,7 +125,9 @@ async def _stay(stack: LocalStack, simulate: bool) -> None:
     except asyncio.CancelledError:
         return
     try:
-        _next_steps(stack, simulate)
+        await _until_served(stack, options, workers, ended)
+        if not ended.done():
+            _next_steps(stack, simulate)
         waiting = asyncio.ensure_future(stack.wait())
         await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
@@ -135,6 +137,43 @@ async def _stay(stack: LocalStack, simulate: bool) -> None:
         await stack.stop()
         ended.cancel()
     click.echo("stopped", err=True)
+
+
+async def _until_served(
+    stack: LocalStack,
+    options: Connect,
+    workers: int,
+    ended: asyncio.Future[Literal[True]],
+    patience: float = 15.0,
+) -> None:
+    """Wait for a heartbeat of each worker, so that the first task typed does not find none.
+
+    A worker imports the SDK first, which takes a second or two. One that never comes is the
+    supervisor's business; this only stops waiting for it.
+    """
+    from agentflow.bus.connection import Connection
+    from agentflow.protocol import subjects
+
+    seen: set[str] = set()
+    served = asyncio.Event()
+
+    def heard(subject: str) -> None:
+        seen.add(subject)
+        if len(seen) >= workers:
+            served.set()
+
+    if not workers:
+        return
+    async with await Connection.open(stack_options(stack, options), "agentflow up") as connection:
+        await connection.subscribe(subjects.presence("worker", "*"), lambda m: heard(m.subject))
+        waiting = asyncio.ensure_future(served.wait())
+        await asyncio.wait({waiting, ended}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+
+def stack_options(stack: LocalStack, options: Connect) -> Connect:
+    """How to reach the server that the stack works on."""
+    return options if options.urls else Connect(urls=(stack.url,))
 
 
 def _next_steps(stack: LocalStack, simulate: bool) -> None:

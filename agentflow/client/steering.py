@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from typing import Final
 
 from agentflow.bus.jetstream import JetStream, Stored
 from agentflow.client.asking import Asking
 from agentflow.client.result import Result, of_record
 from agentflow.client.submission import Sender, Submission
-from agentflow.errors import BusError, MasterAbsent, TaskError, TaskNotFound
+from agentflow.errors import BusError, MasterAbsent, NotFound, TaskError, TaskNotFound
 from agentflow.protocol import control, subjects
 from agentflow.protocol import headers as blocks
 from agentflow.protocol.control import Cancel
@@ -18,6 +20,8 @@ from agentflow.protocol.subjects import Priority
 from agentflow.tasklog import TaskLog
 
 _log = logging.getLogger(__name__)
+
+DEAD_LETTER_WITHIN: Final = 2.0
 
 _OF_DEAD_LETTERS: Final = frozenset(
     name.lower()
@@ -98,13 +102,14 @@ class Steering:
 
         The payload is the dead letter's unless one is given. Raises TaskNotFound, TaskError.
         """
+        # The letter first: read after the log it could be that of a later failure, and be deleted.
         last = await self._log.read(task_id)
-        dead = await self._js.last(subjects.DEAD, subjects.dead("*", task_id))
         if last.record is not None and last.record.state != State.FAILED:
             raise TaskError(
                 f"task {task_id} is {last.record.state}; only a failed one can be retried",
                 task_id=task_id,
             )
+        dead = await self._dead_letter(task_id, last, patient=payload is None)
         if dead is None and (payload is None or last is EMPTY or last.record is None):
             text = f"there is no task {task_id}"
             if last.record is not None:
@@ -119,6 +124,21 @@ class Steering:
                 # It stays as a copy of a payload; the log says what is true.
                 _log.debug("the dead letter of %s stays: %s", task_id, error)
         return submission, last.sequence
+
+    async def _dead_letter(self, task_id: str, last: Last, *, patient: bool) -> Stored | None:
+        """The kept payload. It is stored just after the record that says `failed`."""
+        end = time.monotonic() + (DEAD_LETTER_WITHIN if patient and last.record else 0.0)
+        while True:
+            try:
+                dead = await self._js.last(subjects.DEAD, subjects.dead("*", task_id))
+            except NotFound:
+                return None  # nobody has used this server yet
+            if dead is not None and dead.headers.get(subjects.SEQUENCE) == str(last.sequence):
+                return dead
+            if time.monotonic() > end:
+                # That of an earlier failure has the same payload.
+                return dead
+            await asyncio.sleep(0.05)
 
 
 def _continuation(

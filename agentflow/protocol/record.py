@@ -134,6 +134,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         return self.state in TERMINAL and self.readable
 
+    @property
+    def failed(self) -> bool:
+        """Whether the task ended without success and may be retried by hand."""
+        return self.terminal and self.state == State.FAILED
+
 
 _STATES: Final = frozenset(State)
 TERMINAL: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
