@@ -66,3 +66,7 @@ async def serve(
             await worker.run()
     finally:
         await connection.close()
+    if worker.stuck:
+        # asyncio would wait for ever for a handler that does not listen to its cancellation.
+        logging.shutdown()
+        os._exit(0)

@@ -1,4 +1,4 @@
-"""The plain path: a task message becomes one result, whatever its form and however often it comes."""
+"""The plain path: a task becomes one result, whatever its form and however often it comes."""
 
 import asyncio
 

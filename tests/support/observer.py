@@ -18,9 +18,11 @@ from agentflow.bus.connection import Connection
 from agentflow.bus.jetstream import JetStream, PubAck, Stored
 from agentflow.bus.message import Message
 from agentflow.config import Connect
+from agentflow.errors import BusError
+from agentflow.protocol import control, limits, record, subjects
 from agentflow.protocol import headers as blocks
-from agentflow.protocol import limits, record, subjects
 from agentflow.protocol import task as tasks
+from agentflow.protocol.control import Heartbeat
 from agentflow.protocol.record import Last
 from agentflow.protocol.subjects import Priority
 from agentflow.rules.records import Origin
@@ -43,6 +45,8 @@ class Observer:
         """Accepted records by task, in the order in which they came."""
         self.tokens: dict[str, list[Message]] = {}
         self.replies: list[Message] = []
+        self.workers: dict[int, Heartbeat] = {}
+        """The last heartbeat of each worker, by process."""
         self._stored: dict[int, str] = {}
         self._changed = asyncio.Event()
 
@@ -55,6 +59,7 @@ class Observer:
         for subject in subjects.LIVE_RECORDS:
             await self.connection.subscribe(subject, self._recorded)
         await self.connection.subscribe(subjects.TOKENS, self._generated)
+        await self.connection.subscribe(subjects.PRESENCE, self._alive)
         await self.connection.flush()
         return self
 
@@ -76,6 +81,12 @@ class Observer:
 
     def _generated(self, message: Message) -> None:
         self.tokens.setdefault(message.subject.rpartition(".")[2], []).append(message)
+        self._changed.set()
+
+    def _alive(self, message: Message) -> None:
+        heartbeat = control.decode_heartbeat(message.data)
+        if heartbeat is not None and heartbeat.role == "worker":
+            self.workers[heartbeat.pid] = heartbeat
         self._changed.set()
 
     async def listen_for_replies(self, subject: str) -> None:
@@ -100,7 +111,10 @@ class Observer:
         """`until` for what sends no event: the server has to be asked."""
         async with asyncio.timeout(within):
             while True:
-                found = await ask()
+                try:
+                    found = await ask()
+                except BusError:
+                    found = None  # some tests take the server away
                 if found:
                     return found
                 await asyncio.sleep(0.02)
