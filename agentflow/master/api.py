@@ -18,7 +18,7 @@ from agentflow.bus.service import Endpoint
 from agentflow.errors import BusError, TaskNotFound, UsageError
 from agentflow.master.index import Cursor, Index
 from agentflow.master.presence import Presence
-from agentflow.master.projection import Row, instant
+from agentflow.master.projection import Row, decode_labels, instant
 from agentflow.master.queues import Queues
 from agentflow.master.submit import Submissions
 from agentflow.protocol import api, subjects
@@ -229,7 +229,7 @@ def _view(row: Row, record: Record | None) -> TaskView:
         priority=row.priority,
         kind=row.kind,
         model=row.model,
-        labels=msgspec.json.decode(row.labels, type=dict[str, str]) if row.labels else {},
+        labels=decode_labels(row.labels),
         attempt=row.attempt,
         failures=row.failures,
         actor=row.actor,

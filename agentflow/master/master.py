@@ -31,7 +31,6 @@ from agentflow.bus.service import Service
 from agentflow.config import Connect
 from agentflow.errors import AgentFlowError, BusError, InvalidTask, NotConnected
 from agentflow.master import index as indexes
-from agentflow.master import sweep as sweeps
 from agentflow.master.api import Api
 from agentflow.master.follower import Follower
 from agentflow.master.index import Index
@@ -40,6 +39,7 @@ from agentflow.master.presence import Presence
 from agentflow.master.projection import Row, from_record, from_task, needs_payload
 from agentflow.master.queues import Queues
 from agentflow.master.submit import Submissions
+from agentflow.master.sweep import USUAL, Pace, Sweep
 from agentflow.master.vanished import Vanished
 from agentflow.protocol import limits, record, subjects
 from agentflow.protocol.control import Control, Drain
@@ -68,7 +68,7 @@ class Master:
         retention: float = limits.RETENTION,
         index_limit: int = indexes.LIMIT,
         lost_after: float = limits.LOST_AFTER,
-        sweep_every: float = sweeps.EVERY,
+        pace: Pace = USUAL,
     ) -> None:
         self._js = JetStream(connection)
         self._connection = connection
@@ -95,14 +95,14 @@ class Master:
         )
         self.presence = Presence(connection, lost_after=lost_after)
         self.lease = Lease(self._js, self.actor.name)
-        self.sweep = sweeps.Sweep(
+        self.sweep = Sweep(
             self._js,
             self.log,
             index=self.index,
             presence=self.presence,
             lease=self.lease,
             corrected=self._corrected,
-            every=sweep_every,
+            pace=pace,
         )
         self._queues = Queues(self._js)
         self._submissions = Submissions(self._js, self.log)

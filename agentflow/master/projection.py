@@ -178,16 +178,21 @@ def supersedes(new: Row, old_sequence: int | None) -> bool:
 
 
 def encode_labels(labels: Mapping[str, str]) -> str:
-    """Labels as compact JSON; "" for none."""
-    return msgspec.json.encode(labels).decode() if labels else ""
+    """Labels as text, `,"name":"value"` each; "" for none."""
+    return f",{msgspec.json.encode(labels).decode()[1:-1]}" if labels else ""
+
+
+def decode_labels(text: str) -> dict[str, str]:
+    """The labels of a row."""
+    return msgspec.json.decode(f"{{{text[1:]}}}", type=dict[str, str])
 
 
 def label_text(name: str, value: str) -> str:
-    """What the encoded labels of a task with this label contain, and those of no other.
+    """What the text of labels with this one contains, and no other text of labels.
 
-    A quote inside a name or value is escaped, so `"name":"value"` cannot occur by chance.
+    Quotes inside names and values are escaped, so a comma before a bare quote begins a name.
     """
-    return f"{_quoted(name)}:{_quoted(value)}"
+    return f",{_quoted(name)}:{_quoted(value)}"
 
 
 def _quoted(text: str) -> str:

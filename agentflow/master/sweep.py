@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from agentflow.bus.connection import Connection
 from agentflow.bus.jetstream import JetStream
 from agentflow.errors import BusError
@@ -31,15 +33,26 @@ from agentflow.tasklog import Overtaken, TaskLog
 
 _log = logging.getLogger(__name__)
 
-EVERY: Final = 30.0
-QUIET: Final = 2 * limits.LEASE
-"""Seconds without a change before a task is looked at; a redelivery is quicker than the sweep."""
-OVERDUE: Final = 15.0
-"""The same after `resume_at`: sourcing stands still about 13 s after a server's restart."""
 PAGE: Final = 200
 SCANNED: Final = 2_000
 AT_ONCE: Final = 16
 REASON: Final = "message_lost"
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How often the sweep looks, and at what; seconds.
+
+    A task is looked at after `quiet` without a change: a redelivery is quicker than the sweep. A
+    parked one is looked at when it is `overdue`: sourcing stands still about 13 s after a server's
+    restart.
+    """
+
+    every: float = 30.0
+    quiet: float = 2 * limits.LEASE
+    overdue: float = 15.0
+
+
+USUAL: Final = Pace()
 
 
 class Sweep:
@@ -54,10 +67,7 @@ class Sweep:
         presence: Presence,
         lease: Lease,
         corrected: Callable[[Last], None],
-        every: float = EVERY,
-        quiet: float = QUIET,
-        overdue: float = OVERDUE,
-        ask_for: float = limits.ASK_FOR,
+        pace: Pace,
     ) -> None:
         self._js = js
         self._connection: Connection = js.connection
@@ -66,10 +76,7 @@ class Sweep:
         self._presence = presence
         self._lease = lease
         self._corrected = corrected
-        self._every = every
-        self._quiet = quiet
-        self._overdue = overdue
-        self._ask_for = ask_for
+        self._pace = pace
         self._behind: dict[str, tuple[int, str]] = {}
         self._noted: dict[str, tuple[int, int]] = {}
         self.lost = 0
@@ -78,7 +85,7 @@ class Sweep:
     async def run(self) -> None:
         """A round now and then, while this master has the lease. Raises BusError."""
         while True:
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(self._pace.every)
             if self._lease.held:
                 await self.round()
 
@@ -94,7 +101,7 @@ class Sweep:
 
     def _candidates(self, state: State) -> list[Row]:
         now = self._log.now().timestamp() * 1000
-        quiet, overdue = now - self._quiet * 1000, now - self._overdue * 1000
+        quiet, overdue = now - self._pace.quiet * 1000, now - self._pace.overdue * 1000
         found: list[Row] = []
         for _ in range(SCANNED // PAGE):
             rows = self._index.oldest(state, after=self._behind.get(state, (-1, "")), limit=PAGE)
@@ -191,7 +198,7 @@ class Sweep:
     async def _is_held(self, record: Record) -> bool:
         """Ask the owner for some seconds; no responders is silence, it may be reconnecting."""
         question = control.encode(Holds(message=record.message))
-        end = time.monotonic() + self._ask_for
+        end = time.monotonic() + limits.ASK_FOR
         while (now := time.monotonic()) < end:
             try:
                 answer = await self._connection.request(
