@@ -73,6 +73,8 @@ class Asking:
                 subjects.api(verb), msgspec.json.encode(request), timeout=TIMEOUT
             )
         except NoAnswer:
+            if not self._connection.connected.is_set():
+                raise
             raise MasterAbsent from None
         code = message.headers.get(api.ERROR_CODE) if message.block else None
         if code:

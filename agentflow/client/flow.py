@@ -24,13 +24,15 @@ from agentflow.config import Connect, connect_options, located
 from agentflow.errors import (
     AmbiguousId,
     MasterAbsent,
+    NoStream,
     NotConnected,
+    NotFound,
     TaskNotFound,
     UsageError,
 )
 from agentflow.protocol import subjects
 from agentflow.protocol.api import LIST_DEFAULT, ListRequest, StatsView, TaskView, WorkerView
-from agentflow.protocol.record import Last, Record, State
+from agentflow.protocol.record import EMPTY, Last, Record, State
 from agentflow.protocol.task import TaskBody
 from agentflow.tasklog import TaskLog
 
@@ -68,6 +70,18 @@ def connect(
             context=context,
         )
     return Flow(located(options, store))
+
+
+async def read(log: TaskLog, task_id: str) -> Last:
+    """The last record, for a user: a server that nobody has used yet holds no tasks."""
+    try:
+        return await log.read(task_id)
+    except NotFound:
+        return EMPTY
+    except NoStream as error:
+        raise NoStream(
+            "JetStream does not answer; `agentflow doctor` says what is wrong with the server"
+        ) from error
 
 
 class Flow:
@@ -295,7 +309,7 @@ class Flow:
 
     async def read(self, task_id: str) -> Last:
         """The last record of a task's log, from the leader. Raises BusError."""
-        return await self.log.read(subjects.check_id(task_id))
+        return await read(self.log, subjects.check_id(task_id))
 
     async def get(self, task_id: str) -> Result:
         """A task as it is now; while a master lives the beginning of its id is enough.

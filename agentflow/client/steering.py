@@ -11,7 +11,7 @@ from agentflow.bus.jetstream import JetStream, Stored
 from agentflow.client.asking import Asking
 from agentflow.client.result import Result, of_record
 from agentflow.client.submission import Sender, Submission
-from agentflow.errors import BusError, MasterAbsent, NotFound, TaskError, TaskNotFound
+from agentflow.errors import BusError, MasterAbsent, TaskError, TaskNotFound
 from agentflow.protocol import control, subjects
 from agentflow.protocol import headers as blocks
 from agentflow.protocol.control import Cancel
@@ -102,14 +102,12 @@ class Steering:
 
         The payload is the dead letter's unless one is given. Raises TaskNotFound, TaskError.
         """
-        # The letter first: read after the log it could be that of a later failure, and be deleted.
-        last = await self._log.read(task_id)
+        last, dead = await self._failed(task_id, patient=payload is None)
         if last.record is not None and last.record.state != State.FAILED:
             raise TaskError(
                 f"task {task_id} is {last.record.state}; only a failed one can be retried",
                 task_id=task_id,
             )
-        dead = await self._dead_letter(task_id, last, patient=payload is None)
         if dead is None and (payload is None or last is EMPTY or last.record is None):
             text = f"there is no task {task_id}"
             if last.record is not None:
@@ -125,19 +123,17 @@ class Steering:
                 _log.debug("the dead letter of %s stays: %s", task_id, error)
         return submission, last.sequence
 
-    async def _dead_letter(self, task_id: str, last: Last, *, patient: bool) -> Stored | None:
-        """The kept payload. It is stored just after the record that says `failed`."""
-        end = time.monotonic() + (DEAD_LETTER_WITHIN if patient and last.record else 0.0)
+    async def _failed(self, task_id: str, *, patient: bool) -> tuple[Last, Stored | None]:
+        """The end of its log, and its dead letter, which is stored just after that."""
+        end = time.monotonic() + (DEAD_LETTER_WITHIN if patient else 0.0)
         while True:
-            try:
-                dead = await self._js.last(subjects.DEAD, subjects.dead("*", task_id))
-            except NotFound:
-                return None  # nobody has used this server yet
-            if dead is not None and dead.headers.get(subjects.SEQUENCE) == str(last.sequence):
-                return dead
-            if time.monotonic() > end:
-                # That of an earlier failure has the same payload.
-                return dead
+            # The letter first: read after the log it could be a later failure's, and be deleted.
+            dead = await self._js.last(subjects.DEAD, subjects.dead("*", task_id))
+            last = await self._log.read(task_id)
+            kept = dead.headers.get(subjects.SEQUENCE) if dead is not None else None
+            # In the end the letter of an earlier failure will do: its payload is the same.
+            if last.state != State.FAILED or kept == str(last.sequence) or time.monotonic() > end:
+                return last, dead
             await asyncio.sleep(0.05)
 
 

@@ -155,13 +155,14 @@ class Sender:
         self._js = js
         self._room = _Room(OUTSTANDING)
         self._patience = patience
+        self._timeout = min(5.0, patience)
         self._provisioned = False
 
     async def send(self, message: Submission, *, wait_full: bool = True) -> PubAck:
         """Store a message. Raises BusError; StreamFull only with `wait_full=False`."""
         try:
             async with self._room:
-                return await self._js.store(message.subject, message.payload, message.block)
+                return await self._store(message)
         except StreamFull:
             if not wait_full:
                 raise
@@ -171,6 +172,9 @@ class Sender:
             pass
         return await self._again(message, wait_full)
 
+    async def _store(self, message: Submission) -> PubAck:
+        return await self._js.store(message.subject, message.payload, message.block, self._timeout)
+
     async def _again(self, message: Submission, wait_full: bool) -> PubAck:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._patience
@@ -178,7 +182,7 @@ class Sender:
         while True:
             try:
                 async with self._room:
-                    return await self._js.store(message.subject, message.payload, message.block)
+                    return await self._store(message)
             except StreamFull:
                 if not wait_full:
                     raise
@@ -188,7 +192,8 @@ class Sender:
                 if loop.time() > end:
                     raise
             except NoStream:
-                if loop.time() > end:
+                # A server that has JetStream may only be loading its streams.
+                if loop.time() > end or not self._js.connection.server.get("jetstream"):
                     server = self._js.connection.options.shown
                     raise NoStream(
                         f"nothing takes tasks at {server}: JetStream is not enabled there, or the "

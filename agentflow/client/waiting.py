@@ -67,6 +67,11 @@ class Waiting:
         """Whether results are being pushed now."""
         return self._pushed.is_set()
 
+    @property
+    def expected(self) -> int:
+        """How many tasks are waited for."""
+        return len(self._expected)
+
     # Interest.
 
     def expect(

@@ -18,10 +18,10 @@ import msgspec
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Message
 from agentflow.bus.pages import page, sequence_of, stored_ns, subject_of
-from agentflow.errors import BusError
+from agentflow.errors import BusError, NotFound
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects, task
-from agentflow.protocol.record import Record
+from agentflow.protocol.record import EMPTY, Last, Record
 from agentflow.tasklog import last_of
 
 BACKLOG: Final = 20_000
@@ -123,7 +123,7 @@ class Watching:
         if tokens:
             wanted.append(subjects.tokens(task_id))
         async with self._feed(*wanted) as feed:
-            last = last_of(await self._js.last(subjects.RECORDS, subjects.log(task_id)))
+            last = await self._last(task_id)
             seen = last.sequence
             if last.record is not None:
                 yield _record_event(task_id, last.record, seen)
@@ -142,6 +142,12 @@ class Watching:
                     ended = event.record.terminal and seen > newer_than
                 if ended:
                     return
+
+    async def _last(self, task_id: str) -> Last:
+        try:
+            return last_of(await self._js.last(subjects.RECORDS, subjects.log(task_id)))
+        except NotFound:
+            return EMPTY  # nobody has used this server yet
 
     async def _after(
         self, task_id: str, seen: int, message: Message | None
