@@ -1,5 +1,7 @@
 """AgentFlow: thousands of Claude tasks on your own machines, over NATS JetStream.
 
+In a program of your own:
+
     import agentflow
 
     async with agentflow.connect() as flow:

@@ -142,7 +142,7 @@ class TaskLog:
         return last
 
     async def publish_schedule(self, last: Last, payload: bytes, block: bytes) -> None:
-        """Store the schedule of a parked log; its subject names the record, so a repeat is harmless."""
+        """Store a parked log's schedule; its subject names the record, so a repeat is harmless."""
         record = last.record
         assert record is not None and record.resume_at is not None
         headers = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -143,7 +143,9 @@ async def work(url: str, slots: int) -> None:
     await asyncio.Event().wait()
 
 
-async def submitter(url: str) -> tuple[Client, Callable[[str, float], Awaitable[None]]]:
+async def submitter(
+    url: str,
+) -> tuple[Client, Callable[[str, float], Coroutine[Any, Any, None]]]:
     """A client, and a function that submits one task and returns when its result is here."""
     client = await nats.connect(url)
     pipeline = await Pipeline(client).start()
