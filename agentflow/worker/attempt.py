@@ -50,13 +50,10 @@ class _Failed(msgspec.Struct, frozen=True):
 class Attempts:
     """Runs claimed tasks."""
 
-    def __init__(
-        self, connection: Connection, log: TaskLog, holding: Holding, *, live_tokens: bool = True
-    ) -> None:
+    def __init__(self, connection: Connection, log: TaskLog, holding: Holding) -> None:
         self._connection = connection
         self._log = log
         self._holding = holding
-        self._live_tokens = live_tokens
         self.done = 0
         self.failed = 0
 
@@ -122,13 +119,13 @@ class Attempts:
 
     def _failed(self, error: BaseException, run: Run, expired: bool) -> _Failed:
         match error:
+            case _ if expired:  # whatever the handler made of it
+                text = f"no result within the task's timeout of {run.task.timeout:g} s"
+                return _Failed(Failure(type="timeout", message=text), Signal(exception="timeout"))
             case AttemptFailed():
                 return _Failed(handed.tidy(error.failure), error.signal)
             case InvalidTask():
                 return _Failed(handed.failure(error, error.reason))
-            case TimeoutError() if expired:
-                text = f"no result within the task's timeout of {run.task.timeout:g} s"
-                return _Failed(Failure(type="timeout", message=text), Signal(exception="timeout"))
             case _:
                 failure = handed.failure(error)
                 _log.warning(

@@ -41,6 +41,13 @@ class Gate:
         return Outcome(text="released")
 
 
+def opened() -> Gate:
+    """A gate that holds nobody up, and still remembers."""
+    gate = Gate()
+    gate.opened.set()
+    return gate
+
+
 def failing(signal: Signal, *, times: int = 1_000_000) -> Handler:
     """A handler whose first attempts fail with `signal`, having spent something each time."""
     left = times
