@@ -217,5 +217,8 @@ class Sweep:
         return bool(info["state"].get("subjects"))
 
     async def _bounds(self) -> tuple[int, int]:
+        """First and last sequence of AGENTFLOW_TASKS; of an empty one the first is the next."""
         state = (await self._js.stream_info(subjects.TASKS))["state"]
-        return int(state["first_seq"]), int(state["last_seq"])
+        last = int(state["last_seq"])
+        # A stream that was never used gives 0 for both.
+        return (int(state["first_seq"]) if state["messages"] else last + 1), last
