@@ -24,15 +24,17 @@ _log = logging.getLogger(__name__)
 DEAD_LETTER_WITHIN: Final = 2.0
 
 _OF_DEAD_LETTERS: Final = frozenset(
-    name.lower()
+    name.lower().encode()
     for name in (
         subjects.REASON,
         subjects.ERROR,
         subjects.SEQUENCE,
         subjects.ATTEMPT,
         subjects.PRIORITY,
+        subjects.FOLLOWS,
     )
 )
+_KIND: Final = subjects.KIND.lower().encode()
 
 
 class Steering:
@@ -149,19 +151,28 @@ def _continuation(
         priority = headers.get(subjects.PRIORITY, Priority.NORMAL)
     if priority not in set(Priority):
         priority = Priority.NORMAL
-    kept = {
-        name: value
-        for name, value in headers.items()
-        if name.lower() not in _OF_DEAD_LETTERS and not name.lower().startswith("nats-")
-    }
-    if kept.get(subjects.KIND) == "unknown":
-        del kept[subjects.KIND]  # the dead letter's word for a task that could not be read
-    kept.pop(subjects.FOLLOWS, None)
-    kept[subjects.ID] = task_id
+    extra = {subjects.ID: task_id}
     if last.sequence:
-        kept[subjects.FOLLOWS] = str(last.sequence)
+        extra[subjects.FOLLOWS] = str(last.sequence)
+    block = _own_headers(dead.block) if dead is not None else b""
     data = payload if payload is not None else dead.data if dead is not None else b""
-    return Submission(task_id, queue, subjects.task(queue, priority), data, blocks.encode(kept))
+    return Submission(
+        task_id, queue, subjects.task(queue, priority), data, blocks.carried(block, extra)
+    )
+
+
+def _own_headers(block: bytes) -> bytes:
+    """The block of a dead letter without what it says of the failure, byte for byte."""
+    kept = []
+    for line in block.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() in _OF_DEAD_LETTERS:
+            continue
+        # The dead letter's word for a task that could not be read.
+        if name.strip().lower() == _KIND and value.strip() == b"unknown":
+            continue
+        kept.append(line)
+    return b"\r\n".join(kept)
 
 
 def _sequence(identity: str) -> int:

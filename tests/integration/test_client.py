@@ -522,6 +522,36 @@ async def test_a_failed_task_is_retried_by_hand(flow: Flow, start_worker: Any) -
     assert (await task.result(20, newer_than=failed.sequence)).sequence == result.sequence
 
 
+async def test_a_retry_keeps_payload_and_headers(flow: Flow, start_worker: Any) -> None:
+    await start_worker({"bad": failing(BAD)})
+    await flow.submit("makes the streams")
+    block = (
+        b"NATS/1.0\r\nAgentflow-Id: raw\r\nAgentflow-Kind: bad\r\nAgentflow-Later: kept\r\n"
+        b"X-Odd: \xff\r\nX-Odd: twice\r\nNats-Msg-Id: not-this\r\n\r\n"
+    )
+    first = await flow.js.store("agentflow.tasks.default.high", b"  the very bytes ", block)
+    await flow.task("raw").result(20, raise_on_failure=False)
+    await flow.connection.subscribe("agentflow.tasks.>", (sent := []).append)
+    await flow.connection.flush()
+    await flow.retry("raw")
+    await until(lambda: sent)
+    (message,) = sent
+    assert first.seq
+    assert message.subject == "agentflow.tasks.default.high"
+    assert message.data == b"  the very bytes "
+    lines = message.block.split(b"\r\n")
+    assert {b"X-Odd: \xff", b"X-Odd: twice", b"Agentflow-Later: kept"} <= set(lines)
+    names = [line.partition(b":")[0] for line in lines[1:] if line]
+    assert sorted(names) == [
+        b"Agentflow-Follows",
+        b"Agentflow-Id",
+        b"Agentflow-Kind",
+        b"Agentflow-Later",
+        b"X-Odd",
+        b"X-Odd",
+    ]
+
+
 async def test_only_a_failed_task_is_retried(flow: Flow, start_worker: Any) -> None:
     await start_worker()
     task = await flow.submit("x")
