@@ -1,0 +1,85 @@
+"""From a task to the arguments of messages.create. Pure.
+
+`params` goes through unchanged. What the SDK has no argument for travels in `extra_body`, so that
+the API judges it and not the SDK's version. Whatever is given twice is refused: of two values one
+would be lost, and nobody would know which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any, Final
+
+from agentflow.errors import InvalidTask
+from agentflow.protocol.task import Task
+
+DEFAULT_MODEL: Final = "claude-sonnet-5-5"
+DEFAULT_MAX_TOKENS: Final = 4096
+
+FIELDS: Final = ("model", "system", "max_tokens")
+"""Fields that a task has itself and that params may give instead."""
+
+REFUSED: Final = {
+    "stream": "answers are always streamed",
+    "timeout": "the task's own timeout says how long a try may take",
+}
+"""Parameters a task cannot set, and why."""
+
+SDK_ONLY: Final = ("extra_headers", "extra_query", "extra_body")
+"""Arguments of the SDK that are no field of a request; each is an object."""
+
+
+def build(
+    task: Task,
+    known: Container[str],
+    *,
+    model: str = DEFAULT_MODEL,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> dict[str, Any]:
+    """Arguments for messages.create, `stream` aside. `known` names those the SDK has.
+
+    Raises InvalidTask, naming the field at fault.
+    """
+    arguments: dict[str, Any] = {"model": task.model or model, "max_tokens": max_tokens}
+    if task.system is not None:
+        arguments["system"] = task.system
+    if task.max_tokens is not None:
+        arguments["max_tokens"] = task.max_tokens
+    if task.params:
+        _check(task)
+        extra = dict(task.params.get("extra_body") or {})
+        for name, value in task.params.items():
+            if name in known:
+                arguments[name] = value
+            elif name != "extra_body":
+                extra[name] = value
+        if extra:
+            arguments["extra_body"] = extra
+    if task.prompt is not None:
+        arguments["messages"] = [{"role": "user", "content": task.prompt}]
+    elif not arguments.get("messages"):
+        raise InvalidTask(f"task {task.id}: kind claude needs a prompt or params.messages")
+    if not isinstance(arguments["model"], str) or not arguments["model"]:
+        raise InvalidTask(f"task {task.id}: params.model is not the name of a model")
+    return arguments
+
+
+def _check(task: Task) -> None:
+    params = task.params
+    for name, reason in REFUSED.items():
+        if name in params:
+            raise InvalidTask(f"task {task.id}: params.{name} cannot be set: {reason}")
+    for name in FIELDS:
+        if name in params and getattr(task, name) is not None:
+            raise InvalidTask(f"task {task.id}: both {name} and params.{name} are given")
+    if "messages" in params and task.prompt is not None:
+        raise InvalidTask(f"task {task.id}: both prompt and params.messages are given")
+    for name in SDK_ONLY:
+        if name in params and not isinstance(params[name], dict):
+            raise InvalidTask(f"task {task.id}: params.{name} is not an object")
+    for name in params.get("extra_body") or ():
+        # It would go past the checks above, and past the limits and prices of the model named.
+        if name in REFUSED or name in FIELDS or name == "messages" or name in params:
+            raise InvalidTask(
+                f"task {task.id}: {name} belongs into params, not into params.extra_body"
+            )
