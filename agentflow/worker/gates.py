@@ -1,0 +1,198 @@
+"""The gates before a task starts: paused queue or kind, closed pool, and the pace under overload.
+
+A message that waits at a gate is held: renewed, unclaimed, without a record. So nothing is started
+that would only be refused, no attempt is lost, and a cancel or another worker is not in its way.
+While a queue cannot be started it is not pulled from either (`may_pull`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from agentflow.bus.bucket import Board
+from agentflow.errors import BusError
+from agentflow.protocol.record import Failure
+from agentflow.rules import gates
+from agentflow.rules.gates import Closed, Pace, Route
+from agentflow.rules.retry import Decision
+
+_log = logging.getLogger(__name__)
+
+SPREAD: Final = 5.0
+"""Most seconds over which held tasks start once a limit has passed: all at once would meet it."""
+RECHECK: Final = 30.0
+
+
+class Gates:
+    """The gates of one worker."""
+
+    def __init__(
+        self, board: Board, *, actor: str, slots: int, now: Callable[[], datetime]
+    ) -> None:
+        self._board = board
+        self._actor = actor
+        self._slots = slots
+        self._now = now
+        self._closed: dict[str, Closed] = {}
+        self._changed = asyncio.Event()
+        self._paces: dict[Route, Pace] = {}
+        self._in_flight: Counter[Route] = Counter()
+        self._waiting: Counter[str] = Counter()
+        self.on_open: Callable[[], None] = lambda: None
+        board.on_change(self._learned)
+
+    async def start(self) -> None:
+        """Follow the bucket. Raises BusError."""
+        await self._board.start()
+
+    # Facts.
+
+    def _learned(self, key: str) -> None:
+        if key.startswith(gates.CLOSED):
+            closed = gates.read_closed(self._board.get(key))
+            if closed is None:
+                self._closed.pop(key, None)
+            else:
+                self._closed[key] = closed
+        elif not key.startswith(gates.PAUSED):
+            return
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self.on_open()
+
+    def closed(self, route: Route | None) -> Closed | None:
+        """What keeps a route closed now."""
+        if route is None or not self._closed:
+            return None
+        found = self._closed.get(gates.closed_key(route))
+        return found if found is not None and found.holds(self._now()) else None
+
+    def paused(self, queue: str, kind: str) -> str | None:
+        """What pauses a task of this queue and kind, as a word for people."""
+        if self._board.get(gates.queue_key(queue)) is not None:
+            return f"queue {queue}"
+        if self._board.get(gates.kind_key(kind)) is not None:
+            return f"kind {kind}"
+        return None
+
+    def may_pull(self, queue: str) -> bool:
+        """Whether to take tasks of a queue: not while it is paused, or while many wait here.
+
+        Some may wait, because the next one may be of a kind or model that passes.
+        """
+        if self._board.get(gates.queue_key(queue)) is not None:
+            return False
+        return self._waiting[queue] < max(1, self._slots // 2)
+
+    @property
+    def held(self) -> int:
+        """Messages that wait at a gate."""
+        return sum(self._waiting.values())
+
+    def notes(self) -> list[str]:
+        """What is closed and why, for heartbeats."""
+        now = self._now()
+        return [
+            f"{key} {found.reason}"
+            + (f" until {found.until:%H:%M:%S}Z" if found.until else " until resumed")
+            for key, found in self._closed.items()
+            if found.holds(now)
+        ]
+
+    # Passing.
+
+    async def admit(self, queue: str, kind: str, route: Route | None) -> None:
+        """Return when a task may be started."""
+        if self._free(queue, kind, route):
+            return
+        self._waiting[queue] += 1
+        try:
+            while not self._free(queue, kind, route):
+                await self._until_change(self.closed(route))
+        finally:
+            self._waiting[queue] -= 1
+            if not self._waiting[queue]:
+                del self._waiting[queue]
+                self.on_open()
+
+    def _free(self, queue: str, kind: str, route: Route | None) -> bool:
+        if self.paused(queue, kind) or self.closed(route):
+            return False
+        if route is None or route not in self._paces:
+            return True
+        return self._in_flight[route] < self._paces[route].limit(time.monotonic())
+
+    async def _until_change(self, closed: Closed | None) -> None:
+        wait = RECHECK
+        if closed is not None and closed.until is not None:
+            left = max(0.0, (closed.until - self._now()).total_seconds())
+            lasted = (closed.until - closed.since).total_seconds()
+            wait = left + random.random() * min(SPREAD, 0.2 * max(0.0, lasted))
+        elif closed is None:
+            wait = 0.25  # the pace: it gives a place more each second
+        try:
+            async with asyncio.timeout(min(wait, RECHECK) + 0.01):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def started(self, route: Route | None) -> None:
+        """A request of this route is in flight."""
+        if route is not None:
+            self._in_flight[route] += 1
+
+    def ended(self, route: Route | None) -> None:
+        """It is no more."""
+        if route is not None:
+            self._in_flight[route] -= 1
+            if self._waiting:
+                self._changed.set()
+                self._changed = asyncio.Event()
+
+    # Learning.
+
+    async def failed(self, route: Route | None, decision: Decision, failure: Failure) -> None:
+        """Close the route for all, or slow down here, as an attempt's failure asks for."""
+        if route is None:
+            return
+        if decision.reason == "overloaded":
+            pace = self._paces.setdefault(route, Pace(self._slots))
+            pace.overloaded(self._in_flight[route], time.monotonic())
+        if decision.closes is None:
+            return
+        now = self._now()
+        until = now + timedelta(seconds=decision.delay) if decision.closes == "rate" else None
+        wanted = Closed(
+            since=now,
+            until=until,
+            reason=decision.closes,
+            error_code=failure.code,
+            request_id=failure.request_id,
+            actor=self._actor,
+            message=failure.message[:300],
+        )
+        key = gates.closed_key(route)
+        present = self._closed.get(key)
+        if present is None or not present.holds(now):
+            _log.warning(
+                "%s is closed (%s)%s: %s",
+                key,
+                decision.closes,
+                f" for {decision.delay:.0f} s" if until else " until `agentflow resume`",
+                failure.message[:200],
+            )
+        self._closed[key] = wanted if present is None or not present.holds(now) else present
+        try:
+            await self._board.change(key, lambda value: gates.later(value, wanted, now))
+        except BusError as error:
+            _log.warning("%s could not be closed for the other workers: %s", key, error)
