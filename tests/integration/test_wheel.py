@@ -1,0 +1,102 @@
+"""The wheel: what it ships, and that it works where nothing but its dependencies is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import agentflow
+from tests.support.tools import ROOT
+
+DATA = {"agentflow/py.typed", "agentflow/rules/prices.json", "agentflow/simulator/demo.json"}
+TASKS = [
+    {"prompt": "Write a haiku about queues"},
+    {"prompt": "Vertraue, aber prüfe nach", "id": "with-an-id", "system": "Translate."},
+    {"prompt": "Explain overload [meets-529]"},
+]
+
+
+def run(
+    *command: str | Path, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    build = ("-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+    done = run(sys.executable, *build, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [built] = folder.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of programs of an environment that holds the wheel and what it needs."""
+    place = tmp_path_factory.mktemp("elsewhere")
+    venv.create(place / "venv", with_pip=True)
+    python = place / "venv" / "bin" / "python"
+    pip = (python, "-m", "pip", "--disable-pip-version-check", "--retries", "1", "install")
+    needed = ROOT / "requirements-runtime.txt"
+    done = run(*pip, "--require-hashes", "-r", needed, cwd=place)
+    if "WARNING: Retrying" in done.stderr and "(from versions: none)" in done.stderr:
+        pytest.skip(f"pip reaches no package index: {done.stderr.splitlines()[0]}")
+    assert done.returncode == 0, done.stderr
+    done = run(*pip, "--no-deps", "--no-index", wheel, cwd=place)
+    assert done.returncode == 0, done.stderr
+    return python.parent
+
+
+def test_it_ships_the_packages_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        metadata = archive.read(f"agentflow-{agentflow.__version__}.dist-info/METADATA").decode()
+
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("agentflow", "tui")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert names == files
+    assert names >= DATA
+    assert "tui/py.typed" in names
+    assert f"\nVersion: {agentflow.__version__}\n" in metadata
+    assert "\n# AgentFlow\n" in metadata, "the README is what a package index shows"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_it_runs_a_job_in_an_environment_of_its_own(scripts: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+
+    version = run(scripts / "agentflow", "--version", cwd=folder, env=environment)
+    where = "import agentflow, tui; print(agentflow.__file__); print(tui.__file__)"
+    found = run(scripts / "python", "-c", where, cwd=folder, env=environment)
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(task) + "\n" for task in TASKS))
+    job = ("run", "prompts.jsonl", "--simulate", "--json")
+    done = run(scripts / "agentflow", *job, cwd=folder, env=environment)
+
+    assert version.stdout == f"agentflow, version {agentflow.__version__}\n"
+    for file in found.stdout.splitlines():
+        assert Path(file).is_relative_to(scripts.parent)
+    assert done.returncode == 0, done.stderr
+    assert (done.stderr, json.loads(done.stdout)["succeeded"]) == ("", len(TASKS))
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert sorted(line["line"] for line in lines) == [1, 2, 3]
+    assert all(line["text"].startswith("[SIMULATED]") for line in lines)
+    assert {line["attempts"] for line in lines if line["line"] == 3} == {2}
+    assert sorted(path.name for path in folder.iterdir()) == ["prompts.jsonl", "results.jsonl"]
