@@ -20,7 +20,7 @@ from agentflow.rules.retry import Signal
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended well. `text` for people, `value` for programs, `content` for the rest."""
+    """How an attempt ended well: `text` for people, `value` for programs, `content` the rest."""
 
     text: str | None = None
     content: Any = None
