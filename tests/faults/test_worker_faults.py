@@ -161,7 +161,8 @@ async def test_an_idle_worker_hears_after_the_broker_is_back(
             return True
 
         await observer.becomes(stored)
-        await settled(observer, ids, within=15)
+        # Less than it takes to notice that the server forgot a request: the reconnection asks anew.
+        await settled(observer, ids, within=9)
     assert await check(observer.js, ids) == []
 
 

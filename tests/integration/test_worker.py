@@ -219,6 +219,7 @@ async def test_the_reply_is_the_final_record(observer: Observer, start_worker: S
         b"agentflow.results.forged",
         b"agentflow.tasks.default",
         b"a\nPUB forged 2\r",
+        b"a\nb",
         b"a..b",
         b"a.*",
         b".a",

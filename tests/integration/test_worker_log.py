@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 from agentflow.bus.jetstream import PubAck
+from agentflow.errors import NoAnswer, WrongSequence
 from agentflow.protocol import limits, record, subjects
 from agentflow.protocol.record import EMPTY, Failure, State
 from agentflow.rules import records as entries
+from agentflow.rules.retry import Signal
 from tests.integration.conftest import StartWorker
 from tests.support.ghost import GHOST, TASK, claimed_by_ghost, follower
-from tests.support.handlers import opened
+from tests.support.handlers import failing, opened
 from tests.support.observer import Observer
 
 pytestmark = pytest.mark.timeout(45)
@@ -224,6 +226,45 @@ async def test_a_continuation_outlives_its_log(
     await observer.submit(TASK, {subjects.FOLLOWS: "4711"})
     ended = await observer.ended("it")
     assert (ended.state, ended.attempt) == (State.SUCCEEDED, 1)
+
+
+# A refusal or a missing answer proves nothing.
+
+
+@pytest.mark.usefixtures("quick_retries")
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("error", [NoAnswer("lost on its way"), WrongSequence("by a new leader")])
+async def test_what_became_of_a_write_is_read_from_the_log(
+    observer: Observer,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    stored: bool,
+) -> None:
+    """Every first write fails for all the worker can tell: half of them are stored all the same."""
+    worker = await start_worker({"gate": failing(Signal(status=529), times=1)})
+    real = worker._js.store
+    seen: set[bytes] = set()
+
+    async def store(subject: str, payload: bytes, *more: Any) -> PubAck:
+        if payload in seen:
+            return await real(subject, payload, *more)
+        seen.add(payload)
+        if stored:
+            await real(subject, payload, *more)
+        raise error
+
+    monkeypatch.setattr(worker._js, "store", store)
+    await observer.submit(TASK)
+    ended = await observer.ended("it")
+    assert (ended.state, ended.attempt, ended.failures) == (State.SUCCEEDED, 2, 1)
+    assert await observer.states("it") == [
+        State.RUNNING,
+        State.RETRYING,
+        State.RUNNING,
+        State.SUCCEEDED,
+    ]
+    await observer.at_rest()
 
 
 # What the worker does when it fails itself.
