@@ -111,17 +111,30 @@ class Job:
     async def _one(self, item: Item) -> None:
         last = await self._flow.read(item.id)
         record = last.record
+        if record is not None and self._of_the_other_kind(record):
+            raise UsageError(
+                f"line {item.line}: this server's log has {_kind(record)} answer for task "
+                f"{item.id}; give the line another id, or use another --store"
+            )
         if record is None or not record.terminal or (record.failed and self._retry_failed):
             record = await self._submit(item, last)
-        elif record.simulated != self._tally.simulated and record.state == State.SUCCEEDED:
-            kind = "a simulated" if record.simulated else "a real"
-            raise UsageError(
-                f"line {item.line}: this server's log has {kind} answer for task {item.id}; "
-                "give the line another id, or use another --store"
-            )
-        self._ledger.append(line := line_of(item, record))
+        self._ledger.append(line := line_of(item, record, simulate=self._tally.simulated))
         self._tally.add(line)
         self._display.update()
+        if self._of_the_other_kind(record):
+            other = "with" if record.simulated else "without"
+            raise UsageError(
+                f"line {item.line}: task {item.id} got {_kind(record)} answer: a worker that "
+                f"serves queue {self._queue} on this server runs {other} --simulate"
+            )
+
+    def _of_the_other_kind(self, record: Record) -> bool:
+        """Whether the answer is simulated in a real job, or the other way round."""
+        if record.kind != "claude" or not record.terminal:
+            return False
+        if self._tally.simulated:
+            return record.state == State.SUCCEEDED and not record.simulated
+        return record.simulated
 
     async def _submit(self, item: Item, last: Last) -> Record:
         """Put the task into the queue unless it is there; its result, newer than `last`."""
@@ -145,3 +158,7 @@ class Job:
         else:
             self._tally.running.discard(task_id)
         self._display.update()
+
+
+def _kind(record: Record) -> str:
+    return "a simulated" if record.simulated else "a real"

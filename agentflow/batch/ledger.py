@@ -2,22 +2,26 @@
 
 The file is the job's own memory: what it has as succeeded is never run or paid again, not even when
 the log of seven days has forgotten it. Of several lines with one id the last counts. A line cut
-short by a crash is removed before the next is appended; the file is locked while a job writes it.
+short by a crash is removed before the next is appended, and whatever else is no line of ours is
+left alone; the file is locked while a job writes it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import msgspec
 
 from agentflow.batch.source import Item
-from agentflow.errors import UsageError
+from agentflow.errors import StackError, UsageError
 from agentflow.protocol.record import Failure, Record, State, Timings, Usage
-from agentflow.rules.records import micro
+
+_BEGINNING: Final = b'{"line":'
+"""Of every line of ours; `line` is the first field of Line and has no default."""
 
 
 class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -44,8 +48,8 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     simulated: bool = False
 
 
-def line_of(item: Item, record: Record) -> Line:
-    """The result line of a task that ended."""
+def line_of(item: Item, record: Record, *, simulate: bool) -> Line:
+    """The result line of a task that ended in a simulated job or in a real one."""
     return Line(
         line=item.line,
         id=item.id,
@@ -65,7 +69,9 @@ def line_of(item: Item, record: Record) -> Line:
         labels=record.labels,
         request=item.request,
         truncated=record.truncated,
-        simulated=record.simulated,
+        # What failed before it was answered bears no mark of the simulator.
+        simulated=record.simulated
+        or (simulate and record.kind == "claude" and record.state != State.SUCCEEDED),
     )
 
 
@@ -96,26 +102,45 @@ class Ledger:
                 f"{self.path} is being written by another run; "
                 "wait for it, or name another file with --out"
             ) from None
-        self._file.seek(0)
+        try:
+            self._read(self._file)
+        except BaseException:
+            self._file.close()
+            self._file = None
+            raise
+
+    def _read(self, file: IO[bytes]) -> None:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UsageError(f"{self.path} is no ordinary file; name another one with --out")
+        file.seek(0)
         end = 0
-        for number, raw in enumerate(self._file, 1):
-            if not raw.endswith(b"\n"):
-                break  # cut short by a crash
-            end += len(raw)
-            if raw.strip():
+        for number, raw in enumerate(file, 1):
+            if raw.endswith(b"\n"):
                 self._take(number, raw)
-        self._file.truncate(end)
-        self._file.seek(0, os.SEEK_END)
+            elif (line := _line(raw)) is not None:
+                self._count(line)
+                file.write(b"\n")  # only this was missing
+            elif _BEGINNING.startswith(raw.rstrip(b"\0")[: len(_BEGINNING)]):
+                file.truncate(end)  # cut short by a crash
+                return
+            else:
+                raise self._foreign(number)
+            end += len(raw)
 
     def _take(self, number: int, raw: bytes) -> None:
-        try:
-            line = msgspec.json.decode(raw, type=Line)
-        except (msgspec.DecodeError, RecursionError):
-            if not raw.strip(b"\0 \r\n"):
-                return  # a block that a power loss left empty
-            raise UsageError(
-                f"{self.path}: line {number} is no result of ours; name another file with --out"
-            ) from None
+        if not raw.strip() or b"\0" in raw:
+            return  # a block that a power loss left empty: that result is in the log
+        line = _line(raw)
+        if line is None:
+            raise self._foreign(number)
+        self._count(line)
+
+    def _foreign(self, number: int) -> UsageError:
+        return UsageError(
+            f"{self.path}: line {number} is no result of ours; name another file with --out"
+        )
+
+    def _count(self, line: Line) -> None:
         if line.simulated != self._simulate and line.kind == "claude":
             self.ignored += 1
             return
@@ -123,32 +148,36 @@ class Ledger:
 
     def close(self) -> None:
         """Write all to disk and unlock."""
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        try:
+            with file:
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._unwritten(error) from None
 
     def append(self, line: Line) -> None:
-        """Keep a result; it is in the file when this returns."""
+        """Keep a result; it is in the file when this returns. Raises StackError."""
         assert self._file is not None
+        try:
+            self._file.write(self._encoder.encode(line) + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritten(error) from None
         self.lines[line.id] = line
-        self._file.write(self._encoder.encode(line) + b"\n")
-        self._file.flush()
 
-    def succeeded(self, task_id: str) -> bool:
-        """Whether this task needs to be run no more."""
-        line = self.lines.get(task_id)
-        return line is not None and line.state == State.SUCCEEDED
+    def _unwritten(self, error: OSError) -> StackError:
+        return StackError(
+            f"cannot write {self.path}: {error.strerror or error}. Results are kept in the "
+            "server's log for seven days: make room and run the same command again"
+        )
 
-    def cost_micro(self, ids: set[str]) -> int | None:
-        """What the tasks have cost so far, in micro-USD; None where a price is unknown."""
-        total = 0
-        for task_id in ids:
-            line = self.lines.get(task_id)
-            if line is None:
-                continue
-            if line.cost_usd is None:
-                return None
-            total += micro(line.cost_usd)
-        return total
+
+def _line(raw: bytes) -> Line | None:
+    """The result in a line, None where there is none."""
+    try:
+        return msgspec.json.decode(raw, type=Line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

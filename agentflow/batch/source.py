@@ -1,8 +1,8 @@
 """The input file: `.jsonl` (task objects), `.txt` (a prompt a line) or `-`.
 
 The whole file is checked before anything is submitted. A line without an id gets one made of the
-hash of its effective request and the number of its occurrence, so that the same file submitted
-again is the same tasks, wherever a line has moved to.
+hash of its effective request and the number of its occurrence among those lines, so that the same
+file submitted again is the same tasks, wherever a line has moved to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ import msgspec
 
 from agentflow.errors import InvalidInput, InvalidTask, UsageError
 from agentflow.protocol import limits
-from agentflow.protocol.task import TaskBody, check_body, decode_body
+from agentflow.protocol.subjects import Priority
+from agentflow.protocol.task import (
+    TaskBody,
+    build,
+    check_body,
+    decode_body,
+    encode_body,
+    parse_body,
+)
 
 HASH_CHARS: Final = 24
 
@@ -61,9 +69,12 @@ def read(
             body = _body(raw, as_json)
             if model and body.model is None and "model" not in (body.params or {}):
                 body.model = model
+            _check_message(body)
             request = request_hash(body, simulate=simulate)
-            occurrences[request] += 1
-            task_id = body.id or f"{request}-{occurrences[request]}"
+            task_id = body.id
+            if task_id is None:
+                occurrences[request] += 1
+                task_id = f"{request}-{occurrences[request]}"
             if task_id in seen:
                 raise InvalidTask(f"the id {task_id!r} stands in line {seen[task_id]} already")
         except InvalidTask as error:
@@ -100,6 +111,13 @@ def _body(raw: bytes, as_json: bool | None) -> TaskBody:
         return check_body(TaskBody(prompt=raw.decode()))
     except UnicodeDecodeError as error:
         raise InvalidTask(f"this is not UTF-8 text (byte {error.start})") from None
+
+
+def _check_message(body: TaskBody) -> None:
+    """Raise InvalidTask for what only the message would be refused for, after money was spent."""
+    parse_body(encode_body(body), {})  # a text may be longer as JSON, a model's name too long
+    if body.not_before is not None:
+        build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
 
 
 def request_hash(body: TaskBody, *, simulate: bool) -> str:

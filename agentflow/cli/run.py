@@ -93,10 +93,12 @@ def command(
     from agentflow.batch import source
     from agentflow.batch.ledger import Ledger
     from agentflow.batch.report import Display, Tally, print_summary
+    from agentflow.protocol import subjects
     from agentflow.protocol.record import State
     from agentflow.rules.records import micro
 
     options = resolve(connection, local=False)
+    subjects.check_queue(queue)
     items = source.load(file, sys.stdin.buffer, model=model, simulate=simulate)
     ledger = Ledger(out, simulate=simulate)
     ledger.open()
@@ -120,7 +122,7 @@ def command(
     interrupted = False
     try:
         if todo:
-            stack, url_options = _place(options, workers, concurrency, simulate, store)
+            stack, url_options = _place(options, workers, concurrency, queue, simulate, store)
             window = _window(stack, workers, concurrency, limited=max_cost is not None)
 
             def build(flow: Flow) -> Job:
@@ -171,7 +173,12 @@ def command(
 
 
 def _place(
-    options: Connect, workers: int | None, concurrency: int, simulate: bool, store: str | None
+    options: Connect,
+    workers: int | None,
+    concurrency: int,
+    queue: str,
+    simulate: bool,
+    store: str | None,
 ) -> tuple[LocalStack | None, Connect]:
     """The stack to start, if any, and how to connect. Raises UsageError."""
     from agentflow.local.stack import LocalStack
@@ -180,12 +187,18 @@ def _place(
     place = store_dir(store, simulate=simulate)
     simulator = ["--latency", "1.2", "--script", str(_script())] if simulate else []
     if options.urls:
+        if simulate and not workers:
+            raise UsageError(
+                "with --nats (or AGENTFLOW_NATS) workers answer that run elsewhere, and they may "
+                "be real ones: give --workers 1 or more with --simulate, or leave it out"
+            )
         if not workers:
             return None, options
         stack = LocalStack(
             place,
             workers=workers,
             concurrency=concurrency,
+            queues=[queue],
             master=False,
             simulate=simulate,
             simulator_args=simulator,
@@ -211,9 +224,12 @@ def _place(
         place,
         workers=workers or WORKERS,
         concurrency=concurrency,
+        queues=[queue],
         simulate=simulate,
         simulator_args=simulator,
         worker_grace=FINISH_WITHIN,
+        # These workers are all there will be: a kind they do not know fails at once.
+        env={"AGENTFLOW_UNKNOWN_KIND_FOR": "0.001"},
     )
     return stack, Connect()
 
