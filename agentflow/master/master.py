@@ -154,6 +154,9 @@ class Master:
         self.actor.on_stop("service", self._service.stop)
         self.actor.on_stop("lease", self.lease.release)
         await self._service.start()
+        # Nobody is told that we are ready before the server knows of every interest. It answers in
+        # order; nats-py's own flush may overtake what is still to be written.
+        await provision.wait_ready(self._js)
         _log.info("master %s is ready at %s", self.actor.name, self._connection.options.shown)
 
     async def run(self) -> None:
