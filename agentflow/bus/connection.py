@@ -1,34 +1,32 @@
 """A connection that always comes back.
 
 nats-py reconnects by itself, except when it closed for good (a payload too large with its headers,
-expired credentials, too many connections) or when its reading or reconnecting task died quietly.
-`Connection` watches for these and builds a new client, subscriptions included, so that whoever
-holds a Connection never has to know.
+expired credentials, too many connections) or when one of its tasks died quietly. `Connection`
+watches for these and builds a new client, subscriptions included, so that whoever holds a
+Connection never has to know.
 
 Requests are pipelined: one inbox, one dict of pending answers, one sweep for deadlines (a timer a
 request costs more than the request). Losing the connection answers all pending ones with NoAnswer
-at once: what became of them is unknown, and the caller's rule for unknown outcomes applies.
+at once: what became of them is unknown, and the caller's rule for unknown outcomes applies. What
+was not written by then never will be.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 import secrets
-import socket
-import ssl
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
-import nats.errors
-from nats.aio.subscription import Subscription as NatsSubscription
-from nats.errors import NoServersError
-
+from agentflow.bus.answers import Answers
 from agentflow.bus.client import Callback, MendedClient, server_text
+from agentflow.bus.dial import RECONNECT_WAIT, DialFailed, cause, dial
 from agentflow.bus.message import Message
-from agentflow.config import DEFAULT_URL, Connect
+from agentflow.bus.subscription import Subscription
+from agentflow.config import Connect
 from agentflow.errors import (
     BusError,
     NoAnswer,
@@ -36,63 +34,25 @@ from agentflow.errors import (
     NotConnected,
     PayloadTooLarge,
     PermissionDenied,
+    UsageError,
 )
+
+__all__ = ["Connection", "Subscription"]
 
 _log = logging.getLogger(__name__)
 
-RECONNECT_WAIT: Final = 0.25
-PING_EVERY: Final = 10
 SWEEP_EVERY: Final = 0.1
 WATCH_EVERY: Final = 0.5
+DENIED_WAIT: Final = 2.0
 BUFFER_BYTES: Final = 8 * 1024 * 1024
-"""Unwritten bytes past which `drained` waits; a burst must not grow without bound."""
+"""Unwritten bytes past which a request waits; a burst must not grow without bound."""
+SUBJECT_CHARS: Final = 900
+"""The server ends a connection whose command line has more than 4,096 bytes."""
+WARNINGS: Final = 20
+"""Different things that are not permitted, and are worth a line of the log each."""
 
 _QUOTED: Final = re.compile(r'"([^"]+)"')
-
-
-def _cause(error: Exception) -> str:
-    """Why connecting failed, without the numbers of the operating system where they say less."""
-    match error:
-        case ConnectionRefusedError():
-            return "connection refused"
-        case socket.gaierror():
-            return "the host's name is not known"
-        case _:
-            return str(error).removeprefix("nats: ")
-
-
-class Subscription:
-    """One interest of ours; it outlives the client that carries it."""
-
-    def __init__(self, connection: Connection, subject: str, queue: str, callback: Callback):
-        self.subject = subject
-        self.queue = queue
-        self.callback = callback
-        self._connection = connection
-        self._carried: NatsSubscription | None = None
-
-    async def attach(self, client: MendedClient) -> None:
-        """Subscribe on `client`."""
-        self._carried = await client.listen(self.subject, self.callback, self.queue)
-
-    async def close(self) -> None:
-        """End the interest; a lost connection makes that true by itself."""
-        self._connection.forget(self)
-        carried, self._carried = self._carried, None
-        if carried is not None:
-            try:
-                await carried.unsubscribe()
-            except nats.errors.Error:
-                _log.debug("unsubscribing %s: the connection is gone", self.subject)
-
-
-class _Pending:
-    __slots__ = ("deadline", "future", "subject")
-
-    def __init__(self, future: asyncio.Future[Message], subject: str, deadline: float) -> None:
-        self.future = future
-        self.subject = subject
-        self.deadline = deadline
+_Item = TypeVar("_Item")
 
 
 class Connection:
@@ -107,13 +67,15 @@ class Connection:
         self._client: MendedClient | None = None
         self._closing = False
         self._subscriptions: list[Subscription] = []
-        self._pending: dict[str, _Pending] = {}
+        self._answers = Answers()
         self._inbox = f"{options.inbox_prefix}.{secrets.token_hex(11)}"
+        self._inbox_denied = False
         self._counter = 0
         self._on_connect: list[Callable[[], Awaitable[None] | None]] = []
         self._on_disconnect: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rebuilding = False
+        self._warned: set[str] = set()
 
     # Opening and closing.
 
@@ -121,37 +83,60 @@ class Connection:
     async def open(
         cls, options: Connect, name: str = "agentflow", timeout: float = 2.0
     ) -> Connection:
-        """Connect within `timeout` seconds. Raises NotConnected or PermissionDenied saying why."""
+        """Connect within `timeout` seconds.
+
+        Raises NotConnected or PermissionDenied saying why, UsageError for options of no use.
+        """
         self = cls(options, name)
-        self._client = await self._build(timeout)
-        await self.subscribe(f"{self._inbox}.*", self._answered)
-        self.connected.set()
+        try:
+            client = await dial(options, name, timeout, self._callbacks)
+        except DialFailed as error:
+            self.last_error = str(error)
+            if error.denied:
+                raise PermissionDenied(
+                    f"the NATS server at {options.shown} does not accept these credentials"
+                ) from None
+            raise NotConnected(self._absence()) from None
+        self._client = client
+        try:
+            self.listen(f"{self._inbox}.*", self._answers.arrived)
+            self.connected.set()
+            await self.flush(timeout)
+            if self._inbox_denied:
+                raise PermissionDenied(
+                    f"this NATS user may not subscribe to {options.inbox_prefix}.>, where answers "
+                    "arrive; permit it, or name another prefix in a context of the nats CLI"
+                )
+        except NoAnswer:
+            client.abandon()
+            raise NotConnected(self._absence()) from None
+        except BaseException:
+            client.abandon()
+            raise
         self._spawn(self._sweep(), "deadlines")
         self._spawn(self._watch(), "watch")
         return self
 
     async def close(self) -> None:
-        """Write what is buffered, then close. Never raises, never waits longer than 2 s."""
+        """Write what is buffered, then close. Never raises, never waits longer than 1 s."""
         if self._closing:
             return
         self._closing = True
-        client = self._client
-        if client is not None and client.is_connected:
-            try:
-                async with asyncio.timeout(1.0):
-                    await client.flush()
-            except (TimeoutError, nats.errors.Error, OSError):
-                _log.debug("the connection closed with unwritten messages")
-        for task in self._tasks:
-            task.cancel()
-        self._fail_pending(NotConnected("the connection was closed"))
-        if client is not None:
-            try:
-                async with asyncio.timeout(1.0):
-                    await client.close()
-            except (TimeoutError, nats.errors.Error, OSError):
-                _log.debug("the client did not close in order")
-        self.connected.clear()
+        try:
+            if self.connected.is_set():
+                await self.flush(1.0)
+        except BusError:
+            _log.debug("the connection closed with unwritten messages")
+        finally:
+            for task in self._tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
+            if self._client is not None:
+                self._client.abandon()
+            self._answers.fail(NotConnected, "the connection was closed")
+            self._told_lost()
+        # The aborted socket is closed in the next turn.
+        await asyncio.sleep(0)
 
     async def __aenter__(self) -> Connection:
         return self
@@ -187,11 +172,15 @@ class Connection:
         """Send a message in this turn of the loop; `block` is an encoded header block.
 
         Raises NotConnected, and PayloadTooLarge by the server's own limit: sent all the same it
-        would close the connection for good.
+        would close the connection for good. UsageError for what is no subject, for the same reason.
         """
         client = self._client
         if client is None or not client.is_connected:
             raise NotConnected(self._absence())
+        if not subject or " " in subject or not subject.isprintable():
+            raise _not_a_subject(subject)  # a line break would begin another command
+        if len(subject) > SUBJECT_CHARS:
+            raise _not_a_subject(subject)
         size = len(block) + len(payload)
         if size > self.max_payload:
             raise PayloadTooLarge(
@@ -210,10 +199,8 @@ class Connection:
         """
         self._counter += 1
         key = f"{self._inbox}.{self._counter}"
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self.publish(subject, payload, reply=key, block=block)
-        self._pending[key] = _Pending(future, subject, time.monotonic() + timeout)
-        return future
+        return self._answers.expect(key, subject, timeout)
 
     async def request(
         self, subject: str, payload: bytes = b"", *, block: bytes = b"", timeout: float = 5.0
@@ -242,202 +229,194 @@ class Connection:
         try:
             async with asyncio.timeout(timeout):
                 await self.connected.wait()
-                await self.raw.flush(timeout=max(1, int(timeout)))
-        except (TimeoutError, nats.errors.Error) as error:
-            raise NoAnswer(f"the server did not confirm within {timeout:g} s") from error
+                assert self._client is not None
+                pong = self._client.ping()
+                await asyncio.wait((pong,))
+        except TimeoutError:
+            raise NoAnswer(f"the server did not confirm within {timeout:g} s") from None
+        if pong.cancelled():
+            raise NoAnswer("the connection to NATS was lost")
 
     # Receiving.
 
-    async def subscribe(self, subject: str, callback: Callback, queue: str = "") -> Subscription:
-        """Call `callback` with each message, inside the read loop; it must only enqueue."""
-        subscription = Subscription(self, subject, queue, callback)
+    def listen(self, subject: str, callback: Callback, queue: str = "") -> Subscription:
+        """Call `callback` with each message, inside the read loop; it must only enqueue.
+
+        Without a connection at the moment it begins with the next one.
+        """
+        if "" in subject.split(".") or not subject.isprintable() or " " in subject + queue:
+            # The server would end the connection, and the next one, for ever.
+            raise _not_a_subject(subject)
+        subscription = Subscription(subject, queue, callback, self._forget)
         self._subscriptions.append(subscription)
         if self._client is not None and not self._client.is_closed:
-            await subscription.attach(self._client)
+            subscription.attach(self._client)
         return subscription
 
-    def forget(self, subscription: Subscription) -> None:
-        """Do not carry a subscription to the next client."""
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+    async def subscribe(self, subject: str, callback: Callback, queue: str = "") -> Subscription:
+        """`listen`."""
+        return self.listen(subject, callback, queue)
 
-    def on_connect(self, callback: Callable[[], Awaitable[None] | None]) -> None:
-        """Call back after each reconnection; subscriptions are in place then."""
-        self._on_connect.append(callback)
+    def on_connect(self, callback: Callable[[], Awaitable[None] | None]) -> Callable[[], None]:
+        """Call back after each reconnection; subscriptions are in place then.
 
-    def on_disconnect(self, callback: Callable[[], None]) -> None:
-        """Call back when the connection is lost."""
-        self._on_disconnect.append(callback)
+        Whoever ends before the connection does calls what is returned, and hears no more.
+        """
+        return _register(self._on_connect, callback)
+
+    def on_disconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when the connection is lost or closed; returns as `on_connect` does."""
+        return _register(self._on_disconnect, callback)
 
     # The inside.
 
     def _absence(self) -> str:
+        if self._closing:
+            return "this connection to NATS was closed"
         why = f" ({self.last_error})" if self.last_error else ""
         return (
             f"cannot reach NATS at {self.options.shown}{why}; start the local stack with "
             "`agentflow up`, or name a server with --nats"
         )
 
-    async def _build(self, timeout: float) -> MendedClient:
-        """A new connected client. Raises NotConnected or PermissionDenied."""
-        client = MendedClient()
-        options = self.options
-        arguments: dict[str, Any] = {
-            "servers": list(options.urls or (DEFAULT_URL,)),
-            "name": self.name,
-            "error_cb": self._error,
-            "disconnected_cb": self._disconnected,
-            "reconnected_cb": self._reconnected,
-            "closed_cb": self._closed,
-            # Reconnecting is switched on once connected: the first attempt must end, not retry.
-            "allow_reconnect": False,
-            "connect_timeout": max(1, int(timeout)),
-            # nats-py tries a server for ever, or this number of times and once more.
-            "reconnect_time_wait": 0.0,
-            "max_reconnect_attempts": 1,
-            "ping_interval": PING_EVERY,
-            "max_outstanding_pings": 2,
-            "pending_size": 4 * BUFFER_BYTES,
-            "inbox_prefix": options.inbox_prefix,
-        }
-        if options.creds:
-            arguments["user_credentials"] = options.creds
-        if options.user:
-            arguments["user"] = options.user
-            arguments["password"] = options.password or ""
-        if options.tls_ca or options.tls_cert:
-            context = ssl.create_default_context(cafile=options.tls_ca)
-            if options.tls_cert:
-                context.load_cert_chain(options.tls_cert, options.tls_key)
-            arguments["tls"] = context
-        try:
-            async with asyncio.timeout(timeout):
-                await client.connect(**arguments)
-        except (nats.errors.Error, OSError, TimeoutError, ValueError, ssl.SSLError) as error:
-            # That no server is left is no reason; the last server's failure is.
-            text = "" if isinstance(error, NoServersError) else _cause(error)
-            text = text or self.last_error or type(error).__name__
-            await self._discard(client)
-            self.last_error = text
-            if "authorization" in text.lower() or isinstance(error, nats.errors.AuthorizationError):
-                raise PermissionDenied(
-                    f"the NATS server at {options.shown} does not accept these credentials"
-                ) from None
-            if isinstance(error, TimeoutError) and not str(error):
-                self.last_error = f"no answer within {timeout:g} s"
-            raise NotConnected(self._absence()) from None
-        client.options["allow_reconnect"] = True
-        client.options["max_reconnect_attempts"] = -1
-        client.options["reconnect_time_wait"] = RECONNECT_WAIT
-        self.last_error = ""
-        return client
-
-    async def _discard(self, client: MendedClient) -> None:
-        client._closed_cb = client._disconnected_cb = None
-        try:
-            async with asyncio.timeout(0.5):
-                await client.close()
-        except (nats.errors.Error, OSError, TimeoutError, AttributeError, AssertionError):
-            _log.debug("an unused client did not close in order")
-
-    def _spawn(self, work: Any, name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"nats {name}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
-    def _answered(self, message: Message) -> None:
-        pending = self._pending.pop(message.subject, None)
-        if pending is not None and not pending.future.done():
-            pending.future.set_result(message)
-
-    def _fail_pending(self, error: BusError, subject: str | None = None) -> None:
-        for key, pending in list(self._pending.items()):
-            if subject is None or pending.subject == subject:
-                del self._pending[key]
-                if not pending.future.done():
-                    pending.future.set_exception(error)
-                    pending.future.exception()  # one nobody awaits any more is not a warning
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s failed", task.get_name(), exc_info=error)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_EVERY)
-            now = time.monotonic()
-            late = [key for key, pending in self._pending.items() if pending.deadline < now]
-            for key in late:
-                pending = self._pending.pop(key)
-                if not pending.future.done():
-                    pending.future.set_exception(NoAnswer(f"no answer on {pending.subject}"))
-                    pending.future.exception()
+            self._answers.sweep()
+
+    def _forget(self, subscription: Subscription) -> None:
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+
+    # Losing the connection and finding it again.
+
+    def _callbacks(self, client: MendedClient) -> dict[str, Callable[..., Awaitable[None]]]:
+        """What nats-py is to call; a client that was replaced is not listened to any more."""
+
+        async def connected() -> None:
+            if client is self._client:
+                self._connected_again()
+
+        async def closed() -> None:
+            if client is self._client:
+                self._spawn(self._rebuild(client), "rebuild")
+
+        async def failed(error: Exception) -> None:
+            if client is self._client:
+                self._note(cause(error))
+
+        def lost() -> None:
+            if client is self._client:
+                self._answers.fail(NoAnswer, "the connection to NATS was lost")
+                self._told_lost()
+
+        client.on_lost = lost
+        return {"reconnected_cb": connected, "closed_cb": closed, "error_cb": failed}
 
     async def _watch(self) -> None:
         """Replace a client that is closed or deaf."""
-        while not self._closing:
+        while True:
             await asyncio.sleep(WATCH_EVERY)
             client = self._client
-            if client is None or not (client.is_closed or client.deaf):
-                continue
-            _log.warning("the NATS client stopped working; building a new one")
-            await self._rebuild(client)
+            if client is not None and (client.is_closed or client.deaf):
+                try:
+                    await self._rebuild(client)
+                except Exception:
+                    _log.exception("replacing the NATS client failed")
 
     async def _rebuild(self, old: MendedClient) -> None:
-        if self._rebuilding or self._closing:
+        if self._rebuilding or self._closing or old is not self._client:
             return
         self._rebuilding = True
+        _log.warning("the NATS client stopped working (%s); building a new one", self.last_error)
         try:
-            self._lost()
-            await self._discard(old)
-            while not self._closing:
-                try:
-                    client = await self._build(2.0)
-                    for subscription in list(self._subscriptions):
-                        await subscription.attach(client)
-                except (BusError, nats.errors.Error, OSError) as error:
-                    self.last_error = str(error)
-                    await asyncio.sleep(RECONNECT_WAIT)
-                    continue
-                self._client = client
-                await self._reconnected()
-                return
+            old.on_lost()
+            old.abandon()
+            self._client = client = await self._dial_until_connected()
+            for subscription in self._subscriptions:
+                subscription.attach(client)
+            self._connected_again()
         finally:
             self._rebuilding = False
 
-    def _lost(self) -> None:
+    async def _dial_until_connected(self) -> MendedClient:
+        while True:
+            pause = RECONNECT_WAIT
+            try:
+                return await dial(self.options, self.name, 2.0, self._callbacks)
+            except DialFailed as error:
+                self.last_error = str(error)
+                # Wrong credentials are not right a moment later, and each attempt is logged there.
+                pause = DENIED_WAIT if error.denied else pause
+            except Exception as error:
+                self.last_error = str(error)
+                _log.exception("connecting to NATS failed")
+                pause = DENIED_WAIT
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+
+    def _told_lost(self) -> None:
         if not self.connected.is_set():
             return
         self.connected.clear()
-        self._fail_pending(NoAnswer("the connection to NATS was lost"))
-        for callback in self._on_disconnect:
-            callback()
+        for callback in list(self._on_disconnect):
+            try:
+                callback()
+            except Exception:
+                _log.exception("a callback failed after the connection was lost")
 
-    async def _error(self, error: Exception) -> None:
-        text = str(error)
-        self.last_error = _cause(error)
-        if "permissions violation" in text.lower():
-            found = _QUOTED.search(text)
-            subject = found.group(1) if found else None
-            # nats-py lower-cases what the server said.
-            for pending in list(self._pending.values()):
-                if subject and pending.subject.lower() == subject.lower():
-                    self._fail_pending(
-                        PermissionDenied(f"this NATS user may not publish to {pending.subject}"),
-                        pending.subject,
-                    )
-        _log.debug("nats: %s", text)
-
-    async def _disconnected(self) -> None:
-        self._lost()
-
-    async def _reconnected(self) -> None:
+    def _connected_again(self) -> None:
         self.reconnects += 1
         self.last_error = ""
         self.connected.set()
-        for callback in self._on_connect:
-            work = callback()
+        for callback in list(self._on_connect):
+            try:
+                work = callback()
+            except Exception:
+                # It must not keep the others from being called, nor end nats-py's reconnecting.
+                _log.exception("a callback failed after a reconnection")
+                continue
             if work is not None:
-                self._spawn(work, "reconnected")
+                self._spawn(_awaited(work), "reconnected")
 
-    async def _closed(self) -> None:
-        self._lost()
-        client = self._client
-        if client is not None and not self._closing:
-            self._spawn(self._rebuild(client), "rebuild")
+    def _note(self, text: str) -> None:
+        self.last_error = text
+        if "permissions violation" not in text.lower():
+            _log.debug("nats: %s", text)
+            return
+        found = _QUOTED.search(text)
+        denied = found.group(1) if found else ""
+        if "subscription" in text.lower():
+            self._inbox_denied |= denied == f"{self._inbox}.*".lower()
+        elif self._answers.deny(denied):
+            return
+        if text not in self._warned and len(self._warned) < WARNINGS:
+            self._warned.add(text)
+            _log.warning("%s", text)
+
+
+def _register(where: list[_Item], callback: _Item) -> Callable[[], None]:
+    where.append(callback)
+
+    def remove() -> None:
+        if callback in where:
+            where.remove(callback)
+
+    return remove
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+def _not_a_subject(text: str) -> UsageError:
+    return UsageError(f"{text[:80]!r} is not a subject to publish or subscribe to")

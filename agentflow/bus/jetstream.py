@@ -7,9 +7,7 @@ leader (`last`), reads for display may be direct.
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,6 +15,7 @@ import msgspec
 
 from agentflow.bus.connection import Connection
 from agentflow.bus.message import Message
+from agentflow.bus.pages import sequence_of, stored_ns
 from agentflow.errors import NoAnswer, NotFound, Refused, StreamFull, WrongSequence
 from agentflow.protocol import headers as blocks
 
@@ -71,7 +70,8 @@ _got = msgspec.json.Decoder(_Got)
 
 _WRONG_SEQUENCE: Final = frozenset({10071, 10164})
 _FULL: Final = frozenset({10077})
-_MISSING: Final = frozenset({10037, 10059, 10014, 10043})
+_NO_STREAM: Final = 10059
+_MISSING: Final = frozenset({10037, _NO_STREAM, 10014, 10043})
 
 
 def refusal(code: int, text: str, status: int, what: str) -> Refused:
@@ -103,17 +103,22 @@ class JetStream:
         try:
             ack = _ack.decode(message.data)
         except msgspec.DecodeError:
-            # A core subscriber answered in the stream's place; whether it is stored is unknown.
-            raise NoAnswer(f"what answered on {subject} is not JetStream") from None
+            ack = PubAck()
         if ack.error is not None:
             raise refusal(ack.error.err_code, ack.error.description, ack.error.code, subject)
+        if not ack.seq:
+            # A core subscriber answered in the stream's place; whether it is stored is unknown.
+            raise NoAnswer(f"what answered on {subject} is not JetStream")
         return ack
 
     async def api(self, verb: str, body: Json | None = None, timeout: float = 5.0) -> Json:
         """One request to `$JS.API.<verb>`."""
         payload = msgspec.json.encode(body) if body is not None else b""
         message = await self.connection.request(f"$JS.API.{verb}", payload, timeout=timeout)
-        answer: Json = msgspec.json.decode(message.data)
+        try:
+            answer = msgspec.json.decode(message.data, type=Json)
+        except msgspec.DecodeError:
+            raise NoAnswer(f"what answered on $JS.API.{verb} is not JetStream") from None
         error = answer.get("error")
         if error:
             raise refusal(
@@ -139,13 +144,17 @@ class JetStream:
         message = await self.connection.request(
             f"$JS.API.STREAM.MSG.GET.{stream}", msgspec.json.encode(body), timeout=timeout
         )
-        got = _got.decode(message.data)
+        try:
+            got = _got.decode(message.data)
+        except msgspec.DecodeError:
+            raise NoAnswer(f"what answered for {stream} is not JetStream") from None
         if got.error is not None:
-            if got.error.err_code == 10037 or got.error.code == 404 and got.error.err_code != 10059:
+            if got.error.code == 404 and got.error.err_code != _NO_STREAM:
                 return None
             raise refusal(got.error.err_code, got.error.description, got.error.code, stream)
-        assert got.message is not None
         found = got.message
+        if found is None:
+            raise NoAnswer(f"what answered for {stream} is not JetStream")
         return Stored(
             found.subject,
             found.seq,
@@ -159,43 +168,12 @@ class JetStream:
         message = await self.connection.request(
             f"$JS.API.DIRECT.GET.{stream}.{subject}", timeout=timeout
         )
-        return None if message.status == 404 else _direct(message)
-
-    async def batch(
-        self,
-        stream: str,
-        *,
-        sequence: int,
-        batch: int = 1000,
-        filter: str = ">",
-        timeout: float = 5.0,
-    ) -> AsyncIterator[Stored]:
-        """Messages from a sequence on, at most `batch`, from any replica: for display only.
-
-        The stream's own order; ends early where there are no more.
-        """
-        inbox: asyncio.Queue[Message] = asyncio.Queue()
-        reply = f"{self.connection.options.inbox_prefix}.{id(inbox):x}.{sequence}"
-        subscription = await self.connection.subscribe(reply, inbox.put_nowait)
-        body: Json = {"seq": sequence, "batch": batch, "next_by_subj": filter}
-        try:
-            self.connection.publish(
-                f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=reply
-            )
-            while True:
-                try:
-                    async with asyncio.timeout(timeout):
-                        message = await inbox.get()
-                except TimeoutError:
-                    raise NoAnswer(f"{stream} did not answer") from None
-                status = message.status
-                if status in (204, 404):
-                    return
-                if status:
-                    raise refusal(0, blocks.status(message.block)[1], status, stream)
-                yield _direct(message)
-        finally:
-            await subscription.close()
+        status, text = blocks.status(message.block)
+        if status == 404:
+            return None
+        if status:
+            raise refusal(0, text, status, stream)
+        return Stored(subject, sequence_of(message), _time(message), message.data, message.block)
 
     async def delete(self, stream: str, sequence: int) -> bool:
         """Delete one message; False where it is gone already."""
@@ -241,12 +219,5 @@ class JetStream:
                 return found
 
 
-def _direct(message: Message) -> Stored:
-    headers = message.headers
-    return Stored(
-        headers["Nats-Subject"],
-        int(headers["Nats-Sequence"]),
-        msgspec.convert(headers["Nats-Time-Stamp"], datetime, strict=False),
-        message.data,
-        message.block,
-    )
+def _time(message: Message) -> datetime:
+    return datetime.fromtimestamp(stored_ns(message) / 1e9, UTC)

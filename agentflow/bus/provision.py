@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from agentflow.bus.jetstream import JetStream, Json
-from agentflow.errors import NoAnswer, NotFound, PermissionDenied, Refused
+from agentflow.errors import NoAnswer, NotConnected, NotFound, PermissionDenied, Refused
 from agentflow.protocol import limits, streams, subjects
 
 _EXISTS = frozenset({10058, 10065, 10148, 10013})
@@ -70,11 +70,8 @@ async def _streams(js: JetStream, wanted: list[Json], *, change: bool) -> list[D
         texts = streams.differences(definition, info["config"])
         replicas = info["config"].get("num_replicas", 1)
         if change and (texts or replicas != definition["num_replicas"]):
-            raised = {key: info["config"][key] for key in streams.RAISABLE if key in info["config"]}
-            raised["num_replicas"] = definition["num_replicas"]
-            merged = {**info["config"], **definition, **raised}
             try:
-                await js.api(f"STREAM.UPDATE.{name}", merged)
+                await js.api(f"STREAM.UPDATE.{name}", streams.corrected(definition, info["config"]))
             except (Refused, PermissionDenied) as error:
                 notes.append(Difference(name, f"could not be changed: {error}"))
             continue
@@ -150,7 +147,7 @@ async def wait_ready(js: JetStream, deadline: float = 10.0) -> None:
         while True:
             try:
                 await js.api("INFO", timeout=1.0)
-            except (NoAnswer, Refused):
+            except (NoAnswer, NotConnected, Refused):
                 await asyncio.sleep(0.05)
             else:
                 return

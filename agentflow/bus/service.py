@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 import nats.micro
-from nats.micro.request import Request
+from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
 from nats.micro.service import Service as MicroService
 
 from agentflow.bus.connection import Connection
 from agentflow.errors import AgentFlowError, UsageError
+from agentflow.protocol import headers as blocks
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +46,11 @@ class Service:
         self._client: object | None = None
         self._service: MicroService | None = None
         self._running: set[asyncio.Task[None]] = set()
+        self._unregister: Callable[[], None] | None = None
 
     async def start(self) -> None:
         """Answer requests from now on."""
-        self._connection.on_connect(self._attach)
+        self._unregister = self._connection.on_connect(self._attach)
         await self._attach()
 
     async def _attach(self) -> None:
@@ -79,25 +81,34 @@ class Service:
     async def _serve(self, endpoint: Endpoint, request: Request) -> None:
         try:
             answer = await endpoint(request.data, request.headers or {})
-            await request.respond(answer)
+            self._answer(request, answer)
         except AgentFlowError as error:
             code = "400" if isinstance(error, UsageError) else "500"
-            await self._refuse(request, code, error)
+            self._refuse(request, code, error)
         except Exception as error:
             _log.exception("a request failed")
-            await self._refuse(request, "500", error)
+            self._refuse(request, "500", error)
 
-    async def _refuse(self, request: Request, code: str, error: Exception) -> None:
+    def _answer(self, request: Request, data: bytes, block: bytes = b"") -> None:
+        # Not by the framework: nats-py closes for good when payload and headers are too large.
+        reply = request._msg.reply
+        if reply:
+            self._connection.publish(reply, data, block=block)
+
+    def _refuse(self, request: Request, code: str, error: Exception) -> None:
         text = " ".join(str(error).split())
         name = type(error).__name__.encode()
-        body = b'{"error":{"type":"%s","message":%s}}' % (name, _quoted(text))
+        body = b'{"error":{"type":"%s","message":%s}}' % (name, msgspec.json.encode(text))
+        block = blocks.encode({ERROR_CODE_HEADER: code, ERROR_HEADER: text[:500]})
         try:
-            await request.respond_error(code, text[:500], data=body)
-        except Exception:
+            self._answer(request, body, block)
+        except AgentFlowError:
             _log.debug("an answer could not be sent")
 
     async def stop(self) -> None:
         """Answer no more; requests under way are ended."""
+        if self._unregister is not None:
+            self._unregister()
         for task in list(self._running):
             task.cancel()
         service, self._service = self._service, None
@@ -107,7 +118,3 @@ class Service:
                     await service.stop()
             except Exception:
                 _log.debug("the service did not stop in order")
-
-
-def _quoted(text: str) -> bytes:
-    return msgspec.json.encode(text)

@@ -27,7 +27,7 @@ class Submitter:
         *,
         patience: float | None = None,
     ) -> PubAck:
-        """Store a task message. Raises StreamFull after `patience` seconds (None: wait for ever)."""
+        """Store a task message. Raises StreamFull after `patience` seconds, never where None."""
         loop = asyncio.get_running_loop()
         limit = None if patience is None else loop.time() + patience
         pause = 0.5

@@ -9,7 +9,7 @@ retry table; any other exception counts as the handler's own failure.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -90,3 +90,19 @@ class Run:
 
 
 Handler = Callable[[Run], Awaitable[Outcome]]
+
+
+@runtime_checkable
+class Routed(Protocol):
+    """A handler whose tasks need a credential that others share."""
+
+    def route(self, task: Task) -> tuple[str, str] | None:
+        """Pool and family of models that a task would ask, None where it asks nobody."""
+
+
+@runtime_checkable
+class Pooled(Protocol):
+    """A handler that knows how its credentials' limits stand."""
+
+    def pools(self) -> dict[str, Any]:
+        """By pool and family: in flight, refused with 429, last rate limits."""

@@ -44,6 +44,9 @@ LEASE: Final = 15.0
 ASK_EVERY: Final = 1.0
 ASK_FOR: Final = 5.0
 """How long an owner of a running task is asked before its task is taken over."""
+UNKNOWN_KIND_FOR: Final = 300.0
+"""How long a task of a kind that a worker lacks is parked again and again: a rolling deploy."""
+UNKNOWN_KIND_EVERY: Final = 15.0
 UPGRADE_DELAY: Final = 60.0
 """A message this version does not understand comes back after so long."""
 DEAD_RETENTION: Final = 30 * DAY

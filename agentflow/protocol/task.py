@@ -26,7 +26,7 @@ _Labels = Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=limits
 _Kind = Annotated[str, msgspec.Meta(pattern=rf"^{limits.KIND_PATTERN}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
-ABILITIES: Final[frozenset[str]] = frozenset()
+ABILITIES: Final[frozenset[str]] = frozenset({"deadline", "start_within"})
 """What a task may ask for in Agentflow-Needs and this version has."""
 
 
@@ -44,6 +44,8 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     max_attempts: _Attempts | None = None
     labels: _Labels | None = None
     not_before: _Instant | None = None
+    deadline: _Instant | None = None
+    start_within: _Seconds | None = None
 
 
 FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskBody))
@@ -65,6 +67,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = limits.MAX_ATTEMPTS
     labels: dict[str, str] = {}
     not_before: datetime | None = None
+    deadline: datetime | None = None
+    start_within: float | None = None
 
 
 _body = msgspec.json.Decoder(TaskBody)
@@ -258,4 +262,6 @@ def build(
         if body.labels is not None
         else labels_from(headers.get(subjects.LABELS)),
         not_before=body.not_before,
+        deadline=body.deadline,
+        start_within=body.start_within,
     )

@@ -28,11 +28,13 @@ from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
 from agentflow.protocol.record import Failure, Last, State
 from agentflow.protocol.task import Task
 from agentflow.rules import records as entries
-from agentflow.rules import retry
+from agentflow.rules import retry, starting
+from agentflow.rules.gates import Route
 from agentflow.rules.records import Origin, Spent
 from agentflow.rules.retry import Signal
 from agentflow.tasklog import TaskLog
 from agentflow.worker import handed, reply
+from agentflow.worker.gates import Gates
 from agentflow.worker.held import Ending, Held, Holding
 from agentflow.worker.progress import Progress
 from agentflow.worker.tokens import TokenStream
@@ -50,15 +52,24 @@ class _Failed(msgspec.Struct, frozen=True):
 class Attempts:
     """Runs claimed tasks."""
 
-    def __init__(self, connection: Connection, log: TaskLog, holding: Holding) -> None:
+    def __init__(
+        self, connection: Connection, log: TaskLog, holding: Holding, gates: Gates
+    ) -> None:
         self._connection = connection
         self._log = log
         self._holding = holding
+        self._gates = gates
         self.done = 0
         self.failed = 0
 
     async def run(
-        self, held: Held, task: Task, origin: Origin, claim: Last, handler: Handler
+        self,
+        held: Held,
+        task: Task,
+        origin: Origin,
+        claim: Last,
+        handler: Handler,
+        route: Route | None = None,
     ) -> None:
         """Run `handler` for a task whose claim is stored. Raises Superseded."""
         assert claim.record is not None
@@ -74,7 +85,11 @@ class Attempts:
         )
         held.run = run
         began = time.monotonic()
-        result = await self._handle(held, handler, run)
+        self._gates.started(route)
+        try:
+            result = await self._handle(held, handler, run)
+        finally:
+            self._gates.ended(route)
         seconds = time.monotonic() - began
         stream.flush()
         await progress.close()
@@ -86,7 +101,7 @@ class Attempts:
             case None:
                 await self._end_interrupted(held, origin, run, seconds)
             case _Failed():
-                await self._end_failed(held, origin, run, result, seconds)
+                await self._end_failed(held, origin, run, result, seconds, route)
             case _:
                 await self._end_well(held, origin, run, result, seconds)
 
@@ -96,7 +111,7 @@ class Attempts:
         """What became of the handler; None when it was interrupted (`held.ending` says why)."""
         if held.ending is not None:
             return None
-        limit = asyncio.timeout(run.task.timeout)
+        limit = asyncio.timeout(starting.time_left(run.task, self._log.now()))
         held.interruptible = True
         try:
             async with limit:
@@ -120,6 +135,8 @@ class Attempts:
     def _failed(self, error: BaseException, run: Run, expired: bool) -> _Failed:
         match error:
             case _ if expired:  # whatever the handler made of it
+                if starting.past_deadline(run.task, self._log.now()):
+                    return _Failed(Failure(type="deadline", message="its deadline has passed"))
                 text = f"no result within the task's timeout of {run.task.timeout:g} s"
                 return _Failed(Failure(type="timeout", message=text), Signal(exception="timeout"))
             case AttemptFailed():
@@ -181,7 +198,13 @@ class Attempts:
             self._finish(held, last)
 
     async def _end_failed(
-        self, held: Held, origin: Origin, run: Run, failed: _Failed, seconds: float
+        self,
+        held: Held,
+        origin: Origin,
+        run: Run,
+        failed: _Failed,
+        seconds: float,
+        route: Route | None = None,
     ) -> None:
         assert held.last is not None and held.last.record is not None
         failures = held.last.record.failures
@@ -197,14 +220,18 @@ class Attempts:
             )
             reason = decision.reason
             failures += decision.counts
-            if decision.retry:
+            await self._gates.failed(route, decision, failed.failure)
+            resume_at = now + timedelta(seconds=decision.delay)
+            if decision.retry and starting.past_deadline(run.task, resume_at):
+                reason = "deadline"
+            elif decision.retry:
                 record = entries.parked(
                     origin,
                     held.last,
                     State.RETRYING,
                     actor=self._log.actor,
                     now=now,
-                    resume_at=now + timedelta(seconds=decision.delay),
+                    resume_at=resume_at,
                     reason=reason,
                     error=failed.failure,
                     spent=spent,

@@ -113,11 +113,9 @@ class Gates:
 
     async def admit(self, queue: str, kind: str, route: Route | None) -> None:
         """Return when a task may be started."""
-        if self._free(queue, kind, route):
-            return
         self._waiting[queue] += 1
         try:
-            while not self._free(queue, kind, route):
+            while not self.open(queue, kind, route):
                 await self._until_change(self.closed(route))
         finally:
             self._waiting[queue] -= 1
@@ -125,7 +123,8 @@ class Gates:
                 del self._waiting[queue]
                 self.on_open()
 
-    def _free(self, queue: str, kind: str, route: Route | None) -> bool:
+    def open(self, queue: str, kind: str, route: Route | None) -> bool:
+        """Whether a task may be started now."""
         if self.paused(queue, kind) or self.closed(route):
             return False
         if route is None or route not in self._paces:

@@ -15,20 +15,24 @@ from typing import Final
 
 from agentflow.bus.connection import Connection
 from agentflow.errors import BusError, InvalidTask, PayloadTooLarge
-from agentflow.handlers.contract import Handler
+from agentflow.handlers.contract import Handler, Routed
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol import task as tasks
 from agentflow.protocol.control import Held as HeldAnswer
 from agentflow.protocol.control import Holds
-from agentflow.protocol.record import EMPTY, Failure, Last, State
+from agentflow.protocol.record import EMPTY, Failure, Last
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task, TaskBody
 from agentflow.rules import records as entries
+from agentflow.rules import starting
 from agentflow.rules.claim import Act, Delivery, after_silence, decide, is_fresh
+from agentflow.rules.gates import Route
 from agentflow.rules.records import Origin
+from agentflow.rules.starting import Park, TooLate
 from agentflow.tasklog import Overtaken, TaskLog
 from agentflow.worker import reply
 from agentflow.worker.attempt import Attempts
+from agentflow.worker.gates import Gates
 from agentflow.worker.held import Ending, Held, Holding
 
 _log = logging.getLogger(__name__)
@@ -101,12 +105,17 @@ class Intake:
         holding: Holding,
         attempts: Attempts,
         handlers: dict[str, Handler],
+        gates: Gates,
+        *,
+        unknown_kind_for: float,
     ) -> None:
         self._connection = connection
         self._log = log
         self._holding = holding
         self._attempts = attempts
         self._handlers = handlers
+        self._gates = gates
+        self._unknown_kind_for = unknown_kind_for
         self._upgrade = ("", 0.0)
 
     def notes(self) -> list[str]:
@@ -184,29 +193,62 @@ class Intake:
             problem = parsed.problem or InvalidTask("the message cannot be read")
             await self._fail(held, parsed, last, problem.reason, str(problem))
             return
-        now = self._log.now()
-        if task.not_before is not None and task.not_before > now and parsed.delivery.follows == 0:
-            record = entries.parked(
-                parsed.origin,
-                last,
-                State.SCHEDULED,
-                actor=self._log.actor,
+        before = last.record
+        while True:
+            now = self._log.now()
+            facts = starting.Facts(
                 now=now,
-                resume_at=task.not_before,
-                reason="not_before",
+                submitted=(before and before.timings.submitted) or parsed.origin.submitted,
+                attempts=before.attempt if before else 0,
+                original=parsed.delivery.follows == 0,
+                unknown_kind_for=self._unknown_kind_for,
             )
-            await self._log.park(record, held.delivered.message)
-            self._holding.ack(held)
-            return
-        handler = self._handlers.get(task.kind)
-        if handler is None:
-            known = ", ".join(sorted(self._handlers))
-            text = f"no handler for kind {task.kind!r}; this worker has {known}"
-            await self._fail(held, parsed, last, "unknown_kind", text)
-            return
+            match starting.verdict(task, facts, self._handlers):
+                case Park() as park:
+                    await self._park(held, parsed, last, park)
+                    return
+                case TooLate(reason=reason, text=text):
+                    await self._fail(held, parsed, last, reason, text)
+                    return
+            handler = self._handlers[task.kind]
+            route = handler.route(task) if isinstance(handler, Routed) else None
+            if self._gates.open(task.queue, task.kind, route):
+                break
+            if not await self._wait_at_gate(held, task, route):
+                return
         record = entries.claimed(parsed.origin, last, actor=self._log.actor, now=now)
         claim = await self._log.append(record)
-        await self._attempts.run(held, task, parsed.origin, claim, handler)
+        await self._attempts.run(held, task, parsed.origin, claim, handler, route)
+
+    async def _wait_at_gate(self, held: Held, task: Task, route: Route | None) -> bool:
+        """Hold the message until the gate opens; False when this worker stops meanwhile."""
+        held.interruptible = True
+        try:
+            await self._gates.admit(task.queue, task.kind, route)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if held.ending is None or current is None:
+                raise
+            current.uncancel()
+        finally:
+            held.interruptible = False
+        if held.ending is not None:
+            self._holding.give_back(held)
+            return False
+        return True
+
+    async def _park(self, held: Held, parsed: Parsed, last: Last, park: Park) -> None:
+        record = entries.parked(
+            parsed.origin,
+            last,
+            park.state,
+            actor=self._log.actor,
+            now=self._log.now(),
+            resume_at=park.until,
+            reason=park.reason,
+        )
+        await self._log.park(record, held.delivered.message)
+        self._holding.ack(held)
 
     async def _fail(
         self, held: Held, parsed: Parsed, last: Last, reason: str, text: str, *, lost: bool = False

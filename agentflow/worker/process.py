@@ -12,6 +12,7 @@ from agentflow.bus.connection import Connection
 from agentflow.config import Connect
 from agentflow.errors import NotConnected
 from agentflow.handlers import registry
+from agentflow.protocol import limits
 from agentflow.worker.worker import GRACE, Worker
 
 _log = logging.getLogger(__name__)
@@ -60,6 +61,9 @@ async def serve(
                 name=name,
                 grace=grace,
                 simulated="AGENTFLOW_SIMULATED" in os.environ,
+                unknown_kind_for=float(
+                    os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR
+                ),
             )
             await worker.start()
             _log.info("worker %s: %d slots on %s", worker.actor.name, slots, ", ".join(queues))

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from agentflow.actor import Actor
 from agentflow.bus import provision
+from agentflow.bus.bucket import Board
 from agentflow.bus.connection import Connection
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Delivered
 from agentflow.bus.puller import Puller
 from agentflow.errors import AgentFlowError, BusError, Superseded
-from agentflow.handlers.contract import Handler
+from agentflow.handlers.contract import Handler, Pooled
 from agentflow.protocol import subjects
 from agentflow.protocol.control import (
     Cancel,
@@ -33,6 +34,7 @@ from agentflow.protocol.control import (
 from agentflow.protocol.subjects import Priority
 from agentflow.tasklog import TaskLog
 from agentflow.worker.attempt import Attempts
+from agentflow.worker.gates import Gates
 from agentflow.worker.held import Ending, Held, Holding
 from agentflow.worker.intake import Intake
 
@@ -61,6 +63,7 @@ class Worker:
         name: str | None = None,
         grace: float = GRACE,
         simulated: bool = False,
+        unknown_kind_for: float = 0.0,
     ) -> None:
         self._js = JetStream(connection)
         self._connection = connection
@@ -75,8 +78,24 @@ class Worker:
         )
         self._log = TaskLog(self._js, self.actor.name)
         self._holding = Holding(connection)
-        self._attempts = Attempts(connection, self._log, self._holding)
-        self._intake = Intake(connection, self._log, self._holding, self._attempts, handlers)
+        self._gates = Gates(Board(self._js), actor=self.actor.name, slots=slots, now=self._log.now)
+        known: list[object] = list(handlers.values())
+        self._pooled = [handler for handler in known if isinstance(handler, Pooled)]
+        self._attempts = Attempts(connection, self._log, self._holding, self._gates)
+        self._intake = Intake(
+            connection,
+            self._log,
+            self._holding,
+            self._attempts,
+            handlers,
+            self._gates,
+            unknown_kind_for=unknown_kind_for,
+        )
+        self._queue_of = {
+            subjects.consumer(queue, priority): queue
+            for queue in self._queues
+            for priority in Priority
+        }
         self._puller = Puller(
             connection,
             subjects.TASKS,
@@ -88,7 +107,9 @@ class Worker:
             free=self._free,
             deliver=self._deliver,
             ensure=self._ensure,
+            allowed=lambda consumer: self._gates.may_pull(self._queue_of[consumer]),
         )
+        self._gates.on_open = self._puller.refill
         self._consumer_notes: list[str] = []
         self._idle = asyncio.Event()
         self._idle.set()
@@ -112,6 +133,7 @@ class Worker:
         self._lease = None  # from here on the consumers say how long it is
         await self._js.stream_info(subjects.TASKS)
         self._connection.on_connect(self._reconnected)
+        await self._gates.start()
         await self.actor.start()
         self.actor.background("renewals", self._holding.renew)
         self.actor.background("watchdog", self._puller.watch)
@@ -210,7 +232,12 @@ class Worker:
             "failed": self._attempts.failed,
             "simulated": self._simulated,
             "lease_s": self._holding.lease,
-            "notes": [*self._consumer_notes, *self._intake.notes()],
+            "notes": [*self._consumer_notes, *self._intake.notes(), *self._gates.notes()],
+            "pools": {
+                pool: families
+                for handler in self._pooled
+                for pool, families in handler.pools().items()
+            },
             "tasks": [_shown(held) for held in running[:LISTED_TASKS]],
         }
 

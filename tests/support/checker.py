@@ -6,13 +6,14 @@ each is one sentence, and no sentence means that the promise was kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 from agentflow.bus.jetstream import JetStream
+from agentflow.bus.pages import page, sequence_of, subject_of
 from agentflow.protocol import limits, subjects
+from agentflow.protocol import record as records
 from agentflow.protocol.record import Last, State
 from agentflow.rules.lifecycle import may_follow
-from agentflow.tasklog import last_of
 
 PAGE = 500
 
@@ -20,16 +21,22 @@ PAGE = 500
 async def logs(js: JetStream) -> dict[str, list[Last]]:
     """All logs of the record stream, each in its order."""
     found: dict[str, list[Last]] = {}
-    sequence = 1
-    while True:
-        page = [
-            stored async for stored in js.batch(subjects.RECORDS, sequence=sequence, batch=PAGE)
-        ]
-        for stored in page:
-            found.setdefault(subjects.record_id(stored.subject), []).append(last_of(stored))
-        if len(page) < PAGE:
-            return found
-        sequence = page[-1].sequence + 1
+    async for subject, last in entries(js):
+        found.setdefault(subjects.record_id(subject), []).append(last)
+    return found
+
+
+async def entries(js: JetStream, filter: str = ">") -> AsyncIterator[tuple[str, Last]]:
+    """The records of the stream, or of one log, in its order."""
+    sequence, more = 1, True
+    while more:
+        messages, more = await page(
+            js.connection, subjects.RECORDS, sequence, filter=filter, batch=PAGE
+        )
+        for message in messages:
+            subject, sequence = subject_of(message), sequence_of(message)
+            yield subject, Last(sequence, records.decode(message.data, subject))
+        sequence += 1
 
 
 def check_log(task_id: str, log: list[Last]) -> list[str]:

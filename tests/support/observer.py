@@ -27,6 +27,7 @@ from agentflow.protocol.record import Last
 from agentflow.protocol.subjects import Priority
 from agentflow.rules.records import Origin
 from agentflow.tasklog import TaskLog, last_of
+from tests.support import checker
 
 T = TypeVar("T")
 WITHIN = 20.0
@@ -211,12 +212,7 @@ class Observer:
 
     async def log(self, task_id: str) -> list[Last]:
         """The whole log of a task."""
-        return [
-            last_of(stored)
-            async for stored in self.js.batch(
-                subjects.RECORDS, sequence=1, filter=subjects.log(task_id)
-            )
-        ]
+        return [last async for _, last in checker.entries(self.js, subjects.log(task_id))]
 
     async def states(self, task_id: str) -> list[str | None]:
         return [entry.state for entry in await self.log(task_id)]

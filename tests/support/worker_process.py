@@ -24,6 +24,7 @@ from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure
 from agentflow.rules.retry import Signal
+from agentflow.worker import worker
 from agentflow.worker.process import serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,6 +118,7 @@ def main(url: str, runs: str, options: str = "{}") -> None:
     chosen: dict[str, Any] = json.loads(options)
     limits.ASK_FOR = chosen.pop("ask", limits.ASK_FOR)  # type: ignore[misc]
     limits.ASK_EVERY = min(limits.ASK_EVERY, limits.ASK_FOR / 3)  # type: ignore[misc]
+    worker.HAND_BACK = chosen.pop("hand_back", worker.HAND_BACK)  # type: ignore[misc]
     ours = handlers(runs)
     registry.KINDS = {  # type: ignore[misc]
         kind: lambda kind=kind: ours[kind]  # type: ignore[misc]
