@@ -244,12 +244,12 @@ async def test_sigterm_without_a_broker(
 async def test_sigterm_with_a_handler_that_does_not_listen(
     observer: Observer, launch: Any, ready: Any
 ) -> None:
-    worker = launch(grace=0.1)
+    worker = launch(grace=0.1, hand_back=0.5)
     await ready(worker)
     await observer.submit(task("it", "deaf"))
     await observer.state("it", State.RUNNING)
     worker.process.terminate()
-    assert await worker.exited(0.1 + 6.0 + 8.0) == 0
+    assert await worker.exited(15) == 0
     assert await observer.states("it") == [State.RUNNING]
 
 
