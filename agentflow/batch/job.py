@@ -48,11 +48,16 @@ class Job:
         self._queue = queue
         self._max_cost = max_cost_micro
         self._retry_failed = retry_failed
-        self._known = {item.id for item in items}
+        self._known = {item.id: item for item in items}
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         self.limit_reached = False
+
+    @property
+    def left(self) -> list[Item]:
+        """The tasks without a result of this job."""
+        return list(self._known.values())
 
     def stop_submitting(self) -> None:
         """Submit no more; what is under way is still waited for."""
@@ -81,6 +86,7 @@ class Job:
             while self._tasks:
                 await asyncio.wait(list(self._tasks))
         finally:
+            self._tally.running.clear()
             await watching.close()
         if self._error is not None:
             raise self._error
@@ -120,6 +126,7 @@ class Job:
             record = await self._submit(item, last)
         self._ledger.append(line := line_of(item, record, simulate=self._tally.simulated))
         self._tally.add(line)
+        del self._known[item.id]
         self._display.update()
         if self._of_the_other_kind(record):
             other = "with" if record.simulated else "without"

@@ -6,27 +6,24 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from agentflow.cli.options import connection_options, resolve
-from agentflow.config import Connect, store_dir
-from agentflow.errors import CostLimitReached, UsageError
+from agentflow.cli.place import FINISH_WITHIN, Place, Places
+from agentflow.config import Connect
+from agentflow.errors import BusError, CostLimitReached, StoreBusy
 
 if TYPE_CHECKING:
     from agentflow.batch.job import Job
     from agentflow.batch.report import Display
+    from agentflow.batch.source import Item
     from agentflow.client import Flow
-    from agentflow.local.stack import LocalStack
 
-WORKERS = 2
-FINISH_WITHIN = 10.0
-"""Seconds that running tasks may finish in after Ctrl-C."""
-WINDOW_ELSEWHERE = 500
-"""Tasks under way at once where others run the workers."""
+    Build = Callable[[Flow, Sequence[Item], Place], Job]
 
 
 @click.command("run")
@@ -122,26 +119,33 @@ def command(
     interrupted = False
     try:
         if todo:
-            stack, url_options = _place(options, workers, concurrency, queue, simulate, store)
-            window = _window(stack, workers, concurrency, limited=max_cost is not None)
+            places = Places(
+                options,
+                workers=workers,
+                concurrency=concurrency,
+                queue=queue,
+                simulate=simulate,
+                store=store,
+                say=display.say,
+            )
 
-            def build(flow: Flow) -> Job:
+            def build(flow: Flow, left: Sequence[Item], place: Place) -> Job:
                 from agentflow.batch.job import Job
 
                 return Job(
                     flow,
-                    todo,
+                    left,
                     ledger,
                     tally,
                     display,
-                    window=window,
+                    window=places.window(place, limited=max_cost is not None),
                     queue=queue,
                     max_cost_micro=None if max_cost is None else micro(max_cost),
                     retry_failed=retry_failed,
                 )
 
-            runner = _Runner(stack, url_options, display)
-            interrupted = asyncio.run(runner.run(build))
+            runner = _Runner(places, display)
+            interrupted = asyncio.run(runner.run(todo, build))
             limit_reached = runner.limit_reached
         else:
             limit_reached = False
@@ -172,102 +176,27 @@ def command(
     raise SystemExit(1 if tally.failed else 0)
 
 
-def _place(
-    options: Connect,
-    workers: int | None,
-    concurrency: int,
-    queue: str,
-    simulate: bool,
-    store: str | None,
-) -> tuple[LocalStack | None, Connect]:
-    """The stack to start, if any, and how to connect. Raises UsageError."""
-    from agentflow.local.stack import LocalStack
-    from agentflow.local.store import running
-
-    place = store_dir(store, simulate=simulate)
-    simulator = ["--latency", "1.2", "--script", str(_script())] if simulate else []
-    if options.urls:
-        if simulate and not workers:
-            raise UsageError(
-                "with --nats (or AGENTFLOW_NATS) workers answer that run elsewhere, and they may "
-                "be real ones: give --workers 1 or more with --simulate, or leave it out"
-            )
-        if not workers:
-            return None, options
-        stack = LocalStack(
-            place,
-            workers=workers,
-            concurrency=concurrency,
-            queues=[queue],
-            master=False,
-            simulate=simulate,
-            simulator_args=simulator,
-            nats=",".join(options.urls),
-            worker_grace=FINISH_WITHIN,
-        )
-        return stack, options
-    found = running(place)
-    if found is not None:
-        if found.simulate != simulate:
-            kind = "a simulated" if found.simulate else "a real"
-            raise UsageError(
-                f"{kind} stack runs on {place}; "
-                + ("give --simulate, or stop it" if found.simulate else "use another --store")
-            )
-        return None, Connect(urls=(found.url,))
-    if workers == 0:
-        raise UsageError(
-            "without --nats and without a running stack nobody would run the tasks: "
-            "give --workers 1 or more"
-        )
-    stack = LocalStack(
-        place,
-        workers=workers or WORKERS,
-        concurrency=concurrency,
-        queues=[queue],
-        simulate=simulate,
-        simulator_args=simulator,
-        worker_grace=FINISH_WITHIN,
-        # These workers are all there will be: a kind they do not know fails at once.
-        env={"AGENTFLOW_UNKNOWN_KIND_FOR": "0.001"},
-    )
-    return stack, Connect()
-
-
-def _script() -> Path:
-    """What the simulator does to prompts that ask for it; see the file."""
-    return Path(__file__).parent.parent / "simulator" / "demo.json"
-
-
-def _window(
-    stack: LocalStack | None, workers: int | None, concurrency: int, *, limited: bool
-) -> int:
-    """How many tasks may be under way: enough to keep the slots filled, no more under a limit."""
-    slots = (workers or WORKERS) * concurrency
-    if stack is None and not workers:
-        return concurrency if limited else WINDOW_ELSEWHERE
-    return slots if limited else 2 * slots
-
-
 class _Runner:
-    """Starts what is needed, runs the job, and turns Ctrl-C into an orderly end."""
+    """Finds a place, runs the job there, and turns Ctrl-C into an orderly end."""
 
-    def __init__(self, stack: LocalStack | None, options: Connect, display: Display) -> None:
-        self._stack = stack
-        self._options = options
+    def __init__(self, places: Places, display: Display) -> None:
+        self._places = places
         self._display = display
         self._asked = asyncio.Event()
+        self._place: Place | None = None
         self._job: Job | None = None
+        self._left: Sequence[Item] = ()
         self.limit_reached = False
 
-    async def run(self, build: Callable[[Flow], Job]) -> bool:
+    async def run(self, items: Sequence[Item], build: Build) -> bool:
         """Whether the job was interrupted."""
+        self._left = items
         loop = asyncio.get_running_loop()
         work = loop.create_task(self._work(build), name="job")
 
         def asked() -> None:
-            if self._asked.is_set() and self._stack is not None:
-                self._stack.hurry()
+            if self._asked.is_set() and self._place is not None and self._place.stack is not None:
+                self._place.stack.hurry()
             self._asked.set()
             if self._job is None:
                 work.cancel()  # the stack is still starting
@@ -281,46 +210,75 @@ class _Runner:
                 raise
         return self._asked.is_set()
 
-    async def _work(self, build: Callable[[Flow], Job]) -> None:
+    async def _work(self, build: Build) -> None:
+        while True:
+            place = self._place = await self._places.find()
+            try:
+                moved = await self._run_at(place, build)
+            except StoreBusy:
+                if not place.taken():
+                    raise
+                continue  # another job was quicker: its stack will do
+            except BusError:
+                if not place.ended():
+                    raise
+                moved = True
+            if not moved or self._asked.is_set():
+                return
+            self._display.say("the stack that this job used has ended; looking for another")
+
+    async def _run_at(self, place: Place, build: Build) -> bool:
+        """Whether the place ended before the job did."""
         from agentflow.client import Flow
 
-        async with self._place() as options, Flow(options) as flow:
+        async with _open(place) as options, Flow(options) as flow:
             with self._display:
-                job = self._job = build(flow)
+                job = self._job = build(flow, self._left, place)
                 working = asyncio.ensure_future(job.run())
                 asked = asyncio.ensure_future(self._asked.wait())
-                watched = {working, asked}
-                if self._stack is not None:
-                    watched.add(asyncio.ensure_future(self._stack.wait()))
+                ended = asyncio.ensure_future(_ended(place))
+                watched = {working, asked, ended}
                 await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
                 try:
-                    for ended in watched:
-                        if ended.done():
-                            ended.result()
-                    if not working.done():
-                        await self._finish(job)
+                    for future in watched:
+                        if future.done():
+                            future.result()
+                    if self._asked.is_set() and not working.done():
+                        await self._finish(job, place)
+                    return ended.done() and not working.done()
                 finally:
                     job.abandon()
-                    for waiting in watched:
-                        waiting.cancel()
+                    for future in watched:
+                        future.cancel()
                     await asyncio.gather(*watched, return_exceptions=True)
                     self.limit_reached = job.limit_reached
+                    self._left = job.left
+                    self._job = None
 
-    @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[Connect]:
-        if self._stack is None:
-            yield self._options
-            return
-        async with self._stack as stack:
-            yield self._options if self._options.urls else Connect(urls=(stack.url,))
-
-    async def _finish(self, job: Job) -> None:
+    async def _finish(self, job: Job, place: Place) -> None:
         """Let the workers end in order while results still come in."""
         job.stop_submitting()
-        if self._stack is None:
+        if place.stack is None:
             self._display.say("stopping; what was submitted goes on in the stack it runs on")
             return
         self._display.say(
             f"stopping; running tasks have {FINISH_WITHIN:g} s (Ctrl-C again to hurry)"
         )
-        await self._stack.stop_workers()
+        await place.stack.stop_workers()
+
+
+async def _ended(place: Place) -> None:
+    """Return when somebody else's stack has ended. Raises StackError when our own has."""
+    if place.stack is not None:
+        await place.stack.wait()
+    await place.wait_ended()
+
+
+@contextlib.asynccontextmanager
+async def _open(place: Place) -> AsyncIterator[Connect]:
+    """Start the place's own stack, if it has one; gives how to connect."""
+    if place.stack is None:
+        yield place.options
+        return
+    async with place.stack as stack:
+        yield place.options if place.options.urls else Connect(urls=(stack.url,))

@@ -76,6 +76,7 @@ def command(
     With --nats URL the stack works on a server that is there already. Ctrl-C stops everything in
     order: workers finish or hand back what they run. A second Ctrl-C makes it faster.
     """
+    from agentflow.cli.place import connection_environment
     from agentflow.local.stack import LocalStack
 
     options = resolve(connection, local=False)
@@ -89,6 +90,7 @@ def command(
         simulate=simulate,
         simulator_args=["--latency", str(latency)],
         nats=",".join(options.urls) or None,
+        env=connection_environment(options) if options.urls else None,
         durable=durable,
         on_event=_tell,
     )
