@@ -49,8 +49,9 @@ class Fleet:
         """Start all parts, and return when each says that it is ready."""
         self.server.start()
         self.env["NATS_URL"] = self.env["AGENTFLOW_NATS"] = self.url
-        simulator = self._start("simulator", ["-m", "agentflow.simulator"], "http://")
-        self.env["ANTHROPIC_BASE_URL"] = simulator[simulator.index("http://") :].split()[0]
+        simulator = self._launch("simulator", ["-m", "agentflow.simulator"])
+        url = self._said(simulator, "http://").partition("http://")[2].split()[0]
+        self.env["ANTHROPIC_BASE_URL"] = f"http://{url}"
         self.env["ANTHROPIC_API_KEY"] = "simulated"
         master = self._launch("master", ["-m", "agentflow", "master"])
         worker = self._launch("worker", ["-m", "agentflow", "worker"])
@@ -86,9 +87,9 @@ class Fleet:
         assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
         return done.stdout
 
-    def agentflow(self, *command: str) -> str:
+    def agentflow(self, *command: str, check: bool = True) -> str:
         """What a command of ours prints."""
-        return self.run(sys.executable, "-m", "agentflow", *command)
+        return self.run(sys.executable, "-m", "agentflow", *command, check=check)
 
     def listen(self, command: Sequence[str], subject: str) -> subprocess.Popen[str]:
         """Start a program that subscribes to `subject`, and return when the server knows it."""
@@ -122,9 +123,6 @@ class Fleet:
             connections = json.load(answer)["connections"]
         return sum(each.get("subscriptions_list", []).count(subject) for each in connections)
 
-    def _start(self, name: str, arguments: list[str], ready: str) -> str:
-        return self._said(self._launch(name, arguments), ready)
-
     def _launch(self, name: str, arguments: list[str]) -> Path:
         log = self.folder / f"{name}.log"
         with log.open("wb") as file:
@@ -142,12 +140,12 @@ class Fleet:
 
     def _said(self, log: Path, text: str) -> str:
         """The line of a log with this text, as soon as it is there."""
-        process = self._processes[-1]
         end = time.monotonic() + WITHIN
         while True:
             for line in log.read_text().splitlines():
                 if text in line:
                     return line
-            assert process.poll() is None, log.read_text()
+            ended = [process.args for process in self._processes if process.poll() is not None]
+            assert not ended, f"{ended}:\n{log.read_text()}"
             assert time.monotonic() < end, f"{log.name} never said {text!r}:\n{log.read_text()}"
             time.sleep(0.01)
