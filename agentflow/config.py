@@ -7,6 +7,7 @@ URL. No file of ours is read; a context file is the nats CLI's own.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,11 @@ import msgspec
 from agentflow.errors import UsageError
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
+INBOX: Final = "_INBOX"
+"""Where answers arrive, unless the server gives each role a prefix of its own."""
+
+# No blank, no wildcard, no empty token: the server would end the connection.
+_PREFIX: Final = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 
 
 class Connect(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +34,7 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
     tls_ca: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
-    inbox_prefix: str = "_INBOX"
+    inbox_prefix: str = INBOX
 
     @property
     def shown(self) -> str:
@@ -75,7 +81,7 @@ def from_context(name: str, environ: Mapping[str, str] = os.environ) -> Connect:
         tls_ca=context.ca or None,
         tls_cert=context.cert or None,
         tls_key=context.key or None,
-        inbox_prefix=context.inbox_prefix or "_INBOX",
+        inbox_prefix=context.inbox_prefix or INBOX,
     )
 
 
@@ -93,6 +99,7 @@ def connect_options(
     tls_ca: str | None = None,
     tls_cert: str | None = None,
     tls_key: str | None = None,
+    inbox_prefix: str | None = None,
     context: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Connect:
@@ -111,12 +118,17 @@ def connect_options(
         "tls_ca": tls_ca or environ.get("AGENTFLOW_TLS_CA"),
         "tls_cert": tls_cert or environ.get("AGENTFLOW_TLS_CERT"),
         "tls_key": tls_key or environ.get("AGENTFLOW_TLS_KEY"),
+        "inbox_prefix": inbox_prefix or environ.get("AGENTFLOW_INBOX_PREFIX"),
     }
     given = {key: value for key, value in changes.items() if value}
     options = msgspec.structs.replace(found, **given)
     for path in (options.creds, options.tls_ca, options.tls_cert, options.tls_key):
         if path and not Path(path).expanduser().is_file():
             raise UsageError(f"there is no file {path}")
+    if _PREFIX.fullmatch(options.inbox_prefix) is None:
+        raise UsageError(
+            f"inbox prefix {options.inbox_prefix[:80]!r} is not a subject such as _INBOX.worker"
+        )
     return options
 
 

@@ -32,6 +32,9 @@ _CONNECTION = (
     click.option("--tls-ca", metavar="FILE", help="Certificate authority of the server."),
     click.option("--tls-cert", metavar="FILE", help="Client certificate."),
     click.option("--tls-key", metavar="FILE", help="Its key."),
+    click.option(
+        "--inbox-prefix", metavar="SUBJECT", help="Where answers arrive, e.g. _INBOX.worker."
+    ),
 )
 _STORE = click.option(
     "--store", metavar="DIR", help="Directory of the local stack; else AGENTFLOW_STORE."

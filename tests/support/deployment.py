@@ -25,7 +25,9 @@ PASSWORDS = {
     "master": "master",
     "viewer": "viewer",
 }
-_VIOLATION = re.compile(r'user:(\w+)" - (Publish|Subscription) Violation - Subject "([^"]+)"')
+_VIOLATION = re.compile(
+    r':([^":]*)" - "[^"]*user:(\w+)" - (Publish|Subscription) Violation - Subject "([^"]+)"'
+)
 
 
 class Violation(NamedTuple):
@@ -131,12 +133,18 @@ class Deployment:
             "AGENTFLOW_INBOX_PREFIX": options.inbox_prefix,
         }
 
-    def violations(self, role: str | None = None) -> list[Violation]:
-        """What the server has refused so far, to one role or to any."""
-        found = [Violation(*match) for match in _VIOLATION.findall(self.log.read_text())]
-        return [violation for violation in found if role in (None, violation.role)]
+    def violations(self, role: str | None = None, *, besides: str = "") -> list[Violation]:
+        """What the server refused so far, to one role or to all; without the client `besides`."""
+        found = _VIOLATION.findall(self.log.read_text())
+        return [
+            Violation(*rest)
+            for client, *rest in found
+            if client != besides and role in (None, rest[0])
+        ]
 
-    def run(self, role: str, *arguments: str, within: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, role: str, *arguments: str, within: float = 30
+    ) -> subprocess.CompletedProcess[str]:
         """A command as this role."""
         return subprocess.run(
             [sys.executable, "-m", "agentflow", *arguments],
