@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, datetime
 from typing import Final
 
 from agentflow.bus.jetstream import JetStream, PubAck, Stored
@@ -63,7 +64,7 @@ class TaskLog:
 
     def now(self) -> datetime:
         """The server's time, as well as it is known."""
-        return datetime.now(UTC) + timedelta(seconds=self._js.clock_offset)
+        return datetime.fromtimestamp(time.time() + self._js.clock_offset, UTC)
 
     # Reading.
 

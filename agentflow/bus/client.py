@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from agentflow.bus.message import Message
+from agentflow.bus.parser import ShortcutParser
 
 Callback = Callable[[Message], None]
 
@@ -30,6 +31,7 @@ class MendedClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self._callbacks: dict[int, Callback] = {}
+        self._ps = ShortcutParser(self, self._callbacks)
         self._flushes: set[asyncio.Future[bool]] = set()
         self._abandoned = False
         self.on_lost: Callable[[], None] = _nothing
@@ -101,6 +103,11 @@ class MendedClient(Client):
     def buffered(self) -> int:
         """Bytes that wait to be written."""
         return self._pending_data_size
+
+    @property
+    def payload_limit(self) -> int:
+        """The server's max_payload, headers included."""
+        return self._max_payload
 
     # Receiving.
 
@@ -209,8 +216,3 @@ def _is_over(task: asyncio.Task[Any] | None) -> bool:
 def _cancel(task: asyncio.Task[Any] | None) -> None:
     if task is not None and task is not asyncio.current_task():
         task.cancel()
-
-
-def server_text(client: Client, key: str) -> Any:
-    """A field of the server's INFO."""
-    return client._server_info.get(key)

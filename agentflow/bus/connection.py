@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from agentflow.bus.answers import Answers
-from agentflow.bus.client import Callback, MendedClient, server_text
+from agentflow.bus.client import Callback, MendedClient
 from agentflow.bus.dial import RECONNECT_WAIT, DialFailed, cause, dial
 from agentflow.bus.message import Message
 from agentflow.bus.subscription import Subscription
@@ -149,8 +149,7 @@ class Connection:
     @property
     def max_payload(self) -> int:
         """The server's limit for headers and payload together, in bytes."""
-        client = self._client
-        return int(server_text(client, "max_payload") or 1_048_576) if client else 1_048_576
+        return self._client.payload_limit if self._client else 1_048_576
 
     @property
     def server(self) -> dict[str, Any]:
@@ -182,7 +181,7 @@ class Connection:
         if len(subject) > SUBJECT_CHARS:
             raise _not_a_subject(subject)
         size = len(block) + len(payload)
-        if size > self.max_payload:
+        if size > client.payload_limit:
             raise PayloadTooLarge(
                 f"a message of {size:,} bytes on {subject} is over the server's max_payload "
                 f"of {self.max_payload:,}"

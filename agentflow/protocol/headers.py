@@ -35,8 +35,10 @@ def _pairs(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 def decode(block: bytes) -> dict[str, str]:
     """Names and values; of a repeated name the first counts, what is not UTF-8 is marked."""
     found: dict[str, str] = {}
-    for name, value in _pairs(block):
-        found.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
+    for line in block.decode("utf-8", "replace").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(name.strip(), value.strip())
     return found
 
 

@@ -220,7 +220,11 @@ class Attempts:
             )
             reason = decision.reason
             failures += decision.counts
-            await self._gates.failed(route, decision, failed.failure)
+            try:
+                await self._gates.failed(route, decision, failed.failure)
+            except Exception:
+                # Whatever is wrong there, what became of this attempt must be written: it was paid.
+                _log.exception("task %s: what its failure says could not be passed on", origin.id)
             resume_at = now + timedelta(seconds=decision.delay)
             if decision.retry and starting.past_deadline(run.task, resume_at):
                 reason = "deadline"

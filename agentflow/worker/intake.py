@@ -114,6 +114,11 @@ class Intake:
         self._holding = holding
         self._attempts = attempts
         self._handlers = handlers
+        known: dict[str, object] = dict(handlers)
+        # Asked once: whether an object fits a Protocol takes longer than a record.
+        self._routes = {
+            kind: handler.route for kind, handler in known.items() if isinstance(handler, Routed)
+        }
         self._gates = gates
         self._unknown_kind_for = unknown_kind_for
         self._upgrade = ("", 0.0)
@@ -211,7 +216,8 @@ class Intake:
                     await self._fail(held, parsed, last, reason, text)
                     return
             handler = self._handlers[task.kind]
-            route = handler.route(task) if isinstance(handler, Routed) else None
+            find = self._routes.get(task.kind)
+            route = find(task) if find else None
             if self._gates.open(task.queue, task.kind, route):
                 break
             if not await self._wait_at_gate(held, task, route):
@@ -224,7 +230,8 @@ class Intake:
         """Hold the message until the gate opens; False when this worker stops meanwhile."""
         held.interruptible = True
         try:
-            await self._gates.admit(task.queue, task.kind, route)
+            if held.ending is None:
+                await self._gates.admit(task.queue, task.kind, route)
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if held.ending is None or current is None:

@@ -1,7 +1,7 @@
 """The worker actor: pulls for free slots, holds what it took, stops in order.
 
-Stopping: pull no more; wait for what runs, up to the grace period (a second signal ends the wait);
-hand back what still runs; then the heartbeat says goodbye.
+Stopping: pull no more; hand back what waits; wait for what runs, up to the grace period (a second
+signal ends the wait); hand back what still runs; then the heartbeat says goodbye.
 """
 
 from __future__ import annotations
@@ -244,7 +244,11 @@ class Worker:
     # Stopping.
 
     async def _settle(self) -> None:
-        """Wait for what runs, then hand back the rest."""
+        """Hand back what has not begun, wait for what runs, then hand back the rest."""
+        for held in self._holding:
+            if held.run is None:
+                # It waits at a gate or asks an owner: neither ends because this worker stops.
+                held.interrupt(Ending.STOPPING)
         waits = {
             asyncio.ensure_future(self._idle.wait()),
             asyncio.ensure_future(self.actor.hurry.wait()),
