@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from agentflow.handlers.contract import Handler, Outcome, Run
+from agentflow.protocol import headers as blocks
 from agentflow.protocol import subjects
 from agentflow.protocol.control import Cancel, encode
 from agentflow.protocol.record import State, Usage
+from agentflow.worker.worker import Worker
 from tests.integration.conftest import StartWorker
-from tests.support.handlers import Gate
+from tests.support.handlers import Gate, opened
 from tests.support.observer import Observer
 
 pytestmark = pytest.mark.timeout(45)
@@ -193,4 +195,52 @@ async def test_a_cancel_before_the_handler_starts(
     ended = await observer.ended("it")
     log.append = claimed  # type: ignore[method-assign]
     assert ended.state == State.CANCELLED
+    assert gate.runs == []
+
+
+@pytest.fixture
+async def paused(observer: Observer) -> str:
+    """The kind `tested` is paused; gives the subject of the key."""
+    key = subjects.kv("pause.kind.tested")
+    await observer.js.store(key, b'{"v": 1, "from": "2026-01-01T00:00:00Z"}')
+    return key
+
+
+async def held_at_a_gate(observer: Observer, worker: Worker) -> None:
+    async def held() -> bool:
+        return worker.actor.heartbeat().held == 1
+
+    await observer.submit({"prompt": "x", "kind": "tested", "id": "it"})
+    await observer.becomes(held)
+
+
+async def test_the_stop_does_not_wait_for_what_waits_itself(
+    observer: Observer, start_worker: StartWorker, paused: str
+) -> None:
+    gate = opened()
+    first = await start_worker({"tested": gate}, grace=600)
+    await held_at_a_gate(observer, first)
+    await first.actor.close()
+    assert await observer.log("it") == []
+    assert gate.runs == []
+    second = await start_worker({"tested": gate})
+    await observer.js.purge(subjects.KV_STREAM, paused)
+    await observer.js.store(paused, b"", blocks.encode({"KV-Operation": "DEL"}))
+    ended = await observer.ended("it")
+    assert (ended.attempt, ended.actor) == (1, second.actor.name)
+    await observer.at_rest()
+
+
+@pytest.mark.usefixtures("paused")
+async def test_a_task_cancelled_at_a_gate_is_let_go(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    gate = opened()
+    worker = await start_worker({"tested": gate}, slots=1)
+    await held_at_a_gate(observer, worker)
+    await observer.log_as("client").cancel("it")
+    mailbox = subjects.control("worker", worker.actor.name)
+    observer.connection.publish(mailbox, encode(Cancel("it")))
+    await observer.at_rest()
+    assert await observer.states("it") == [State.CANCELLED]
     assert gate.runs == []
