@@ -1,0 +1,154 @@
+"""Three servers in a cluster, three copies of each stream: one is killed, and the work goes on."""
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agentflow.bus.connection import Connection
+from agentflow.bus.jetstream import JetStream
+from agentflow.client import Flow
+from agentflow.config import Connect
+from agentflow.protocol import streams, subjects
+from tests.support.deployment import CONFIG, Deployment, Process
+from tests.support.nats_server import free_port
+from tests.support.until import until
+
+TASKS = 50
+# What docs/deploy.md gives each host: nats.conf, and what differs from host to host.
+HOST = """
+include {base}
+server_name: {name}
+cluster {{
+  name: agentflow
+  listen: "127.0.0.1:{port}"
+  routes: [{routes}]
+  authorization {{ user: route, password: $AGENTFLOW_ADMIN_PASSWORD }}
+}}
+"""
+
+
+def host_config(folder: Path, number: int, ports: list[int]) -> Path:
+    """The file of one host, beside links to the two it includes."""
+    folder.mkdir()
+    for name in ("nats.conf", "nats-roles.conf"):
+        (folder / name).symlink_to(CONFIG.with_name(name))
+    file = folder / "host.conf"
+    # The routes' password as in the address of a route: the tests' one needs no escaping.
+    routes = ", ".join(f'"nats://route:12@127.0.0.1:{port}"' for port in ports)
+    file.write_text(
+        HOST.format(base="./nats.conf", name=f"n{number}", port=ports[number], routes=routes)
+    )
+    return file
+
+
+class Cluster:
+    """Three servers and how to reach them."""
+
+    def __init__(self, folder: Path) -> None:
+        ports = [free_port() for _ in range(3)]
+        self.servers = [
+            Deployment(folder / f"n{number}", config=host_config(folder / f"n{number}", number, ports))
+            for number in range(3)
+        ]
+        for server in self.servers:
+            server.start()
+
+    def options(self, role: str) -> Connect:
+        urls = tuple(server.url for server in self.servers)
+        return msgspec.structs.replace(self.servers[0].options(role), urls=urls)
+
+    def environment(self, role: str) -> dict[str, str]:
+        urls = ",".join(server.url for server in self.servers)
+        return self.servers[0].environment(role) | {"AGENTFLOW_NATS": urls}
+
+    def named(self, name: str) -> Deployment:
+        return self.servers[int(name.removeprefix("n"))]
+
+    async def formed(self) -> None:
+        """Return when the three have a leader, and each says that it is healthy."""
+        await until(lambda: all(healthy(server) for server in self.servers))
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.stop()
+
+
+def healthy(server: Deployment) -> bool:
+    url = f"http://127.0.0.1:{server.monitoring_port}/healthz"
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:
+            return bool(json.load(answer)["status"] == "ok")
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    found = Cluster(tmp_path)
+    yield found
+    found.stop()
+
+
+async def run(flow: Flow, prefix: str) -> set[str]:
+    """TASKS tasks; their texts."""
+    prompts = (f"{prefix}{number}" for number in range(TASKS))
+    return {result.text or "" async for result in flow.map(prompts, kind="echo")}
+
+
+def expected(prefix: str) -> set[str]:
+    return {f"{prefix}{number}" for number in range(TASKS)}
+
+
+async def test_a_cluster_goes_on_without_the_server_that_leads(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    await cluster.formed()
+    async with await Connection.open(cluster.options("admin")) as connection:
+        applied = await asyncio.create_subprocess_exec(
+            *(_python(), "-m", "agentflow", "streams", "apply", "--replicas", "3"),
+            env=cluster.environment("admin"),
+        )
+        assert await applied.wait() == 0
+        js = JetStream(connection)
+        for stream in streams.streams():
+            info = await js.stream_info(stream["name"])
+            assert info["config"]["num_replicas"] == 3
+        worker = Process(
+            tmp_path / "worker.log", cluster.environment("worker"), ["worker", "--kinds", "echo"]
+        )
+        try:
+            await asyncio.to_thread(worker.until, "slots on")
+            async with Flow(cluster.options("submitter")) as flow:
+                assert await run(flow, "before") == expected("before")
+                await _current(js)
+                leader = (await js.stream_info(subjects.RECORDS))["cluster"]["leader"]
+                killed = cluster.named(leader)
+                killed.kill()
+                assert await run(flow, "after") == expected("after")
+                killed.start()
+                # What it missed it gets from the others.
+                await until(lambda: healthy(killed))
+        finally:
+            assert worker.stop() == 0
+
+
+async def _current(js: JetStream) -> None:
+    """Return when all copies of the log have all of it."""
+
+    def behind(info: dict[str, Any]) -> bool:
+        return not all(each["current"] for each in info["cluster"]["replicas"])
+
+    while behind(await js.stream_info(subjects.RECORDS)):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+
+
+def _python() -> str:
+    import sys
+
+    return sys.executable
