@@ -387,7 +387,7 @@ async def test_an_answer_never_exceeds_the_servers_limit(tmp_path: Path) -> None
                 await masters.start(js, masters.origin(f"t{number}", labels=labels))
             await until(lambda: len(found.index) == 100)
             # What another server would say of itself.
-            found.actor.connection.raw._server_info["max_payload"] = 64 * 1024
+            found.actor.connection.raw._max_payload = 64 * 1024
             answer = await masters.ask(found.actor.connection, api.LIST, Tasks, limit=100)
             assert 0 < len(answer.tasks) < 50
             assert answer.next
