@@ -1,0 +1,279 @@
+"""Gates with real workers: who waits, who is told, and what ends the waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from agentflow.bus.bucket import Board
+from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
+from agentflow.protocol.record import Failure, State
+from agentflow.protocol.task import Task
+from agentflow.rules import gates
+from agentflow.rules.gates import Closed, Paused
+from agentflow.rules.retry import Signal
+from tests.integration.conftest import StartWorker
+from tests.support.observer import Observer
+
+ROUTE = ("pool", "opus")
+
+
+class Claude:
+    """A handler of a pool: fails with `signals` first, then answers."""
+
+    def __init__(self, *signals: Signal) -> None:
+        self.signals = list(signals)
+        self.calls: list[str] = []
+        self.most = 0
+        self.now = 0
+        self.hold: asyncio.Event | None = None
+
+    def route(self, task: Task) -> tuple[str, str]:
+        return ROUTE
+
+    async def __call__(self, run: Run) -> Outcome:
+        self.calls.append(run.task.id)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            if self.signals:
+                signal = self.signals.pop(0)
+                failure = Failure(type=signal.type or "error", message="refused", code=signal.code)
+                raise AttemptFailed(failure, signal)
+            if self.hold is not None:
+                await self.hold.wait()
+            return Outcome(text="answered")
+        finally:
+            self.now -= 1
+
+
+def handlers(claude: Claude) -> dict[str, Handler]:
+    return {"claude": claude}
+
+
+async def bucket(observer: Observer) -> Board:
+    board = Board(observer.js)
+    await board.start()
+    return board
+
+
+async def set_key(board: Board, key: str, value: Any) -> None:
+    data = None if value is None else msgspec.json.encode(value)
+    await board.change(key, lambda _: data)
+
+
+async def submit(
+    observer: Observer, prompt: str | None, *, queue: str = "default", **fields: Any
+) -> None:
+    body = {"prompt": prompt or "x", **fields}
+    await observer.submit(body, subject=f"agentflow.tasks.{queue}")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def test_a_rate_limit_holds_back_all_workers_of_the_pool(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    limited = Claude(Signal(status=429, type="rate_limit_error", retry_after=1.0))
+    other = Claude()
+    await start_worker(handlers(limited), queues=["one"])
+    await start_worker(handlers(other), queues=["two"])
+    board = await bucket(observer)
+    await submit(observer, "first", id="a", queue="one")
+    await observer.state("a", State.RETRYING)
+    key = gates.closed_key(ROUTE)
+    await observer.becomes(lambda: _value(board, key))
+    found = gates.read_closed(board.get(key))
+    assert found is not None and found.until is not None
+    assert found.reason == "rate"
+    await submit(observer, "second", id="b", queue="two")
+    ended = await observer.state("b", State.SUCCEEDED)
+    assert ended.record is not None and ended.record.timings.started is not None
+    assert ended.record.timings.started >= found.until - timedelta(milliseconds=50)
+    first = await observer.state("a", State.SUCCEEDED)
+    assert first.record is not None
+    assert first.record.failures == 0
+    assert first.record.attempt == 2
+
+
+async def _value(board: Board, key: str) -> bytes | None:
+    return board.get(key)
+
+
+@pytest.mark.parametrize(
+    ("signal", "reason"),
+    [
+        (Signal(status=401, type="authentication_error"), "auth"),
+        (Signal(status=403, type="permission_error"), "auth"),
+        (Signal(status=402, type="billing_error"), "spend"),
+        (
+            Signal(status=429, type="rate_limit_error", code="enforced_spend_limit_reached"),
+            "spend",
+        ),
+    ],
+)
+async def test_a_refused_credential_fails_one_task_and_holds_the_others_until_resumed(
+    observer: Observer, start_worker: StartWorker, signal: Signal, reason: str
+) -> None:
+    claude = Claude(signal)
+    await start_worker(handlers(claude), slots=4)
+    board = await bucket(observer)
+    await submit(observer, "first", id="first")
+    await observer.state("first", State.FAILED)
+    for number in range(20):
+        await submit(observer, "more", id=f"t{number}")
+    key = gates.closed_key(ROUTE)
+    await observer.becomes(lambda: _value(board, key))
+    found = gates.read_closed(board.get(key))
+    assert found is not None
+    assert found.until is None
+    assert found.reason == reason
+    heartbeat = await observer.until(
+        lambda: next((beat for beat in observer.workers.values() if beat.held), None)
+    )
+    assert any("until resumed" in note for note in heartbeat.notes)
+    assert claude.calls == ["first"]
+    await set_key(board, key, None)
+    for number in range(20):
+        await observer.state(f"t{number}", State.SUCCEEDED)
+    assert len(claude.calls) == 21
+
+
+async def test_an_overload_lowers_the_concurrency(
+    observer: Observer, start_worker: StartWorker, quick_retries: object
+) -> None:
+    overload = Signal(status=529, type="overloaded_error")
+    claude = Claude(*([overload] * 10))
+    await start_worker(handlers(claude), slots=10)
+    for number in range(10):
+        await submit(observer, "x", id=f"t{number}")
+    for number in range(10):
+        await observer.state(f"t{number}", State.SUCCEEDED)
+    claude.most = 0
+    claude.hold = asyncio.Event()
+    for number in range(10):
+        await submit(observer, "x", id=f"u{number}")
+    heartbeat = await observer.until(
+        lambda: next((beat for beat in observer.workers.values() if beat.held), None)
+    )
+    assert heartbeat.running < 10
+    claude.hold.set()
+    for number in range(10):
+        await observer.state(f"u{number}", State.SUCCEEDED)
+    assert claude.most < 10
+
+
+async def test_a_paused_queue_starts_nothing_until_it_is_resumed(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    claude = Claude()
+    board = await bucket(observer)
+    await set_key(board, gates.queue_key("one"), Paused(since=now(), actor="test"))
+    await start_worker(handlers(claude), queues=["one", "two"])
+    for number in range(5):
+        await submit(observer, "x", id=f"one{number}", queue="one")
+    await submit(observer, "x", id="two", queue="two")
+    await observer.state("two", State.SUCCEEDED)
+    assert claude.calls == ["two"]
+    await set_key(board, gates.queue_key("one"), None)
+    for number in range(5):
+        await observer.state(f"one{number}", State.SUCCEEDED)
+
+
+async def test_a_paused_kind_lets_other_kinds_of_the_queue_pass(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    claude = Claude()
+    board = await bucket(observer)
+    await set_key(board, gates.kind_key("claude"), Paused(since=now(), actor="test"))
+    await start_worker(handlers(claude), slots=4)
+    await submit(observer, "x", id="held")
+    await observer.until(lambda: any(beat.held for beat in observer.workers.values()))
+    await submit(observer, "x", id="echo", kind="echo")
+    await observer.state("echo", State.SUCCEEDED)
+    assert not claude.calls
+    await set_key(board, gates.kind_key("claude"), None)
+    await observer.state("held", State.SUCCEEDED)
+
+
+async def test_what_waits_at_a_gate_can_be_cancelled_and_never_starts(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    claude = Claude()
+    board = await bucket(observer)
+    key = gates.closed_key(ROUTE)
+    await set_key(board, key, Closed(since=now(), reason="operator", actor="test"))
+    await start_worker(handlers(claude))
+    await submit(observer, "x", id="held")
+    await observer.until(lambda: any(beat.held for beat in observer.workers.values()))
+    await observer.log_as("somebody").cancel("held")
+    await set_key(board, key, None)
+    await submit(observer, "x", id="next")
+    await observer.state("next", State.SUCCEEDED)
+    assert claude.calls == ["next"]
+    assert (await observer.last("held")).state == State.CANCELLED
+
+
+async def test_a_deadline_ends_a_run_and_is_not_tried_again(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    await start_worker()
+    soon = (now() + timedelta(seconds=0.5)).isoformat()
+    await submit(
+        observer, None, id="a", kind="sleep", params={"seconds": 60}, deadline=soon, max_attempts=5
+    )
+    ended = await observer.state("a", State.FAILED)
+    assert ended.record is not None
+    assert ended.record.reason == "deadline"
+    assert ended.record.attempt == 1
+
+
+async def test_a_retry_after_the_deadline_is_not_waited_for(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    claude = Claude(*([Signal(status=429, type="rate_limit_error", retry_after=60.0)] * 3))
+    await start_worker(handlers(claude))
+    soon = (now() + timedelta(seconds=10)).isoformat()
+    await submit(observer, "x", id="a", deadline=soon)
+    ended = await observer.state("a", State.FAILED)
+    assert ended.record is not None
+    assert ended.record.reason == "deadline"
+
+
+async def test_a_task_that_was_not_started_in_time_fails(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    await submit(observer, "x", id="a", kind="echo", start_within=0.2)
+    await submit(observer, "x", id="b", kind="echo", start_within=600)
+    await asyncio.sleep(0.3)  # the queue's time has to pass; nothing announces it
+    await start_worker()
+    ended = await observer.state("a", State.FAILED)
+    assert ended.record is not None
+    assert ended.record.reason == "start_within"
+    await observer.state("b", State.SUCCEEDED)
+
+
+async def test_an_unknown_kind_waits_for_a_worker_that_has_it(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    old = await start_worker(unknown_kind_for=300.0)
+    await submit(observer, "x", id="a", kind="mine")
+    parked = await observer.state("a", State.RETRYING)
+    assert parked.record is not None
+    assert parked.record.reason == "unknown_kind"
+    assert parked.record.failures == 0
+
+    async def mine(run: Run) -> Outcome:
+        return Outcome(text="mine")
+
+    await start_worker({"mine": mine}, unknown_kind_for=300.0)
+    old.actor.stop()
+    await old.actor.close()
+    ended = await observer.state("a", State.SUCCEEDED)
+    assert ended.record is not None and ended.record.text == "mine"

@@ -1,0 +1,121 @@
+"""Closed pools, pauses and the pace: what the keys mean, and how they move."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentflow.rules import gates
+from agentflow.rules.gates import Closed, Pace, Paused
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def closed(seconds: float | None, since: datetime = NOW) -> Closed:
+    until = None if seconds is None else since + timedelta(seconds=seconds)
+    return Closed(since=since, until=until, reason="rate", actor="a")
+
+
+def value(seconds: float | None) -> bytes:
+    return msgspec.json.encode(closed(seconds))
+
+
+def test_a_closure_holds_until_its_time() -> None:
+    assert closed(10).holds(NOW)
+    assert not closed(10).holds(NOW + timedelta(seconds=10))
+    assert closed(None).holds(NOW + timedelta(days=365))
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted", "kept"),
+    [
+        (None, 5, False),
+        (5, 10, False),  # later: moves
+        (10, 5, True),  # earlier: stays
+        (5, 5, True),
+        (None, None, False),
+        (5, None, False),  # for good is later than any time
+    ],
+)
+def test_a_closure_moves_only_later(
+    present: float | None, wanted: float | None, kept: bool
+) -> None:
+    before = None if present is None else value(present)
+    after = gates.later(before, closed(wanted), NOW)
+    assert (after == before) is (kept and before is not None)
+    found = gates.read_closed(after)
+    assert found is not None
+    assert found.until == closed(present if kept and present is not None else wanted).until
+
+
+def test_what_is_closed_for_good_is_not_shortened_by_a_rate_limit() -> None:
+    assert gates.later(value(None), closed(60), NOW) == value(None)
+
+
+def test_what_has_passed_gives_way_to_a_new_closure() -> None:
+    later = NOW + timedelta(seconds=100)
+    found = gates.read_closed(gates.later(value(10), closed(5, later), later))
+    assert found is not None and found.until == later + timedelta(seconds=5)
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0.1, 1000)), min_size=1, max_size=8))
+def test_of_many_closures_the_longest_counts_in_any_order(wants: list[float | None]) -> None:
+    present: bytes | None = None
+    for want in wants:
+        present = gates.later(present, closed(want), NOW)
+    found = gates.read_closed(present)
+    assert found is not None
+    longest = None if None in wants else max(want for want in wants if want is not None)
+    assert found.until == closed(longest).until
+
+
+def test_the_wire_form_has_the_documented_names() -> None:
+    fields = msgspec.json.decode(value(10))
+    assert {"v", "from", "until", "reason", "error_code", "request_id", "actor"} <= set(fields)
+
+
+@pytest.mark.parametrize("data", [None, b"", b"nonsense", b"[]", b"\xff\xfe", b'{"v": 2}'])
+def test_a_closure_that_cannot_be_read_closes_nothing(data: bytes | None) -> None:
+    assert gates.read_closed(data) is None
+
+
+def test_a_pause_that_cannot_be_read_pauses_all_the_same() -> None:
+    found = gates.read_paused(b'{"v": 9, "of": "later"}')
+    assert isinstance(found, Paused)
+    assert gates.read_paused(None) is None
+
+
+def test_keys() -> None:
+    assert gates.closed_key(("0123456789", "opus")) == "closed.0123456789.opus"
+    assert gates.queue_key("default") == "pause.default"
+    assert gates.kind_key("my.kind") == "pause.kind.my_kind"
+
+
+def test_the_pace_is_free_until_an_overload() -> None:
+    assert Pace(10).limit(0.0) == 10
+
+
+def test_an_overload_takes_the_pace_down_and_time_brings_it_back() -> None:
+    pace = Pace(10)
+    pace.overloaded(10, 100.0)
+    assert pace.limit(100.0) == 7
+    assert pace.limit(102.0) == 9
+    assert pace.limit(200.0) == 10
+
+
+def test_the_answers_of_one_burst_are_one_overload() -> None:
+    pace = Pace(100)
+    for at in range(50):
+        pace.overloaded(100, 100.0 + at / 1000)
+    assert pace.limit(100.05) >= 69
+
+
+def test_the_pace_never_stops_all() -> None:
+    pace = Pace(10)
+    for second in range(30):
+        pace.overloaded(1, 100.0 + 2 * second)
+    assert pace.limit(160.0) >= 1
