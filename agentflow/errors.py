@@ -7,6 +7,7 @@ returns for it (the table stands in README.md).
       UsageError                       2   the command or its input is wrong; nothing was done
         InvalidTask                        a task description that cannot be run
         InvalidInput                       a file with bad lines
+        InvalidHandler                     a function that cannot be a handler
       StackError                       3   the local stack or the server cannot be used
         ServerMissing · ServerFailed · PortTaken · StoreBusy · KeyMissing
         BusError                           talking to NATS failed
@@ -16,6 +17,7 @@ returns for it (the table stands in README.md).
       TaskError                        1   something about one task
         TaskNotFound · AmbiguousId · TaskFailed · TaskCancelled · ResultTimeout · Superseded
       CostLimitReached                 4
+      Retry · Fail                     1   raised by one's own handlers: try again; do not
 """
 
 from __future__ import annotations
@@ -56,6 +58,10 @@ class InvalidInput(UsageError):
         more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
         count = f"{len(problems)} bad line" + ("s" if len(problems) != 1 else "")
         super().__init__(f"{name}: {count}; nothing was submitted.\n{shown}{more}")
+
+
+class InvalidHandler(UsageError):
+    """This function cannot be the handler of a kind."""
 
 
 class StackError(AgentFlowError):
@@ -175,3 +181,28 @@ class CostLimitReached(AgentFlowError):
     """The cost limit was reached; the rest was not submitted."""
 
     exit_code = 4
+
+
+class Retry(AgentFlowError):
+    """Raised by a handler: this attempt failed, and another may do better.
+
+    It counts as a failure. The next attempt starts `delay` seconds later at the earliest (and a
+    fifth of that later at most), without a delay when the retry table says.
+    """
+
+    def __init__(self, message: str = "", *, delay: float | None = None) -> None:
+        if delay is not None and not 0 <= delay < float("inf"):
+            raise ValueError(f"delay is a number of seconds, not {delay!r}")
+        super().__init__(message or "the handler asked for another attempt")
+        self.delay = delay
+
+
+class Fail(AgentFlowError):
+    """Raised by a handler: the task failed, and trying again is of no use.
+
+    `reason` is a short code for the record.
+    """
+
+    def __init__(self, message: str = "", *, reason: str = "failed_by_handler") -> None:
+        super().__init__(message or "the handler gave the task up")
+        self.reason = reason

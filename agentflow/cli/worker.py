@@ -12,6 +12,7 @@ from agentflow.cli.options import connection_options, resolve
 
 
 @click.command("worker")
+@click.argument("target", metavar="[MODULE:APP]", required=False)
 @click.option(
     "--queues", default="default", show_default=True, help="Queues to serve, separated by commas."
 )
@@ -29,7 +30,7 @@ from agentflow.cli.options import connection_options, resolve
     help="Seconds a task stays with a silent worker. [default: 15, or what the consumers have]",
 )
 @click.option("--name", help="Name to show for this worker.")
-@click.option("--kinds", help="Kinds to run, separated by commas. [default: all]")
+@click.option("--kinds", help="Kinds to run, separated by commas. [default: all, or those of APP]")
 @click.option(
     "--grace",
     type=click.FloatRange(0, 3600),
@@ -39,6 +40,7 @@ from agentflow.cli.options import connection_options, resolve
 )
 @connection_options
 def command(
+    target: str | None,
     queues: str,
     concurrency: int,
     lease: float | None,
@@ -48,6 +50,10 @@ def command(
     **connection: str | None,
 ) -> None:
     """Run tasks until told to stop.
+
+    MODULE:APP names an agentflow.App of a module in this directory or installed: the worker then
+    runs the kinds of its functions. Ours (claude, echo, sleep) come with --kinds, which chooses
+    from both.
 
     SIGTERM and SIGINT finish what runs, up to the grace period, and hand back the rest; a second
     signal hands back at once. Exits 0 after an orderly stop.
@@ -63,6 +69,11 @@ def command(
     from agentflow.worker.process import serve
 
     stop_with_parent()
+    own = None
+    if target is not None:
+        from agentflow.cli import target as targets
+
+        own = targets.load(target).handlers()
     asyncio.run(
         serve(
             resolve(connection),
@@ -71,6 +82,7 @@ def command(
             lease=lease,
             name=name,
             kinds=[kind.strip() for kind in kinds.split(",")] if kinds else None,
+            own=own,
             grace=grace,
         )
     )

@@ -51,6 +51,7 @@ from agentflow.handlers.claude_request import (
 from agentflow.handlers.contract import AttemptFailed, Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure
+from agentflow.protocol.task import Task
 from agentflow.rules.models import family
 from agentflow.rules.prices import Prices, cost_micro
 from agentflow.rules.retry import Signal
@@ -178,6 +179,11 @@ class ClaudeHandler:
     def pools(self) -> dict[str, Any]:
         """For heartbeats, by pool and family: in flight, refused with 429, last rate limits."""
         return {self.pool: {name: _shown(state) for name, state in self._families.items()}}
+
+    def route(self, task: Task) -> tuple[str, str]:
+        """The pool, and the family of the model that a task would ask."""
+        model = task.model or task.params.get("model") or self._model
+        return self.pool, family(model if isinstance(model, str) else "")
 
     async def __call__(self, run: Run) -> Outcome:
         """One request. Raises InvalidTask and AttemptFailed."""

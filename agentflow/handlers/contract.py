@@ -8,14 +8,15 @@ retry table; any other exception counts as the handler's own failure.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from agentflow.errors import AgentFlowError
 from agentflow.protocol.record import Failure, Usage
-from agentflow.protocol.task import Task
+from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
 
 
@@ -45,6 +46,7 @@ class Run:
     """
 
     __slots__ = (
+        "_admit",
         "_emit",
         "_progress",
         "attempt",
@@ -66,6 +68,7 @@ class Run:
         fencing_token: int = 0,
         emit: Callable[[str], None] = lambda _: None,
         progress: Callable[[float | None, str | None], Awaitable[None]] | None = None,
+        admit: Callable[[tuple[str, str]], AbstractAsyncContextManager[None]] | None = None,
     ) -> None:
         self.task = task
         self.attempt = attempt
@@ -78,6 +81,7 @@ class Run:
         self.simulated = False
         self._emit = emit
         self._progress = progress
+        self._admit = admit
 
     def emit(self, text: str) -> None:
         """Show text as it is generated; it is sent coalesced and not stored."""
@@ -87,6 +91,14 @@ class Run:
         """Write how far the attempt is (0 to 1, or a sentence) into the task's log."""
         if self._progress is not None:
             await self._progress(fraction, note)
+
+    def admit(self, route: tuple[str, str]) -> AbstractAsyncContextManager[None]:
+        """Enter it before a request of this pool and family, and send the request within.
+
+        Entering waits while the route is closed; what leaves it may close the route for others.
+        For handlers that ask while they run; tasks of a `Routed` handler are admitted as a whole.
+        """
+        return nullcontext() if self._admit is None else self._admit(route)
 
 
 Handler = Callable[[Run], Awaitable[Outcome]]
@@ -106,3 +118,30 @@ class Pooled(Protocol):
 
     def pools(self) -> dict[str, Any]:
         """By pool and family: in flight, refused with 429, last rate limits."""
+
+
+@runtime_checkable
+class WithDefaults(Protocol):
+    """A handler whose tasks have other limits than the usual ones."""
+
+    @property
+    def defaults(self) -> Defaults:
+        """The limits of tasks that name none."""
+
+
+def defaults_of(handlers: Mapping[str, Handler]) -> dict[str, Defaults]:
+    """Limits by kind, of the handlers that have their own."""
+    known: dict[str, object] = dict(handlers)
+    return {
+        kind: handler.defaults
+        for kind, handler in known.items()
+        if isinstance(handler, WithDefaults)
+    }
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A handler that has something to tell with the heartbeats."""
+
+    def notes(self) -> list[str]:
+        """What a person should know of."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from agentflow.errors import UsageError
 from agentflow.handlers.contract import Handler
+
+if TYPE_CHECKING:
+    from agentflow.handlers.claude import ClaudeHandler
 
 
 @runtime_checkable
@@ -22,7 +25,16 @@ class Service(Protocol):
         """Called once, after the last task."""
 
 
-def _claude() -> Handler:
+@runtime_checkable
+class AsksClaude(Protocol):
+    """A handler that asks Claude itself, through the one client of its process."""
+
+    def use_claude(self, handler: Handler) -> None:
+        """Called before `start`, where this process also runs kind `claude`."""
+
+
+def make_claude() -> ClaudeHandler:
+    """The handler of kind `claude`, not started."""
     # Here and not above: it imports anthropic, which takes 1.2 s and 74 MB.
     from agentflow.handlers.claude import ClaudeHandler
 
@@ -42,28 +54,45 @@ def _sleep() -> Handler:
 
 
 KINDS: Final[Mapping[str, Callable[[], Handler]]] = {
-    "claude": _claude,
+    "claude": make_claude,
     "echo": _echo,
     "sleep": _sleep,
 }
 
 
-def load(kinds: Sequence[str] | None = None) -> dict[str, Handler]:
-    """The handlers of `kinds` (None: all), not started. Raises UsageError for an unknown kind."""
-    wanted = dict.fromkeys(KINDS if kinds is None else kinds)
-    unknown = [kind for kind in wanted if kind not in KINDS]
+def load(
+    kinds: Sequence[str] | None = None, own: Mapping[str, Handler] | None = None
+) -> dict[str, Handler]:
+    """The handlers of `kinds`, not started; `own` come before ours of the same name.
+
+    Without `kinds` those of `own`, or without these all of ours. Raises UsageError for an unknown
+    kind.
+    """
+    own = own or {}
+    known = dict.fromkeys([*own, *KINDS])
+    wanted = dict.fromkeys((own or KINDS) if kinds is None else kinds)
+    unknown = [kind for kind in wanted if kind not in known]
     if unknown or not wanted:
         named = f"no kind {unknown[0]!r}" if unknown else "no kind given"
-        raise UsageError(f"{named}; there are {', '.join(KINDS)}")
-    return {kind: KINDS[kind]() for kind in wanted}
+        raise UsageError(f"{named}; there are {', '.join(known)}")
+    handlers = {kind: own[kind] if kind in own else KINDS[kind]() for kind in wanted}
+    if "claude" in handlers and "claude" not in own:
+        asking: list[object] = list(own.values())
+        for handler in asking:
+            if isinstance(handler, AsksClaude):
+                handler.use_claude(handlers["claude"])
+    return handlers
 
 
 @asynccontextmanager
-async def open_handlers(kinds: Sequence[str] | None = None) -> AsyncIterator[dict[str, Handler]]:
-    """The handlers of `kinds`, started; closed at the end. Raises UsageError, KeyMissing."""
-    handlers = load(kinds)
+async def open_handlers(
+    kinds: Sequence[str] | None = None, own: Mapping[str, Handler] | None = None
+) -> AsyncIterator[dict[str, Handler]]:
+    """What `load` gives, started; closed at the end. Raises UsageError, KeyMissing."""
+    handlers = load(kinds, own)
     async with AsyncExitStack() as stack:
-        for handler in handlers.values():
+        # Ours first: functions of one's own may ask the Claude handler.
+        for handler in sorted(handlers.values(), key=lambda one: isinstance(one, AsksClaude)):
             if isinstance(handler, Service):
                 await handler.start()
                 stack.push_async_callback(handler.close)

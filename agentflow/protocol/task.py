@@ -71,6 +71,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     start_within: float | None = None
 
 
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for tasks of a kind that do not say it themselves."""
+
+    timeout: float = limits.TIMEOUT_DEFAULT
+    max_attempts: int = limits.MAX_ATTEMPTS
+
+
+_DEFAULTS: Final = Defaults()
 _body = msgspec.json.Decoder(TaskBody)
 _body_encoder = msgspec.json.Encoder()
 _label_decoder: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(_Labels)
@@ -236,10 +244,19 @@ def _header(headers: Mapping[str, str], name: str, kind: Any) -> str | None:
 
 
 def build(
-    body: TaskBody, headers: Mapping[str, str], queue: str, priority: Priority, task_id: str
+    body: TaskBody,
+    headers: Mapping[str, str],
+    queue: str,
+    priority: Priority,
+    task_id: str,
+    defaults: Mapping[str, Defaults] | None = None,
 ) -> Task:
-    """The task of a parsed body; headers fill in kind, model and labels it leaves out."""
+    """The task of a parsed body; headers fill in kind, model and labels it leaves out.
+
+    `defaults` has those of some kinds, by kind.
+    """
     kind = body.kind or _header(headers, subjects.KIND, _Kind) or "claude"
+    default = defaults.get(kind, _DEFAULTS) if defaults else _DEFAULTS
     horizon = datetime.now(UTC).timestamp() + limits.HORIZON
     if body.not_before is not None and body.not_before.timestamp() > horizon:
         raise InvalidTask(
@@ -256,8 +273,8 @@ def build(
         system=body.system,
         max_tokens=body.max_tokens,
         params=body.params or {},
-        timeout=body.timeout or limits.TIMEOUT_DEFAULT,
-        max_attempts=body.max_attempts or limits.MAX_ATTEMPTS,
+        timeout=body.timeout or default.timeout,
+        max_attempts=body.max_attempts or default.max_attempts,
         labels=body.labels
         if body.labels is not None
         else labels_from(headers.get(subjects.LABELS)),

@@ -37,8 +37,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of a failure.
 
     `type` and `code` are the API's error.type and error.details.error_code, `exception` a category:
-    connection, dropped, stalled, broken_json, timeout, handler, lost. `should_retry` is the header
-    x-should-retry.
+    connection, dropped, stalled, broken_json, timeout, handler, asked (by the handler, for
+    `retry_after` seconds later), lost. `should_retry` is the header x-should-retry.
     """
 
     status: int | None = None
@@ -142,6 +142,7 @@ TABLE: Final[tuple[Row, ...]] = (
     # The run.
     Row(reason="timeout",         exceptions=("timeout",), backoff=SERVER),
     Row(reason="handler_error",   exceptions=("handler",), backoff=SERVER),
+    Row(reason="handler_retry",   exceptions=("asked",), backoff=AS_TOLD),
     Row(reason="worker_lost",     exceptions=("lost",), backoff=AT_ONCE),
 )
 # fmt: on

@@ -10,19 +10,20 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from agentflow.bus.connection import Connection
 from agentflow.errors import BusError, InvalidTask, PayloadTooLarge
-from agentflow.handlers.contract import Handler, Routed
+from agentflow.handlers.contract import Handler, Routed, defaults_of
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol import task as tasks
 from agentflow.protocol.control import Held as HeldAnswer
 from agentflow.protocol.control import Holds
 from agentflow.protocol.record import EMPTY, Failure, Last
 from agentflow.protocol.subjects import Priority
-from agentflow.protocol.task import Task, TaskBody
+from agentflow.protocol.task import Defaults, Task, TaskBody
 from agentflow.rules import records as entries
 from agentflow.rules import starting
 from agentflow.rules.claim import Act, Delivery, after_silence, decide, is_fresh
@@ -47,7 +48,7 @@ class Parsed:
 
     __slots__ = ("delivery", "origin", "problem", "task")
 
-    def __init__(self, held: Held, now: datetime) -> None:
+    def __init__(self, held: Held, now: datetime, defaults: Mapping[str, Defaults]) -> None:
         delivered = held.delivered
         headers = delivered.message.headers
         self.problem: InvalidTask | None = None
@@ -67,7 +68,7 @@ class Parsed:
         task_id = tasks.task_id(headers, body, queue, delivered.sequence, delivered.stored_ns)
         if body is not None and self.problem is None:
             try:
-                self.task = tasks.build(body, headers, queue, priority, task_id)
+                self.task = tasks.build(body, headers, queue, priority, task_id, defaults)
             except InvalidTask as error:
                 self.problem = error
         task = self.task
@@ -121,6 +122,7 @@ class Intake:
         }
         self._gates = gates
         self._unknown_kind_for = unknown_kind_for
+        self._defaults = defaults_of(handlers)
         self._upgrade = ("", 0.0)
 
     def notes(self) -> list[str]:
@@ -130,7 +132,7 @@ class Intake:
 
     async def take(self, held: Held) -> None:
         """Do what the table says until the delivery is dealt with. Raises Overtaken, BusError."""
-        parsed = Parsed(held, self._log.now())
+        parsed = Parsed(held, self._log.now(), self._defaults)
         held.id, held.queue, held.kind = parsed.origin.id, parsed.origin.queue, parsed.origin.kind
         if is_fresh(parsed.delivery):
             act, last = Act.CLAIM, EMPTY

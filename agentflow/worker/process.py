@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agentflow.bus.connection import Connection
 from agentflow.config import Connect
 from agentflow.errors import NotConnected
 from agentflow.handlers import registry
+from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits
 from agentflow.worker.worker import GRACE, Worker
 
@@ -46,12 +47,16 @@ async def serve(
     lease: float | None = None,
     name: str | None = None,
     kinds: Sequence[str] | None = None,
+    own: Mapping[str, Handler] | None = None,
     grace: float = GRACE,
 ) -> None:
-    """Be a worker until told to stop. Raises NotConnected, BusError, UsageError."""
+    """Be a worker until told to stop; `own` are the handlers of an app.
+
+    Raises NotConnected, BusError, UsageError.
+    """
     connection = await connect_patiently(options, name or "agentflow worker")
     try:
-        async with registry.open_handlers(kinds) as handlers:
+        async with registry.open_handlers(kinds, own) as handlers:
             worker = Worker(
                 connection,
                 handlers,

@@ -19,7 +19,7 @@ from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Delivered
 from agentflow.bus.puller import Puller
 from agentflow.errors import AgentFlowError, BusError, Superseded
-from agentflow.handlers.contract import Handler, Pooled
+from agentflow.handlers.contract import Handler, Noted, Pooled
 from agentflow.protocol import subjects
 from agentflow.protocol.control import (
     Cancel,
@@ -81,6 +81,7 @@ class Worker:
         self._gates = Gates(Board(self._js), actor=self.actor.name, slots=slots, now=self._log.now)
         known: list[object] = list(handlers.values())
         self._pooled = [handler for handler in known if isinstance(handler, Pooled)]
+        self._noted = [handler for handler in known if isinstance(handler, Noted)]
         self._attempts = Attempts(connection, self._log, self._holding, self._gates)
         self._intake = Intake(
             connection,
@@ -232,7 +233,12 @@ class Worker:
             "failed": self._attempts.failed,
             "simulated": self._simulated,
             "lease_s": self._holding.lease,
-            "notes": [*self._consumer_notes, *self._intake.notes(), *self._gates.notes()],
+            "notes": [
+                *self._consumer_notes,
+                *self._intake.notes(),
+                *self._gates.notes(),
+                *[note for handler in self._noted for note in handler.notes()],
+            ],
             "pools": {
                 pool: families
                 for handler in self._pooled

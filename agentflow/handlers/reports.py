@@ -1,0 +1,78 @@
+"""The progress a function reports, at most every half second.
+
+A function may report each of ten thousand rows. Each report is a write that the whole cluster sees,
+so only the latest one is written, and the last one always.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from agentflow.errors import AgentFlowError
+from agentflow.handlers.contract import Run
+
+_log = logging.getLogger(__name__)
+
+EVERY: Final = 0.5
+FLUSH_WITHIN: Final = 1.0
+"""Seconds the last report may take. It must not cost a finished run its result."""
+
+
+def checked(fraction: float | None, message: str | None) -> None:
+    """Raise ValueError and TypeError for what is no progress."""
+    if fraction is not None and not 0 <= fraction <= 1:
+        raise ValueError(f"progress is a fraction from 0 to 1, not {fraction!r:.40}")
+    if message is not None and not isinstance(message, str):
+        raise TypeError(f"the message is a text, not a {type(message).__name__}")
+
+
+class Reports:
+    """The reports of one run. Everything happens on the loop."""
+
+    __slots__ = ("_closing", "_fraction", "_message", "_new", "_run", "_writer")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._fraction: float | None = None
+        self._message: str | None = None
+        self._new = False
+        self._closing = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+
+    def report(self, fraction: float | None, message: str | None) -> None:
+        """Take a report; what it leaves out stays as it was."""
+        if self._closing.is_set():
+            return
+        self._fraction = self._fraction if fraction is None else float(fraction)
+        self._message = self._message if message is None else message
+        self._new = True
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        while self._new:
+            self._new = False
+            try:
+                await self._run.progress(self._fraction, self._message)
+            except AgentFlowError as error:
+                # Where the task is another's by now, the run is interrupted by other means.
+                _log.debug("task %s: its progress was not written: %s", self._run.task.id, error)
+            try:
+                async with asyncio.timeout(EVERY):
+                    await self._closing.wait()
+            except TimeoutError:
+                continue
+        self._writer = None
+
+    async def close(self, *, flush: bool) -> None:
+        """Take no more, and write the last report."""
+        self._closing.set()
+        writer = self._writer
+        if writer is None:
+            return
+        if not flush:
+            writer.cancel()
+        await asyncio.wait({writer}, timeout=FLUSH_WITHIN)
+        writer.cancel()
