@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agentflow.protocol import subjects
 from agentflow.protocol.record import State
 from tests.support.checker import check, logs
 from tests.support.nats_server import NatsServer
@@ -40,8 +41,13 @@ async def settled(observer: Observer, ids: list[str], within: float = 40.0) -> N
             for task_id in ids
         )
 
+    async def sourced() -> bool:
+        return await observer.messages(subjects.SCHEDULE) == 0
+
     await observer.becomes(ended, within)
     await observer.at_rest(within)
+    # The server takes a due schedule out of its stream a second after the queue has it.
+    await observer.becomes(sourced, within)
 
 
 async def test_a_killed_workers_task_is_taken_over(
