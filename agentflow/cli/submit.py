@@ -42,7 +42,16 @@ PATIENCE = 5.0
 @click.option("--max-attempts", type=click.IntRange(1, 100), help="Failures before it is given up.")
 @click.option("--param", multiple=True, metavar="K=V", help="Parameter; JSON or text. Repeatable.")
 @click.option("--label", multiple=True, metavar="K=V", help="Label to find it by. Repeatable.")
-@click.option("--not-before", metavar="WHEN", help="When it may start: 10m, or an ISO date.")
+@click.option(
+    "--in",
+    "--at",
+    "--not-before",
+    "not_before",
+    metavar="WHEN",
+    help="When it may start: --in 10m, or --at and an ISO date.",
+)
+@click.option("--deadline", metavar="WHEN", help="When the whole task must have ended: 2h, a date.")
+@click.option("--start-within", type=Duration(), metavar="TIME", help="Most time in the queue.")
 @click.option("--wait", is_flag=True, help="Wait, print the answer; exit 1 where there is none.")
 @click.option("--stream", is_flag=True, help="Wait, and print the answer as it is generated.")
 @json_option
@@ -63,6 +72,8 @@ def command(
     param: tuple[str, ...],
     label: tuple[str, ...],
     not_before: str | None,
+    deadline: str | None,
+    start_within: float | None,
     wait: bool,
     stream: bool,
     as_json: bool,
@@ -84,6 +95,8 @@ def command(
         "params": options.parameters(param) or None,
         "labels": options.labels(label) or None,
         "not_before": instant(not_before) if not_before else None,
+        "deadline": instant(deadline) if deadline else None,
+        "start_within": start_within,
     }
     body = _body(_read(text, file, bool(fields["params"])), plain, fields)
     return options.run_async(
@@ -143,7 +156,7 @@ def instant(text: str) -> datetime:
         seconds = Duration().convert(text, None, None)
     except click.BadParameter:
         raise UsageError(
-            f"--not-before {text!r} is neither a duration such as 10m nor an ISO date"
+            f"{text[:80]!r} is neither a duration such as 10m nor an ISO date"
         ) from None
     return datetime.now().astimezone() + timedelta(seconds=seconds)
 

@@ -152,6 +152,8 @@ class Flow:
         max_attempts: int | None = None,
         labels: Mapping[str, str] | None = None,
         not_before: datetime | None = None,
+        deadline: datetime | None = None,
+        start_within: float | None = None,
         reply: str | None = None,
         needs: str | None = None,
     ) -> TaskHandle:
@@ -179,6 +181,10 @@ class Flow:
             fields["labels"] = labels
         if not_before is not None:
             fields["not_before"] = not_before
+        if deadline is not None:
+            fields["deadline"] = deadline
+        if start_within is not None:
+            fields["start_within"] = start_within
         message = submission.prepare(
             fields,
             task_id=id or self._ids.new(),

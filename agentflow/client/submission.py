@@ -87,13 +87,19 @@ def prepare(
         if not reply or not reply.isprintable() or any(char in reply for char in " *>"):
             raise UsageError(f"{reply[:80]!r} is not a subject to reply to")
         headers[subjects.REPLY] = reply
-    if needs:
-        headers[subjects.NEEDS] = needs
+    # A worker that does not know these fields must leave the task to one that does.
+    asked = [name for name in sorted(task.ABILITIES) if fields.get(name) is not None]
+    if asked or needs:
+        headers[subjects.NEEDS] = ",".join(dict.fromkeys([*asked, *_names(needs)]))
     if follows:
         headers[subjects.FOLLOWS] = str(follows)
     return Submission(
         task_id, queue, subjects.task(queue, priority), payload, blocks.encode(headers)
     )
+
+
+def _names(needs: str | None) -> list[str]:
+    return [name.strip() for name in (needs or "").split(",") if name.strip()]
 
 
 def _payload(fields: Mapping[str, Any]) -> bytes:
