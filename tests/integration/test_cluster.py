@@ -1,7 +1,11 @@
-"""Three servers in a cluster, three copies of each stream: one is killed, and the work goes on."""
+"""Three servers in a cluster, three copies of each stream: one is killed, and the work goes on.
+
+Slow because the servers hold no election before four seconds of silence.
+"""
 
 import asyncio
 import json
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,35 +19,31 @@ from agentflow.bus.jetstream import JetStream
 from agentflow.client import Flow
 from agentflow.config import Connect
 from agentflow.protocol import streams, subjects
-from tests.support.deployment import CONFIG, Deployment, Process
+from tests.support.deployment import ROOT, Deployment, Process
 from tests.support.nats_server import free_port
 from tests.support.until import until
 
 TASKS = 50
-# What docs/deploy.md gives each host: nats.conf, and what differs from host to host.
-HOST = """
-include {base}
-server_name: {name}
-cluster {{
-  name: agentflow
-  listen: "127.0.0.1:{port}"
-  routes: [{routes}]
-  authorization {{ user: route, password: $AGENTFLOW_ADMIN_PASSWORD }}
-}}
-"""
+DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
+PASSWORD = "route"
 
 
-def host_config(folder: Path, number: int, ports: list[int]) -> Path:
-    """The file of one host, beside links to the two it includes."""
+def host_config(folder: Path, name: str, port: int) -> Path:
+    """The file of one host as docs/deploy.md has it, beside the two that it includes."""
     folder.mkdir()
-    for name in ("nats.conf", "nats-roles.conf"):
-        (folder / name).symlink_to(CONFIG.with_name(name))
+    for included in ("nats.conf", "nats-roles.conf"):
+        (folder / included).symlink_to(ROOT / included)
+    block = DEPLOY[DEPLOY.index("# host.conf on n1") :]
+    text = block[: block.index("```")]
+    for documented, here in (
+        ('"n1"', f'"{name}"'),
+        ('"0.0.0.0:4222"', '"127.0.0.1:4222"'),
+        ('"0.0.0.0:6222"', f'"127.0.0.1:{port}"'),
+    ):
+        assert text.count(documented) == 1
+        text = text.replace(documented, here)
     file = folder / "host.conf"
-    # The routes' password as in the address of a route: the tests' one needs no escaping.
-    routes = ", ".join(f'"nats://route:12@127.0.0.1:{port}"' for port in ports)
-    file.write_text(
-        HOST.format(base="./nats.conf", name=f"n{number}", port=ports[number], routes=routes)
-    )
+    file.write_text(text)
     return file
 
 
@@ -51,10 +51,19 @@ class Cluster:
     """Three servers and how to reach them."""
 
     def __init__(self, folder: Path) -> None:
-        ports = [free_port() for _ in range(3)]
+        ports = {name: free_port() for name in ("n0", "n1", "n2")}
+        routes = [f"nats://route:{PASSWORD}@127.0.0.1:{port}" for port in ports.values()]
+        environment = {
+            "AGENTFLOW_ROUTE_PASSWORD": json.dumps(PASSWORD),
+            "AGENTFLOW_ROUTES": json.dumps(routes),
+        }
         self.servers = [
-            Deployment(folder / f"n{number}", config=host_config(folder / f"n{number}", number, ports))
-            for number in range(3)
+            Deployment(
+                folder / name,
+                config=host_config(folder / name, name, port),
+                environment=environment,
+            )
+            for name, port in ports.items()
         ]
         for server in self.servers:
             server.start()
@@ -105,13 +114,14 @@ def expected(prefix: str) -> set[str]:
     return {f"{prefix}{number}" for number in range(TASKS)}
 
 
+@pytest.mark.slow
 async def test_a_cluster_goes_on_without_the_server_that_leads(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     await cluster.formed()
     async with await Connection.open(cluster.options("admin")) as connection:
         applied = await asyncio.create_subprocess_exec(
-            *(_python(), "-m", "agentflow", "streams", "apply", "--replicas", "3"),
+            *(sys.executable, "-m", "agentflow", "streams", "apply", "--replicas", "3"),
             env=cluster.environment("admin"),
         )
         assert await applied.wait() == 0
@@ -144,11 +154,5 @@ async def _current(js: JetStream) -> None:
     def behind(info: dict[str, Any]) -> bool:
         return not all(each["current"] for each in info["cluster"]["replicas"])
 
-    while behind(await js.stream_info(subjects.RECORDS)):  # noqa: ASYNC110
+    while behind(await js.stream_info(subjects.RECORDS)):
         await asyncio.sleep(0.05)
-
-
-def _python() -> str:
-    import sys
-
-    return sys.executable

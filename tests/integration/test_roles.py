@@ -227,7 +227,7 @@ async def test_what_a_role_may_not_hear_is_refused_and_logged(
 @pytest.mark.parametrize("role", ROLES)
 async def test_without_its_inbox_prefix_a_role_is_told(deployed: Deployment, role: str) -> None:
     options = Connect(urls=(deployed.url,), user=role, password=PASSWORDS[role])
-    with pytest.raises(PermissionDenied, match="where answers"):
+    with pytest.raises(PermissionDenied, match="AGENTFLOW_INBOX_PREFIX"):
         await Connection.open(options)
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -53,12 +53,16 @@ class Deployment:
     """A server on `config`, in `folder`; a port is given on the command line, as one may."""
 
     def __init__(
-        self, folder: Path, *, config: Path = CONFIG, arguments: Sequence[str] = ()
+        self,
+        folder: Path,
+        *,
+        config: Path = CONFIG,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.log = folder / "nats-server.log"
         self.config = config
-        self.arguments = list(arguments)
+        self._environment = dict(environment or {})
         self.port = 0
         self.monitoring_port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,13 +81,15 @@ class Deployment:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         self.monitoring_port = self.monitoring_port or free_port()
-        command = [binary(), "-c", str(self.config), *self.arguments]
         quoted = {variable(role): f'"{text}"' for role, text in PASSWORDS.items()}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "-p", str(self.port), "-m", str(self.monitoring_port)],
+                [
+                    *(binary(), "-c", str(self.config)),
+                    *("-p", str(self.port), "-m", str(self.monitoring_port)),
+                ],
                 cwd=self.folder,
-                env=clean_environment() | quoted | {"GOMAXPROCS": "2"},
+                env=clean_environment() | quoted | self._environment | {"GOMAXPROCS": "2"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
