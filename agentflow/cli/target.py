@@ -19,7 +19,7 @@ def load(target: str) -> App:
     name, _, attribute = target.partition(":")
     attribute = attribute or DEFAULT
     if "/" in name or name.endswith(".py") or not all(map(str.isidentifier, name.split("."))):
-        hint = ".".join(Path(name).with_suffix("").parts).strip(".") or "module"
+        hint = ".".join(Path(name.removesuffix(".py")).parts).strip("./") or "module"
         raise UsageError(f"{target!r} is not of the form module:app, for example {hint}:{DEFAULT}")
     found: Any = _module(name)
     for part in attribute.split("."):

@@ -132,7 +132,9 @@ def check_body(body: TaskBody) -> TaskBody:
     """Return `body`; raise InvalidTask where its fields do not go together."""
     if body.id is not None:
         subjects.check_id(body.id)
-    if not (body.prompt and body.prompt.strip()) and not body.params:
+    nothing = not (body.prompt and body.prompt.strip()) and not body.params
+    # A handler of one's own may take no arguments; a task for it says `params: {}`.
+    if nothing and (body.params is None or body.kind in (None, "claude")):
         raise InvalidTask("a task needs a prompt (or params)", reason="empty")
     return body
 

@@ -73,6 +73,8 @@ def test_any_text_that_is_not_blank_is_a_prompt(text: str) -> None:
         (b"{}", "empty", "prompt"),
         (b'{"prompt":"  "}', "empty", "prompt"),
         (b'{"params":{}}', "empty", "prompt"),
+        (b'{"params":{},"kind":"claude"}', "empty", "prompt"),
+        (b'{"kind":"nightly"}', "empty", "prompt"),
         (b"caf\xe9", "bad_text", "byte 3"),
         (b'{"prompt":"caf\xe9"}', "bad_json", "0xe9"),
         (b'{"prompt":"hi"', "bad_json", "truncated"),
@@ -128,7 +130,7 @@ def test_arbitrary_bytes_are_a_task_or_invalid(payload: bytes) -> None:
     """Nothing but InvalidTask: another error would end the process that reads the message."""
     with suppress(InvalidTask):
         parsed = task.parse_body(payload, {})
-        assert parsed.prompt or parsed.params
+        assert parsed.prompt or parsed.params or parsed.kind
 
 
 JSON = st.recursive(
@@ -208,6 +210,24 @@ def test_what_is_left_out_has_a_default() -> None:
 def test_null_is_left_out() -> None:
     fields = dict.fromkeys(task.FIELDS)
     assert build(body(**{**fields, "prompt": "hi"})) == build(b"hi")
+
+
+def test_a_kind_of_ones_own_may_take_nothing() -> None:
+    assert build(body(kind="nightly", params={})).params == {}
+
+
+def test_the_limits_of_a_kind_hold_where_the_task_names_none() -> None:
+    defaults = {"slow": task.Defaults(timeout=9.0, max_attempts=2)}
+    own = {"timeout": 5.0, "max_attempts": 7}
+
+    def limits_of(**fields: Any) -> tuple[float, int]:
+        parsed = task.parse_body(body(prompt="hi", **fields), {})
+        made = task.build(parsed, {}, "default", Priority.NORMAL, "t", defaults)
+        return made.timeout, made.max_attempts
+
+    assert limits_of(kind="slow") == (9.0, 2)
+    assert limits_of(kind="slow", **own) == (5.0, 7)
+    assert limits_of(kind="other") == (limits.TIMEOUT_DEFAULT, limits.MAX_ATTEMPTS)
 
 
 def test_params_may_stand_for_a_prompt() -> None:
