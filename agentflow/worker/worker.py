@@ -41,6 +41,9 @@ from agentflow.worker.intake import Intake
 _log = logging.getLogger(__name__)
 
 GRACE: Final = 30.0
+STREAMS_WITHIN: Final = 20.0
+"""Seconds in which a master that starts at the same time has made the streams."""
+STREAMS_EVERY: Final = 0.5
 CONSUMERS_EVERY: Final = 30.0
 LISTED_TASKS: Final = 200
 RETRY_DELAY: Final = 1.0
@@ -126,10 +129,7 @@ class Worker:
                 f"the NATS server at {self._connection.options.shown} answers, but its JetStream "
                 "does not; start it with -js, or look into its log"
             ) from None
-        for difference in await provision.ensure_streams(self._js):
-            _log.warning("%s: %s", difference.name, difference.text)
-            if difference.missing:
-                raise BusError(f"{difference.name} {difference.text}")
+        await self._find_streams()
         await self._ensure()
         self._lease = None  # from here on the consumers say how long it is
         await self._js.stream_info(subjects.TASKS)
@@ -142,6 +142,21 @@ class Worker:
         self.actor.on_stop("pulling", self._puller.stop)
         self.actor.on_stop("tasks", self._settle)
         await self._puller.start()
+
+    async def _find_streams(self) -> None:
+        """Create what is missing, or wait until somebody does who may. Raises BusError."""
+        found = await provision.ensure_streams(self._js)
+        for difference in found:
+            _log.warning("%s: %s", difference.name, difference.text)
+        end = asyncio.get_running_loop().time() + STREAMS_WITHIN
+        missing = [difference for difference in found if difference.missing]
+        sentences = [f"{difference.name} {difference.text}" for difference in missing]
+        while missing:
+            if asyncio.get_running_loop().time() > end:
+                raise BusError(sentences[0])
+            # Only looked for: each try to create them would stand in the server's log.
+            await asyncio.sleep(STREAMS_EVERY)
+            missing = [each for each in await provision.check_streams(self._js) if each.missing]
 
     async def run(self) -> None:
         """Work until told to stop, then stop in order."""

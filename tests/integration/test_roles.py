@@ -17,9 +17,11 @@ from agentflow.bus.connection import Connection
 from agentflow.bus.jetstream import JetStream
 from agentflow.client import Flow
 from agentflow.config import Connect
-from agentflow.errors import NoStream, PermissionDenied, TaskFailed
+from agentflow.errors import BusError, NoStream, PermissionDenied, TaskFailed
 from agentflow.protocol import subjects
 from agentflow.protocol.record import State
+from agentflow.worker import worker as worker_module
+from agentflow.worker.worker import Worker
 from tests.support.deployment import CONFIG, PASSWORDS, Deployment, Process, Violation, variable
 from tests.support.nats_server import binary
 from tests.support.until import until
@@ -234,17 +236,26 @@ async def test_without_its_inbox_prefix_a_role_is_told(deployed: Deployment, rol
 # ------------------------------------------------- without streams, and who makes them
 
 
-def test_a_worker_that_may_not_make_the_streams_says_what_to_do(deployed: Deployment) -> None:
-    done = deployed.run("worker", "worker", "--kinds", "echo")
-    assert done.returncode == 3
-    assert "agentflow streams apply" in done.stderr
-    applied = deployed.run("admin", "streams", "apply")
-    assert applied.returncode == 0, applied.stderr
+def test_a_worker_that_may_not_make_the_streams_says_what_to_do_and_waits(
+    deployed: Deployment,
+) -> None:
     worker = Process(
         deployed.folder / "worker.log", deployed.environment("worker"), ["worker", "--kinds=echo"]
     )
+    worker.until("agentflow streams apply")
+    applied = deployed.run("admin", "streams", "apply")
+    assert applied.returncode == 0, applied.stderr
     worker.until("slots on")
     assert worker.stop() == 0
+
+
+async def test_a_worker_without_streams_gives_up(
+    deployed: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "STREAMS_WITHIN", -1)
+    async with await Connection.open(deployed.options("worker")) as connection:
+        with pytest.raises(BusError, match="agentflow streams apply"):
+            await Worker(connection, {}).start()
 
 
 async def test_a_submitter_without_streams_is_told_who_makes_them(deployed: Deployment) -> None:
