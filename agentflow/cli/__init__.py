@@ -25,7 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "up": ("agentflow.cli.up", "command", "Start NATS, a master and workers on this machine."),
     "submit": ("agentflow.cli.submit", "command", "Put a task into a queue."),
     "get": ("agentflow.cli.get", "command", "Show a task and its result."),
-    "list": ("agentflow.cli.list", "command", "List tasks, newest first."),
+    "list": ("agentflow.cli.listing", "command", "List tasks, newest first."),
     "watch": ("agentflow.cli.watch", "command", "Show what happens as it happens."),
     "workers": ("agentflow.cli.workers", "command", "List the workers."),
     "stats": ("agentflow.cli.stats", "command", "Show queues, states, tokens and cost."),
@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "worker": ("agentflow.cli.worker", "command", "Run a worker."),
     "simulator": ("agentflow.cli.simulator", "command", "Serve a simulated Messages API."),
     "doctor": ("agentflow.cli.doctor", "command", "Check this machine and the NATS server."),
+    "health": ("agentflow.cli.health", "command", "Is the server there, and does this host beat?"),
     "streams": ("agentflow.cli.streams", "command", "Show or repair streams and consumers."),
 }
 """Name: module, attribute, one sentence."""
@@ -76,12 +77,17 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Whatever happens, no traceback is shown."""
-    # `agentflow` as a console script calls this without arguments and exits with what it returns.
+    # Not click's own main(): it ends with 1 when the reader of a pipe leaves, as if we had failed.
     try:
-        result = cli.main(args=arguments, prog_name="agentflow", standalone_mode=False)
+        with cli.make_context(
+            "agentflow", list(sys.argv[1:] if arguments is None else arguments)
+        ) as context:
+            result = cli.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as wish:
         return wish.exit_code
+    except SystemExit as wish:
+        return wish.code if isinstance(wish.code, int) else 1
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -1,0 +1,213 @@
+"""`submit`, with a worker and without a master."""
+
+import io
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from agentflow.protocol import subjects
+from tests.cli.conftest import Here, environment, run
+from tests.support.nats_server import NatsServer
+
+pytestmark = pytest.mark.usefixtures("nats", "worker")
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+
+
+def test_the_id_is_all_that_is_printed(cli: Here) -> None:
+    cli("submit", "warm up", "--kind", "echo", "--wait")
+    done = cli("submit", "Write a haiku", "--kind", "echo")
+    assert (done.code, done.err) == (0, "")
+    assert subjects.is_id(done.out.strip())
+    assert cli("get", done.out.strip(), "--wait").code == 0
+
+
+def test_wait_prints_the_answer(cli: Here) -> None:
+    done = cli("submit", "hé 世界\nzwei", "--kind", "echo", "--wait")
+    assert (done.code, done.out) == (0, "hé 世界\nzwei\n")
+    assert subjects.is_id(done.err.strip())
+
+
+def test_stream_prints_it_once(cli: Here) -> None:
+    done = cli("submit", "streamed or not", "--kind", "echo", "--stream")
+    assert (done.code, done.out) == (0, "streamed or not\n")
+
+
+def test_wait_ends_with_1_when_the_task_fails(cli: Here) -> None:
+    done = cli("submit", "x", "--kind", "no-such-kind", "--wait", "--id", "fails-1")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[-1].startswith("agentflow: task fails-1 failed (unknown_kind): ")
+
+
+def test_json(cli: Here) -> None:
+    (line,) = cli("submit", "x", "--kind", "echo", "--queue", "second", "--json").lines
+    assert set(line) == {"id", "queue", "priority", "sequence"}
+    assert line["queue"] == "second"
+    assert line["sequence"] > 0
+    (line,) = cli("submit", "x", "--kind", "echo", "--wait", "--json").lines
+    assert (line["state"], line["text"], line["attempts"]) == ("succeeded", "x", 1)
+    done = cli("submit", "x", "--kind", "no-such-kind", "--wait", "--json")
+    assert done.code == 1
+    assert done.lines[-1]["error"]["type"] == "unknown_kind"
+    lines = cli("submit", "x", "--kind", "echo", "--stream", "--json").lines
+    assert lines[-1]["state"] == "succeeded"
+
+
+def test_from_a_file_and_from_standard_input(
+    cli: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prompt.txt").write_text("from a file\nof two lines")
+    done = cli("submit", "--file", str(tmp_path / "prompt.txt"), "--kind", "echo", "--wait")
+    assert done.out == "from a file\nof two lines\n"
+    stdin(monkeypatch, b"from a pipe")
+    assert cli("submit", "-", "--kind", "echo", "--wait").out == "from a pipe\n"
+    stdin(monkeypatch, b"again")
+    assert cli("submit", "--file", "-", "--kind", "echo", "--wait").out == "again\n"
+
+
+def test_a_task_as_json_and_options_before_it(cli: Here) -> None:
+    task = {"prompt": "of json", "kind": "sleep", "id": "js-1", "labels": {"a": "1", "b": "2"}}
+    done = cli(
+        "submit",
+        json.dumps(task),
+        *("--kind", "echo", "--label", "b=3", "--label", "c=4", "--wait", "--json"),
+    )
+    (line,) = done.lines
+    assert (line["id"], line["text"]) == ("js-1", "of json")
+    assert line["labels"] == {"a": "1", "b": "3", "c": "4"}
+
+
+def test_text_takes_a_brace_as_it_is(cli: Here) -> None:
+    done = cli("submit", "--text", "{not json", "--kind", "echo", "--wait")
+    assert done.out == "{not json\n"
+    done = cli("submit", "{not json", "--kind", "echo")
+    assert done.code == 2
+    assert "(--text takes it as a prompt)" in done.err
+
+
+def test_parameters_without_a_prompt(cli: Here) -> None:
+    done = cli("submit", "--kind", "sleep", "--param", "seconds=0.01", "--wait", "--json")
+    assert done.code == 0
+    assert done.lines[0]["state"] == "succeeded"
+
+
+def test_not_before(cli: Here) -> None:
+    (line,) = cli(
+        "submit", "later", "--kind", "echo", "--not-before", "0.5s", "--wait", "--json"
+    ).lines
+    submitted = datetime.fromisoformat(line["timings"]["submitted"])
+    started = datetime.fromisoformat(line["timings"]["started"])
+    assert started - submitted > timedelta(seconds=0.3)
+    moment = (datetime.now(UTC) + timedelta(seconds=0.2)).isoformat()
+    assert cli("submit", "x", "--kind", "echo", "--not-before", moment, "--wait").code == 0
+
+
+def test_a_queue_that_nobody_serves_is_named(cli: Here) -> None:
+    done = cli("submit", "x", "--queue", "nobody")
+    assert done.code == 0
+    assert subjects.is_id(done.out.strip())
+    assert done.err == (
+        "agentflow: no worker serves the queue nobody; the task waits until one does "
+        "(agentflow worker --queues nobody)\n"
+    )
+    done = cli("submit", "x", "--queue", "nobody", "--json")
+    assert "no worker serves" in done.err
+    assert len(done.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "there is no task"),
+        (["a", "--file", "b"], "not both"),
+        (["--file", "no such file"], "cannot be read: No such file or directory"),
+        (["x", "--id", "a.b"], "id 'a.b' is not allowed"),
+        (["x", "--id", "a\x1b[2Jb"], "is not allowed"),
+        (["x", "--queue", "Up"], "queue 'Up' is not allowed"),
+        (["x", "--label", "novalue"], "not of the form name=value"),
+        (["x", "--param", "=v"], "not of the form name=value"),
+        (["x", "--timeout", "soon"], "not a duration"),
+        (["x", "--timeout", "3d"], "$.timeout"),
+        (["x", "--not-before", "soon"], "neither a duration"),
+        (["x", "--not-before", "2099-01-01"], "6 days ahead"),
+        (["x", "--kind", "no kind"], "$.kind"),
+        (['{"prompt": "x", "max_token": 5}'], "unknown field `max_token`; allowed are prompt"),
+        (['{"prompt": 7}'], "$.prompt"),
+        (["   "], "needs a prompt"),
+        (["x", "--context", "nowhere"], "no context 'nowhere'"),
+        (["x", "--creds", "/no/file"], "there is no file /no/file"),
+        (["x", "--nats", "nats://[bad"], "cannot reach NATS at nats://[bad"),
+    ],
+)
+def test_what_is_wrong_is_said(cli: Here, arguments: list[str], text: str) -> None:
+    done = cli("submit", *arguments)
+    assert done.code == (3 if "cannot reach" in text else 2)
+    assert done.out == ""
+    assert text in done.err
+    assert "\x1b" not in done.err
+
+
+def test_a_file_that_is_no_text(cli: Here, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(b"abc\xff")
+    done = cli("submit", "--file", str(tmp_path / "image"))
+    assert (done.code, done.err) == (
+        2,
+        f"agentflow: {tmp_path / 'image'} is not UTF-8 text (byte 3)\n",
+    )
+
+
+def test_a_hostile_answer_is_stripped(cli: Here) -> None:
+    text = "before\x1b]0;title\x07\x1b[2J\u202eafter\x9b1m"
+    done = cli("submit", text, "--kind", "echo", "--wait")
+    assert done.out == "beforeafter\n"
+    done = cli("submit", text, "--kind", "echo", "--wait", "--json")
+    assert done.lines[0]["text"] == text
+    assert not set("\x1b\x07\u202e\x9b") & set(done.out)
+    shown = cli("get", done.lines[0]["id"])
+    assert not set("\x1b\x07\u202e\x9b") & set(shown.out)
+
+
+def test_the_server_of_a_context(
+    cli: Here, nats: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ".config" / "nats" / "context"
+    folder.mkdir(parents=True)
+    (folder / "mine.json").write_text(json.dumps({"url": nats.url, "description": ""}))
+    monkeypatch.delenv("AGENTFLOW_NATS")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert cli("submit", "x", "--kind", "echo", "--wait", "--context", "mine").out == "x\n"
+
+
+def test_a_reader_that_leaves_a_long_output(nats: NatsServer, tmp_path: Path) -> None:
+    script = f"{sys.executable} -m agentflow submit - --kind echo --wait | head -c 10"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {script}"],
+        env=environment(tmp_path, AGENTFLOW_NATS=nats.url),
+        input=b"y" * 1_000_000,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.stdout == b"y" * 10
+    # Python does not always hear of it when all was one write.
+    assert done.returncode in (0, 141)
+    assert b"Traceback" not in done.stderr
+    assert b"Broken" not in done.stderr
+
+
+def test_as_a_process(nats: NatsServer, tmp_path: Path) -> None:
+    done = run(
+        "submit",
+        "x",
+        "--kind",
+        "echo",
+        "--wait",
+        env=environment(tmp_path, AGENTFLOW_NATS=nats.url),
+    )
+    assert (done.code, done.out) == (0, "x\n")
