@@ -50,6 +50,7 @@ def connect(
     tls_ca: str | None = None,
     tls_cert: str | None = None,
     tls_key: str | None = None,
+    inbox_prefix: str | None = None,
     context: str | None = None,
     store: str | None = None,
     options: Connect | None = None,
@@ -67,6 +68,7 @@ def connect(
             tls_ca=tls_ca,
             tls_cert=tls_cert,
             tls_key=tls_key,
+            inbox_prefix=inbox_prefix,
             context=context,
         )
     return Flow(located(options, store))
