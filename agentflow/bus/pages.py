@@ -101,6 +101,11 @@ def sequence_of(message: Message) -> int:
     return _number(message.block, _SEQUENCE)
 
 
+def left_after(message: Message) -> int:
+    """How many messages the stream had behind this one of a page."""
+    return _number(message.block, _PENDING)
+
+
 def subject_of(message: Message) -> str:
     """The subject under which a live copy or a message of a page is stored."""
     return _value(message.block, _SUBJECT).decode()

@@ -38,7 +38,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Api:
-    """The endpoints. `status` gives what only the master itself knows of the stats."""
+    """The endpoints. `fresh` waits until the index has the newest tasks; `status` gives what only
+    the master itself knows of the stats."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Api:
         presence: Presence,
         queues: Queues,
         submissions: Submissions,
+        fresh: Callable[[], Awaitable[None]],
         status: Callable[[], dict[str, Any]],
     ) -> None:
         self._js = js
@@ -57,6 +59,7 @@ class Api:
         self._presence = presence
         self._queues = queues
         self._submissions = submissions
+        self._fresh = fresh
         self._status = status
 
     def endpoints(self) -> dict[str, Endpoint]:
@@ -95,6 +98,9 @@ class Api:
             return Tasks(tasks=[_view(row, None)], total=1)
         rows, total = self._index.starting(wanted, api.PREFIX_MATCHES)
         if not rows:
+            await self._fresh()  # it may have been submitted a moment ago
+            rows, total = self._index.starting(wanted, api.PREFIX_MATCHES)
+        if not rows:
             raise TaskNotFound(self._unknown(wanted), task_id=wanted[:80])
         return Tasks(tasks=await self._views(rows), total=total)
 
@@ -112,6 +118,7 @@ class Api:
         if not 1 <= request.limit <= api.LIST_MOST:
             raise UsageError(f"limit is {request.limit}; it may be 1 to {api.LIST_MOST}")
         limit = request.limit
+        await self._fresh()
         while True:
             found = await self._index.select(
                 state=request.state,
@@ -158,6 +165,7 @@ class Api:
 
     async def stats(self) -> StatsView:
         """Everything at a glance; what cannot be read is said in the notes."""
+        await self._fresh()
         status = self._status()
         notes = list(status.pop("notes", []))
         depths: Mapping[str, Any] = {}

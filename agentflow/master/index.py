@@ -27,7 +27,7 @@ from agentflow.protocol.record import State, Usage
 
 LIMIT: Final = 200_000
 SCANNED: Final = 2_000
-"""Rows looked at by one query of a selection by label: some 2 ms."""
+"""Rows looked at by one query of a selection: some 2 ms."""
 EVICTED: Final = 500
 DAY_MS: Final = 86_400_000
 
@@ -50,7 +50,7 @@ _UPDATE: Final = (
     f"UPDATE task SET {', '.join(f'{name.strip()} = ?' for name in _COLUMNS.split(','))}"
     " WHERE n = ?"
 )
-_BEFORE: Final = "state = ? AND updated <= ? AND (updated < ? OR id < ?)"
+_RANGE: Final = "state = ? AND updated >= ? AND updated < ?"
 _NEWEST: Final = "ORDER BY updated DESC, id DESC"
 
 
@@ -86,29 +86,41 @@ class Index:
     # Changing.
 
     def put(self, rows: Iterable[Row]) -> int:
-        """Take rows in; how many were news. A slice of 100 takes about a millisecond."""
-        news = 0
-        self._db.execute("BEGIN")
+        """Take rows in, at most some hundreds; how many were news. 100 take about a millisecond."""
+        newest: dict[str, Row] = {}
         for row in rows:
-            news += self._put(row)
+            before = newest.get(row.id)
+            if supersedes(row, before.sequence if before else None):
+                newest[row.id] = row
+        if not newest:
+            return 0
+        known = self._counted(list(newest))
+        inserted: list[tuple[Any, ...]] = []
+        updated: list[tuple[Any, ...]] = []
+        for row in newest.values():
+            old = known.get(row.id)
+            if old is None:
+                inserted.append(self._values(row))
+                self._rows_finished += row.finished
+            elif supersedes(row, old[1]):
+                updated.append((*self._values(row), old[0]))
+                self._totals.add(old, -1)
+                self._rows_finished += row.finished - (old[3] in self._finished)
+        self._db.execute("BEGIN")
+        self._db.executemany(_INSERT, inserted)
+        self._db.executemany(_UPDATE, updated)
         self._db.execute("COMMIT")
-        return news
+        self._rows += len(inserted)
+        for values in (*inserted, *updated):
+            self._totals.add((0, 0, values[3], values[2], *values[18:24], 0))
+        return len(inserted) + len(updated)
 
-    def _put(self, row: Row) -> bool:
-        old = self._db.execute(f"SELECT {_COUNTED} FROM task WHERE id = ?", (row.id,)).fetchone()
-        if not supersedes(row, old[1] if old else None):
-            return False
-        values = self._values(row)
-        if old:
-            self._totals.add(old, -1)
-            self._rows_finished -= old[3] in self._finished
-            self._db.execute(_UPDATE, (*values, old[0]))
-        else:
-            self._db.execute(_INSERT, values)
-            self._rows += 1
-        self._totals.add((0, 0, values[3], values[2], *values[18:24], 0))
-        self._rows_finished += row.finished
-        return True
+    def _counted(self, ids: list[str]) -> dict[str, tuple[Any, ...]]:
+        """What is counted of the rows that are there, by id."""
+        found = self._db.execute(
+            f"SELECT {_COUNTED}, id FROM task WHERE id IN ({', '.join('?' * len(ids))})", ids
+        )
+        return {row[-1]: row[:-1] for row in found}
 
     def forget(self, task_id: str, *, sequence: int) -> bool:
         """Drop a row that still stands at `sequence`, and its counts."""
@@ -263,37 +275,35 @@ class Index:
         self, state: int, condition: str, values: list[Any], limit: int, after: Cursor
     ) -> list[Row]:
         found: list[Row] = []
-        here: Cursor | None = after
-        while here is not None and len(found) < limit:
-            span = (state, here.updated, here.updated, here.id)
-            chunk = f"(SELECT * FROM task WHERE {_BEFORE} {_NEWEST} LIMIT {SCANNED})"
-            rows = self._select(
-                f"WHERE {condition} {_NEWEST} LIMIT ?", (*span, *values, limit), source=chunk
+        behind = (after.updated, after.id)
+        for lower, upper in self._ranges(state, after.updated + 1):
+            span = (state, lower, upper, *behind, *values, limit - len(found))
+            found += self._select(
+                f"WHERE {_RANGE} AND (updated, id) < (?, ?) AND {condition} {_NEWEST} LIMIT ?", span
             )
-            found += rows
-            here = self._skip(span)
+            if len(found) >= limit:
+                break
             await asyncio.sleep(0)
-        return found[:limit]
+        return found
 
     async def _count(self, state: int, condition: str, values: list[Any]) -> int:
         total = 0
-        here: Cursor | None = Cursor()
-        while here is not None:
-            span = (state, here.updated, here.updated, here.id)
-            chunk = f"(SELECT * FROM task WHERE {_BEFORE} {_NEWEST} LIMIT {SCANNED})"
-            query = f"SELECT count(*) FROM {chunk} WHERE {condition}"
-            total += self._db.execute(query, (*span, *values)).fetchone()[0]
-            here = self._skip(span)
+        for lower, upper in self._ranges(state, Cursor().updated):
+            query = f"SELECT count(*) FROM task WHERE {_RANGE} AND {condition}"
+            total += self._db.execute(query, (state, lower, upper, *values)).fetchone()[0]
             await asyncio.sleep(0)
         return total
 
-    def _skip(self, span: tuple[Any, ...]) -> Cursor | None:
-        """The last of the rows that a chunk scans, None where they are the last ones."""
-        row = self._db.execute(
-            f"SELECT updated, id FROM task WHERE {_BEFORE} {_NEWEST} LIMIT 1 OFFSET {SCANNED - 1}",
-            span,
-        ).fetchone()
-        return Cursor(*row) if row else None
+    def _ranges(self, state: int, upper: int) -> Iterator[tuple[int, int]]:
+        """Times of change between which some `SCANNED` rows of a state lie, the latest first."""
+        query = (
+            "SELECT updated FROM task WHERE state = ? AND updated < ? "
+            f"ORDER BY updated DESC LIMIT 1 OFFSET {SCANNED - 1}"
+        )
+        while row := self._db.execute(query, (state, upper)).fetchone():
+            yield row[0], upper
+            upper = row[0]
+        yield -1, upper
 
     # Rows and their values.
 
@@ -335,10 +345,8 @@ class Index:
             row.message or None,
         )
 
-    def _select(
-        self, clauses: str, values: tuple[Any, ...], *, source: str = "task"
-    ) -> Iterator[Row]:
-        for found in self._db.execute(f"SELECT {_COLUMNS} FROM {source} {clauses}", values):
+    def _select(self, clauses: str, values: tuple[Any, ...]) -> Iterator[Row]:
+        for found in self._db.execute(f"SELECT {_COLUMNS} FROM task {clauses}", values):
             yield self._row(found)
 
     def _row(self, found: tuple[Any, ...]) -> Row:

@@ -32,7 +32,7 @@ from agentflow.config import Connect
 from agentflow.errors import AgentFlowError, BusError, InvalidTask, NotConnected
 from agentflow.master import index as indexes
 from agentflow.master.api import Api
-from agentflow.master.follower import Follower
+from agentflow.master.follower import Follower, Source
 from agentflow.master.index import Index
 from agentflow.master.lease import Lease
 from agentflow.master.presence import Presence
@@ -48,6 +48,11 @@ from agentflow.tasklog import TaskLog
 
 _log = logging.getLogger(__name__)
 
+RECORDS: Final = Source(stream=subjects.RECORDS, live=subjects.LIVE_RECORDS, gather=0.1, most=400)
+TASKS: Final = Source(
+    stream=subjects.TASKS, live=(subjects.LIVE_TASKS,), gather=1.0, most=8_192, queue=True
+)
+"""Live copies of tasks are small and say all that the stream would tell in megabytes."""
 PROVISION_EVERY: Final = 15.0
 TIDY_EVERY: Final = 5.0
 RETRY: Final = 1.0
@@ -78,20 +83,9 @@ class Master:
         )
         self.log = TaskLog(self._js, self.actor.name)
         self.index = Index(limit=index_limit)
-        self.records = Follower(
-            self._js,
-            subjects.RECORDS,
-            subjects.LIVE_RECORDS,
-            take=self._take_records,
-            reset=self._forget_all,
-        )
+        self.records = Follower(self._js, RECORDS, take=self._take_records, reset=self._forget_all)
         self.tasks = Follower(
-            self._js,
-            subjects.TASKS,
-            (subjects.LIVE_TASKS,),
-            take=self._take_tasks,
-            reset=self.index.forget_unseen,
-            headers_only=True,
+            self._js, TASKS, take=self._take_tasks, reset=self.index.forget_unseen
         )
         self.presence = Presence(connection, lost_after=lost_after)
         self.lease = Lease(self._js, self.actor.name)
@@ -114,6 +108,7 @@ class Master:
             presence=self.presence,
             queues=self._queues,
             submissions=self._submissions,
+            fresh=self.tasks.fresh,
             status=self._status,
         )
         self._service = Service(

@@ -2,13 +2,14 @@
 
 A task without a record is known by its message alone. When that is acked there is a record, which
 arrives in its turn; when it is purged there is nothing, and the row would stay for ever. So when
-there are more such rows than messages, in two looks running, the messages are read and the rows
-without one are dropped, unless a record has come meanwhile.
+some such row is old, and there are more of them than messages, in two looks running, the messages
+are read and the rows without one are dropped, unless a record has come meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 from agentflow.bus.jetstream import JetStream
@@ -19,6 +20,8 @@ from agentflow.protocol import subjects
 from agentflow.protocol.record import State
 
 ROWS: Final = 500
+QUIET_MS: Final = 60_000
+"""A younger row is not looked at: its record may be on its way."""
 
 
 class Vanished:
@@ -32,10 +35,11 @@ class Vanished:
 
     async def look(self) -> int:
         """Look once; how many rows were dropped. Raises BusError."""
-        queued = self._index.counts()[State.QUEUED]
-        if not queued:
+        oldest = self._index.oldest(State.QUEUED, limit=1)
+        if not oldest or oldest[0].updated > time.time() * 1000 - QUIET_MS:
             self._suspected = False
             return 0
+        queued = self._index.counts()[State.QUEUED]
         stored = int((await self._js.stream_info(subjects.TASKS))["state"]["messages"])
         suspected, self._suspected = self._suspected, queued > stored
         if not (suspected and self._suspected):

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentflow.bus import provision
 from agentflow.bus.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.errors import NoStream
-from agentflow.master import follower, index, master
+from agentflow.master import follower, index, master, vanished
 from agentflow.master.index import Cursor, Index
 from agentflow.master.master import Master
 from agentflow.master.projection import Row, encode_labels
@@ -154,47 +155,73 @@ async def test_headers_that_look_like_the_servers_own_change_nothing(
     assert running.tasks.cursor == 3
 
 
-async def test_a_burst_beyond_the_buffer_is_read_from_the_stream(
-    nats_server: NatsServer, observer: Observer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(follower, "BUFFER_MESSAGES", 3)
-    async with masters.a_master(nats_server.url) as found:
-        await masters.ready(found)
-        await masters.fill(observer.js, 400)
-
-        async def complete() -> bool:
-            return found.index.counts()["succeeded"] == 400
-
-        await observer.becomes(complete)
+def in_bursts_of(found: Master, most: int) -> None:
+    """More live copies than this at once are a burst."""
+    for each in (found.records, found.tasks):
+        each._source = msgspec.structs.replace(each._source, most=most)
 
 
-async def test_large_records_do_not_fill_the_buffer(
-    nats_server: NatsServer, observer: Observer, monkeypatch: pytest.MonkeyPatch
+async def test_a_burst_is_read_from_the_stream(running: Master, observer: Observer) -> None:
+    in_bursts_of(running, 3)
+    await masters.fill(observer.js, 1_000)
+    for number in range(40):
+        await observer.submit("x", {"Agentflow-Id": f"q{number}"})
+
+    async def complete() -> bool:
+        counts = running.index.counts()
+        return counts["succeeded"] == 1_000 and counts["queued"] == 40
+
+    await observer.becomes(complete)
+    assert running.records.bursts
+    assert running.tasks.bursts
+    # It listens again: what comes singly is heard at once.
+    in_bursts_of(running, 1_000)
+    before = running.records.bursts
+    last = await masters.start(observer.js, masters.origin("after"))
+    assert (await has(observer, running, "after", "running")).sequence == last.sequence
+    assert running.records.bursts == before
+
+
+async def test_large_records_are_a_burst_too(
+    running: Master, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "BUFFER_BYTES", 100_000)
-    async with masters.a_master(nats_server.url) as found:
-        await masters.ready(found)
-        for number in range(10):
-            of = masters.origin(f"big{number}")
-            last = await masters.start(observer.js, of)
-            await masters.succeed(observer.js, of, last, text="x" * 400_000)
+    for number in range(10):
+        of = masters.origin(f"big{number}")
+        last = await masters.start(observer.js, of)
+        await masters.succeed(observer.js, of, last, text="x" * 400_000)
 
-        async def complete() -> bool:
-            return found.index.counts()["succeeded"] == 10
+    async def complete() -> bool:
+        return running.index.counts()["succeeded"] == 10
 
-        await observer.becomes(complete)
+    await observer.becomes(complete)
+    assert running.records.bursts
+
+
+def test_a_burst_leaves_the_processor_to_others_unless_it_lasts() -> None:
+    assert follower.pause(0.02, 0) == follower.PAUSE
+    assert follower.pause(0.02, 5_000) == pytest.approx(0.08)
+    assert follower.pause(0.02, 100_000) == pytest.approx(0.02)
+    assert follower.pause(0.02, 1_000_000) == 0
 
 
 async def test_what_no_live_copy_said_is_found_by_looking(
     running: Master, observer: Observer
 ) -> None:
-    for subscription in list(running.records._connection._subscriptions):
-        if subscription.subject.startswith("agentflow.live."):
-            await subscription.close()
+    await running.records.deafen()
     of = masters.origin("unheard")
     await masters.succeed(observer.js, of, await masters.start(observer.js, of))
     running.records.check()
     await has(observer, running, "unheard", "succeeded")
+
+
+async def test_a_task_is_found_as_soon_as_it_is_submitted(
+    running: Master, observer: Observer
+) -> None:
+    for number in range(20):
+        await observer.submit("x", {"Agentflow-Id": f"new{number}"})
+        found = await masters.ask(observer.connection, api.GET, Tasks, id=f"new{number}")
+        assert [view.state for view in found.tasks] == ["queued"]
 
 
 async def test_a_killed_server_is_followed_again(
@@ -254,6 +281,7 @@ async def test_tasks_that_were_purged_leave_the_index(
     nats_server: NatsServer, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(master, "TIDY_EVERY", 0.05)
+    monkeypatch.setattr(vanished, "QUIET_MS", 0)
     async with masters.a_master(nats_server.url) as found:
         await masters.ready(found)
         for number in range(20):
@@ -358,9 +386,9 @@ def test_ids_are_found_by_how_they_begin() -> None:
     rows, total = found.starting("t0001", 3)
     assert ([item.id for item in rows], total) == (["t00010", "t00011", "t00012"], 10)
     assert found.starting("t00029", 3)[1] == 1
-    assert found.starting("x", 3) == ([], 0)
-    assert found.starting("", 3) == ([], 0)
-    assert found.starting("t0001%", 3) == ([], 0)
+    assert found.starting("x", 3) == ([], False)
+    assert found.starting("", 3) == ([], False)
+    assert found.starting("t0001%", 3) == ([], False)
 
 
 def test_what_goes_in_comes_out() -> None:
