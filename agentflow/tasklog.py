@@ -177,7 +177,8 @@ class TaskLog:
         }
         full = blocks.carried(block, headers)
         if len(full) + len(payload) > self._js.connection.max_payload:
-            full = blocks.encode(headers)
+            # Without its headers, and perhaps cut, it is not the task that failed.
+            full = blocks.encode({**headers, subjects.TRUNCATED: "true"})
             payload = payload[: self._js.connection.max_payload - len(full)]
         await self._store_patiently(subjects.dead(record.queue, record.id), payload, full)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 from agentflow.bus.jetstream import JetStream, Stored
 from agentflow.client.asking import Asking
@@ -15,13 +15,15 @@ from agentflow.errors import BusError, MasterAbsent, TaskError, TaskNotFound
 from agentflow.protocol import control, subjects
 from agentflow.protocol import headers as blocks
 from agentflow.protocol.control import Cancel
-from agentflow.protocol.record import EMPTY, PARKED, Last, State
+from agentflow.protocol.record import EMPTY, PARKED, Last, Record, State
 from agentflow.protocol.subjects import Priority
 from agentflow.tasklog import TaskLog
 
 _log = logging.getLogger(__name__)
 
 DEAD_LETTER_WITHIN: Final = 2.0
+OWNER_WITHIN: Final = 1.0
+"""Seconds a worker has to end a run and write what it used, before it is fenced."""
 
 _OF_DEAD_LETTERS: Final = frozenset(
     name.lower().encode()
@@ -32,9 +34,17 @@ _OF_DEAD_LETTERS: Final = frozenset(
         subjects.ATTEMPT,
         subjects.PRIORITY,
         subjects.FOLLOWS,
+        subjects.TRUNCATED,
     )
 )
 _KIND: Final = subjects.KIND.lower().encode()
+
+
+class Cancellation(NamedTuple):
+    """What became of a task that was to be cancelled; `already`: it ended without that."""
+
+    result: Result
+    already: bool
 
 
 class Steering:
@@ -49,23 +59,50 @@ class Steering:
     # Cancel.
 
     async def cancel(self, task_id: str, message_sequence: int = 0) -> Result:
-        """Write `cancelled`; then tell the worker and tidy up, as well as that goes.
+        """End a task; returns the record that ends it, which may be another's.
 
-        Returns the record that ends the task, which may be another's. `message_sequence` is given
-        where the caller knows that the task is in the queue. Raises TaskNotFound.
+        `message_sequence` is given where the caller knows that the task is in the queue. Raises
+        TaskNotFound.
+        """
+        return (await self.end(task_id, message_sequence=message_sequence)).result
+
+    async def end(
+        self, task_id: str, *, message: str = "", message_sequence: int = 0
+    ) -> Cancellation:
+        """`cancel`, saying whether the task had ended before. `message` is its identity if known.
+
+        The worker that runs it is asked first, because it alone can keep the usage so far. Where it
+        does not do so in time, `cancelled` is written here and fences it.
         """
         before = await self._log.read(task_id)
-        message = before.record.message if before.record else ""
-        if before.record is None and not message_sequence:
+        if before.record is not None:
+            if before.record.terminal:
+                return Cancellation(of_record(before.record, before.sequence), already=True)
+            message = before.record.message
+            if before.record.state == State.RUNNING:
+                await self._ask_owner(before.record)
+        elif not message_sequence and not message:
             message = await self._queued_message(task_id)
         last = await self._log.cancel(task_id)
         assert last.record is not None
         if last.record.state == State.CANCELLED and last.record.actor == self._log.actor:
             try:
-                await self._tidy(task_id, before, message, message_sequence)
+                await self._tidy(last.record, before, message, message_sequence)
             except BusError as error:
                 _log.debug("after cancelling %s: %s", task_id, error)
-        return of_record(last.record, last.sequence)
+        result = of_record(last.record, last.sequence)
+        return Cancellation(result, already=result.state != State.CANCELLED)
+
+    async def _ask_owner(self, record: Record) -> None:
+        """Return when the worker of a running task has ended it, or does not answer."""
+        try:
+            await self._js.connection.request(
+                subjects.control("worker", record.actor),
+                control.encode(Cancel(id=record.id)),
+                timeout=OWNER_WITHIN,
+            )
+        except BusError as error:
+            _log.debug("asking the worker of %s: %s", record.id, error)
 
     async def _queued_message(self, task_id: str) -> str:
         """Identity of the message of a task without a record, "" where nobody can tell."""
@@ -78,14 +115,17 @@ class Steering:
                 return view.message
         raise TaskNotFound(f"there is no task {task_id}", task_id=task_id)
 
-    async def _tidy(self, task_id: str, before: Last, message: str, message_sequence: int) -> None:
-        record = before.record
-        if record is not None and record.state == State.RUNNING:
-            # Its worker acks the message itself, and keeps the usage.
+    async def _tidy(
+        self, ended: Record, before: Last, message: str, message_sequence: int
+    ) -> None:
+        record, task_id = before.record, ended.id
+        if ended.follows != before.sequence:
+            # Somebody claimed it meanwhile, who pays for a run that no longer counts.
             self._js.connection.publish(
-                subjects.control("worker", record.actor), control.encode(Cancel(id=task_id))
+                subjects.control("worker"), control.encode(Cancel(id=task_id))
             )
-            return
+        if record is not None and record.state == State.RUNNING:
+            return  # its worker acks the message itself
         if record is not None and record.state in PARKED:
             await self._js.purge(subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*")
             return
@@ -115,6 +155,11 @@ class Steering:
             if last.record is not None:
                 text = f"the payload of task {task_id} is no longer kept; submit it anew"
             raise TaskNotFound(text, task_id=task_id)
+        if payload is None and dead is not None and subjects.TRUNCATED in dead.headers:
+            raise TaskError(
+                f"the message of task {task_id} was too large to be kept whole; submit it anew",
+                task_id=task_id,
+            )
         submission = _continuation(task_id, last, dead, payload)
         await self._sender.send(submission)
         if dead is not None:

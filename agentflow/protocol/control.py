@@ -68,7 +68,10 @@ class Held(msgspec.Struct, frozen=True, tag="held"):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """A hint that a task was cancelled; the log is the truth."""
+    """Stop running a task and write `cancelled`; a hint, the log is the truth.
+
+    Answered with Held: true once the record is written, false where the task does not run.
+    """
 
     id: str
 

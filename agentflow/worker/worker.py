@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from agentflow.actor import Actor
@@ -225,16 +225,26 @@ class Worker:
 
     # Mailbox and heartbeat.
 
-    def _receive(self, message: Control) -> Control | None:
+    def _receive(self, message: Control) -> Control | Awaitable[Control] | None:
         match message:
             case Holds(message=identity):
                 return HeldAnswer(holds=self._holding.get(identity) is not None)
             case Cancel(id=task_id):
-                for held in self._holding.of(task_id):
-                    held.interrupt(Ending.CANCELLED)
+                return self._cancel(task_id)
             case Drain():
                 self.actor.stop()
         return None
+
+    async def _cancel(self, task_id: str) -> HeldAnswer:
+        """Interrupt its run; the answer comes when what became of it is written."""
+        works = []
+        for held in self._holding.of(task_id):
+            held.interrupt(Ending.CANCELLED)
+            if held.run is not None and held.work is not None:
+                works.append(held.work)
+        if works:
+            await asyncio.wait(works)
+        return HeldAnswer(holds=bool(works))
 
     def _describe(self) -> dict[str, Any]:
         running = [held for held in self._holding if held.run is not None]
