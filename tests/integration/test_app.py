@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import msgspec
 import pytest
 
 import agentflow
+from agentflow.cli import target
 from agentflow.errors import KeyMissing
 from agentflow.handlers import registry
 from agentflow.handlers.contract import AttemptFailed, Run
@@ -587,3 +589,45 @@ async def test_the_program_runs_an_app_and_leaves_its_threads(
     async with asyncio.timeout(20):
         assert await asyncio.to_thread(program.wait, 20) == 0, (folder / "log").read_text()
     assert (await observer.last("long")).state == State.QUEUED, "handed back"
+
+
+async def test_the_code_of_the_docs_works(
+    observer: Observer,
+    start_worker: StartWorker,
+    simulator: Simulator,
+    nats_server: NatsServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = (ROOT / "docs/handlers.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    (tmp_path / "tasks_of_docs.py").write_text(code)
+    (tmp_path / "README.md").write_text("A text.")
+    (tmp_path / "a.csv").write_text("a,b\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setenv("AGENTFLOW_NATS", nats_server.url)
+    app = target.load("tasks_of_docs")
+    docs: Any = sys.modules.pop("tasks_of_docs")
+    assert app.kinds == ["summarise", "confirm", "debate", "wait_for_file", "count"]
+    await docs.test_confirm()
+    async with at_work(app, start_worker, queues=["texts", "default"]):
+        summary = await docs.submit()
+        decided = await run_one(observer, "debate", prompt="Tabs", params=None)
+        for task_id, fields in {
+            "csv": {"kind": "wait_for_file", "params": {"path": "a.csv"}},
+            "txt": {"kind": "wait_for_file", "params": {"path": "a.txt"}},
+            "not-yet": {"kind": "wait_for_file", "params": {"path": "b.csv"}},
+            "count": {"kind": "count", "params": {"to": 1_000}},
+        }.items():
+            await observer.submit({"id": task_id, **fields})
+        assert (await observer.ended("csv")).value == 4
+        assert (await observer.ended("txt")).reason == "wrong_file"
+        assert (await observer.ended("count")).value == 1_000
+        parked = (await observer.state("not-yet", State.RETRYING)).record
+    assert summary.words == len(summary.text.split()) > 3
+    assert decided.stop_reason == "end_turn"
+    assert decided.text == b"".join(one.data for one in observer.tokens["it"]).decode()
+    assert parked is not None
+    assert parked.resume_at is not None
+    assert 30 <= (parked.resume_at - parked.time).total_seconds() <= 36.1
