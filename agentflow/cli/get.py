@@ -24,13 +24,14 @@ def command(task_id: str, wait: bool, as_json: bool, **connection: str | None) -
 
 async def _get(connection: dict[str, str | None], task_id: str, wait: bool, as_json: bool) -> int:
     from agentflow.cli import output
-    from agentflow.cli.waiting import answer, follow
+    from agentflow.cli.waiting import answer, follow, going_on
     from agentflow.client import Result
 
     async with options.flow(connection) as flow:
         result: Result = await flow.get(task_id)
         if wait and not result.ended:
-            return await follow(flow, result.id, stream=False, as_json=as_json)
+            with going_on(result.id):
+                return await follow(flow, result.id, stream=False, as_json=as_json)
     code = 1 if wait and not result.ok else 0
     if as_json:
         output.show_json(result)

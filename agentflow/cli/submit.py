@@ -186,10 +186,11 @@ async def _submit(
                     "sequence": handle.message_sequence,
                 }
             )
-        await _warn_unserved(flow, queue)
-        if not wait:
-            return 0
-        return await waiting.follow(flow, handle.id, stream=stream, as_json=as_json)
+        with waiting.going_on(handle.id):
+            await _warn_unserved(flow, queue)
+            if not wait:
+                return 0
+            return await waiting.follow(flow, handle.id, stream=stream, as_json=as_json)
 
 
 async def _put(flow: Flow, body: TaskBody, queue: str, priority: str) -> TaskHandle:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,22 +16,28 @@ if TYPE_CHECKING:
     from agentflow.client import Event, Flow
 
 
+@contextmanager
+def going_on(task_id: str) -> Iterator[None]:
+    """Who interrupts the waiting is told that the task does not end with it."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        output.note(f"task {task_id} goes on; `agentflow get {task_id} --wait` waits for it")
+        raise
+
+
 async def follow(flow: Flow, task_id: str, *, stream: bool, as_json: bool) -> int:
     """Return the exit code when the task has ended; its answer is printed."""
     printed = Printed()
     result: Result | None = None
-    try:
-        async for event in flow.watch(task_id, tokens=stream):
-            if event.kind == "tokens":
-                if as_json:
-                    output.show_json(event)
-                else:
-                    printed.add(event)
-            elif event.record is not None:
-                result = of_record(event.record, event.sequence)
-    except asyncio.CancelledError:
-        output.note(f"task {task_id} goes on; `agentflow get {task_id} --wait` waits for it")
-        raise
+    async for event in flow.watch(task_id, tokens=stream):
+        if event.kind == "tokens":
+            if as_json:
+                output.show_json(event)
+            else:
+                printed.add(event)
+        elif event.record is not None:
+            result = of_record(event.record, event.sequence)
     assert result is not None
     if as_json:
         output.show_json(result)

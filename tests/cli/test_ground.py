@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -175,7 +174,6 @@ def test_ctrl_c_ends_quietly(nats: object, tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     lines = [process.stderr.readline(), process.stderr.readline()]
-    time.sleep(0.2)  # after the warning it begins to wait
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
