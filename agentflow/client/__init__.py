@@ -7,6 +7,8 @@ handle.py      one submitted task
 mapping.py     many tasks, a bounded number at once
 watching.py    events of one task or of all
 steering.py    cancel and retry
+bulk.py        cancel many
+deadletters.py find, group, retry and drop dead letters
 asking.py      requests to the master
 serving.py     does anybody serve a queue?
 result.py      a task as users see it

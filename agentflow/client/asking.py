@@ -50,14 +50,16 @@ class Asking:
         found: list[TaskView] = []
         while len(found) < request.limit:
             wanted = min(request.limit - len(found), api.LIST_MOST)
-            answer = await self._ask(
-                api.LIST, msgspec.structs.replace(request, limit=wanted), Tasks
-            )
+            answer = await self.page(msgspec.structs.replace(request, limit=wanted))
             found += answer.tasks
             if answer.next is None or not answer.tasks:
                 break
             request = msgspec.structs.replace(request, after=answer.next)
         return found
+
+    async def page(self, request: ListRequest) -> Tasks:
+        """One answer: tasks, how many match, and where the next ones begin."""
+        return await self._ask(api.LIST, request, Tasks)
 
     async def stats(self) -> StatsView:
         """Numbers of the whole."""

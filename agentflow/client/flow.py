@@ -12,11 +12,13 @@ from agentflow.bus.connection import Connection
 from agentflow.bus.jetstream import JetStream
 from agentflow.client import mapping, submission
 from agentflow.client.asking import Asking
+from agentflow.client.bulk import Bulk, Selection
+from agentflow.client.deadletters import DeadLetters
 from agentflow.client.handle import TaskHandle
 from agentflow.client.ids import Ids
 from agentflow.client.result import Result, of_record, of_view
 from agentflow.client.serving import unserved
-from agentflow.client.steering import Steering
+from agentflow.client.steering import Cancellation, Steering
 from agentflow.client.submission import PATIENCE, Sender, Submission, fields_of
 from agentflow.client.waiting import Waiting
 from agentflow.client.watching import Event, Watching
@@ -112,6 +114,8 @@ class Flow:
         self.asking = Asking(connection)
         self.watching = Watching(self.js)
         self.steering = Steering(self.js, self.log, self.sender, self.asking)
+        self.bulk = Bulk(self.asking, self.steering)
+        self.dead = DeadLetters(self.js, self.steering)
         return self
 
     async def close(self) -> None:
@@ -354,14 +358,28 @@ class Flow:
     async def cancel(self, task_id: str) -> Result:
         """End a task that has not ended; returns it as it ended, which may be otherwise.
 
-        What Claude is generating for it is stopped as soon as its worker hears of it.
+        The answer that Claude generates for it is hung up on, and what it used is kept.
         """
         return await self.steering.cancel(subjects.check_id(task_id))
+
+    def cancel_all(
+        self,
+        *,
+        states: Iterable[str] = (),
+        queue: str | None = None,
+        label: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[Cancellation]:
+        """Cancel all tasks that fit and have not ended; yields each as it is done.
+
+        `cancellation.already` says that a task ended otherwise meanwhile. Raises MasterAbsent.
+        """
+        selection = Selection(states=tuple(states), queue=queue, label=dict(label or {}))
+        return self.bulk.cancel(selection)
 
     async def retry(self, task_id: str, payload: bytes | None = None) -> TaskHandle:
         """Run a failed task again, its count of failures anew; the handle waits for the new result.
 
-        The payload is kept for 30 days in AGENTFLOW_DEAD; another may be given.
+        The payload is kept for 30 days in AGENTFLOW_DEAD (see `flow.dead`); another may be given.
         """
         message, follows = await self.steering.retry(subjects.check_id(task_id), payload)
         return TaskHandle(self, message.id, newer_than=follows)
