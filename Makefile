@@ -29,7 +29,7 @@ demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
 
 .PHONY: test
 test: $(STAMP) ## Run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: check
 check: $(STAMP) ## Lint, format, types and the direction of imports

@@ -4,10 +4,15 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import tools
 from tests.support.nats_server import NatsServer
 from tests.support.nats_server import free_port as any_free_port
+
+# A timing on a shared machine is no property of the code.
+settings.register_profile("agentflow", deadline=None)
+settings.load_profile("agentflow")
 
 
 @pytest.fixture

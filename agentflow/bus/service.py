@@ -69,6 +69,8 @@ class Service:
                 name=subject.rsplit(".", 1)[-1], subject=subject, handler=self._handler(endpoint)
             )
         self._service = service
+        # Whoever is told that the service has started may ask it over another connection.
+        await self._connection.flush()
 
     def _handler(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[None]]:
         async def handle(request: Request) -> None:
