@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from agentflow.cli import options
 from agentflow.cli.options import connection_options, json_option
+
+if TYPE_CHECKING:
+    from agentflow.protocol.api import TaskView
 
 STATES = ("queued", "running", "scheduled", "retrying", "succeeded", "failed", "cancelled")
 
@@ -65,9 +70,17 @@ async def _list(
             output.ago(task.submitted),
             f"{task.usage.output_tokens:,}" if task.usage.output_tokens else "",
             output.money(task.cost_usd) if task.attempt else "",
-            task.error.message if task.error else task.text_head or "",
+            _text(task),
         )
         for task in tasks
     ]
     headings = ("ID", "STATE", "QUEUE", "KIND", "ATT", "AGE", "TOKENS", "COST", "TEXT")
     output.table(headings, rows, state=1)
+
+
+def _text(task: TaskView) -> str:
+    from agentflow.cli import output
+
+    text = task.error.message if task.error else task.text_head or ""
+    resumes = output.when(task.resume_at)
+    return f"resumes {resumes}  {text}".rstrip() if resumes else text
