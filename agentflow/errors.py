@@ -22,6 +22,11 @@ returns for it (the table stands in README.md).
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
 
 class AgentFlowError(Exception):
     """Something went wrong."""
@@ -204,5 +209,7 @@ class Fail(AgentFlowError):
     """
 
     def __init__(self, message: str = "", *, reason: str = "failed_by_handler") -> None:
+        if not isinstance(reason, str) or not _CODE.fullmatch(reason):
+            raise ValueError(f"reason is a short code such as not_found, not {reason!r:.80}")
         super().__init__(message or "the handler gave the task up")
         self.reason = reason

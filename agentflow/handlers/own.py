@@ -17,7 +17,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -33,6 +33,9 @@ from agentflow.protocol.task import Defaults
 from agentflow.rules.retry import Signal
 
 _log = logging.getLogger(__name__)
+
+TWICE: Final = limits.MIB // 2
+"""Characters up to which a text is the result's value too."""
 
 
 class Definition:
@@ -214,4 +217,7 @@ class OwnHandler:
         except (TypeError, ValueError, RecursionError, OverflowError) as error:
             text = f"{where} returned what cannot be written as JSON: {error}"
             raise InvalidTask(text, reason="result_not_json") from error
-        return Outcome(text=value if isinstance(value, str) else None, value=plainly)
+        if not isinstance(value, str):
+            return Outcome(value=plainly)
+        # Twice a long text would not fit a record, and only `text` can be cut.
+        return Outcome(text=value, value=plainly if len(value) <= TWICE else None)

@@ -290,12 +290,14 @@ def test_arguments_nested_without_end_are_refused() -> None:
     ("value", "outcome"),
     [
         ("text", Outcome(text="text", value="text")),
+        ("x" * 600_000, Outcome(text="x" * 600_000)),
         (None, Outcome()),
         ({"a": [1, 2.5]}, Outcome(value={"a": [1, 2.5]})),
         (Point(1), Outcome(value={"x": 1, "y": 0})),
         (Options(Path("a")), Outcome(value={"path": "a", "words": 50, "prompt": None})),
         ({3, 4}, Outcome(value=[3, 4])),
     ],
+    ids=lambda value: repr(value)[:20],
 )
 async def test_what_a_function_returns_is_the_value(value: Any, outcome: Outcome) -> None:
     async def function() -> Any:
@@ -364,6 +366,9 @@ async def test_how_a_function_asks_for_another_attempt_or_for_none() -> None:
     assert failed.value.reason == "no_such_file"
     with pytest.raises(ValueError, match="delay is a number"):
         Retry(delay=-1)
+    for reason in ("", "two words", 3):
+        with pytest.raises(ValueError, match="reason is a short code"):
+            Fail("never", reason=reason)  # type: ignore[arg-type]
 
 
 async def test_a_decorated_function_is_what_it_was() -> None:
