@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from agentflow.protocol import headers as blocks
 from agentflow.protocol.task import message_identity
 
@@ -11,16 +9,22 @@ from agentflow.protocol.task import message_identity
 class Message:
     """What arrived: subject, reply, payload, and the header block as bytes (empty: no headers)."""
 
+    __slots__ = ("_headers", "block", "data", "reply", "subject")
+
     def __init__(self, subject: str, reply: str, data: bytes, block: bytes) -> None:
+        self._headers: dict[str, str] | None = None
         self.subject = subject
         self.reply = reply
         self.data = data
         self.block = block
 
-    @cached_property
+    @property
     def headers(self) -> dict[str, str]:
         """The headers; read when first asked for, because most messages are never asked."""
-        return blocks.decode(self.block) if self.block else {}
+        found = self._headers
+        if found is None:
+            found = self._headers = blocks.decode(self.block) if self.block else {}
+        return found
 
     @property
     def status(self) -> int:

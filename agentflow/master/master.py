@@ -13,7 +13,9 @@ may run, and all of them answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -337,7 +339,12 @@ async def serve(
     retention: float = limits.RETENTION,
     wait: float = 10.0,
 ) -> None:
-    """Run a master until SIGTERM or SIGINT. Raises AgentFlowError when it cannot start."""
+    """Run a master until SIGTERM or SIGINT. Raises AgentFlowError when it cannot start.
+
+    It gives way to those who do the work: what it knows may be late, no task waits for it.
+    """
+    with contextlib.suppress(OSError):
+        os.nice(5)
     async with await connect(options, name="agentflow master", wait=wait) as connection:
         master = Master(connection, name=name, retention=retention)
         try:

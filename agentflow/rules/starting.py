@@ -42,6 +42,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     unknown_kind_for: float
 
 
+def is_plain(task: Task, kinds: Collection[str]) -> bool:
+    """Whether nothing but a gate could keep the task from being started: most tasks are so."""
+    return (
+        task.kind in kinds
+        and task.not_before is None
+        and task.deadline is None
+        and task.start_within is None
+    )
+
+
 def verdict(task: Task, facts: Facts, kinds: Collection[str]) -> Verdict:
     """What to do with a task that this worker may claim; `kinds` are those it can run."""
     late = too_late(task, facts)

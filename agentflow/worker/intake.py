@@ -203,20 +203,21 @@ class Intake:
         before = last.record
         while True:
             now = self._log.now()
-            facts = starting.Facts(
-                now=now,
-                submitted=(before and before.timings.submitted) or parsed.origin.submitted,
-                attempts=before.attempt if before else 0,
-                original=parsed.delivery.follows == 0,
-                unknown_kind_for=self._unknown_kind_for,
-            )
-            match starting.verdict(task, facts, self._handlers):
-                case Park() as park:
-                    await self._park(held, parsed, last, park)
-                    return
-                case TooLate(reason=reason, text=text):
-                    await self._fail(held, parsed, last, reason, text)
-                    return
+            if not starting.is_plain(task, self._handlers):
+                facts = starting.Facts(
+                    now=now,
+                    submitted=(before and before.timings.submitted) or parsed.origin.submitted,
+                    attempts=before.attempt if before else 0,
+                    original=parsed.delivery.follows == 0,
+                    unknown_kind_for=self._unknown_kind_for,
+                )
+                match starting.verdict(task, facts, self._handlers):
+                    case Park() as park:
+                        await self._park(held, parsed, last, park)
+                        return
+                    case TooLate(reason=reason, text=text):
+                        await self._fail(held, parsed, last, reason, text)
+                        return
             handler = self._handlers[task.kind]
             find = self._routes.get(task.kind)
             route = find(task) if find else None
