@@ -15,9 +15,10 @@ result.py      a task as users see it
 ids.py         new ids
 """
 
+from agentflow.client.deadletters import DeadFilter, DeadLetter
 from agentflow.client.flow import Flow, connect
 from agentflow.client.handle import TaskHandle
 from agentflow.client.result import Result
 from agentflow.client.watching import Event
 
-__all__ = ["Event", "Flow", "Result", "TaskHandle", "connect"]
+__all__ = ["DeadFilter", "DeadLetter", "Event", "Flow", "Result", "TaskHandle", "connect"]
