@@ -18,6 +18,8 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import msgspec
@@ -82,6 +84,7 @@ class Attempts:
             fencing_token=claim.sequence,
             emit=stream.emit,
             progress=progress.report,
+            admit=self._admitted,
         )
         held.run = run
         began = time.monotonic()
@@ -104,6 +107,20 @@ class Attempts:
                 await self._end_failed(held, origin, run, result, seconds, route)
             case _:
                 await self._end_well(held, origin, run, result, seconds)
+
+    @asynccontextmanager
+    async def _admitted(self, route: Route) -> AsyncIterator[None]:
+        """One request of a task that runs; what it meets is told to all who share the route."""
+        await self._gates.admit_request(route)
+        self._gates.started(route)
+        try:
+            yield
+        except AttemptFailed as error:
+            decision = retry.decide(error.signal, failures=0, max_attempts=2, random=random.random)
+            await self._gates.failed(route, decision, handed.tidy(error.failure))
+            raise
+        finally:
+            self._gates.ended(route)
 
     # The handler.
 

@@ -18,16 +18,21 @@ from typing import Final
 
 from agentflow.bus.bucket import Board
 from agentflow.errors import BusError
+from agentflow.handlers.contract import AttemptFailed
 from agentflow.protocol.record import Failure
 from agentflow.rules import gates
 from agentflow.rules.gates import Closed, Pace, Route
-from agentflow.rules.retry import Decision
+from agentflow.rules.retry import Decision, Signal
 
 _log = logging.getLogger(__name__)
 
 SPREAD: Final = 5.0
 """Most seconds over which held tasks start once a limit has passed: all at once would meet it."""
 RECHECK: Final = 30.0
+WAIT_INSIDE: Final = 30.0
+"""Seconds that a task waits for its route while it runs; for longer it is parked."""
+PARK_FOR: Final = 300.0
+"""Seconds a running task is parked for by a route that only a person opens."""
 
 
 class Gates:
@@ -123,9 +128,32 @@ class Gates:
                 del self._waiting[queue]
                 self.on_open()
 
+    async def admit_request(self, route: Route) -> None:
+        """Return when a request may be sent by a task that runs already.
+
+        Raises AttemptFailed where that is not soon: the task is parked, and its slot is free.
+        """
+        while not self._route_open(route):
+            closed = self.closed(route)
+            left = None
+            if closed is not None:
+                left = PARK_FOR
+                if closed.until is not None:
+                    left = (closed.until - self._now()).total_seconds()
+            if closed is not None and left is not None and left > WAIT_INSIDE:
+                text = f"{gates.closed_key(route)} is closed ({closed.reason})"
+                raise AttemptFailed(
+                    Failure(type="rate_limit_error", message=text),
+                    Signal(status=429, type="rate_limit_error", retry_after=left),
+                )
+            await self._until_change(closed)
+
     def open(self, queue: str, kind: str, route: Route | None) -> bool:
         """Whether a task may be started now."""
-        if self.paused(queue, kind) or self.closed(route):
+        return not self.paused(queue, kind) and self._route_open(route)
+
+    def _route_open(self, route: Route | None) -> bool:
+        if self.closed(route):
             return False
         if route is None or route not in self._paces:
             return True

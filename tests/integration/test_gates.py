@@ -277,3 +277,54 @@ async def test_an_unknown_kind_waits_for_a_worker_that_has_it(
     await old.actor.close()
     ended = await observer.state("a", State.SUCCEEDED)
     assert ended.record is not None and ended.record.text == "mine"
+
+
+class Asking:
+    """A handler that asks while it runs, as one's own functions do with `ctx.claude`."""
+
+    def __init__(self, *signals: Signal) -> None:
+        self.signals = list(signals)
+        self.asked = 0
+
+    async def __call__(self, run: Run) -> Outcome:
+        async with run.admit(ROUTE):
+            self.asked += 1
+            if self.signals:
+                signal = self.signals.pop(0)
+                raise AttemptFailed(Failure(type=signal.type or "error", message="no"), signal)
+        return Outcome(text="answered")
+
+
+async def test_a_limit_met_within_a_task_holds_back_the_others_too(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    own = Asking(Signal(status=429, type="rate_limit_error", retry_after=1.0))
+    claude = Claude()
+    await start_worker({"own": own, "claude": claude})
+    board = await bucket(observer)
+    await submit(observer, "x", id="own", kind="own")
+    await observer.becomes(lambda: _value(board, gates.closed_key(ROUTE)))
+    found = gates.read_closed(board.get(gates.closed_key(ROUTE)))
+    assert found is not None and found.until is not None
+    await submit(observer, "x", id="other")
+    ended = await observer.state("other", State.SUCCEEDED)
+    assert ended.record is not None and ended.record.timings.started is not None
+    assert ended.record.timings.started >= found.until - timedelta(milliseconds=50)
+    await observer.state("own", State.SUCCEEDED)
+
+
+async def test_a_task_that_would_wait_long_for_a_request_is_parked(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    own = Asking()
+    board = await bucket(observer)
+    until = now() + timedelta(seconds=3600)
+    closed = Closed(since=now(), until=until, reason="rate", actor="test")
+    await set_key(board, gates.closed_key(ROUTE), closed)
+    await start_worker({"own": own})
+    await submit(observer, "x", id="own", kind="own")
+    parked = await observer.state("own", State.RETRYING)
+    assert parked.record is not None and parked.record.resume_at is not None
+    assert parked.record.failures == 0
+    assert parked.record.resume_at >= until - timedelta(seconds=1)
+    assert not own.asked

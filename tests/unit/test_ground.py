@@ -78,7 +78,7 @@ def test_ci_runs_the_tests_as_a_contributor_does() -> None:
     assert os.access(ROOT / ".ci/run", os.X_OK)
     assert commands[-1] == "exec make test"
     assert not any("pytest" in command for command in commands)
-    assert "\n\t$(BIN)/python -m pytest\n" in (ROOT / "Makefile").read_text()
+    assert "\n\t$(BIN)/python -m pytest -n auto" in (ROOT / "Makefile").read_text()
     assert "make test" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
