@@ -110,7 +110,7 @@ class DeadLetters:
     async def letters(
         self, wanted: DeadFilter = EVERYTHING, *, errors: bool = True
     ) -> AsyncGenerator[DeadLetter]:
-        """Letters, roughly oldest first. Without `errors` only what the letters themselves say is read."""
+        """Letters, roughly oldest first; without `errors` only the letters themselves are read."""
         deep = errors or wanted.fingerprint is not None
         async for letter in each(self._plain(wanted), self._whole if deep else _same, READ_AT_ONCE):
             if wanted.fingerprint is None or letter.fingerprint == wanted.fingerprint:
