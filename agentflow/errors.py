@@ -9,7 +9,7 @@ returns for it (the table stands in README.md).
         InvalidInput                       a file with bad lines
         InvalidHandler                     a function that cannot be a handler
       StackError                       3   the local stack or the server cannot be used
-        ServerMissing · ServerFailed · PortTaken · StoreBusy · KeyMissing
+        ServerMissing · ServerFailed · PortTaken · StoreBusy · KeyMissing · ClaudeMissing
         BusError                           talking to NATS failed
           NotConnected · NoAnswer (NoStream) · PermissionDenied · PayloadTooLarge · MasterAbsent
           Refused                          the server said no: `code` is its err_code
@@ -93,6 +93,10 @@ class StoreBusy(StackError):
 
 class KeyMissing(StackError):
     """ANTHROPIC_API_KEY is not set; set it, or use --simulate for answers that cost nothing."""
+
+
+class ClaudeMissing(StackError):
+    """Claude Code was not found; install it with: npm install -g @anthropic-ai/claude-code"""
 
 
 class BusError(StackError):

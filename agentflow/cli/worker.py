@@ -52,8 +52,8 @@ def command(
     """Run tasks until told to stop.
 
     MODULE:APP names an agentflow.App of a module in this directory or installed: the worker then
-    runs the kinds of its functions. Ours (claude, echo, sleep) come with --kinds, which chooses
-    from both.
+    runs the kinds of its functions. Ours (claude, echo, sleep, claude-cli) come with --kinds, which
+    chooses from both; claude-cli, which runs programs on this machine, comes in no other way.
 
     SIGTERM and SIGINT finish what runs, up to the grace period, and hand back the rest; a second
     signal hands back at once. Exits 0 after an orderly stop.

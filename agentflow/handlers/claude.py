@@ -28,9 +28,7 @@ only for a worker that runs this kind.
 from __future__ import annotations
 
 import gc
-import hashlib
 import inspect
-import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -49,6 +47,7 @@ from agentflow.handlers.claude_request import (
     build,
 )
 from agentflow.handlers.contract import AttemptFailed, Outcome, Run
+from agentflow.handlers.credential import checked_pool, pool_of
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure
 from agentflow.protocol.task import Task
@@ -69,7 +68,6 @@ _KNOWN: Final = frozenset(inspect.signature(AsyncMessages.create).parameters) - 
     "timeout",
     "extra_body",
 }
-_POOL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECRET: Final = 12
 """Shorter keys are no secret, and taking them out of a text would spoil words."""
 
@@ -122,8 +120,6 @@ class ClaudeHandler:
         pool: str | None = None,
         prices: Prices | None = None,
     ) -> None:
-        if pool is not None and not _POOL.fullmatch(pool):
-            raise UsageError(f"{pool!r} cannot name a pool; use letters, digits, - and _")
         self._api_key = api_key
         self._base_url = base_url
         self._model = model
@@ -134,7 +130,7 @@ class ClaudeHandler:
         self._messages: AsyncMessages | None = None
         self._secrets: tuple[str, ...] = ()
         self._families: dict[str, _Family] = {}
-        self.pool = pool or ""
+        self.pool = checked_pool(pool) or ""
 
     async def start(self) -> None:
         """Read prices, make the client. Raises KeyMissing, UsageError."""
@@ -165,7 +161,7 @@ class ClaudeHandler:
             for secret in (client.api_key, client.auth_token)
             if secret and len(secret) >= _SECRET
         )
-        self.pool = self.pool or _pool_of(key)
+        self.pool = self.pool or pool_of(key)
         # The SDK leaves 146,000 objects behind: walking them stops the loop for 90 ms each time.
         gc.collect()
         gc.freeze()
@@ -330,11 +326,6 @@ class ClaudeHandler:
         else:
             text, category = f"the answer cannot be read: {_said(error)}", "broken_json"
         return self._failed(error, text, Signal(exception=category), run.request_id)
-
-
-def _pool_of(key: str | None) -> str:
-    """A name for a credential that does not give it away."""
-    return hashlib.sha256(key.encode()).hexdigest()[:10] if key else "profile"
 
 
 def _simulated(headers: Mapping[str, str]) -> bool:

@@ -53,11 +53,20 @@ def _sleep() -> Handler:
     return sleep
 
 
+def _claude_cli() -> Handler:
+    from agentflow.handlers.claude_cli import ClaudeCliHandler
+
+    return ClaudeCliHandler()
+
+
 KINDS: Final[Mapping[str, Callable[[], Handler]]] = {
     "claude": make_claude,
     "echo": _echo,
     "sleep": _sleep,
+    "claude-cli": _claude_cli,
 }
+ON_REQUEST: Final = frozenset({"claude-cli"})
+"""Run only where they are named: this one lets a model run programs on the worker's machine."""
 
 
 def load(
@@ -65,12 +74,13 @@ def load(
 ) -> dict[str, Handler]:
     """The handlers of `kinds`, not started; `own` come before ours of the same name.
 
-    Without `kinds` those of `own`, or without these all of ours. Raises UsageError for an unknown
-    kind.
+    Without `kinds` those of `own`, or without these all of ours but those ON_REQUEST. Raises
+    UsageError for an unknown kind.
     """
     own = own or {}
     known = dict.fromkeys([*own, *KINDS])
-    wanted = dict.fromkeys((own or KINDS) if kinds is None else kinds)
+    usual = own or [kind for kind in KINDS if kind not in ON_REQUEST]
+    wanted = dict.fromkeys(usual if kinds is None else kinds)
     unknown = [kind for kind in wanted if kind not in known]
     if unknown or not wanted:
         named = f"no kind {unknown[0]!r}" if unknown else "no kind given"
