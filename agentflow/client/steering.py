@@ -115,9 +115,7 @@ class Steering:
                 return view.message
         raise TaskNotFound(f"there is no task {task_id}", task_id=task_id)
 
-    async def _tidy(
-        self, ended: Record, before: Last, message: str, message_sequence: int
-    ) -> None:
+    async def _tidy(self, ended: Record, before: Last, message: str, message_sequence: int) -> None:
         record, task_id = before.record, ended.id
         if ended.follows != before.sequence:
             # Somebody claimed it meanwhile, who pays for a run that no longer counts.
