@@ -19,11 +19,12 @@ import random
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from agentflow.bus.answers import Answers
 from agentflow.bus.client import Callback, MendedClient
 from agentflow.bus.dial import RECONNECT_WAIT, DialFailed, cause, dial
+from agentflow.bus.listeners import Listeners
 from agentflow.bus.message import Message
 from agentflow.bus.subscription import Subscription
 from agentflow.config import Connect
@@ -52,7 +53,6 @@ WARNINGS: Final = 20
 """Different things that are not permitted, and are worth a line of the log each."""
 
 _QUOTED: Final = re.compile(r'"([^"]+)"')
-_Item = TypeVar("_Item")
 
 
 class Connection:
@@ -65,14 +65,15 @@ class Connection:
         self.last_error = ""
         self.reconnects = 0
         self._client: MendedClient | None = None
+        self._newest: MendedClient | None = None
         self._closing = False
         self._subscriptions: list[Subscription] = []
         self._answers = Answers()
         self._inbox = f"{options.inbox_prefix}.{secrets.token_hex(11)}"
         self._inbox_denied = False
         self._counter = 0
-        self._on_connect: list[Callable[[], Awaitable[None] | None]] = []
-        self._on_disconnect: list[Callable[[], None]] = []
+        self._on_connect = Listeners("a reconnection")
+        self._on_disconnect = Listeners("the connection was lost")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rebuilding = False
         self._warned: set[str] = set()
@@ -105,7 +106,7 @@ class Connection:
             if self._inbox_denied:
                 raise PermissionDenied(
                     f"this NATS user may not subscribe to {options.inbox_prefix}.>, where answers "
-                    "arrive; permit it, or name another prefix in a context of the nats CLI"
+                    "arrive; name its own prefix with --inbox-prefix or AGENTFLOW_INBOX_PREFIX"
                 )
         except NoAnswer:
             client.abandon()
@@ -131,8 +132,9 @@ class Connection:
             for task in self._tasks:
                 if task is not asyncio.current_task():
                     task.cancel()
-            if self._client is not None:
-                self._client.abandon()
+            for client in (self._client, self._newest):
+                if client is not None:
+                    client.abandon()
             self._answers.fail(NotConnected, "the connection was closed")
             self._told_lost()
         # The aborted socket is closed in the next turn.
@@ -214,11 +216,9 @@ class Connection:
                     await self.connected.wait()
             except TimeoutError:
                 raise NotConnected(self._absence()) from None
-        future = self.ask(subject, payload, block=block, timeout=timeout)
-        client = self._client
-        if client is not None and client.buffered > BUFFER_BYTES:
-            await self.flush()
-        message = await future
+        while self._client is not None and self._client.buffered > BUFFER_BYTES:
+            await self.flush(timeout)  # before adding to it, or a burst has no bound
+        message = await self.ask(subject, payload, block=block, timeout=timeout)
         if message.block and message.status == 503:
             raise NoStream(f"nothing answers on {subject}")
         return message
@@ -261,11 +261,11 @@ class Connection:
 
         Whoever ends before the connection does calls what is returned, and hears no more.
         """
-        return _register(self._on_connect, callback)
+        return self._on_connect.add(callback)
 
     def on_disconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when the connection is lost or closed; returns as `on_connect` does."""
-        return _register(self._on_disconnect, callback)
+        return self._on_disconnect.add(callback)
 
     # The inside.
 
@@ -320,6 +320,7 @@ class Connection:
                 self._told_lost()
 
         client.on_lost = lost
+        self._newest = client
         return {"reconnected_cb": connected, "closed_cb": closed, "error_cb": failed}
 
     async def _watch(self) -> None:
@@ -367,25 +368,14 @@ class Connection:
         if not self.connected.is_set():
             return
         self.connected.clear()
-        for callback in list(self._on_disconnect):
-            try:
-                callback()
-            except Exception:
-                _log.exception("a callback failed after the connection was lost")
+        self._on_disconnect.call()
 
     def _connected_again(self) -> None:
         self.reconnects += 1
         self.last_error = ""
         self.connected.set()
-        for callback in list(self._on_connect):
-            try:
-                work = callback()
-            except Exception:
-                # It must not keep the others from being called, nor end nats-py's reconnecting.
-                _log.exception("a callback failed after a reconnection")
-                continue
-            if work is not None:
-                self._spawn(_awaited(work), "reconnected")
+        for work in self._on_connect.call():
+            self._spawn(_awaited(work), "reconnected")
 
     def _note(self, text: str) -> None:
         self.last_error = text
@@ -401,16 +391,6 @@ class Connection:
         if text not in self._warned and len(self._warned) < WARNINGS:
             self._warned.add(text)
             _log.warning("%s", text)
-
-
-def _register(where: list[_Item], callback: _Item) -> Callable[[], None]:
-    where.append(callback)
-
-    def remove() -> None:
-        if callback in where:
-            where.remove(callback)
-
-    return remove
 
 
 async def _awaited(work: Awaitable[None]) -> None:

@@ -44,12 +44,23 @@ async def dial(options: Connect, name: str, timeout: float, callbacks: Callbacks
     arguments = _arguments(options, name)
     share = timeout / len(servers)
     failure = DialFailed("no server is named")
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled_before = task.cancelling()
     # nats-py gives up at the first server that accepts a connection and then says nothing.
     for _ in range(len(servers)):
+        client = None
         try:
-            return await _attempt({**arguments, "servers": servers}, share, options, callbacks)
+            client = await _attempt({**arguments, "servers": servers}, share, options, callbacks)
         except DialFailed as error:
             failure = error
+        if task.cancelling() > cancelled_before:
+            # Before Python 3.12 wait_for loses a cancellation that comes with its result.
+            if client is not None:
+                client.abandon()
+            raise asyncio.CancelledError
+        if client is not None:
+            return client
         servers = servers[1:] + servers[:1]
     raise failure
 
