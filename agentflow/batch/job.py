@@ -38,6 +38,7 @@ class Job:
         queue: str = "default",
         max_cost_micro: int | None = None,
         retry_failed: bool = False,
+        own_workers: bool = True,
     ) -> None:
         self._flow = flow
         self._items = items
@@ -48,6 +49,7 @@ class Job:
         self._queue = queue
         self._max_cost = max_cost_micro
         self._retry_failed = retry_failed
+        self._own_workers = own_workers
         self._known = {item.id: item for item in items}
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,6 +99,11 @@ class Job:
         for difference in await provision.ensure_streams(self._flow.js):
             if difference.missing:
                 raise BusError(f"{difference.name} {difference.text}")
+        if not self._own_workers and await self._flow.unserved(self._queue):
+            self._display.warn(
+                f"no worker serves the queue {self._queue}; the job waits until one does "
+                f"(agentflow worker --queues {self._queue})"
+            )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -224,9 +224,14 @@ class Display:
 
     def say(self, text: str) -> None:
         """A sentence above the bar."""
+        if not self._quiet:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """A sentence that has to be read, also by whoever wanted none."""
         if self._progress is not None:
             self._progress.console.print(text, highlight=False, markup=False)
-        elif not self._quiet:
+        else:
             sys.stderr.write(text + "\n")
 
     def _fields(self) -> dict[str, Any]:

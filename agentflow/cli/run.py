@@ -142,6 +142,7 @@ def command(
                     queue=queue,
                     max_cost_micro=None if max_cost is None else micro(max_cost),
                     retry_failed=retry_failed,
+                    own_workers=place.stack is not None,
                 )
 
             runner = _Runner(places, display)

@@ -30,6 +30,11 @@ class Lifeline:
     def environment(self) -> dict[str, str]:
         return {PARENT_FD: str(self.fd)}
 
+    @property
+    def hold(self) -> int:
+        """To be passed on to whoever needs the children: they live as long as one holds it."""
+        return self._write
+
     def close(self) -> None:
         """Let go of the children: those that still live stop."""
         os.close(self._write)

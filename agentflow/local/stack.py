@@ -82,6 +82,7 @@ class LocalStack:
         self._on_event = on_event
         self._supervisor = Supervisor(on_event=self._observe, policy=policy)
         self._lifeline: Lifeline | None = None
+        self._simulator_lifeline: Lifeline | None = None
         self._ready = False
         self.server = LocalServer(
             self.store, port=port, durable=durable, environment=self._environment()
@@ -143,9 +144,10 @@ class LocalStack:
         if self.store.owned:
             self.store.clear_state()
         await self._supervisor.stop()
-        if self._lifeline is not None:
-            self._lifeline.close()
-            self._lifeline = None
+        for lifeline in (self._lifeline, self._simulator_lifeline):
+            if lifeline is not None:
+                lifeline.close()
+        self._lifeline = self._simulator_lifeline = None
         self.store.release()
 
     # ------------------------------------------------------------------ parts
@@ -158,6 +160,8 @@ class LocalStack:
         else:
             await self._supervisor.start(self.server)
         if self.simulate and self._workers:
+            # Of its own, held by the workers too: orphaned, they still finish what they ask it.
+            self._simulator_lifeline = Lifeline()
             self.simulator_url = await self._start_simulator()
         if self._master:
             await self._supervisor.start(self._child("master", "master"))
@@ -168,6 +172,7 @@ class LocalStack:
                     "worker",
                     ["--name", f"worker-{number}", *self._worker_args],
                     environment=self._claude_environment(),
+                    hold=self._simulator_lifeline,
                     grace=self._worker_grace,
                 )
                 for number in range(1, self._workers + 1)
@@ -178,7 +183,11 @@ class LocalStack:
 
     async def _start_simulator(self) -> str:
         simulator = self._child(
-            "simulator", "simulator", ["--port", "0", *self._simulator_args], ready=SIMULATOR_URL
+            "simulator",
+            "simulator",
+            ["--port", "0", *self._simulator_args],
+            ready=SIMULATOR_URL,
+            lifeline=self._simulator_lifeline,
         )
         await self._supervisor.start(simulator)
         assert simulator.announced is not None
@@ -195,8 +204,11 @@ class LocalStack:
         environment: dict[str, str] | None = None,
         ready: re.Pattern[str] | None = None,
         grace: float = 10.0,
+        lifeline: Lifeline | None = None,
+        hold: Lifeline | None = None,
     ) -> Child:
-        assert self._lifeline is not None
+        lifeline = lifeline or self._lifeline
+        assert lifeline is not None
         # -P: a file of the user's directory must not be taken for a module of the same name.
         start = self._commands.get(command) or [sys.executable, "-P", "-m", "agentflow", command]
         return Child(
@@ -209,9 +221,9 @@ class LocalStack:
                 | _python_path()
                 | (environment or {})
                 | self._env
-                | self._lifeline.environment
+                | lifeline.environment
             ),
-            inherit=[self._lifeline.fd],
+            inherit=[lifeline.fd] if hold is None else [lifeline.fd, hold.hold],
             ready=ready,
             grace=grace,
         )

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 HURRIED_GRACE: Final = (5.0, 1.0)
 """What is left to a part after somebody was in a hurry once, and oftener."""
+ASK_EVERY: Final = 0.25
+"""Two signals that come close together may reach a process as one, and it would not hurry."""
 
 
 class Part(Protocol):
@@ -204,12 +206,22 @@ class Supervisor:
         pid = part.pid
         ended = asyncio.create_task(part.wait(), name=f"wait for {part.name}")
         part.ask()
-        graces = (part.grace, *HURRIED_GRACE)
-        if not await self._within(ended, graces[min(self._hurries, 2)]):
-            part.ask()
-            if not await self._within(ended, HURRIED_GRACE[self._hurries > 1]):
-                part.kill()
+        in_time = not self._hurries and await self._within(ended, part.grace)
+        if not in_time and not await self._ends_soon(part, ended):
+            part.kill()
         self._tell(Event("stopped", part.name, pid, await ended))
+
+    async def _ends_soon(self, part: Part, ended: asyncio.Task[str]) -> bool:
+        """Ask again and again; whether the part ended before somebody was in a greater hurry."""
+        hurries = self._hurries
+        end = time.monotonic() + HURRIED_GRACE[hurries > 1]
+        while not ended.done() and hurries == self._hurries:
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            part.ask()
+            await self._within(ended, min(left, ASK_EVERY))
+        return ended.done()
 
     async def _within(self, ended: asyncio.Task[str], seconds: float) -> bool:
         """Whether the part ended in time, and before somebody was in a hurry."""

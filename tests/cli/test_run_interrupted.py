@@ -1,0 +1,180 @@
+"""`agentflow run`, as a process, on a stack of its own: a whole job, and every way to break it off.
+
+What it may not do twice is read from the task logs in the store, once all processes have ended.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentflow.local.store import running
+from tests.support import checker
+from tests.support.jobs import Home
+from tests.support.tools import ROOT
+from tests.support.until import until
+
+TASKS = [{"prompt": f"Task {number}", "id": f"t{number}"} for number in range(12)]
+RUN = ("run", "tasks.jsonl", "--simulate", "--workers", "1", "--concurrency", "4")
+
+
+@pytest.fixture(name="home")
+async def _home(tmp_path: Path) -> AsyncIterator[Home]:
+    home = Home(tmp_path)
+    yield home
+    assert home.end() == [], "a process was left behind"
+
+
+def ids(lines: list[dict[str, Any]]) -> list[str]:
+    return [line["id"] for line in lines]
+
+
+async def check_logs(home: Home, before: list[dict[str, Any]], *, twice: int) -> None:
+    """Every task has ended once; those in `before` were left alone, and `twice` may have begun a
+    second time at most."""
+    async with home.streams() as js:
+        logs = await checker.logs(js)
+    assert logs.keys() == {task["id"] for task in TASKS}
+    for task_id, log in logs.items():
+        assert checker.check_log(task_id, log) == []
+        assert [entry.state for entry in log].count("succeeded") == 1
+    for line in before:
+        records = [entry.record for entry in logs[line["id"]] if entry.record is not None]
+        assert [record.state for record in records] == ["running", "succeeded"]
+        assert records[-1].attempt == line["attempts"] == 1
+    starts = sum(entry.state == "running" for log in logs.values() for entry in log)
+    assert starts <= len(TASKS) + twice
+
+
+async def test_the_examples(home: Home) -> None:
+    file = str(ROOT / "examples" / "prompts.jsonl")
+    tasks = [json.loads(line) for line in Path(file).read_text().splitlines()]
+    done = await home.command("run", file, "--simulate", "--concurrency", "40")
+
+    assert done.code == 0, done.err
+    assert "SIMULATED run: no answer is real, nothing was paid" in done.out
+    assert all(line.startswith("SIMULATED ") for line in done.err.splitlines())
+    assert f"/{len(tasks)} done, 0 failed, " in done.err
+    results = {line["line"]: line for line in home.results()}
+    assert sorted(results) == [number for number, _ in enumerate(tasks, 1)]
+    for number, task in enumerate(tasks, 1):
+        line = results[number]
+        assert (line["state"], line["error"]) == ("succeeded", None)
+        assert line["text"].startswith("[SIMULATED]")
+        assert line["simulated"] is True
+        assert line["attempts"] == (2 if "[meets-529]" in task["prompt"] else 1)
+        assert line["cost_usd"] > 0
+        assert line["usage"]["output_tokens"] > 0
+        assert line["timings"]["submitted"] < line["timings"]["started"] < line["timings"]["ended"]
+    assert {line["stop_reason"] for line in results.values()} >= {"end_turn", "max_tokens"}
+    assert home.processes() == []
+
+
+async def test_after_ctrl_c_it_goes_on_where_it_was(home: Home) -> None:
+    home.tasks(TASKS)
+    program = home.start(*RUN)
+    await home.until_results(3)
+    program.signal(signal.SIGINT)
+    first = await program.done()
+    before = home.results()
+    written = home.out.read_bytes()
+
+    assert first.code == 130
+    assert home.processes() == []
+    assert 3 <= len(before) < len(TASKS)
+    assert "stopping; running tasks have 10 s (Ctrl-C again to hurry)" in first.err
+    left = len(TASKS) - len(before)
+    assert f"Interrupted with {left} of {len(TASKS)} tasks left. Run the same" in first.err
+
+    second = await home.command(*RUN, "--json")
+    assert second.code == 0, second.err
+    assert json.loads(second.out)["had_results_before"] == len(before)
+    assert home.out.read_bytes().startswith(written)
+    assert sorted(ids(home.results())) == sorted(task["id"] for task in TASKS)
+    await check_logs(home, before, twice=0)
+
+
+async def test_after_kill_9_it_goes_on_where_it_was(home: Home) -> None:
+    home.tasks(TASKS)
+    program = home.start(*RUN, "--workers", "2", "--concurrency", "2")
+    await home.until_results(3)
+    program.signal(signal.SIGKILL)
+    await program.done()
+    before = home.results()
+    assert home.processes("nats-server"), "it outlives who started it"
+
+    program = home.start(*RUN)
+    await home.until_results(len(before) + 1)
+    assert len(home.processes("nats-server")) == 1, "never two servers on a store"
+    second = await program.done()
+
+    assert second.code == 0, second.err
+    assert sorted(ids(home.results())) == sorted(task["id"] for task in TASKS)
+    await check_logs(home, before, twice=4)
+
+
+async def test_ctrl_c_while_it_starts(home: Home) -> None:
+    home.tasks(TASKS)
+    program = home.start(*RUN)
+    await until((home.store / "nats.conf").exists)
+    program.signal(signal.SIGINT)
+    done = await program.done()
+
+    assert done.code == 130
+    assert home.processes() == []
+    assert home.results() == []
+
+
+async def test_a_second_ctrl_c_hands_back_what_runs(home: Home) -> None:
+    home.tasks([{"kind": "sleep", "params": {"seconds": 600}, "id": "sleeper"}])
+    program = home.start(*RUN)
+    assert program.process.stderr is not None
+    while b"1 running" not in (line := program.process.stderr.readline()):
+        assert line
+    program.signal(signal.SIGINT)
+    assert program.process.stderr.readline().startswith(b"stopping")
+    program.signal(signal.SIGINT)
+    done = await program.done()
+
+    assert done.code == 130
+    assert home.processes() == []
+    async with home.streams() as js:
+        log = (await checker.logs(js))["sleeper"]
+    assert [entry.state for entry in log] == ["running", "queued"]
+    assert log[-1].record is not None
+    assert log[-1].record.attempt == 0, "the attempt does not count"
+
+
+async def test_when_the_stack_that_it_used_ends_it_starts_its_own(home: Home) -> None:
+    home.tasks(TASKS)
+    stack = await home.up("--workers", "1", "--concurrency", "2", "--latency", "0.5")
+    program = home.start(*RUN)
+    before = await home.until_results(3)
+    assert len(home.asked()) < len(TASKS)
+    stack.signal(signal.SIGTERM)
+    assert (await stack.done()).code == 0
+    done = await program.done()
+
+    assert done.code == 0, done.err
+    assert "the stack that this job used has ended; looking for another" in done.err
+    assert running(home.store) is None
+    assert sorted(ids(home.results())) == sorted(task["id"] for task in TASKS)
+    await check_logs(home, before, twice=0)
+
+
+async def test_two_jobs_at_once_share_a_stack(home: Home) -> None:
+    for name in ("a", "b"):
+        home.tasks([{"prompt": f"{name} {number}"} for number in range(3)], f"{name}.jsonl")
+    jobs = [
+        home.start("run", f"{name}.jsonl", "--simulate", "--out", f"{name}.out", "--workers", "1")
+        for name in ("a", "b")
+    ]
+    ended = [await job.done() for job in jobs]
+
+    assert [done.code for done in ended] == [0, 0], ended
+    assert (len(home.results("a.out")), len(home.results("b.out"))) == (3, 3)
