@@ -10,12 +10,15 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from agentflow import __version__
 from agentflow.errors import AgentFlowError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 PIPE_CLOSED: Final = 141
 INTERRUPTED: Final = 130
@@ -38,6 +41,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "doctor": ("agentflow.cli.doctor", "command", "Check this machine and the NATS server."),
     "health": ("agentflow.cli.health", "command", "Is the server there, and does this host beat?"),
     "streams": ("agentflow.cli.streams", "command", "Show or repair streams and consumers."),
+    "completion": ("agentflow.cli.completion", "command", "Print a shell's completion script."),
 }
 """Name: module, attribute, one sentence."""
 
@@ -64,6 +68,17 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # As above; click's own asks every command for its help.
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text)
+            for name, (_, _, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click would load every command to ask for its help.
         with formatter.section("Commands"):
@@ -80,6 +95,10 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Whatever happens, no traceback is shown."""
+    if arguments is None and (instruction := os.environ.get("_AGENTFLOW_COMPLETE")):
+        from agentflow.cli import completion
+
+        return completion.answer(cli, instruction)
     # Not click's own main(): it ends with 1 when the reader of a pipe leaves, as if we had failed.
     try:
         with cli.make_context(
