@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
+from typing import Any
 
 import click
 
+from agentflow.cli.observing import log_options, metrics_option, start_log
 from agentflow.cli.options import connection_options, resolve
 
 
@@ -38,6 +38,8 @@ from agentflow.cli.options import connection_options, resolve
     show_default=True,
     help="Seconds running tasks may finish in after SIGTERM.",
 )
+@metrics_option("Serve Prometheus metrics here.")
+@log_options
 @connection_options
 def command(
     target: str | None,
@@ -47,7 +49,8 @@ def command(
     name: str | None,
     kinds: str | None,
     grace: float,
-    **connection: str | None,
+    metrics: tuple[str, int] | None,
+    **connection: Any,
 ) -> None:
     """Run tasks until told to stop.
 
@@ -58,13 +61,7 @@ def command(
     SIGTERM and SIGINT finish what runs, up to the grace period, and hand back the rest; a second
     signal hands back at once. Exits 0 after an orderly stop.
     """
-    logging.basicConfig(
-        level=os.environ.get("AGENTFLOW_LOG", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
-    # The SDK's HTTP library tells of each request; a worker makes thousands.
-    for chatty in ("httpx", "httpx2", "anthropic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    start_log(connection)
     from agentflow.local.parent import stop_with_parent
     from agentflow.worker.process import serve
 
@@ -84,5 +81,6 @@ def command(
             kinds=[kind.strip() for kind in kinds.split(",")] if kinds else None,
             own=own,
             grace=grace,
+            metrics=metrics,
         )
     )
