@@ -4,6 +4,7 @@ flow.py        what users call
 submission.py  from a call's arguments to a stored task message
 waiting.py     results as they are pushed, for everybody who waits
 handle.py      one submitted task
+lookup.py      is there such a task?
 mapping.py     many tasks, a bounded number at once
 watching.py    events of one task or of all
 steering.py    cancel and retry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Self
 
@@ -16,7 +17,8 @@ from agentflow.client.bulk import Bulk, Selection
 from agentflow.client.deadletters import DeadLetters
 from agentflow.client.handle import TaskHandle
 from agentflow.client.ids import Ids
-from agentflow.client.result import Result, of_record, of_view
+from agentflow.client.lookup import Lookup, read
+from agentflow.client.result import Result
 from agentflow.client.serving import unserved
 from agentflow.client.steering import Cancellation, Steering
 from agentflow.client.submission import PATIENCE, Sender, Submission, fields_of
@@ -24,24 +26,20 @@ from agentflow.client.waiting import Waiting
 from agentflow.client.watching import Event, Watching
 from agentflow.config import Connect, connect_options, located
 from agentflow.errors import (
-    AmbiguousId,
-    MasterAbsent,
-    NoStream,
     NotConnected,
-    NotFound,
-    TaskNotFound,
     UsageError,
 )
 from agentflow.protocol import subjects
 from agentflow.protocol.api import LIST_DEFAULT, ListRequest, StatsView, TaskView, WorkerView
-from agentflow.protocol.record import EMPTY, Last, Record, State
+from agentflow.protocol.record import Last, Record, State
 from agentflow.protocol.task import TaskBody
 from agentflow.tasklog import TaskLog
 
 Item = str | Mapping[str, Any] | TaskBody
 """A task: its prompt, its fields, or its body. A mapping may also give `queue` and `priority`."""
 
-_Workers = list[WorkerView]  # within the class `list` is a method
+_Results = list[Result]  # within the class `list` is a method
+_Workers = list[WorkerView]
 
 
 def connect(
@@ -76,18 +74,6 @@ def connect(
     return Flow(located(options, store))
 
 
-async def read(log: TaskLog, task_id: str) -> Last:
-    """The last record, for a user: a server that nobody has used yet holds no tasks."""
-    try:
-        return await log.read(task_id)
-    except NotFound:
-        return EMPTY
-    except NoStream as error:
-        raise NoStream(
-            "JetStream does not answer; `agentflow doctor` says what is wrong with the server"
-        ) from error
-
-
 class Flow:
     """A connection to AgentFlow. Its methods raise what errors.py lists, each saying what to do."""
 
@@ -112,6 +98,7 @@ class Flow:
         self.waiting = Waiting(self.js)
         self.sender = Sender(self.js, patience=self._patience)
         self.asking = Asking(connection)
+        self.lookup = Lookup(self.js, self.log, self.asking)
         self.watching = Watching(self.js)
         self.steering = Steering(self.js, self.log, self.sender, self.asking)
         self.bulk = Bulk(self.asking, self.steering)
@@ -292,7 +279,39 @@ class Flow:
         )
         return run.run(items)
 
+    async def gather(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        concurrency: int = 200,
+        raise_on_failure: bool = False,
+        **options: Any,
+    ) -> _Results:
+        """`map` in the items' order, as a list.
+
+        Failures are in it like any other result (`result.ok`); with `raise_on_failure` the first
+        one is raised, and what is under way runs on.
+        """
+        results = []
+        async with aclosing(
+            self.map(items, concurrency=concurrency, ordered=True, **options)
+        ) as run:
+            async for result in run:
+                if raise_on_failure and (failure := result.failure()) is not None:
+                    raise failure
+                results.append(result)
+        return results
+
     # Results and events.
+
+    def as_completed(
+        self, handles: Iterable[TaskHandle], *, timeout: float | None = None
+    ) -> AsyncGenerator[Result]:
+        """The results of some tasks as they end, failures among them (`result.ok`).
+
+        Raises ResultTimeout when not all have ended after `timeout` seconds.
+        """
+        return mapping.as_completed(handles, timeout)
 
     def task(self, task_id: str, *, newer_than: int = 0) -> TaskHandle:
         """A handle for a task that was submitted elsewhere or earlier."""
@@ -328,30 +347,7 @@ class Flow:
 
         Raises TaskNotFound and AmbiguousId.
         """
-        last = await self.read(task_id)
-        if last.record is not None:
-            return of_record(last.record, last.sequence)
-        try:
-            found = await self.asking.get(task_id)
-        except MasterAbsent:
-            raise TaskNotFound(
-                f"task {task_id} has no record: it is unknown, or still queued; no master answers, "
-                "which could tell (and find a task by the beginning of its id)",
-                task_id=task_id,
-            ) from None
-        if not found:
-            raise TaskNotFound(f"there is no task {task_id}", task_id=task_id)
-        if len(found) > 1:
-            names = ", ".join(view.id for view in found[:5]) + (", ..." if len(found) > 5 else "")
-            raise AmbiguousId(
-                f"{len(found)} tasks or more have an id that begins with {task_id}: {names}",
-                task_id=task_id,
-            )
-        view = found[0]
-        last = await self.read(view.id)
-        if last.record is not None:
-            return of_record(last.record, last.sequence)
-        return of_view(view)
+        return await self.lookup.get(subjects.check_id(task_id))
 
     # Steering.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from agentflow.client.result import Result, of_record
 from agentflow.client.waiting import Expected, Waiting
@@ -14,6 +14,12 @@ from agentflow.protocol.record import Record
 if TYPE_CHECKING:
     from agentflow.client.flow import Flow
     from agentflow.client.watching import Event
+
+T = TypeVar("T")
+
+UNKNOWN_FOR: Final = 2.0
+"""Seconds an id may be unknown to all while somebody waits for its result."""
+LOOK_EVERY: Final = 15.0
 
 
 class TaskHandle:
@@ -37,41 +43,73 @@ class TaskHandle:
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r})"
 
+    @overload
     async def result(
         self,
         timeout: float | None = None,
         *,
         raise_on_failure: bool = True,
         newer_than: int | None = None,
-    ) -> Result:
-        """The result, when the task has ended.
+    ) -> Result: ...
 
-        Raises ResultTimeout after `timeout` seconds (the task goes on), and TaskFailed or
+    @overload
+    async def result(
+        self, timeout: float | None = None, *, type: type[T], newer_than: int | None = None
+    ) -> T: ...
+
+    async def result(
+        self,
+        timeout: float | None = None,
+        *,
+        raise_on_failure: bool = True,
+        newer_than: int | None = None,
+        type: type[T] | None = None,
+    ) -> Result | T:
+        """The result, when the task has ended; with `type`, its value as that class.
+
+        Raises ResultTimeout after `timeout` seconds (the task goes on), TaskNotFound where the task
+        is neither queued nor on record (it never was, or the record has expired), and TaskFailed or
         TaskCancelled unless `raise_on_failure` is false.
         """
         if newer_than is not None and newer_than != self.newer_than:
             self.expect_nothing()
             self.newer_than = newer_than
-        if self._future is None:
-            self.expect()
-        future, expected = self._future, self._expected
-        assert future is not None and expected is not None
+        future = self.awaited()
         if not future.done():
-            if expected.idle:
-                self._flow.waiting.look_for(expected)
             try:
                 async with asyncio.timeout(timeout):
-                    # Shielded: who gives up must not take the result from others who wait.
-                    await asyncio.shield(future)
+                    await self._ended(future)
             except TimeoutError:
                 raise ResultTimeout(
                     f"task {self.id} had not ended after {timeout:g} s; it goes on",
                     task_id=self.id,
                 ) from None
         result = of_record(*future.result())
-        if raise_on_failure and (failure := result.failure()) is not None:
+        if (raise_on_failure or type is not None) and (failure := result.failure()) is not None:
             raise failure
-        return result
+        return result if type is None else result.value_as(type)
+
+    def awaited(self) -> asyncio.Future[tuple[Record, int]]:
+        """A future for the ending record and its sequence; it is being looked for."""
+        if self._future is None:
+            self.expect()
+        future, expected = self._future, self._expected
+        assert future is not None and expected is not None
+        if expected.idle and not future.done():
+            self._flow.waiting.look_for(expected)
+        return future
+
+    async def _ended(self, future: asyncio.Future[tuple[Record, int]]) -> None:
+        """Return when the result is here. Raises TaskNotFound."""
+        # Waited for, not awaited: who gives up must not take the result from others who wait.
+        pause = LOOK_EVERY if self.message_sequence else UNKNOWN_FOR
+        while not (await asyncio.wait({future}, timeout=pause))[0]:
+            pause = LOOK_EVERY
+            if (
+                await self._flow.lookup.unknown(self.id, self.message_sequence)
+                and not future.done()
+            ):
+                raise await self._flow.lookup.not_found(self.id)
 
     async def record(self) -> Record | None:
         """The last record of its log as it is now, None while no worker has seen the task."""

@@ -11,15 +11,18 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agentflow.bus.connection import Connection
 from agentflow.bus.message import Message
 from agentflow.client.result import Result, of_record
 from agentflow.client.submission import OUTSTANDING, Sender, Submission
 from agentflow.client.waiting import Expected, Waiting
-from agentflow.errors import BusError
+from agentflow.errors import BusError, ResultTimeout
 from agentflow.protocol.record import Record
+
+if TYPE_CHECKING:
+    from agentflow.client.handle import TaskHandle
 
 T = TypeVar("T")
 
@@ -162,3 +165,28 @@ class Mapping(Generic[T]):
 
 def _stored(message: Message) -> bool:
     return b'"seq":' in message.data and b'"error":' not in message.data
+
+
+async def as_completed(
+    handles: Iterable[TaskHandle], timeout: float | None = None
+) -> AsyncGenerator[Result]:
+    """Results of submitted tasks as they end. Raises ResultTimeout."""
+    ended: asyncio.Queue[asyncio.Future[tuple[Record, int]]] = asyncio.Queue()
+    futures = [handle.awaited() for handle in handles]
+    for future in futures:
+        future.add_done_callback(ended.put_nowait)
+    loop = asyncio.get_running_loop()
+    end = None if timeout is None else loop.time() + timeout
+    try:
+        for left in range(len(futures), 0, -1):
+            try:
+                async with asyncio.timeout_at(end):
+                    future = await ended.get()
+            except TimeoutError:
+                raise ResultTimeout(
+                    f"{left} of {len(futures)} tasks had not ended after {timeout:g} s; they go on"
+                ) from None
+            yield of_record(*future.result())
+    finally:
+        for future in futures:
+            future.remove_done_callback(ended.put_nowait)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from agentflow.errors import TaskCancelled, TaskError, TaskFailed
 from agentflow.protocol.api import TaskView
 from agentflow.protocol.record import TERMINAL, Failure, Record, State, Timings, Usage
+
+T = TypeVar("T")
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +61,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def ended(self) -> bool:
         """Whether the task has ended."""
         return self.state in TERMINAL
+
+    def value_as(self, type: type[T]) -> T:
+        """`value` as a class of yours. Raises TaskError where it is no such thing."""
+        try:
+            return msgspec.convert(self.value, type)
+        except msgspec.ValidationError as error:
+            name = getattr(type, "__name__", str(type))
+            raise TaskError(
+                f"the value of task {self.id} is no {name}: {error}", task_id=self.id
+            ) from None
 
     def failure(self) -> TaskError | None:
         """The error of a task that ended without success."""
