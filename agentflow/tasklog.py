@@ -81,7 +81,8 @@ class TaskLog:
             except PermissionDenied:
                 raise
             except BusError as error:
-                _log.debug("reading the log of %s: %s", task_id, error)
+                facts = {"action": "read", "task_id": task_id}
+                _log.debug("reading the log of %s: %s", task_id, error, extra=facts)
                 pause = await _pause(pause)
 
     # Writing.
@@ -107,7 +108,10 @@ class TaskLog:
             except WrongSequence:
                 pass
             except BusError as error:
-                _log.info("task %s: %s not confirmed: %s", record.id, record.state, error)
+                facts = {"action": "write", "task_id": record.id, "attempt": record.attempt}
+                _log.info(
+                    "task %s: %s not confirmed: %s", record.id, record.state, error, extra=facts
+                )
             last = await self._read_patiently(record.id)
             if is_own(last, record):
                 return last

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
+from typing import Any
 
 import click
 
+from agentflow.cli.observing import log_options, metrics_option, start_log
 from agentflow.cli.options import connection_options, resolve
 from agentflow.protocol import limits
 
@@ -31,20 +31,31 @@ from agentflow.protocol import limits
     metavar="SECONDS",
     help="How long to wait for NATS at the start.",
 )
+@metrics_option("Serve Prometheus metrics here.")
+@log_options
 @connection_options
-def command(name: str | None, retention: int, wait: float, **connection: str | None) -> None:
+def command(
+    name: str | None,
+    retention: int,
+    wait: float,
+    metrics: tuple[str, int] | None,
+    **connection: Any,
+) -> None:
     """Create the streams, answer list, get, stats and workers, notice what is lost.
 
     Tasks run without a master. Several may run; all of them answer. SIGTERM and SIGINT stop it.
     """
-    logging.basicConfig(
-        level=os.environ.get("AGENTFLOW_LOG", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    start_log(connection)
     from agentflow.local.parent import stop_with_parent
     from agentflow.master import serve
 
     stop_with_parent()
     asyncio.run(
-        serve(resolve(connection), name=name, retention=float(retention * limits.DAY), wait=wait)
+        serve(
+            resolve(connection),
+            name=name,
+            retention=float(retention * limits.DAY),
+            wait=wait,
+            metrics=metrics,
+        )
     )

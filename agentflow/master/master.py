@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from agentflow import __version__
+from agentflow import __version__, logs
 from agentflow.actor import Actor
 from agentflow.bus import provision
 from agentflow.bus.connection import Connection
@@ -154,7 +154,8 @@ class Master:
         # Nobody is told that we are ready before the server knows of every interest. It answers in
         # order; nats-py's own flush may overtake what is still to be written.
         await provision.wait_ready(self._js)
-        _log.info("master %s is ready at %s", self.actor.name, self._connection.options.shown)
+        shown = self._connection.options.shown
+        _log.info("master %s is ready at %s", self.actor.name, shown, extra={"action": "ready"})
 
     async def run(self) -> None:
         """Serve until told to stop, then stop in order."""
@@ -168,6 +169,11 @@ class Master:
     def ready(self) -> bool:
         """Whether the index knows everything that the streams had when it began."""
         return self.records.caught_up.is_set() and self.tasks.caught_up.is_set()
+
+    @property
+    def queues(self) -> Queues:
+        """How much waits where."""
+        return self._queues
 
     # Provisioning.
 
@@ -338,15 +344,27 @@ async def serve(
     name: str | None = None,
     retention: float = limits.RETENTION,
     wait: float = 10.0,
+    metrics: tuple[str, int] | None = None,
 ) -> None:
-    """Run a master until SIGTERM or SIGINT. Raises AgentFlowError when it cannot start.
+    """Run a master until SIGTERM or SIGINT; `metrics` is where Prometheus may ask.
+
+    Raises AgentFlowError when it cannot start.
 
     It gives way to those who do the work: what it knows may be late, no task waits for it.
     """
     with contextlib.suppress(OSError):
         os.nice(5)
-    async with await connect(options, name="agentflow master", wait=wait) as connection:
+    async with (
+        await connect(options, name="agentflow master", wait=wait) as connection,
+        contextlib.AsyncExitStack() as stack,
+    ):
         master = Master(connection, name=name, retention=retention)
+        logs.set_actor(master.actor.name)
+        if metrics is not None:
+            from agentflow.master.measured import measured
+            from agentflow.metrics import served
+
+            await stack.enter_async_context(served(measured(master, connection), metrics))
         try:
             await master.start()
         except TimeoutError:

@@ -180,7 +180,8 @@ class Sweep:
         )
         self._corrected(await self._log.lose(last, REASON, text))
         self.lost += 1
-        _log.warning("task %s: %s", record.id, text)
+        facts = {"action": "lost", "task_id": record.id, "attempt": record.attempt}
+        _log.warning("task %s: %s", record.id, text, extra=facts)
 
     # Facts.
 

@@ -38,6 +38,7 @@ from agentflow.tasklog import TaskLog
 from agentflow.worker import handed, reply
 from agentflow.worker.gates import Gates
 from agentflow.worker.held import Ending, Held, Holding
+from agentflow.worker.observer import Observers
 from agentflow.worker.progress import Progress
 from agentflow.worker.tokens import TokenStream
 
@@ -61,6 +62,7 @@ class Attempts:
         self._log = log
         self._holding = holding
         self._gates = gates
+        self.observers = Observers()
         self.done = 0
         self.failed = 0
 
@@ -76,6 +78,7 @@ class Attempts:
         """Run `handler` for a task whose claim is stored. Raises Superseded."""
         assert claim.record is not None
         held.last = claim
+        self.observers.claimed(claim.record, task.not_before)
         stream = TokenStream(self._connection, task.id, claim.record.attempt, self._log.actor)
         progress = Progress(self._log, held, origin)
         run = Run(
@@ -167,6 +170,7 @@ class Attempts:
                     run.task.id,
                     failure.type,
                     failure.message[:500],
+                    extra={"action": "handler", "task_id": run.task.id, "attempt": run.attempt},
                 )
                 return _Failed(failure, Signal(exception="handler"))
 
@@ -188,13 +192,14 @@ class Attempts:
     ) -> None:
         assert held.last is not None
         now = self._log.now()
+        spent = self._spent(run, seconds)
         record = entries.follow(
             origin,
             held.last,
             State.SUCCEEDED,
             actor=self._log.actor,
             now=now,
-            spent=self._spent(run, seconds),
+            spent=spent,
             ended=now,
             text=outcome.text,
             content=outcome.content,
@@ -213,6 +218,7 @@ class Attempts:
         else:
             self.done += 1
             self._finish(held, last)
+            self.observers.ended(record, spent)
 
     async def _end_failed(
         self,
@@ -241,7 +247,11 @@ class Attempts:
                 await self._gates.failed(route, decision, failed.failure)
             except Exception:
                 # Whatever is wrong there, what became of this attempt must be written: it was paid.
-                _log.exception("task %s: what its failure says could not be passed on", origin.id)
+                _log.exception(
+                    "task %s: what its failure says could not be passed on",
+                    origin.id,
+                    extra={"action": "close", "task_id": origin.id, "attempt": run.attempt},
+                )
             resume_at = now + timedelta(seconds=decision.delay)
             if decision.retry and starting.past_deadline(run.task, resume_at):
                 reason = "deadline"
@@ -260,6 +270,7 @@ class Attempts:
                 )
                 await self._log.park(record, held.delivered.message)
                 self._holding.ack(held)
+                self.observers.ended(record, spent)
                 return
         else:
             failures += 1
@@ -276,6 +287,7 @@ class Attempts:
         last = await self._log.fail(record, held.delivered.message)
         self.failed += 1
         self._finish(held, last)
+        self.observers.ended(record, spent)
 
     async def _end_interrupted(self, held: Held, origin: Origin, run: Run, seconds: float) -> None:
         assert held.last is not None
@@ -295,12 +307,14 @@ class Attempts:
                     spent=spent,
                 )
                 self._finish(held, await self._log.append(record))
+                self.observers.ended(record, spent)
             case _:
                 record = entries.handed_back(
                     origin, held.last, actor=self._log.actor, now=now, spent=spent
                 )
                 held.last = await self._log.append(record)
                 self._holding.give_back(held)
+                self.observers.ended(record, spent)
 
     def _finish(self, held: Held, last: Last) -> None:
         """Ack, and answer whoever asked for the result."""

@@ -191,7 +191,7 @@ class Intake:
             case Act.UPGRADE:
                 text = f"upgrade needed: task {held.id} is of a newer version"
                 self._upgrade = (text, time.monotonic())
-                _log.warning("%s", text)
+                _log.warning("%s", text, extra={"action": "upgrade", "task_id": held.id})
                 self._holding.give_back(held, limits.UPGRADE_DELAY)
 
     async def _claim(self, held: Held, parsed: Parsed, last: Last) -> None:
@@ -277,6 +277,7 @@ class Intake:
         self._attempts.failed += 1
         self._holding.ack(held)
         reply.answer(self._connection, held, ended)
+        self._attempts.observers.ended(record)
 
     async def _ask(self, held: Held, parsed: Parsed, last: Last) -> Act | None:
         """Ask the owner of a running task whether it holds the message; None when it does."""
@@ -285,7 +286,8 @@ class Intake:
         attempts = parsed.task.max_attempts if parsed.task else limits.MAX_ATTEMPTS
         if owner != self._log.actor and await self._is_held(owner, held):
             return None
-        _log.warning("task %s: its worker %s is silent; taking over", held.id, owner)
+        facts = {"action": "takeover", "task_id": held.id, "attempt": last.record.attempt}
+        _log.warning("task %s: its worker %s is silent; taking over", held.id, owner, extra=facts)
         return after_silence(parsed.delivery, last, attempts)
 
     async def _is_held(self, owner: str, held: Held) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
+from agentflow import logs
 from agentflow.bus.connection import Connection
 from agentflow.config import Connect
 from agentflow.errors import NotConnected
@@ -50,6 +52,27 @@ def _tame_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
+@contextlib.asynccontextmanager
+async def _measured(
+    worker: Worker, connection: Connection, address: tuple[str, int] | None
+) -> AsyncIterator[None]:
+    """Count, and serve what is counted, where somebody asked for it."""
+    if address is None:
+        yield
+        return
+    from agentflow.metrics import Figures, WorkerMetrics, served
+
+    metrics = WorkerMetrics(
+        connection,
+        lambda: Figures(worker.slots, worker.running, worker.gate_held),
+        actor=worker.actor.name,
+        simulated="AGENTFLOW_SIMULATED" in os.environ,
+    )
+    worker.observe(metrics)
+    async with served(metrics, address):
+        yield
+
+
 async def serve(
     options: Connect,
     *,
@@ -60,10 +83,11 @@ async def serve(
     kinds: Sequence[str] | None = None,
     own: Mapping[str, Handler] | None = None,
     grace: float = GRACE,
+    metrics: tuple[str, int] | None = None,
 ) -> None:
     """Be a worker until told to stop; `own` are the handlers of an app.
 
-    Raises NotConnected, BusError, UsageError.
+    `metrics` is where Prometheus may ask. Raises NotConnected, BusError, UsageError, PortTaken.
     """
     connection = await connect_patiently(options, name or "agentflow worker")
     try:
@@ -81,10 +105,18 @@ async def serve(
                     os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR
                 ),
             )
-            await worker.start()
-            _tame_collector()
-            _log.info("worker %s: %d slots on %s", worker.actor.name, slots, ", ".join(queues))
-            await worker.run()
+            logs.set_actor(worker.actor.name)
+            async with _measured(worker, connection, metrics):
+                await worker.start()
+                _tame_collector()
+                _log.info(
+                    "worker %s: %d slots on %s",
+                    worker.actor.name,
+                    slots,
+                    ", ".join(queues),
+                    extra={"action": "ready"},
+                )
+                await worker.run()
     finally:
         await connection.close()
     if worker.stuck:

@@ -37,6 +37,7 @@ from agentflow.worker.attempt import Attempts
 from agentflow.worker.gates import Gates
 from agentflow.worker.held import Ending, Held, Holding
 from agentflow.worker.intake import Intake
+from agentflow.worker.observer import Observer
 
 _log = logging.getLogger(__name__)
 
@@ -162,6 +163,27 @@ class Worker:
         """Work until told to stop, then stop in order."""
         await self.actor.run()
 
+    # Watching.
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of every attempt."""
+        self._attempts.observers.counting = observer
+
+    @property
+    def slots(self) -> int:
+        """Tasks at once."""
+        return self._slots
+
+    @property
+    def running(self) -> int:
+        """Tasks that run now."""
+        return sum(held.run is not None for held in self._holding)
+
+    @property
+    def gate_held(self) -> int:
+        """Messages that wait at a gate."""
+        return self._gates.held
+
     # Taking.
 
     def _free(self) -> int:
@@ -182,14 +204,14 @@ class Worker:
         try:
             await self._intake.take(held)
         except Superseded as error:
-            _log.info("%s", error)
+            _log.info("%s", error, extra={"action": "superseded", "task_id": held.id})
         except asyncio.CancelledError:
             self._holding.give_back(held)
         except AgentFlowError as error:
-            _log.warning("task %s: %s", held.id, error)
+            _log.warning("task %s: %s", held.id, error, extra=_facts(held))
             self._holding.give_back(held, _delay(held))
         except Exception:
-            _log.exception("task %s: handling its message failed", held.id)
+            _log.exception("task %s: handling its message failed", held.id, extra=_facts(held))
             self._holding.give_back(held, _delay(held))
         finally:
             self._holding.remove(held)
@@ -310,6 +332,12 @@ class Worker:
         except TimeoutError:
             return False
         return True
+
+
+def _facts(held: Held) -> dict[str, object]:
+    """For the log."""
+    attempt = held.run.attempt if held.run is not None else None
+    return {"action": "give_back", "task_id": held.id, "attempt": attempt}
 
 
 def _delay(held: Held) -> float:
