@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from agentflow.cli.observing import log_environment, log_options, metrics_option
 from agentflow.cli.options import connection_options, resolve
 from agentflow.config import Connect, store_dir
 
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 @click.option(
     "--durable", is_flag=True, help="Write every message to disk before it is acknowledged."
 )
+@metrics_option("Serve Prometheus metrics: the master's here, the workers' on the next ports.")
+@log_options
 @connection_options(store=False)
 def command(
     workers: int,
@@ -69,7 +72,8 @@ def command(
     latency: float,
     lease: float | None,
     durable: bool,
-    **connection: str | None,
+    metrics: tuple[str, int] | None,
+    **connection: Any,
 ) -> None:
     """Start NATS server, master and workers, and keep them running.
 
@@ -79,6 +83,7 @@ def command(
     from agentflow.cli.place import connection_environment
     from agentflow.local.stack import LocalStack
 
+    log = log_environment(connection)
     options = resolve(connection, local=False)
     stack = LocalStack(
         store_dir(store, simulate=simulate),
@@ -90,7 +95,8 @@ def command(
         simulate=simulate,
         simulator_args=["--latency", str(latency)],
         nats=",".join(options.urls) or None,
-        env=connection_environment(options) if options.urls else None,
+        env=(connection_environment(options) if options.urls else {}) | log,
+        metrics=metrics,
         durable=durable,
         on_event=_tell,
     )

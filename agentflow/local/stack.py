@@ -40,6 +40,8 @@ CONNECTION: Final = tuple(
     for name in ("CONTEXT", "CREDS", "USER", "PASSWORD", "TLS_CA", "TLS_CERT", "TLS_KEY")
 )
 """How to reach a server elsewhere: to ours these would only do harm."""
+METRICS: Final = "AGENTFLOW_METRICS"
+"""Where metrics are served; only one process can have it."""
 
 
 class LocalStack:
@@ -60,6 +62,7 @@ class LocalStack:
         nats: str | None = None,
         durable: bool = False,
         env: Mapping[str, str] | None = None,
+        metrics: tuple[str, int] | None = None,
         worker_grace: float = WORKER_GRACE,
         on_event: Callable[[Event], None] = lambda _: None,
         policy: RestartPolicy | None = None,
@@ -78,6 +81,7 @@ class LocalStack:
         self._master = master
         self._simulator_args = list(simulator_args)
         self._env = dict(env or {})
+        self._metrics = metrics
         self._commands = dict(commands or {})
         self._on_event = on_event
         self._supervisor = Supervisor(on_event=self._observe, policy=policy)
@@ -164,14 +168,16 @@ class LocalStack:
             self._simulator_lifeline = Lifeline()
             self.simulator_url = await self._start_simulator()
         if self._master:
-            await self._supervisor.start(self._child("master", "master"))
+            await self._supervisor.start(
+                self._child("master", "master", environment=self._metrics_environment(0))
+            )
         await self._supervisor.start(
             *(
                 self._child(
                     f"worker-{number}",
                     "worker",
                     ["--name", f"worker-{number}", *self._worker_args],
-                    environment=self._claude_environment(),
+                    environment=self._claude_environment() | self._metrics_environment(number),
                     hold=self._simulator_lifeline,
                     grace=self._worker_grace,
                 )
@@ -238,8 +244,16 @@ class LocalStack:
 
     def _environment(self) -> dict[str, str]:
         """What every part may know. The key is for those that talk to Claude."""
-        hidden = KEYS if self._nats else KEYS + CONNECTION
+        hidden = (METRICS, *KEYS) if self._nats else (METRICS, *KEYS, *CONNECTION)
         return {key: value for key, value in os.environ.items() if key not in hidden}
+
+    def _metrics_environment(self, number: int) -> dict[str, str]:
+        """Each part's own port: the master has the one given, the workers those behind it."""
+        if self._metrics is None:
+            return {}
+        host, port = self._metrics
+        own = port + number if port else 0
+        return {METRICS: f"[{host}]:{own}" if ":" in host else f"{host}:{own}"}
 
     def _claude_environment(self) -> dict[str, str]:
         if not self.simulate:
