@@ -154,6 +154,7 @@ def _view(seen: Seen, now: float) -> WorkerView:
         age_s=round(age, 3),
         version=beat.version,
         rss_bytes=beat.rss_bytes,
+        loop_lag_ms=beat.loop_lag_ms,
         simulated=beat.simulated,
         notes=beat.notes,
     )

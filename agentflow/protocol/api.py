@@ -162,6 +162,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float = 0.0
     version: str = ""
     rss_bytes: int | None = None
+    loop_lag_ms: float | None = None
     simulated: bool = False
     notes: list[str] = []
 

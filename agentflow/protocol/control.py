@@ -50,6 +50,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     simulated: bool = False
     lease_s: float | None = None
     rss_bytes: int | None = None
+    loop_lag_ms: float | None = None
     tasks: list[RunningTask] = []
     notes: list[str] = []
     pools: dict[str, Any] = {}

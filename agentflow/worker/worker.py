@@ -37,6 +37,7 @@ from agentflow.worker.attempt import Attempts
 from agentflow.worker.gates import Gates
 from agentflow.worker.held import Ending, Held, Holding
 from agentflow.worker.intake import Intake
+from agentflow.worker.lag import Lag, working_on
 from agentflow.worker.observer import Observer
 
 _log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Worker:
         )
         self._log = TaskLog(self._js, self.actor.name)
         self._holding = Holding(connection)
+        self._lag = Lag()
         self._gates = Gates(Board(self._js), actor=self.actor.name, slots=slots, now=self._log.now)
         known: list[object] = list(handlers.values())
         self._pooled = [handler for handler in known if isinstance(handler, Pooled)]
@@ -137,6 +139,7 @@ class Worker:
         self._connection.on_connect(self._reconnected)
         await self._gates.start()
         await self.actor.start()
+        self.actor.background("lag", self._lag.measure)
         self.actor.background("renewals", self._holding.renew)
         self.actor.background("watchdog", self._puller.watch)
         self.actor.background("consumers", self._keep_consumers)
@@ -201,6 +204,7 @@ class Worker:
         held.work = asyncio.get_running_loop().create_task(self._work(held))
 
     async def _work(self, held: Held) -> None:
+        working_on(held)
         try:
             await self._intake.take(held)
         except Superseded as error:
@@ -280,6 +284,7 @@ class Worker:
             "failed": self._attempts.failed,
             "simulated": self._simulated,
             "lease_s": self._holding.lease,
+            "loop_lag_ms": self._lag.worst_ms(),
             "notes": [
                 *self._consumer_notes,
                 *self._intake.notes(),
