@@ -31,8 +31,8 @@ FILE_ENV: Final = "AGENTFLOW_LOG_FILE"
 FIELD_CHARS: Final = 2_000
 MESSAGE_CHARS: Final = 10_000
 TRACEBACK_CHARS: Final = 30_000
-CHATTY: Final = ("httpx", "httpx2", "httpcore", "anthropic")
-"""The SDK's HTTP library tells of each request; a worker makes thousands."""
+CHATTY: Final = ("anthropic", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "nats")
+"""Libraries that tell of each request or read; a worker makes thousands."""
 
 _ORDINARY: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OWN: Final = frozenset({"time", "level", "logger", "pid", "error", "traceback"})

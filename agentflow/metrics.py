@@ -28,6 +28,7 @@ from agentflow.rules.records import Spent
 _log = logging.getLogger(__name__)
 
 OTHER: Final = "other"
+SIMULATED: Final = "simulated"
 MOST: Final = 50
 """Values of one label."""
 MOST_QUEUES: Final = 200
@@ -86,7 +87,7 @@ class Words:
 class _Process:
     """What master and worker have in common."""
 
-    def __init__(self, connection: Reconnecting, *, role: str, actor: str, simulated: bool) -> None:
+    def __init__(self, connection: Reconnecting, *, role: str, actor: str) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         self._connection = connection
         self._reconnects = Counter(
@@ -98,10 +99,10 @@ class _Process:
         info = Gauge(
             "agentflow_info",
             "Always 1; the labels say who this is.",
-            ["role", "actor", "version", "simulated"],
+            ["role", "actor", "version"],
             registry=self.registry,
         )
-        info.labels(role, actor, __version__, str(simulated).lower()).set(1)
+        info.labels(role, actor, __version__).set(1)
         if sys.platform == "linux":
             ProcessCollector(registry=self.registry)
 
@@ -121,9 +122,8 @@ class WorkerMetrics(_Process):
         figures: Callable[[], Figures],
         *,
         actor: str,
-        simulated: bool = False,
     ) -> None:
-        super().__init__(connection, role="worker", actor=actor, simulated=simulated)
+        super().__init__(connection, role="worker", actor=actor)
         self._figures = figures
         self._queue, self._kind, self._model, self._reason = Words(), Words(), Words(), Words()
         registry = self.registry
@@ -199,7 +199,8 @@ class WorkerMetrics(_Process):
         used = spent.usage
         if not used.total and not spent.cost_micro:
             return
-        model = self._model(spent.model or record.model)
+        # What a simulator would have cost is nobody's money.
+        model = SIMULATED if spent.simulated else self._model(spent.model or record.model)
         for direction, count in (
             ("input", used.input_tokens),
             ("output", used.output_tokens),
@@ -228,7 +229,7 @@ class MasterMetrics(_Process):
         now: Callable[[], datetime],
     ) -> None:
         """`workers` are the living and the lost."""
-        super().__init__(connection, role="master", actor=actor, simulated=False)
+        super().__init__(connection, role="master", actor=actor)
         self._leads, self._workers_now, self._queues_now = leads, workers, queues
         self._now = now
         registry = self.registry

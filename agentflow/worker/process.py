@@ -66,7 +66,6 @@ async def _measured(
         connection,
         lambda: Figures(worker.slots, worker.running, worker.gate_held),
         actor=worker.actor.name,
-        simulated="AGENTFLOW_SIMULATED" in os.environ,
     )
     worker.observe(metrics)
     async with served(metrics, address):
