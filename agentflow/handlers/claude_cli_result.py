@@ -32,6 +32,7 @@ OWN_DELAY: Final = 1000.0
 """Its own first pause is shorter (milliseconds); one that is not was told by the API."""
 DENIALS: Final = 20
 _INPUT: Final = 2_000
+_KINDS: Final = ("input", "output", "cacheCreationInput", "cacheReadInput")
 
 _STOPS: Final = {"error_max_turns": "max_turns", "error_max_budget_usd": "max_budget"}
 """Ends that were asked for: results, as an answer cut at max_tokens is one."""
@@ -198,16 +199,8 @@ class Conversation:
             if isinstance(told, dict):
                 model = undated(plain_model(name))
                 before, searched = found.get(model, (Usage(), 0))
-                found[model] = (
-                    before
-                    + Usage(
-                        _count(told, "inputTokens"),
-                        _count(told, "outputTokens"),
-                        _count(told, "cacheCreationInputTokens"),
-                        _count(told, "cacheReadInputTokens"),
-                    ),
-                    searched + _count(told, "webSearchRequests"),
-                )
+                counts = Usage(*(_count(told, f"{name}Tokens") for name in _KINDS))
+                found[model] = (before + counts, searched + _count(told, "webSearchRequests"))
         return found
 
     def _cost_of_sum(
