@@ -187,7 +187,7 @@ async def test_without_a_key_it_says_so(cli: Cli, simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_interrupted_it_leaves_no_result(
+async def test_interrupted_it_has_no_good_result_whatever_its_exit_code(
     cli: Cli, simulator: Simulator, number: signal.Signals
 ) -> None:
     simulator.set_mode({"fault": "hang"})
@@ -196,6 +196,7 @@ async def test_interrupted_it_leaves_no_result(
     process.send_signal(number)
     out, _ = await process.communicate()
 
-    assert out == b"", "an exit code of 0 would mean nothing"
+    # Mostly silence and, after SIGINT, exit code 0; now and then a result object of an error.
+    assert out == b"" or json.loads(out)["is_error"] is True
     await simulator.wait_for(lambda: simulator.log.in_flight == 0)
     assert [entry.disconnected for entry in posts(simulator)] == [True]
