@@ -261,16 +261,14 @@ class Worker:
                 self.actor.stop()
         return None
 
-    async def _cancel(self, task_id: str) -> HeldAnswer:
-        """Interrupt its run; the answer comes when what became of it is written."""
+    def _cancel(self, task_id: str) -> HeldAnswer | Awaitable[HeldAnswer]:
+        """Interrupt its run, now; the answer comes when what became of it is written."""
         works = []
         for held in self._holding.of(task_id):
             held.interrupt(Ending.CANCELLED)
             if held.run is not None and held.work is not None:
                 works.append(held.work)
-        if works:
-            await asyncio.wait(works)
-        return HeldAnswer(holds=bool(works))
+        return _when_written(works) if works else HeldAnswer(holds=False)
 
     def _describe(self) -> dict[str, Any]:
         running = [held for held in self._holding if held.run is not None]
@@ -343,6 +341,11 @@ def _facts(held: Held) -> dict[str, object]:
     """For the log."""
     attempt = held.run.attempt if held.run is not None else None
     return {"action": "give_back", "task_id": held.id, "attempt": attempt}
+
+
+async def _when_written(works: list[asyncio.Task[None]]) -> HeldAnswer:
+    await asyncio.wait(works)
+    return HeldAnswer(holds=True)
 
 
 def _delay(held: Held) -> float:
