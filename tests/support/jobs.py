@@ -96,7 +96,9 @@ class Home:
         self, *arguments: str, stdin: bytes | None = None, **environment: str
     ) -> Done:
         """A command from its start to its end."""
-        return await self.start(*arguments, stdin=stdin, **environment).done()
+        return await self.start(
+            *arguments, stdin=stdin, stderr=subprocess.PIPE, **environment
+        ).done()
 
     async def up(self, *arguments: str) -> Program:
         """A simulated stack on the store, up and serving."""
