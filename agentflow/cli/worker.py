@@ -1,14 +1,18 @@
-"""`agentflow worker`: one worker process."""
+"""`agentflow worker`: one worker process, or several under one parent."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from agentflow.cli.observing import log_options, metrics_option, start_log
 from agentflow.cli.options import connection_options, resolve
+from agentflow.errors import UsageError
 
 
 @click.command("worker")
@@ -38,6 +42,13 @@ from agentflow.cli.options import connection_options, resolve
     show_default=True,
     help="Seconds running tasks may finish in after SIGTERM.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Worker processes under this one, each with --concurrency slots; SIGHUP loads new code.",
+)
+@click.option("--reload", is_flag=True, help="For development: load new code when a file changes.")
 @metrics_option("Serve Prometheus metrics here.")
 @log_options
 @connection_options
@@ -49,6 +60,8 @@ def command(
     name: str | None,
     kinds: str | None,
     grace: float,
+    processes: int | None,
+    reload: bool,
     metrics: tuple[str, int] | None,
     **connection: Any,
 ) -> None:
@@ -60,27 +73,75 @@ def command(
 
     SIGTERM and SIGINT finish what runs, up to the grace period, and hand back the rest; a second
     signal hands back at once. Exits 0 after an orderly stop.
+
+    With --processes, one that dies is replaced, and SIGHUP replaces one after the other by a
+    process with the code as it is then; no task is lost or run twice.
     """
     start_log(connection)
-    from agentflow.local.parent import stop_with_parent
+    from agentflow.local import parent
     from agentflow.worker.process import serve
 
-    stop_with_parent()
-    own = None
-    if target is not None:
-        from agentflow.cli import target as targets
+    wanted = [kind.strip() for kind in kinds.split(",")] if kinds else None
 
-        own = targets.load(target).handlers()
-    asyncio.run(
-        serve(
-            resolve(connection),
-            queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
-            slots=concurrency,
-            lease=lease,
-            name=name,
-            kinds=[kind.strip() for kind in kinds.split(",")] if kinds else None,
-            own=own,
-            grace=grace,
-            metrics=metrics,
+    def work(ready: Callable[[], None] = lambda: None) -> None:
+        own = None
+        if target is not None:
+            from agentflow.cli import target as targets
+
+            own = targets.load(target).handlers()
+        asyncio.run(
+            serve(
+                resolve(connection),
+                queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+                slots=concurrency,
+                lease=lease,
+                name=name,
+                kinds=wanted,
+                own=own,
+                grace=grace,
+                metrics=metrics,
+                ready=ready,
+            )
         )
-    )
+
+    if processes is None and not reload:
+        parent.stop_with_parent()
+        work()
+        return
+    if metrics is not None:
+        raise UsageError(
+            "--metrics is one process's; leave --processes and --reload out, or ask a master"
+        )
+    from agentflow.worker.prefork import Parent
+
+    watch = _watcher(target) if reload else None
+    resolve(connection)  # what is wrong there is wrong for all
+    _preload(wanted, target)
+
+    def child(lifeline: int, ready: Callable[[], None]) -> None:
+        parent.stop_at_end_of(lifeline)
+        work(ready)
+
+    Parent(processes or 1, child, grace=grace, outer=parent.given(), watch=watch).run()
+
+
+def _preload(kinds: Sequence[str] | None, target: str | None) -> None:
+    """Import what is ours and large, once for all processes."""
+    if kinds is None:
+        kinds = () if target else ("claude",)
+    if "claude" in kinds:
+        importlib.import_module("agentflow.handlers.claude")
+
+
+def _watcher(target: str | None) -> Callable[[int], None]:
+    if importlib.util.find_spec("watchfiles") is None:
+        raise UsageError("--reload needs watchfiles: pip install 'agentflow[reload]'")
+
+    def watch(lifeline: int) -> None:
+        from agentflow.cli.reload import watch as watch_files
+        from agentflow.local import parent
+
+        parent.stop_at_end_of(lifeline)
+        watch_files(target)
+
+    return watch

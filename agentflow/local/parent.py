@@ -47,19 +47,31 @@ def stop_with_parent(within: float = STOP_WITHIN) -> bool:
     So an orphan stops in the same order as on any other SIGTERM; what still runs after `within`
     seconds is killed. Returns whether there is a parent to watch.
     """
+    fd = given()
+    if fd is not None:
+        stop_at_end_of(fd, within)
+    return fd is not None
+
+
+def given() -> int | None:
+    """The read end that the parent gave us, to be asked for once; None without such a parent."""
     # Taken out of the environment: in a grandchild the number would name some other file.
-    given = os.environ.pop(PARENT_FD, "")
-    if not given.isdigit():
-        return False
-    fd = int(given)
+    text = os.environ.pop(PARENT_FD, "")
+    if not text.isdigit():
+        return None
+    fd = int(text)
     try:
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
-            return False
+            return None
     except OSError:
-        return False
+        return None
     os.set_inheritable(fd, False)
+    return fd
+
+
+def stop_at_end_of(fd: int, within: float = STOP_WITHIN) -> None:
+    """As `stop_with_parent`, for a read end that one has already."""
     threading.Thread(target=_watch, args=(fd, within), name="parent", daemon=True).start()
-    return True
 
 
 def _watch(fd: int, within: float) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from agentflow import logs
@@ -83,10 +83,12 @@ async def serve(
     own: Mapping[str, Handler] | None = None,
     grace: float = GRACE,
     metrics: tuple[str, int] | None = None,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Be a worker until told to stop; `own` are the handlers of an app.
 
-    `metrics` is where Prometheus may ask. Raises NotConnected, BusError, UsageError, PortTaken.
+    `metrics` is where Prometheus may ask; `ready` is called when the worker serves and hears
+    signals. Raises NotConnected, BusError, UsageError, PortTaken.
     """
     connection = await connect_patiently(options, name or "agentflow worker")
     try:
@@ -115,6 +117,7 @@ async def serve(
                     ", ".join(queues),
                     extra={"action": "ready"},
                 )
+                asyncio.get_running_loop().call_soon(ready)  # in the first pause of run()
                 await worker.run()
     finally:
         await connection.close()

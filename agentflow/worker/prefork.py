@@ -1,0 +1,515 @@
+"""Several worker processes under one parent, which forks them after the expensive imports.
+
+The parent imports, freezes what it has from the collector, and forks: its children share those
+pages. It has no thread, no loop and no connection, so a fork copies nothing half-done. It does
+nothing but wait: for signals, for its children, and for the end of whoever started it.
+
+A child tells through a pipe that it serves, or why it cannot. One that crashes is replaced, later
+and later; too many crashes of one place in a short time end everything with StackError. One that
+ends in order without being asked by the parent was drained by somebody, and is not replaced.
+
+SIGTERM and SIGINT are passed on once, and so is a second one; the parent ends after its children.
+SIGHUP loads new code: the parent executes its own command anew and keeps its process id, its
+children and what it knows of them (in CHILDREN); then, place by place, a new child is forked, and
+when it serves, the old one is asked to finish. Where the new code does not start, the old children
+go on.
+
+A child that loses its parent reads an end of file on the lifeline, and stops in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from agentflow.errors import AgentFlowError, NotConnected, StackError
+
+_log = logging.getLogger(__name__)
+
+CHILDREN: Final = "AGENTFLOW_CHILDREN"
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+FIRST_DELAY: Final = 0.1
+LONGEST_DELAY: Final = 10.0
+CRASHES: Final = 5
+"""With as many of one place within WINDOW, everything ends."""
+WINDOW: Final = 60.0
+STEADY_AFTER: Final = 30.0
+SLACK: Final = 20.0
+"""Seconds beyond its grace in which a child writes what it hands back; then it is killed."""
+HURRIED: Final = 10.0
+
+Ready = Callable[[], None]
+Work = Callable[[int, Ready], None]
+"""What a child does: given its end of the lifeline, and what to call when it serves."""
+
+
+class Child(msgspec.Struct):
+    """A process in a place."""
+
+    pid: int
+    since: float = 0.0
+    asked: bool = False
+    ready: bool = False
+    pipe: int | None = None
+    """Where it tells that it is ready, or why not."""
+    said: bytes = b""
+
+
+class Place(msgspec.Struct):
+    """One of N: who works there, who is to make room, and how often it went wrong."""
+
+    number: int
+    child: Child | None = None
+    old: list[Child] = []
+    after: float = 0.0
+    """No start before this."""
+    delay: float = FIRST_DELAY
+    crashes: deque[float] = msgspec.field(default_factory=deque)
+    drained: bool = False
+
+    @property
+    def all(self) -> list[Child]:
+        return [*self.old, *([self.child] if self.child else [])]
+
+
+class _Kept(msgspec.Struct):
+    """What the parent keeps when it executes itself."""
+
+    parent: int
+    lifeline: tuple[int, int]
+    outer: int | None
+    watcher: int | None
+    places: list[list[tuple[int, bool]]]
+    drained: list[int]
+
+
+class _Refused(msgspec.Struct):
+    """Why a child cannot serve."""
+
+    error: str
+    code: int
+    passing: bool = False
+    """The server is away: neither the code nor the machine is to blame."""
+
+
+class Parent:
+    """Keeps `processes` children at `work`. `outer` reads an end of file when our own parent dies;
+    `watch` is the body of a process that sends SIGHUP to this one."""
+
+    def __init__(
+        self,
+        processes: int,
+        work: Work,
+        *,
+        grace: float,
+        outer: int | None = None,
+        watch: Callable[[int], None] | None = None,
+    ) -> None:
+        self._places = [Place(number) for number in range(processes)]
+        self._work = work
+        self._grace = grace
+        self._watch = watch
+        self._outer = outer
+        self._watcher: int | None = None
+        self._stopping = 0
+        self._kill_at = 0.0
+        self._failure: AgentFlowError | None = None
+        self._served = False
+        self._rolling = False
+        self._terminal = os.isatty(2)
+        self._lifeline = (-1, -1)
+        self._wake = (-1, -1)
+
+    def run(self) -> None:
+        """Return when all children have ended in order. Raises AgentFlowError."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._adopt()
+        self._wake = os.pipe()
+        for end in self._wake:
+            os.set_blocking(end, False)
+        before = {number: signal.signal(number, _heard) for number in SIGNALS}
+        signal.set_wakeup_fd(self._wake[1])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        try:
+            if self._watch is not None and self._watcher is None:
+                self._watcher = self._fork(self._watch)
+            # Children inherit what is here; a collection in one of them must not copy its pages.
+            gc.collect()
+            gc.freeze()
+            while self._turn():
+                self._wait()
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._end_watcher()
+            for fd in (*self._lifeline, *self._wake):
+                os.close(fd)
+        if self._failure is not None:
+            raise self._failure
+
+    # One turn.
+
+    def _turn(self) -> bool:
+        """Do what is due; False when there is nothing left to do."""
+        self._reap()
+        if self._stopping:
+            if self._kill_at and time.monotonic() > self._kill_at:
+                for child in self._children():
+                    _log.warning("worker process %d does not end and is killed", child.pid)
+                    _send(child.pid, signal.SIGKILL)
+                self._kill_at = 0.0
+            return any(True for _ in self._children())
+        turn = next((place for place in self._places if place.old), None) if self._rolling else None
+        if self._rolling and turn is None:
+            self._rolling = False
+            _log.info("all worker processes run the new code")
+        for place in self._places:
+            if self._stopping:
+                break
+            if place is turn and place.child is not None and place.child.ready:
+                for old in place.old:
+                    self._ask(old)
+            due = not place.old or place is turn
+            if place.child is None and not place.drained and due and place.after <= _now():
+                self._start(place)
+        return bool(self._stopping) or any(p.all or not p.drained for p in self._places)
+
+    def _wait(self) -> None:
+        """Until something happens."""
+        times = [self._kill_at] if self._stopping and self._kill_at else []
+        if not self._stopping:
+            times += [
+                place.after
+                for place in self._places
+                if place.child is None and not place.drained and place.after > _now()
+            ]
+        pipes = {child.pipe: child for child in self._children() if child.pipe is not None}
+        fds: list[int] = [self._wake[0], *pipes]
+        if self._outer is not None:
+            fds.append(self._outer)
+        timeout = max(0.0, min(times) - _now()) + 0.01 if times else None
+        readable, _, _ = select.select(fds, [], [], timeout)
+        for fd in readable:
+            if fd == self._wake[0]:
+                for number in os.read(fd, 4096):
+                    self._signalled(number)
+            elif fd == self._outer:
+                if not os.read(fd, 64):
+                    os.close(fd)
+                    self._outer = None
+                    _log.info("the process that started this one is gone")
+                    self._stop()
+            elif fd in pipes:
+                self._listen(pipes[fd])
+
+    def _signalled(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stop()
+        elif number == signal.SIGHUP and not self._stopping:
+            if self._terminal and not os.isatty(2):
+                self._stop()  # nobody asks for new code: the terminal was closed
+            else:
+                self._again()
+
+    # Children.
+
+    def _children(self) -> Iterator[Child]:
+        for place in self._places:
+            yield from place.all
+
+    def _start(self, place: Place) -> None:
+        read, write = os.pipe()
+
+        def body(lifeline: int) -> None:
+            os.close(read)
+            self._serve(lifeline, write)
+
+        try:
+            pid = self._fork(body)
+        except OSError as error:
+            os.close(read)
+            os.close(write)
+            self._crashed(place, 0.0, f"a worker process could not be started: {error}")
+            return
+        os.close(write)
+        os.set_blocking(read, False)
+        place.child = Child(pid, since=_now(), pipe=read)
+
+    def _fork(self, body: Callable[[int], None]) -> int:
+        """A child that does `body`, given the lifeline, and ends with it; its process id."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        # A signal for the child before it is itself would be taken for one to the parent.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            raise
+        if pid == 0:
+            self._become_child(body)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        return pid
+
+    def _become_child(self, body: Callable[[int], None]) -> NoReturn:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            # Ctrl-C in a terminal is for the parent, which passes it on once.
+            os.setpgid(0, 0)
+            for fd in (self._lifeline[1], *self._wake, self._outer):
+                if fd is not None:
+                    os.close(fd)
+            for child in self._children():
+                if child.pipe is not None:
+                    os.close(child.pipe)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            body(self._lifeline[0])
+            code = 0
+        except SystemExit as wish:
+            code = wish.code if isinstance(wish.code, int) else 1
+        except KeyboardInterrupt:
+            code = 130
+        except BaseException:
+            _log.exception("worker process %d ends", os.getpid())
+        finally:
+            # Not sys.exit(): what the parent has registered for its end is the parent's.
+            with contextlib.suppress(Exception):
+                logging.shutdown()
+                for stream in (sys.stdout, sys.stderr):
+                    stream.flush()
+            os._exit(code)
+
+    def _serve(self, lifeline: int, pipe: int) -> None:
+        def tell(data: bytes) -> None:
+            # The parent may have executed itself meanwhile, and then listens no more.
+            with contextlib.suppress(OSError):
+                os.write(pipe, data)
+                os.close(pipe)
+
+        try:
+            self._work(lifeline, lambda: tell(b"ready"))
+        except AgentFlowError as error:
+            if os.environ.get("AGENTFLOW_DEBUG"):
+                _log.exception("worker process %d ends", os.getpid())
+            refused = _Refused(str(error), error.exit_code, isinstance(error, NotConnected))
+            tell(msgspec.json.encode(refused))
+            raise SystemExit(error.exit_code) from error
+
+    def _listen(self, child: Child) -> None:
+        """Read what a child tells; all of it, as it may have ended."""
+        while child.pipe is not None:
+            try:
+                data = os.read(child.pipe, 65_536)
+            except BlockingIOError:
+                return
+            child.said += data
+            if not data or child.said == b"ready":
+                os.close(child.pipe)
+                child.pipe = None
+                if child.said == b"ready":
+                    child.ready = self._served = True
+                    if self._stopping and not child.asked:
+                        self._ask(child)
+
+    def _ask(self, child: Child) -> None:
+        """To stop; once."""
+        if not child.asked:
+            child.asked = True
+            _send(child.pid, signal.SIGTERM)
+
+    def _reap(self) -> None:
+        for place in self._places:
+            for child in place.all:
+                status = _ended(child.pid)
+                if status is not None:
+                    self._listen(child)
+                    if child.pipe is not None:
+                        os.close(child.pipe)
+                    self._gone(place, child, status)
+        if self._watcher is not None and _ended(self._watcher) is not None:
+            self._watcher = None
+            _log.warning("files are watched no more; SIGHUP still loads new code")
+
+    def _gone(self, place: Place, child: Child, status: int) -> None:
+        if child is place.child:
+            place.child = None
+        else:
+            place.old.remove(child)
+        how = _how(status)
+        if child.asked or self._stopping:
+            if status:
+                _log.warning("worker process %d was to stop and %s", child.pid, how)
+            return
+        if status == 0:
+            _log.info("worker process %d was drained and is not replaced", child.pid)
+            place.drained = True
+            return
+        refused = _refusal(child.said)
+        if refused is not None:
+            how = f"cannot serve: {refused.error}"
+        if place.old and not child.ready and child not in place.old:
+            # It was to replace one that serves: better old code than none.
+            self._rolling = False
+            place.after = _now()
+            _log.error("the new code does not start; the old worker processes go on. One %s", how)
+        elif refused is not None and not self._served:
+            self._failure = StackError(refused.error)
+            self._failure.exit_code = refused.code
+            self._stop()
+        elif refused is not None and refused.passing:
+            self._later(place)
+        else:
+            self._crashed(place, _now() - child.since, f"worker process {child.pid} {how}")
+
+    def _crashed(self, place: Place, ran_for: float, how: str) -> None:
+        if ran_for >= STEADY_AFTER:
+            place.delay = FIRST_DELAY
+        place.crashes.append(_now())
+        while place.crashes[0] < _now() - WINDOW:
+            place.crashes.popleft()
+        if len(place.crashes) < CRASHES:
+            _log.error("%s; another one starts in %.1f s", how, place.delay)
+            self._later(place)
+            return
+        _log.error("%s", how)
+        self._failure = StackError(
+            f"{CRASHES} worker processes crashed one after the other within {WINDOW:g} s, so all "
+            f"were stopped. The last time: {how}."
+        )
+        self._stop()
+
+    def _later(self, place: Place) -> None:
+        place.after = _now() + place.delay
+        place.delay = min(3 * place.delay, LONGEST_DELAY)
+
+    # Stopping, and beginning anew.
+
+    def _stop(self) -> None:
+        """Ask all children, once more for each further call."""
+        self._stopping += 1
+        grace = self._grace + SLACK if self._stopping == 1 else HURRIED
+        self._kill_at = min(self._kill_at or float("inf"), _now() + grace)
+        for child in self._children():
+            if self._stopping == 1:
+                self._ask(child)
+            else:
+                _send(child.pid, signal.SIGTERM)
+
+    def _again(self) -> None:
+        """Execute our own command anew; returns only when that is impossible."""
+        _log.info("loading new code: one worker process after the other is replaced")
+        kept = _Kept(
+            os.getpid(),
+            self._lifeline,
+            self._outer,
+            self._watcher,
+            [[(child.pid, child.asked) for child in place.all] for place in self._places],
+            [place.number for place in self._places if place.drained],
+        )
+        files = [*self._lifeline, *([] if self._outer is None else [self._outer])]
+        # Blocked signals stay so, and wait, until the new program can hear them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        os.environ[CHILDREN] = msgspec.json.encode(kept).decode()
+        for fd in files:
+            os.set_inheritable(fd, True)
+        with contextlib.suppress(OSError):
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        try:
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        except OSError as error:
+            _log.error("new code cannot be loaded: %s", error)
+        for fd in files:
+            os.set_inheritable(fd, False)
+        del os.environ[CHILDREN]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def _adopt(self) -> None:
+        """Take over what was kept for us, if this is not the first start."""
+        kept = _kept()
+        if kept is None:
+            self._lifeline = os.pipe()
+            return
+        self._lifeline, self._outer, self._watcher = kept.lifeline, kept.outer, kept.watcher
+        for fd in (*self._lifeline, *([] if self._outer is None else [self._outer])):
+            os.set_inheritable(fd, False)
+        self._served = self._rolling = True
+        for place, known in zip(self._places, kept.places, strict=True):
+            place.old = [Child(pid, since=_now(), asked=asked) for pid, asked in known]
+            place.drained = place.number in kept.drained
+        if self._watcher is not None and self._watch is None:
+            self._end_watcher()
+
+    def _end_watcher(self) -> None:
+        if self._watcher is not None:
+            _send(self._watcher, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._watcher, 0)
+            self._watcher = None
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _heard(number: int, frame: Any) -> None:
+    """The number is in the pipe; without a handler it would not be."""
+
+
+def _kept() -> _Kept | None:
+    # Taken out of the environment: in anybody else's the numbers would name other things.
+    text = os.environ.pop(CHILDREN, "")
+    try:
+        kept = msgspec.json.decode(text, type=_Kept)
+    except msgspec.DecodeError:
+        return None
+    return kept if kept.parent == os.getpid() else None
+
+
+def _send(pid: int, number: int) -> None:
+    # Nobody else can have its number: it stays ours until it is waited for.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _ended(pid: int) -> int | None:
+    """The status of a child that has ended; it is then gone."""
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return 0
+    return status if found else None
+
+
+def _how(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        return f"was killed by {name}"
+    return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def _refusal(said: bytes) -> _Refused | None:
+    try:
+        return msgspec.json.decode(said, type=_Refused)
+    except msgspec.DecodeError:
+        return None
