@@ -166,6 +166,10 @@ class AmbiguousId(TaskError):
     exit_code = 2
 
 
+class WorkerNotFound(AgentFlowError):
+    """No living worker has this name."""
+
+
 class TaskFailed(TaskError):
     """The task failed; `reason` says why."""
 

@@ -63,11 +63,12 @@ class Board:
         """Follow the bucket from now on. Raises BusError where it cannot be read."""
         connection = self._js.connection
         self._subscription = await connection.subscribe(subjects.LIVE_STATE, self._changed)
-        connection.on_connect(self._read_again)
+        connection.on_connect(self.read_again)
         await connection.flush()
         await self._read()
 
-    async def _read_again(self) -> None:
+    async def read_again(self) -> None:
+        """Read all of it, trying until that is done or the connection is lost."""
         pause = 0.1
         while self._js.connection.connected.is_set():
             try:

@@ -45,8 +45,12 @@ async def page(
     batch: int = PAGE_MESSAGES,
     max_bytes: int = PAGE_BYTES,
     timeout: float = 5.0,
+    since: datetime | None = None,
 ) -> Page:
-    """Messages at and after `sequence`. Raises NoStream, NoAnswer, Refused, NotConnected."""
+    """Messages at and after `sequence`; with `since` those stored from then on.
+
+    Raises NoStream, NoAnswer, Refused, NotConnected.
+    """
     loop = asyncio.get_running_loop()
     end: asyncio.Future[Message] = loop.create_future()
     found: list[Message] = []
@@ -61,7 +65,8 @@ async def page(
     reply = f"{connection.options.inbox_prefix}.{secrets.token_hex(8)}"
     subscription = await connection.subscribe(reply, received)
     try:
-        body = {"seq": sequence, "batch": batch, "max_bytes": max_bytes, "next_by_subj": filter}
+        start = {"seq": sequence} if since is None else {"start_time": since.isoformat()}
+        body = {**start, "batch": batch, "max_bytes": max_bytes, "next_by_subj": filter}
         connection.publish(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=reply)
         before = -1
         while not end.done() and len(found) > before:

@@ -21,12 +21,14 @@ from agentflow.bus.jetstream import JetStream
 from agentflow.cli import streams as listing
 from agentflow.cli.check import Check, Status
 from agentflow.cli.output import seconds
+from agentflow.client.pauses import Pauses
 from agentflow.client.serving import unserved
 from agentflow.config import Connect
 from agentflow.errors import BusError, NoAnswer, NoStream, PermissionDenied, Refused
 from agentflow.protocol import api, control, headers, limits, subjects
 from agentflow.protocol.api import QueueView, StatsView
 from agentflow.protocol.control import Holds
+from agentflow.rules import gateviews
 
 NEEDED: Final = (2, 12)
 """Message schedules came with it."""
@@ -59,6 +61,7 @@ async def all_of(options: Connect, monitor: str | None) -> tuple[list[Check], bo
         checks.append(await sync_interval(connection, monitor))
         checks.append(payload(connection.max_payload))
         checks.append(await clock(js))
+        checks += await _gates(js)
         checks += await _fleet(js)
         return checks, True
 
@@ -238,6 +241,28 @@ async def clock(js: JetStream) -> Check:
             "synchronize the clocks (NTP)",
         )
     return Check("clock", Status.OK, text)
+
+
+# What is stopped.
+
+
+async def _gates(js: JetStream) -> list[Check]:
+    """What is paused or closed; one check for each."""
+    try:
+        found = await Pauses(js).standing()
+    except BusError as error:
+        return [Check("pauses", Status.UNKNOWN, f"they cannot be read: {error}")]
+    if not found:
+        return [Check("pauses", Status.OK, "nothing is paused or closed")]
+    checks = []
+    for gate in found:
+        # A rate limit ends by itself, and a pause is what somebody wants.
+        bad = gateviews.alerting(gate)
+        status = Status.FAIL if bad else Status.WARN if gate.until is None else Status.OK
+        name = "pool" if gate.what == gateviews.POOL else "pauses"
+        remedy = gateviews.remedy(gate) if gate.until is None else ""
+        checks.append(Check(name, status, gateviews.sentence(gate), remedy))
+    return checks
 
 
 # Who is at work.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentflow.cli import options
+from agentflow.cli.gates import show_gates
 from agentflow.cli.options import connection_options, json_option
 
 if TYPE_CHECKING:
@@ -66,5 +67,6 @@ def show(stats: StatsView) -> None:
         ]
         headings = ("QUEUE", "HIGH", "NORMAL", "LOW", "RUNNING", "PARKED", "OLDEST", "WORKERS")
         output.table((*headings, "SLOTS"), rows)
+    show_gates(stats.gates)
     for text in stats.notes:
         output.show(f"\nnote: {text}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from agentflow.cli import options
+from agentflow.cli.gates import show_gates
 from agentflow.cli.options import connection_options, json_option
 
 
@@ -21,12 +22,14 @@ async def _workers(connection: dict[str, str | None], as_json: bool) -> None:
 
     async with options.flow(connection) as flow:
         found = await flow.workers()
+        stopped = [] if as_json else await flow.pauses()
     if as_json:
         for worker in found:
             output.show_json(worker)
         return
     if not found:
         output.show("no workers; start one with: agentflow worker")
+        show_gates(stopped)
         return
     rows = [
         (
@@ -45,3 +48,4 @@ async def _workers(connection: dict[str, str | None], as_json: bool) -> None:
     ]
     headings = ("NAME", "STATE", "PID", "HOST", "QUEUES", "RUNNING", "HELD", "RSS", "SEEN", "")
     output.table(headings, rows, state=1)
+    show_gates(stopped)

@@ -18,26 +18,37 @@ from agentflow.client.deadletters import DeadLetters
 from agentflow.client.handle import TaskHandle
 from agentflow.client.ids import Ids
 from agentflow.client.lookup import Lookup, read
+from agentflow.client.pauses import Pauses
 from agentflow.client.result import Result
 from agentflow.client.serving import unserved
 from agentflow.client.steering import Cancellation, Steering
 from agentflow.client.submission import PATIENCE, Sender, Submission, fields_of
 from agentflow.client.waiting import Waiting
 from agentflow.client.watching import Event, Watching
+from agentflow.client.why import Asked
 from agentflow.config import Connect, connect_options, located
 from agentflow.errors import (
     NotConnected,
     UsageError,
 )
 from agentflow.protocol import subjects
-from agentflow.protocol.api import LIST_DEFAULT, ListRequest, StatsView, TaskView, WorkerView
+from agentflow.protocol.api import (
+    LIST_DEFAULT,
+    GateView,
+    ListRequest,
+    StatsView,
+    TaskView,
+    WorkerView,
+)
 from agentflow.protocol.record import Last, Record, State
 from agentflow.protocol.task import TaskBody
+from agentflow.rules.why import Why
 from agentflow.tasklog import TaskLog
 
 Item = str | Mapping[str, Any] | TaskBody
 """A task: its prompt, its fields, or its body. A mapping may also give `queue` and `priority`."""
 
+_Gates = list[GateView]
 _Results = list[Result]  # within the class `list` is a method
 _Workers = list[WorkerView]
 
@@ -103,6 +114,7 @@ class Flow:
         self.steering = Steering(self.js, self.log, self.sender, self.asking)
         self.bulk = Bulk(self.asking, self.steering)
         self.dead = DeadLetters(self.js, self.steering)
+        self.gates = Pauses(self.js)
         return self
 
     async def close(self) -> None:
@@ -379,6 +391,49 @@ class Flow:
         """
         message, follows = await self.steering.retry(subjects.check_id(task_id), payload)
         return TaskHandle(self, message.id, newer_than=follows)
+
+    # Pause, resume, drain, why.
+
+    async def pause(
+        self, queue: str | None = None, *, kind: str | None = None, reason: str = "operator"
+    ) -> GateView:
+        """Let no task of a queue or of a kind start; what runs goes on. Durable, needs no master.
+
+        Raises PermissionDenied where this user may not.
+        """
+        return await self.gates.pause(queue, kind=kind, reason=reason)
+
+    async def resume(
+        self,
+        queue: str | None = None,
+        *,
+        kind: str | None = None,
+        pool: str | None = None,
+        all: bool = False,
+    ) -> _Gates:
+        """Let what was paused or closed go on; returns what was lifted.
+
+        `pool` is a pool, or a pool and a family with a dot between.
+        """
+        return await self.gates.resume(queue, kind=kind, pool=pool, all=all)
+
+    async def pauses(self) -> _Gates:
+        """What is paused or closed now, from the bucket."""
+        return await self.gates.standing()
+
+    async def drain(self, worker: str | None = None, *, all: bool = False) -> _Workers:
+        """Tell a worker (its name or actor) or all to finish what they run and to exit.
+
+        Returns those told, when each has said that it stops. Raises WorkerNotFound.
+        """
+        return await self.gates.drain(worker, all=all)
+
+    async def why(self, task_id: str) -> Why:
+        """Why a task waits, or where it stands; while a master lives it knows a queued one's place.
+
+        Raises TaskNotFound and AmbiguousId.
+        """
+        return await Asked(self).why(task_id)
 
     # The whole.
 

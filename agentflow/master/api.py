@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from agentflow import __version__
+from agentflow.bus.bucket import Board
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.service import Endpoint
 from agentflow.errors import BusError, TaskNotFound, UsageError
@@ -24,6 +25,7 @@ from agentflow.master.submit import Submissions
 from agentflow.protocol import api, subjects
 from agentflow.protocol.api import StatsView, Tasks, TaskView, Workers
 from agentflow.protocol.record import Failure, Record, State
+from agentflow.rules import gateviews
 from agentflow.tasklog import TaskLog, last_of
 
 T = TypeVar("T")
@@ -51,6 +53,7 @@ class Api:
         queues: Queues,
         submissions: Submissions,
         fresh: Callable[[], Awaitable[None]],
+        board: Board,
         status: Callable[[], dict[str, Any]],
     ) -> None:
         self._js = js
@@ -61,6 +64,7 @@ class Api:
         self._submissions = submissions
         self._fresh = fresh
         self._status = status
+        self._board = board
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Every subject with what answers on it."""
@@ -189,6 +193,7 @@ class Api:
         return StatsView(
             counts=self._index.counts(),
             queues=queues,
+            gates=gateviews.views(self._board.items(), self._log.now()),
             workers=sum(1 for _ in self._presence.living()),
             lost_workers=self._presence.lost,
             usage=totals.usage,

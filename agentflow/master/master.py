@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 from agentflow import __version__, logs
 from agentflow.actor import Actor
 from agentflow.bus import provision
+from agentflow.bus.bucket import Board
 from agentflow.bus.connection import Connection
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Message
@@ -31,7 +32,7 @@ from agentflow.bus.pages import stored_ns, subject_of
 from agentflow.bus.provision import Difference
 from agentflow.bus.service import Service
 from agentflow.config import Connect
-from agentflow.errors import AgentFlowError, BusError, InvalidTask, NotConnected
+from agentflow.errors import AgentFlowError, BusError, InvalidTask, NoStream, NotConnected
 from agentflow.master import index as indexes
 from agentflow.master.api import Api
 from agentflow.master.follower import Follower, Source
@@ -101,6 +102,7 @@ class Master:
             pace=pace,
         )
         self._queues = Queues(self._js)
+        self._board = Board(self._js)
         self._submissions = Submissions(self._js, self.log)
         self._vanished = Vanished(self._js, self.index, self.tasks)
         self._api = Api(
@@ -111,6 +113,7 @@ class Master:
             queues=self._queues,
             submissions=self._submissions,
             fresh=self.tasks.fresh,
+            board=self._board,
             status=self._status,
         )
         self._service = Service(
@@ -135,6 +138,10 @@ class Master:
         await self.records.start()
         await self.tasks.start()
         await self.presence.start()
+        try:
+            await self._board.start()
+        except NoStream:  # who may not create the bucket waits for it
+            self.actor.background("bucket", self._board.read_again)
         await self.actor.start()
         for name, work in (
             ("provisioning", self._keep_provided),

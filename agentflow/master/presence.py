@@ -87,7 +87,7 @@ class Presence:
             silent = now - max(seen.at, self._listening_since)
             if silent > KEPT:
                 del self._seen[actor]
-            elif not seen.lost and silent > max(self._lost_after, 3 * seen.beat.interval_s):
+            elif not seen.lost and silent > max(self._lost_after, 2.5 * seen.beat.interval_s):
                 seen.lost = True
                 _log.warning(
                     "worker %s on %s is lost: silent for %.0f s; its %d tasks will be taken over",

@@ -118,6 +118,24 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     oldest_s: float | None = None
 
 
+class GateView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something paused or closed: a `queue`, a `kind`, or a `pool` with the family after a dot.
+
+    `until` None: until a person resumes it. `key` is its key in the bucket.
+    """
+
+    key: str
+    what: str
+    name: str
+    since: datetime
+    until: datetime | None = None
+    reason: str = ""
+    actor: str = ""
+    error_code: str | None = None
+    request_id: str | None = None
+    message: str | None = None
+
+
 class StatsView(msgspec.Struct, frozen=True, kw_only=True):
     """The whole at a glance. `counts` has a number for every state, `queued` included.
 
@@ -126,6 +144,7 @@ class StatsView(msgspec.Struct, frozen=True, kw_only=True):
 
     counts: dict[str, int] = {}
     queues: list[QueueView] = []
+    gates: list[GateView] = []
     workers: int = 0
     lost_workers: int = 0
     usage: Usage = Usage()

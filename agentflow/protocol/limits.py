@@ -66,5 +66,5 @@ TOKENS_PER_SECOND: Final = 20
 """Messages a second a task may send on its token subject."""
 HEARTBEAT: Final = 2.0
 """An actor says how it is this often."""
-LOST_AFTER: Final = 10.0
-"""Seconds of silence after which a worker is shown as lost."""
+LOST_AFTER: Final = 2.5 * HEARTBEAT
+"""Seconds of silence after which a worker is shown as lost; a look a second later is in time."""

@@ -585,6 +585,33 @@ async def test_the_lease_of_a_dead_master_expires(
             await observer.becomes(lambda: held(second))
 
 
+async def test_a_dead_master_and_a_dead_worker_are_noticed_in_time(
+    nats_server: NatsServer, observer: Observer
+) -> None:
+    """With the times as they are: the lease within 10 s, the worker within three heartbeats."""
+    async with masters.a_master(nats_server.url) as first:
+        await observer.becomes(lambda: _holds(first))
+        async with masters.a_master(nats_server.url) as second:
+            await observer.becomes(lambda: _knows(second, first.actor.name))
+            silent = beat("silent", limits.HEARTBEAT)
+            observer.connection.publish(subjects.presence("worker", "silent"), silent)
+            await first.actor.connection.close()  # without a word, as when it is killed
+            began = time.monotonic()
+
+            async def lost() -> bool:
+                # Not by a request: the first might take it with it.
+                return second.presence.lost == 1
+
+            await observer.becomes(lost)
+            assert time.monotonic() - began <= 3 * limits.HEARTBEAT + 0.5
+            await observer.becomes(lambda: _holds(second))
+            assert time.monotonic() - began < 10
+
+
+async def _holds(master: Master) -> bool:
+    return master.lease.held
+
+
 async def test_nats_micro_lists_the_service(observer: Observer, master: Master) -> None:
     answer = await observer.connection.request("$SRV.INFO.agentflow")
     info = msgspec.json.decode(answer.data)

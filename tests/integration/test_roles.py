@@ -416,6 +416,22 @@ def test_the_doctor_finds_no_failure_under_any_role(stack: Stack, role: str) -> 
     assert bool(stack.server.violations(role)) == (role != "admin")
 
 
+def test_the_admin_pauses_what_a_submitter_may_not(stack: Stack) -> None:
+    for role in ("submitter", "viewer"):
+        refused = stack.server.run(role, "pause", "reports")
+        assert refused.returncode == 3
+        assert "may not publish to $KV.agentflow.pause.reports" in refused.stderr
+    assert stack.server.run("admin", "pause", "reports").returncode == 0
+    task = stack.server.run("submitter", "submit", "x", "--queue", "reports", "--json")
+    task_id = json.loads(task.stdout.splitlines()[-1])["id"]
+    for role in ("submitter", "viewer", "admin"):
+        shown = stack.server.run(role, "pause")
+        assert "queue reports is paused" in shown.stdout, shown.stderr
+        why = stack.server.run(role, "why", task_id)
+        assert "agentflow resume reports" in why.stdout, why.stderr
+    assert stack.server.run("admin", "resume", "reports").returncode == 0
+
+
 async def test_a_worker_may_close_a_pool_and_pause_a_kind(stack: Stack) -> None:
     async with await Connection.open(stack.server.options("worker")) as connection:
         board = Board(JetStream(connection))
