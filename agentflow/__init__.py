@@ -8,6 +8,11 @@ In a program of your own:
         task = await flow.submit("Write a haiku")
         result = await task.result(timeout=60)
 
+In a script or a notebook, without await:
+
+    with agentflow.sync.connect() as flow:
+        result = flow.submit("Write a haiku").result(timeout=60)
+
 Handlers of your own (`agentflow worker module:app`):
 
     app = agentflow.App()
@@ -25,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from agentflow import sync
     from agentflow.app import App, AttemptFailed, ClaudeAnswer, Context, Fail, Retry, SyncContext
     from agentflow.client import Flow, connect
 
@@ -39,11 +45,14 @@ __all__ = [
     "SyncContext",
     "__version__",
     "connect",
+    "sync",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # The client imports nats-py (a quarter of a second); commands that do not need it must not pay.
+    if name == "sync":
+        return importlib.import_module("agentflow.sync")
     if name in __all__:
         place = "client" if name in ("Flow", "connect") else "app"
         return getattr(importlib.import_module(f"agentflow.{place}"), name)

@@ -1,0 +1,383 @@
+"""The client for scripts and notebooks: no `await`.
+
+    import agentflow
+
+    with agentflow.sync.connect() as flow:
+        task = flow.submit("Write a haiku")
+        print(task.result(timeout=60).text)
+
+Each method is the one of `agentflow.Flow` or `TaskHandle` of the same name, run to its end in the
+event loop of a thread of its own, so that it also works where a loop runs already, as in Jupyter.
+What yields there is a generator here. Ctrl-C interrupts every call; submitted tasks go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import queue
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import aclosing
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
+
+from agentflow import client
+from agentflow.client.flow import Item
+from agentflow.client.handle import TaskHandle
+from agentflow.client.result import Result
+from agentflow.client.watching import Event
+from agentflow.errors import NotConnected, UsageError
+
+__all__ = ["SyncFlow", "SyncTask", "connect"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_Results = list[Result]  # within the class `list` is a method
+
+AHEAD: Final = 256
+"""What may wait for a slow reader of `watch` or `cancel_all`."""
+
+
+class LoopThread:
+    """An event loop in a thread. Used by one thread at a time it needs no lock."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        # A daemon: a script that forgets to close must still end.
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    @property
+    def open(self) -> bool:
+        """Whether it can be used."""
+        return not self._loop.is_closed()
+
+    def call(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine to its end. An interrupted wait cancels it."""
+        try:
+            self._check()
+        except BaseException:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def soon(self, call: Callable[..., object], *arguments: object) -> None:
+        """Call a function in the loop, and do not wait for it."""
+        self._check()
+        self._loop.call_soon_threadsafe(call, *arguments)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> Callable[[], None]:
+        """Run a coroutine in the background; call what is returned to cancel it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return lambda: None if self._loop.is_closed() else (future.cancel(), None)[1]
+
+    def close(self) -> None:
+        """Cancel what runs, and end the thread."""
+        if not self.open:
+            return
+        atexit.unregister(self.close)
+        asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _wind_up(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
+
+    def _check(self) -> None:
+        if not self.open:
+            raise NotConnected("this client is closed; connect again")
+        if threading.current_thread() is self._thread:
+            raise UsageError("a sync client cannot be used in its own event loop")
+
+
+class _End:
+    """The last thing of a stream: how it ended."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class _Stream(Generic[T]):
+    """An async generator as it fills a queue, at most `ahead` things ahead of the reader."""
+
+    def __init__(
+        self,
+        thread: LoopThread,
+        source: Callable[[], AsyncGenerator[T]],
+        ahead: int | None = None,
+    ) -> None:
+        self._thread = thread
+        self._source = source
+        self._room = None if ahead is None else asyncio.Semaphore(ahead)
+        self._arrived: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+        self._cancel = thread.start(self._pump())
+
+    async def _pump(self) -> None:
+        error: BaseException | None = None
+        try:
+            async with aclosing(self._source()) as source:
+                async for each in source:
+                    self._arrived.put(each)
+                    if self._room is not None:
+                        await self._room.acquire()
+        except asyncio.CancelledError:
+            error = NotConnected("this client was closed meanwhile")
+            raise
+        except Exception as raised:
+            error = raised
+        finally:
+            self._arrived.put(_End(error))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the next thing is here."""
+        return not self._arrived.empty()
+
+    def next(self) -> T | _End:
+        """The next thing, when it is here. Raises what the generator raised."""
+        each = self._arrived.get()
+        if isinstance(each, _End):
+            if each.error is not None:
+                raise each.error
+        elif self._room is not None:
+            self._thread.soon(self._room.release)
+        return each
+
+    def close(self) -> None:
+        """End the generator."""
+        self._cancel()
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            while not isinstance(each := self.next(), _End):
+                yield each
+        finally:
+            self.close()
+
+
+def _run(
+    method: Callable[Concatenate[client.Flow, P], Awaitable[R]],
+) -> Callable[Concatenate[SyncFlow, P], R]:
+    """The method, run to its end."""
+
+    @functools.wraps(method)
+    def run(self: SyncFlow, /, *arguments: P.args, **named: P.kwargs) -> R:
+        return self._call(method, *arguments, **named)
+
+    return run
+
+
+def _task(
+    method: Callable[Concatenate[client.Flow, P], Awaitable[TaskHandle]],
+) -> Callable[Concatenate[SyncFlow, P], SyncTask]:
+    """The method, run to its end, with the handle that it returns for this side."""
+
+    @functools.wraps(method)
+    def run(self: SyncFlow, /, *arguments: P.args, **named: P.kwargs) -> SyncTask:
+        return SyncTask(self, self._call(method, *arguments, **named))
+
+    return run
+
+
+def _stream(
+    method: Callable[Concatenate[client.Flow, P], AsyncGenerator[R]],
+) -> Callable[Concatenate[SyncFlow, P], Iterator[R]]:
+    """The method's async generator as a generator."""
+
+    @functools.wraps(method)
+    def run(self: SyncFlow, /, *arguments: P.args, **named: P.kwargs) -> Iterator[R]:
+        yield from _Stream(
+            self._thread, lambda: method(self.flow, *arguments, **named), ahead=AHEAD
+        )
+
+    return run
+
+
+class SyncFlow:
+    """`agentflow.Flow` without `await`. `flow` is the client in the thread."""
+
+    def __init__(self, flow: client.Flow) -> None:
+        self._thread = LoopThread("agentflow")
+        try:
+            self.flow = self._thread.call(flow.open())
+        except BaseException:
+            self._thread.close()
+            raise
+
+    def close(self) -> None:
+        """See Flow.close; ends the thread too."""
+        if self._thread.open:
+            try:
+                self._thread.call(self.flow.close())
+            finally:
+                self._thread.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(
+        self,
+        method: Callable[Concatenate[Any, P], Awaitable[R]],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> R:
+        async def work() -> R:
+            return await method(self.flow, *arguments, **named)
+
+        return self._thread.call(work())
+
+    submit = _task(client.Flow.submit)
+    submit_body = _task(client.Flow.submit_body)
+    retry = _task(client.Flow.retry)
+    get = _run(client.Flow.get)
+    read = _run(client.Flow.read)
+    cancel = _run(client.Flow.cancel)
+    list = _run(client.Flow.list)
+    stats = _run(client.Flow.stats)
+    workers = _run(client.Flow.workers)
+    unserved = _run(client.Flow.unserved)
+    watch = _stream(client.Flow.watch)
+    cancel_all = _stream(client.Flow.cancel_all)
+
+    def task(self, task_id: str, *, newer_than: int = 0) -> SyncTask:
+        """See Flow.task."""
+        return SyncTask(self, self.flow.task(task_id, newer_than=newer_than))
+
+    def map(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: int = 200,
+        ordered: bool = False,
+        **options: Any,
+    ) -> Iterator[Result]:
+        """See Flow.map. `items` is taken in the caller's thread, as results are taken."""
+        if concurrency < 1:
+            raise UsageError(f"concurrency is {concurrency}, should be 1 or more")
+        return self._map(items, concurrency, {"ordered": ordered, **options})
+
+    def _map(
+        self, items: Iterable[Item], concurrency: int, options: dict[str, Any]
+    ) -> Iterator[Result]:
+        given: asyncio.Queue[Item | _End] = asyncio.Queue()
+
+        async def handed_over() -> AsyncGenerator[Item]:
+            while not isinstance(item := await given.get(), _End):
+                yield item
+
+        stream = _Stream(
+            self._thread, lambda: self.flow.map(handed_over(), concurrency=concurrency, **options)
+        )
+        source = iter(items)
+        under_way, more = 0, True
+        try:
+            while True:
+                # One item, then one result: neither a slow source keeps results back, nor do many
+                # results keep the tasks from being replaced.
+                if more and under_way < concurrency:
+                    try:
+                        item: Item | _End = next(source)
+                    except StopIteration:
+                        item, more = _End(None), False
+                    under_way += more
+                    self._thread.soon(given.put_nowait, item)
+                    if more and not stream.waiting:
+                        continue
+                result = stream.next()
+                if isinstance(result, _End):
+                    return
+                under_way -= 1
+                yield result
+        finally:
+            stream.close()
+
+    def gather(
+        self, items: Iterable[Item], *, raise_on_failure: bool = False, **options: Any
+    ) -> _Results:
+        """See Flow.gather."""
+        results = []
+        for result in self.map(items, ordered=True, **options):
+            if raise_on_failure and (failure := result.failure()) is not None:
+                raise failure
+            results.append(result)
+        return results
+
+    def as_completed(
+        self, tasks: Iterable[SyncTask], *, timeout: float | None = None
+    ) -> Iterator[Result]:
+        """See Flow.as_completed."""
+        handles = [task.handle for task in tasks]
+        yield from _Stream(
+            self._thread, lambda: self.flow.as_completed(handles, timeout=timeout), ahead=AHEAD
+        )
+
+
+class SyncTask:
+    """`TaskHandle` without `await`. `handle` is the one in the thread."""
+
+    __slots__ = ("_flow", "handle")
+
+    def __init__(self, flow: SyncFlow, handle: TaskHandle) -> None:
+        self._flow = flow
+        self.handle = handle
+
+    def __repr__(self) -> str:
+        return f"SyncTask({self.id!r})"
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.handle.id
+
+    @overload
+    def result(self, timeout: float | None = None, *, raise_on_failure: bool = True) -> Result: ...
+
+    @overload
+    def result(self, timeout: float | None = None, *, type: type[T]) -> T: ...
+
+    def result(self, timeout: float | None = None, **options: Any) -> Any:
+        """See TaskHandle.result."""
+        return self._flow._thread.call(self.handle.result(timeout, **options))
+
+    def cancel(self) -> Result:
+        """See TaskHandle.cancel."""
+        return self._flow._thread.call(self.handle.cancel())
+
+    def retry(self) -> SyncTask:
+        """See TaskHandle.retry."""
+        return self._flow.retry(self.id)
+
+    def watch(self) -> Iterator[Event]:
+        """See TaskHandle.watch."""
+        return self._flow.watch(self.id, newer_than=self.handle.newer_than)
+
+
+@functools.wraps(client.connect)
+def _connect(*arguments: Any, **named: Any) -> SyncFlow:
+    return SyncFlow(client.connect(*arguments, **named))
+
+
+def _as_sync(_: Callable[P, client.Flow]) -> Callable[P, SyncFlow]:
+    """The same arguments, the other client."""
+    return _connect
+
+
+connect = _as_sync(client.connect)
