@@ -171,7 +171,7 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else one_line(str(value)[:FIELD_CHARS], 80)
+    return f"{value:.6g}" if isinstance(value, float) else one_line(str(value)[:FIELD_CHARS], 80)
 
 
 def _plain(value: Any) -> Any:
