@@ -264,6 +264,7 @@ class LocalStack:
         return {
             "ANTHROPIC_BASE_URL": self.simulator_url,
             "ANTHROPIC_API_KEY": SIMULATED_KEY,
+            "AGENTFLOW_SIMULATED": "1",
             "NO_PROXY": direct,
             "no_proxy": direct,
         }

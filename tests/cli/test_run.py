@@ -235,6 +235,11 @@ class TestDisplay:
         assert "5 ok" in shown
         assert "SIMULATED run: no answer is real, nothing was paid" in done.out
 
+    async def test_the_workers_of_a_simulated_stack_say_so(self, home: Home) -> None:
+        done = await home.command("workers", "--json")
+        shown = [json.loads(line) for line in done.out.splitlines()]
+        assert [worker["simulated"] for worker in shown] == [True]
+
     async def test_a_queue_that_nobody_serves_is_named(self, home: Home) -> None:
         file = home.tasks([{"prompt": "F"}])
         program = home.start("run", file, "--simulate", "--json", "--queue", "other")
