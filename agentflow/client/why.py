@@ -155,7 +155,7 @@ class Asked:
                 self._js.connection,
                 subjects.RECORDS,
                 0,
-                filter=subjects.result("*"),
+                filter="agentflow.results.>",
                 batch=SAMPLE,
                 max_bytes=SAMPLE_BYTES,
                 since=now - timedelta(seconds=WINDOW),

@@ -102,6 +102,7 @@ def test_a_fresh_server_has_no_failures(
         "sync interval",
         "max_payload",
         "clock",
+        "pauses",
         "master",
         "workers",
         "queues",

@@ -14,6 +14,7 @@ import agentflow
 from agentflow.client import Flow
 from agentflow.errors import TaskNotFound, UsageError, WorkerNotFound
 from agentflow.protocol import subjects
+from agentflow.protocol.task import Task
 from agentflow.rules import gates
 from agentflow.rules.gates import Closed
 from tests.support import masters
@@ -194,17 +195,29 @@ async def test_why_a_task_waits_its_turn(
         await last.result(20)
 
 
+class Routed(Gate):
+    """Of a pool, as the handler of Claude is."""
+
+    def route(self, task: Task) -> tuple[str, str]:
+        return "main", "opus"
+
+
 async def test_why_says_closed_and_until_when(
     flow: Flow, start_worker: Any, nats_server: NatsServer
 ) -> None:
     async with a_master(nats_server.url) as master:
         await ready(master)
-        await start_worker({"claude": Gate()}, queues=["other"])
         until = datetime.now(UTC) + timedelta(hours=1)
         await close(flow, "main.opus", until, "rate")
-        task = await flow.submit("x", model="claude-opus-4-1", queue="other")
+        worker = await start_worker({"claude": Routed()})
+        task = await flow.submit("x", model="claude-opus-4-1")
         async with asyncio.timeout(20):
-            # A handler without a route lets it pass; what is asked here is the answer.
-            while (found := await flow.why(task.id)).reason not in ("closed", "running"):
-                pass
-        assert found.text
+            while not worker._gates.held:
+                await asyncio.sleep(0.01)
+        found = await flow.why(task.id)
+        assert (found.state, found.reason, found.until) == ("queued", "closed", until)
+        assert "rate limit" in found.text
+        await close(flow, "main.opus", None)
+        found = await flow.why(task.id)
+        assert (found.reason, found.until) == ("closed", None)
+        assert "agentflow resume --pool main.opus" in found.text
