@@ -1,8 +1,11 @@
 """The metrics of real workers and masters, read as Prometheus reads them, and their page."""
 
 import asyncio
+import json
+import os
 import re
 import socket
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +27,8 @@ from tests.support.masters import a_master, ready
 from tests.support.nats_server import NatsServer
 from tests.support.observer import Observer
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/observability.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/observability.md").read_text()
 
 
 class Link:
@@ -251,3 +255,37 @@ def test_the_page_has_every_metric_and_no_other() -> None:
     used = set(re.findall(r"agentflow_\w+", alerts.split("## ")[0]))
     assert used
     assert used <= ours.keys()
+
+
+@pytest.mark.parametrize("role", ["worker", "master"])
+async def test_the_program_itself_logs_json_and_serves(
+    role: str, observer: Observer, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "agentflow", role, "--nats", nats_server.url, "--metrics", "0"),
+        *(["--kinds", "echo"] if role == "worker" else []),
+        env={**os.environ, "AGENTFLOW_LOG_FORMAT": "json", "AGENTFLOW_LOG_FILE": str(log)},
+        cwd=ROOT,
+    )
+    try:
+
+        def said() -> dict[str, dict[str, object]]:
+            lines = log.read_text().splitlines() if log.exists() else []
+            return {each["action"]: each for each in map(json.loads, lines) if "action" in each}
+
+        async def ready_() -> dict[str, dict[str, object]] | None:
+            return said() if "ready" in said() else None
+
+        actions = await observer.becomes(ready_)
+        actor = str(actions["ready"]["actor"])
+        found = re.search(r"127\.0\.0\.1:(\d+)/metrics", str(actions["metrics"]["message"]))
+        assert found
+        told = await scrape(int(found[1]))
+        assert [value for name, value in told.items() if f"actor={actor},role={role}," in name] == [
+            1
+        ]
+    finally:
+        process.terminate()
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
