@@ -65,7 +65,11 @@ class Presence:
         if beat.interval_s <= 0:
             return
         if before is not None and before.lost:
-            _log.warning("worker %s is back", beat.name)
+            _log.warning(
+                "worker %s is back",
+                beat.name,
+                extra={"action": "worker_back", "worker": beat.actor},
+            )
         slim = beat
         if beat.tasks:
             fields = {name: getattr(beat, name) for name in Heartbeat.__struct_fields__}
@@ -95,6 +99,7 @@ class Presence:
                     seen.beat.host,
                     silent,
                     seen.beat.running + seen.beat.held,
+                    extra={"action": "worker_lost", "worker": actor},
                 )
         while len(self._seen) > MOST:
             # Whoever beats is put behind again, so the first is the longest silent.

@@ -217,6 +217,7 @@ class Gates:
                 decision.closes,
                 f" for {decision.delay:.0f} s" if until else " until `agentflow resume`",
                 failure.message[:200],
+                extra={"action": "close", "reason": decision.closes},
             )
         self._closed[key] = wanted if present is None or not present.holds(now) else present
         try:
