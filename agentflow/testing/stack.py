@@ -16,7 +16,7 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any, Final, Self
 
@@ -137,7 +137,7 @@ class Stack:
             worker = Worker(connection, handlers, queues=queues, slots=slots, simulated=True)
             parts.push_async_callback(_closed, worker)
             await worker.start()
-            running.parts = parts.pop_all()
+            running.parts, running.beat = parts.pop_all(), worker.actor.beat
         self._running.append(running)
         return running
 
@@ -148,6 +148,9 @@ class Stack:
         await master.start()
         await master.records.caught_up.wait()
         await master.tasks.caught_up.wait()
+        for running in self._running:
+            running.beat()  # the next one by itself would be heard seconds later
+        await connection.flush()
 
     async def _connection(self, name: str) -> Connection:
         return await Connection.open(Connect(urls=(self.url,)), f"agentflow {name}")
@@ -160,6 +163,7 @@ class RunningWorker:
         self._thread = thread
         self._among = among
         self.parts = AsyncExitStack()
+        self.beat: Callable[[], None]
 
     def stop(self) -> None:
         """Hand back what runs, and end."""
