@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -35,6 +36,7 @@ MOST_QUEUES: Final = 200
 LABEL_CHARS: Final = 80
 REQUEST_BYTES: Final = 16_384
 REQUEST_WITHIN: Final = 10.0
+LISTEN_EVERY: Final = 0.5
 RUN_BUCKETS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
     *(10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
@@ -291,11 +293,13 @@ class MasterMetrics(_Process):
 
 @contextlib.asynccontextmanager
 async def served(
-    metrics: WorkerMetrics | MasterMetrics, address: tuple[str, int]
+    metrics: WorkerMetrics | MasterMetrics, address: tuple[str, int], *, shared: int = 0
 ) -> AsyncIterator[int]:
     """Answer GET /metrics; gives the port, which the system chooses for 0. Raises PortTaken.
 
     In the event loop: what it reads is not changed meanwhile, and it ends with the process.
+    `shared` is for one of so many processes: it takes the first free port of as many, and where the
+    one that it replaces has the last, it works meanwhile and waits.
     """
     host, port = address
     open_: set[asyncio.StreamWriter] = set()
@@ -313,20 +317,40 @@ async def served(
             open_.discard(writer)
             writer.close()
 
+    async def listen() -> asyncio.Server | None:
+        for number in range(port, port + max(1, shared)):
+            try:
+                found = await asyncio.start_server(answer, host, number, limit=REQUEST_BYTES)
+            except (OSError, OverflowError) as error:
+                if shared and getattr(error, "errno", None) == errno.EADDRINUSE:
+                    continue
+                raise PortTaken(
+                    f"metrics cannot be served at {host}:{number}: "
+                    f"{getattr(error, 'strerror', None) or error}; choose another --metrics"
+                ) from error
+            shown = f"[{host}]" if ":" in host else host
+            bound = found.sockets[0].getsockname()[1]
+            _log.info("metrics at http://%s:%d/metrics", shown, bound, extra={"action": "metrics"})
+            return found
+        return None
+
+    server: asyncio.Server | None = None
+
+    async def listen_later() -> None:
+        nonlocal server
+        while server is None:
+            await asyncio.sleep(LISTEN_EVERY)
+            server = await listen()
+
+    server = await listen()
+    waiting = asyncio.create_task(listen_later(), name="metrics") if server is None else None
     try:
-        server = await asyncio.start_server(answer, host, port, limit=REQUEST_BYTES)
-    except (OSError, OverflowError) as error:
-        raise PortTaken(
-            f"metrics cannot be served at {host}:{port}: "
-            f"{getattr(error, 'strerror', None) or error}; choose another --metrics"
-        ) from error
-    try:
-        bound: int = server.sockets[0].getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
-        _log.info("metrics at http://%s:%d/metrics", shown, bound, extra={"action": "metrics"})
-        yield bound
+        yield port if server is None else server.sockets[0].getsockname()[1]
     finally:
-        server.close()
+        if waiting is not None:
+            waiting.cancel()
+        if server is not None:
+            server.close()
         for writer in open_:
             writer.transport.abort()
 

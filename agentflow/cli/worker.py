@@ -49,7 +49,7 @@ from agentflow.errors import UsageError
     help="Worker processes under this one, each with --concurrency slots; SIGHUP loads new code.",
 )
 @click.option("--reload", is_flag=True, help="For development: load new code when a file changes.")
-@metrics_option("Serve Prometheus metrics here.")
+@metrics_option("Serve Prometheus metrics here; with --processes N on N ports from here on.")
 @log_options
 @connection_options
 def command(
@@ -100,6 +100,7 @@ def command(
                 own=own,
                 grace=grace,
                 metrics=metrics,
+                metrics_shared=processes or int(reload),
                 ready=ready,
             )
         )
@@ -108,10 +109,6 @@ def command(
         parent.stop_with_parent()
         work()
         return
-    if metrics is not None:
-        raise UsageError(
-            "--metrics is one process's; leave --processes and --reload out, or ask a master"
-        )
     from agentflow.worker.prefork import Parent
 
     watch = _watcher(target) if reload else None

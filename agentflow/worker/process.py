@@ -54,7 +54,7 @@ def _tame_collector() -> None:
 
 @contextlib.asynccontextmanager
 async def _measured(
-    worker: Worker, connection: Connection, address: tuple[str, int] | None
+    worker: Worker, connection: Connection, address: tuple[str, int] | None, shared: int
 ) -> AsyncIterator[None]:
     """Count, and serve what is counted, where somebody asked for it."""
     if address is None:
@@ -68,7 +68,7 @@ async def _measured(
         actor=worker.actor.name,
     )
     worker.observe(metrics)
-    async with served(metrics, address):
+    async with served(metrics, address, shared=shared):
         yield
 
 
@@ -83,12 +83,14 @@ async def serve(
     own: Mapping[str, Handler] | None = None,
     grace: float = GRACE,
     metrics: tuple[str, int] | None = None,
+    metrics_shared: int = 0,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Be a worker until told to stop; `own` are the handlers of an app.
 
-    `metrics` is where Prometheus may ask; `ready` is called when the worker serves and hears
-    signals. Raises NotConnected, BusError, UsageError, PortTaken.
+    `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
+    `ready` is called when the worker serves and hears signals. Raises NotConnected, BusError,
+    UsageError, PortTaken.
     """
     connection = await connect_patiently(options, name or "agentflow worker")
     try:
@@ -107,7 +109,7 @@ async def serve(
                 ),
             )
             logs.set_actor(worker.actor.name)
-            async with _measured(worker, connection, metrics):
+            async with _measured(worker, connection, metrics, metrics_shared):
                 await worker.start()
                 _tame_collector()
                 _log.info(

@@ -242,6 +242,25 @@ async def test_a_port_that_is_taken_is_one_sentence() -> None:
                 pass
 
 
+async def test_processes_share_as_many_ports_and_a_replacement_waits_for_one() -> None:
+    async with served(of_worker(), ("127.0.0.1", 0)) as port:
+        replacing = served(of_worker(), ("127.0.0.1", port), shared=1)
+        assert await replacing.__aenter__() == port
+    try:
+        async with asyncio.timeout(10):
+            found: dict[str, float] = {}
+            while not found:
+                try:
+                    found = await scrape(port)
+                except ConnectionError:
+                    await asyncio.sleep(0.02)
+        assert "agentflow_slots" in found
+        async with served(of_worker(), ("127.0.0.1", port), shared=20) as next_port:
+            assert port < next_port < port + 20
+    finally:
+        await replacing.__aexit__(None, None, None)
+
+
 def test_the_page_has_every_metric_and_no_other() -> None:
     ours = {}
     for metrics in (of_worker(), of_master()):
