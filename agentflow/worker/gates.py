@@ -143,8 +143,8 @@ class Gates:
             if closed is not None and left is not None and left > WAIT_INSIDE:
                 text = f"{gates.closed_key(route)} is closed ({closed.reason})"
                 raise AttemptFailed(
-                    Failure(type="rate_limit_error", message=text),
-                    Signal(status=429, type="rate_limit_error", retry_after=left),
+                    Failure(type="rate_limited", message=text),
+                    Signal(status=429, retry_after=left),
                 )
             await self._until_change(closed)
 

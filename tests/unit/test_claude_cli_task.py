@@ -24,7 +24,7 @@ SESSION = "11111111-2222-4333-8444-555555555555"
 def built(**fields: Any) -> Request:
     given = {"prompt": "Hi", **fields}
     task = Task(id="t", queue="default", priority=Priority.NORMAL, kind="claude-cli", **given)
-    return build(task, "/home")
+    return build(task, "/h")
 
 
 def test_a_prompt_alone() -> None:
@@ -72,9 +72,9 @@ def test_all_that_a_task_may_say() -> None:
         "--add-dir=/data",
         '--json-schema={"type":"object"}',
         "--agents={}",
-        "--mcp-config=/home/mcp.json",
+        "--mcp-config=/h/mcp.json",
         "--strict-mcp-config",
-        "--system-prompt-file=/home/system.txt",
+        "--system-prompt-file=/h/system.txt",
         "--bare",
     )
     assert request.private == {
@@ -85,7 +85,7 @@ def test_all_that_a_task_may_say() -> None:
 
 
 def test_a_system_prompt_is_added_to_its_own_unless_told() -> None:
-    assert "--append-system-prompt-file=/home/system.txt" in built(system="x").arguments
+    assert "--append-system-prompt-file=/h/system.txt" in built(system="x").arguments
 
 
 @pytest.mark.parametrize(
