@@ -27,60 +27,36 @@ import select
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 
-from agentflow.errors import AgentFlowError, NotConnected, StackError
+from agentflow.errors import AgentFlowError, StackError
+from agentflow.worker.children import (
+    CRASHES,
+    FIRST_DELAY,
+    READY,
+    SIGNALS,
+    STEADY_AFTER,
+    WINDOW,
+    Child,
+    Place,
+    Work,
+    become_child,
+    ended,
+    how,
+    refusal,
+    send,
+    serve,
+)
 
 _log = logging.getLogger(__name__)
 
 CHILDREN: Final = "AGENTFLOW_CHILDREN"
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-FIRST_DELAY: Final = 0.1
-LONGEST_DELAY: Final = 10.0
-CRASHES: Final = 5
-"""With as many of one place within WINDOW, everything ends."""
-WINDOW: Final = 60.0
-STEADY_AFTER: Final = 30.0
 SLACK: Final = 20.0
 """Seconds beyond its grace in which a child writes what it hands back; then it is killed."""
 HURRIED: Final = 10.0
-
-Ready = Callable[[], None]
-Work = Callable[[int, Ready], None]
-"""What a child does: given its end of the lifeline, and what to call when it serves."""
-
-
-class Child(msgspec.Struct):
-    """A process in a place."""
-
-    pid: int
-    since: float = 0.0
-    asked: bool = False
-    ready: bool = False
-    pipe: int | None = None
-    """Where it tells that it is ready, or why not."""
-    said: bytes = b""
-
-
-class Place(msgspec.Struct):
-    """One of N: who works there, who is to make room, and how often it went wrong."""
-
-    number: int
-    child: Child | None = None
-    old: list[Child] = []
-    after: float = 0.0
-    """No start before this."""
-    delay: float = FIRST_DELAY
-    crashes: deque[float] = msgspec.field(default_factory=deque)
-    drained: bool = False
-
-    @property
-    def all(self) -> list[Child]:
-        return [*self.old, *([self.child] if self.child else [])]
 
 
 class _Kept(msgspec.Struct):
@@ -92,15 +68,6 @@ class _Kept(msgspec.Struct):
     watcher: int | None
     places: list[list[tuple[int, bool]]]
     drained: list[int]
-
-
-class _Refused(msgspec.Struct):
-    """Why a child cannot serve."""
-
-    error: str
-    code: int
-    passing: bool = False
-    """The server is away: neither the code nor the machine is to blame."""
 
 
 class Parent:
@@ -168,7 +135,7 @@ class Parent:
             if self._kill_at and time.monotonic() > self._kill_at:
                 for child in self._children():
                     _log.warning("worker process %d does not end and is killed", child.pid)
-                    _send(child.pid, signal.SIGKILL)
+                    send(child.pid, signal.SIGKILL)
                 self._kill_at = 0.0
             return any(True for _ in self._children())
         turn = next((place for place in self._places if place.old), None) if self._rolling else None
@@ -234,7 +201,7 @@ class Parent:
 
         def body(lifeline: int) -> None:
             os.close(read)
-            self._serve(lifeline, write)
+            serve(self._work, lifeline, write)
 
         try:
             pid = self._fork(body)
@@ -259,57 +226,11 @@ class Parent:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             raise
         if pid == 0:
-            self._become_child(body)
+            close = [self._lifeline[1], *self._wake, self._outer]
+            close += [child.pipe for child in self._children()]
+            become_child(lambda: body(self._lifeline[0]), close)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return pid
-
-    def _become_child(self, body: Callable[[int], None]) -> NoReturn:
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            # Ctrl-C in a terminal is for the parent, which passes it on once.
-            os.setpgid(0, 0)
-            for fd in (self._lifeline[1], *self._wake, self._outer):
-                if fd is not None:
-                    os.close(fd)
-            for child in self._children():
-                if child.pipe is not None:
-                    os.close(child.pipe)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            body(self._lifeline[0])
-            code = 0
-        except SystemExit as wish:
-            code = wish.code if isinstance(wish.code, int) else 1
-        except KeyboardInterrupt:
-            code = 130
-        except BaseException:
-            _log.exception("worker process %d ends", os.getpid())
-        finally:
-            # Not sys.exit(): what the parent has registered for its end is the parent's.
-            with contextlib.suppress(Exception):
-                logging.shutdown()
-                for stream in (sys.stdout, sys.stderr):
-                    stream.flush()
-            os._exit(code)
-
-    def _serve(self, lifeline: int, pipe: int) -> None:
-        def tell(data: bytes) -> None:
-            # The parent may have executed itself meanwhile, and then listens no more.
-            with contextlib.suppress(OSError):
-                os.write(pipe, data)
-                os.close(pipe)
-
-        try:
-            self._work(lifeline, lambda: tell(b"ready"))
-        except AgentFlowError as error:
-            if os.environ.get("AGENTFLOW_DEBUG"):
-                _log.exception("worker process %d ends", os.getpid())
-            refused = _Refused(str(error), error.exit_code, isinstance(error, NotConnected))
-            tell(msgspec.json.encode(refused))
-            raise SystemExit(error.exit_code) from error
 
     def _listen(self, child: Child) -> None:
         """Read what a child tells; all of it, as it may have ended."""
@@ -319,10 +240,10 @@ class Parent:
             except BlockingIOError:
                 return
             child.said += data
-            if not data or child.said == b"ready":
+            if not data or child.said == READY:
                 os.close(child.pipe)
                 child.pipe = None
-                if child.said == b"ready":
+                if child.said == READY:
                     child.ready = self._served = True
                     if self._stopping and not child.asked:
                         self._ask(child)
@@ -331,72 +252,65 @@ class Parent:
         """To stop; once."""
         if not child.asked:
             child.asked = True
-            _send(child.pid, signal.SIGTERM)
+            send(child.pid, signal.SIGTERM)
 
     def _reap(self) -> None:
         for place in self._places:
             for child in place.all:
-                status = _ended(child.pid)
+                status = ended(child.pid)
                 if status is not None:
                     self._listen(child)
                     if child.pipe is not None:
                         os.close(child.pipe)
                     self._gone(place, child, status)
-        if self._watcher is not None and _ended(self._watcher) is not None:
+        if self._watcher is not None and ended(self._watcher) is not None:
             self._watcher = None
             _log.warning("files are watched no more; SIGHUP still loads new code")
 
     def _gone(self, place: Place, child: Child, status: int) -> None:
-        if child is place.child:
+        new = child is place.child
+        if new:
             place.child = None
         else:
             place.old.remove(child)
-        how = _how(status)
+        what = how(status)
         if child.asked or self._stopping:
             if status:
-                _log.warning("worker process %d was to stop and %s", child.pid, how)
+                _log.warning("worker process %d was to stop and %s", child.pid, what)
             return
         if status == 0:
             _log.info("worker process %d was drained and is not replaced", child.pid)
             place.drained = True
             return
-        refused = _refusal(child.said)
+        refused = refusal(child.said)
         if refused is not None:
-            how = f"cannot serve: {refused.error}"
-        if place.old and not child.ready and child not in place.old:
+            what = f"cannot serve: {refused.error}"
+        if new and place.old and not child.ready:
             # It was to replace one that serves: better old code than none.
             self._rolling = False
             place.after = _now()
-            _log.error("the new code does not start; the old worker processes go on. One %s", how)
+            _log.error("the new code does not start; the old worker processes go on. One %s", what)
         elif refused is not None and not self._served:
             self._failure = StackError(refused.error)
             self._failure.exit_code = refused.code
             self._stop()
         elif refused is not None and refused.passing:
-            self._later(place)
+            place.later(_now())
         else:
-            self._crashed(place, _now() - child.since, f"worker process {child.pid} {how}")
+            self._crashed(place, _now() - child.since, f"worker process {child.pid} {what}")
 
-    def _crashed(self, place: Place, ran_for: float, how: str) -> None:
-        if ran_for >= STEADY_AFTER:
-            place.delay = FIRST_DELAY
-        place.crashes.append(_now())
-        while place.crashes[0] < _now() - WINDOW:
-            place.crashes.popleft()
-        if len(place.crashes) < CRASHES:
-            _log.error("%s; another one starts in %.1f s", how, place.delay)
-            self._later(place)
+    def _crashed(self, place: Place, ran_for: float, what: str) -> None:
+        delay = place.delay if ran_for < STEADY_AFTER else FIRST_DELAY
+        if place.crashed(_now(), ran_for):
+            _log.error("%s; another one starts in %.1f s", what, delay)
+            place.later(_now())
             return
-        _log.error("%s", how)
+        _log.error("%s", what)
         self._failure = StackError(
             f"{CRASHES} worker processes crashed one after the other within {WINDOW:g} s, so all "
-            f"were stopped. The last time: {how}."
+            f"were stopped. The last time: {what}."
         )
         self._stop()
-
-    def _later(self, place: Place) -> None:
-        place.after = _now() + place.delay
-        place.delay = min(3 * place.delay, LONGEST_DELAY)
 
     # Stopping, and beginning anew.
 
@@ -409,11 +323,11 @@ class Parent:
             if self._stopping == 1:
                 self._ask(child)
             else:
-                _send(child.pid, signal.SIGTERM)
+                send(child.pid, signal.SIGTERM)
 
     def _again(self) -> None:
         """Execute our own command anew; returns only when that is impossible."""
-        _log.info("loading new code: one worker process after the other is replaced")
+        _log.info("loading new code; then one worker process after the other is replaced")
         kept = _Kept(
             os.getpid(),
             self._lifeline,
@@ -458,7 +372,7 @@ class Parent:
 
     def _end_watcher(self) -> None:
         if self._watcher is not None:
-            _send(self._watcher, signal.SIGKILL)
+            send(self._watcher, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._watcher, 0)
             self._watcher = None
@@ -480,36 +394,3 @@ def _kept() -> _Kept | None:
     except msgspec.DecodeError:
         return None
     return kept if kept.parent == os.getpid() else None
-
-
-def _send(pid: int, number: int) -> None:
-    # Nobody else can have its number: it stays ours until it is waited for.
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _ended(pid: int) -> int | None:
-    """The status of a child that has ended; it is then gone."""
-    try:
-        found, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return 0
-    return status if found else None
-
-
-def _how(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        return f"was killed by {name}"
-    return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
-
-
-def _refusal(said: bytes) -> _Refused | None:
-    try:
-        return msgspec.json.decode(said, type=_Refused)
-    except msgspec.DecodeError:
-        return None
