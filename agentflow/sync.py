@@ -254,6 +254,11 @@ class SyncFlow:
     stats = _run(client.Flow.stats)
     workers = _run(client.Flow.workers)
     unserved = _run(client.Flow.unserved)
+    pause = _run(client.Flow.pause)
+    resume = _run(client.Flow.resume)
+    pauses = _run(client.Flow.pauses)
+    drain = _run(client.Flow.drain)
+    why = _run(client.Flow.why)
     watch = _stream(client.Flow.watch)
     cancel_all = _stream(client.Flow.cancel_all)
 

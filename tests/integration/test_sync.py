@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 import agentflow
+from agentflow.client import TaskHandle
 from agentflow.errors import (
     InvalidTask,
     NotConnected,
@@ -20,6 +21,7 @@ from agentflow.errors import (
     TaskFailed,
     UsageError,
 )
+from agentflow.sync import SyncFlow, SyncTask
 from agentflow.testing import Stack
 from agentflow.testing.plugin import agentflow_stack
 
@@ -28,6 +30,19 @@ __all__ = ["agentflow_stack"]
 
 def threads() -> set[str]:
     return {thread.name for thread in threading.enumerate()}
+
+
+def test_nothing_of_the_client_is_missing() -> None:
+    def public(cls: type) -> set[str]:
+        return {name for name, value in vars(cls).items() if callable(value) and name[0] != "_"}
+
+    assert public(agentflow.Flow) - public(SyncFlow) == {"open", "expect"}
+    assert public(TaskHandle) - public(SyncTask) <= {
+        "record",
+        "expect",
+        "expect_nothing",
+        "awaited",
+    }
 
 
 def test_submit_result_get_list_cancel(agentflow_stack: Stack) -> None:
