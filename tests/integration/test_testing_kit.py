@@ -63,12 +63,14 @@ def test_the_environment_is_the_stacks_and_then_as_before(monkeypatch: pytest.Mo
 
 def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = set(threading.enumerate())  # other tests' functions may still run in theirs
     with Stack() as stack:
         assert stack.flow.submit("x", kind="echo").result(20).ok
         stack.flow.submit(kind="sleep", params={"seconds": 60})
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("agentflow")]
+    left = set(threading.enumerate()) - before
+    assert not [thread.name for thread in left if thread.name.startswith("agentflow")]
 
 
 def test_pytest_has_the_fixture_and_pays_nothing_for_it(tmp_path: Path) -> None:
