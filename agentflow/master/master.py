@@ -360,7 +360,7 @@ async def serve(
     It gives way to those who do the work: what it knows may be late, no task waits for it.
     """
     with contextlib.suppress(OSError):
-        os.nice(5)
+        os.nice(15)
     async with (
         await connect(options, name="agentflow master", wait=wait) as connection,
         contextlib.AsyncExitStack() as stack,
