@@ -14,13 +14,17 @@ from agentflow.errors import BusError, NotFound
 from agentflow.protocol import control, subjects
 from agentflow.protocol.control import Holds
 from agentflow.protocol.subjects import Priority
+from agentflow.rules.gates import queue_key
 
 SECOND_LOOK: Final = 0.1
 ANSWER_WITHIN: Final = 0.5
 
 
 async def unserved(js: JetStream, queue: str) -> bool:
-    """Whether no worker serves the queue. Raises BusError."""
+    """Whether no worker serves the queue. Raises BusError.
+
+    Nobody pulls from a paused queue; whether somebody serves it, any worker's word decides.
+    """
     subjects.check_queue(queue)
     found = await _consumers(js, queue)
     if found and not _attended(found):
@@ -31,7 +35,17 @@ async def unserved(js: JetStream, queue: str) -> bool:
         return False
     if any(info.get("num_ack_pending") for info in found):
         return not await _any_worker(js)
+    if found and await _is_paused(js, queue):
+        return not await _any_worker(js)
     return True
+
+
+async def _is_paused(js: JetStream, queue: str) -> bool:
+    try:
+        stored = await js.last(subjects.KV_STREAM, subjects.kv(queue_key(queue)))
+    except BusError:
+        return False  # a user who may not read the bucket is told what the consumers say
+    return stored is not None and "KV-Operation" not in stored.headers
 
 
 def _attended(found: list[Json]) -> bool:

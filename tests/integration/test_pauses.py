@@ -52,6 +52,7 @@ async def test_a_pause_holds_without_worker_or_master_and_is_lifted(
     passes = await flow.submit("x", kind="echo", queue="two")
     await passes.result(20)
     assert (await flow.read(held.id)).record is None
+    assert not await flow.unserved("one")  # nobody pulls, yet somebody would
     assert [gate.name for gate in await flow.pauses()] == ["my_kind", "one"]
     assert [gate.name for gate in await flow.resume("one")] == ["one"]
     await held.result(20)
