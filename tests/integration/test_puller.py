@@ -153,8 +153,13 @@ async def test_a_message_does_not_wander_through_busy_workers(nats_server: NatsS
             await happens(lambda: all(station.held for station in stations))
             await connection.flush()
             await submit(js, "urgent", priority="high")
-            info = await js.consumer_info(subjects.TASKS, "default-high")
-            assert (info["delivered"]["consumer_seq"], info["num_pending"]) == (0, 1)
+            # The server acknowledges a message before it tells the consumers of it.
+            delivered, pending = 0, 0
+            async with asyncio.timeout(WITHIN):
+                while not delivered + pending:
+                    info = await js.consumer_info(subjects.TASKS, "default-high")
+                    delivered, pending = info["delivered"]["consumer_seq"], info["num_pending"]
+            assert (delivered, pending) == (0, 1)
             stations[3].finish()
             await stations[3].got(2)
             assert stations[3].held[0].delivered == 1
