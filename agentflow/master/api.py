@@ -19,13 +19,13 @@ from agentflow.bus.service import Endpoint
 from agentflow.errors import BusError, TaskNotFound, UsageError
 from agentflow.master.index import Cursor, Index
 from agentflow.master.presence import Presence
-from agentflow.master.projection import Row, decode_labels, instant
 from agentflow.master.queues import Queues
 from agentflow.master.submit import Submissions
 from agentflow.protocol import api, subjects
 from agentflow.protocol.api import StatsView, Tasks, TaskView, Workers
 from agentflow.protocol.record import Failure, Record, State
 from agentflow.rules import gateviews
+from agentflow.rules.projection import Row, decode_labels, instant
 from agentflow.tasklog import TaskLog, last_of
 
 T = TypeVar("T")

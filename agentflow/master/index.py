@@ -21,9 +21,9 @@ from collections.abc import Iterable, Iterator
 from heapq import merge
 from typing import Any, Final, NamedTuple
 
-from agentflow.master.projection import FINISHED, Row, label_text, supersedes
 from agentflow.master.totals import Totals, Words
 from agentflow.protocol.record import State, Usage
+from agentflow.rules.projection import FINISHED, Row, label_text, supersedes
 
 LIMIT: Final = 200_000
 SCANNED: Final = 2_000

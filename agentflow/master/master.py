@@ -3,7 +3,7 @@
 Tasks flow without it. What it knows it learned from the streams and forgets when it ends; several
 may run, and all of them answer.
 
-    records, tasks    two followers (follower.py), whose messages become rows (projection.py)
+    records, tasks    two followers (bus/follower.py); messages become rows (rules/projection.py)
     index             rows and sums (index.py)
     presence          heartbeats (presence.py)
     api, submissions  the service `agentflow` (api.py, submit.py)
@@ -26,6 +26,7 @@ from agentflow.actor import Actor
 from agentflow.bus import provision
 from agentflow.bus.bucket import Board
 from agentflow.bus.connection import Connection
+from agentflow.bus.follower import Follower, Source
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Message
 from agentflow.bus.pages import stored_ns, subject_of
@@ -35,11 +36,9 @@ from agentflow.config import Connect
 from agentflow.errors import AgentFlowError, BusError, InvalidTask, NoStream, NotConnected
 from agentflow.master import index as indexes
 from agentflow.master.api import Api
-from agentflow.master.follower import Follower, Source
 from agentflow.master.index import Index
 from agentflow.master.lease import Lease
 from agentflow.master.presence import Presence
-from agentflow.master.projection import Row, from_record, from_task, needs_payload
 from agentflow.master.queues import Queues
 from agentflow.master.submit import Submissions
 from agentflow.master.sweep import USUAL, Pace, Sweep
@@ -47,6 +46,7 @@ from agentflow.master.vanished import Vanished
 from agentflow.protocol import limits, record, subjects
 from agentflow.protocol.control import Control, Drain
 from agentflow.protocol.record import Last
+from agentflow.rules.projection import Row, from_record, from_task, needs_payload
 from agentflow.tasklog import TaskLog
 
 _log = logging.getLogger(__name__)

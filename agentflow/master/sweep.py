@@ -24,10 +24,10 @@ from agentflow.errors import BusError
 from agentflow.master.index import Index
 from agentflow.master.lease import Lease
 from agentflow.master.presence import Presence
-from agentflow.master.projection import Row
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Held, Holds
 from agentflow.protocol.record import Last, Record, State
+from agentflow.rules.projection import Row
 from agentflow.rules.sweep import Facts, Step, next_step
 from agentflow.tasklog import Overtaken, TaskLog
 

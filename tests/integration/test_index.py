@@ -7,16 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentflow.bus import provision
+from agentflow.bus import follower, provision
 from agentflow.bus.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.errors import NoStream
-from agentflow.master import follower, index, master, vanished
+from agentflow.master import index, master, vanished
 from agentflow.master.index import Cursor, Index
 from agentflow.master.master import Master
-from agentflow.master.projection import Row, encode_labels
 from agentflow.protocol import api, subjects
 from agentflow.protocol.api import Tasks
 from agentflow.protocol.record import State, Usage
+from agentflow.rules.projection import Row, encode_labels
 from tests.support import masters
 from tests.support.nats_server import NatsServer
 from tests.support.observer import Observer

@@ -8,7 +8,10 @@ import msgspec
 import pytest
 
 from agentflow.master.index import Index
-from agentflow.master.projection import (
+from agentflow.protocol import record, subjects
+from agentflow.protocol.record import EMPTY, Failure, Last, State, Usage
+from agentflow.rules import records as entries
+from agentflow.rules.projection import (
     Row,
     decode_labels,
     encode_labels,
@@ -19,9 +22,6 @@ from agentflow.master.projection import (
     needs_payload,
     supersedes,
 )
-from agentflow.protocol import record, subjects
-from agentflow.protocol.record import EMPTY, Failure, Last, State, Usage
-from agentflow.rules import records as entries
 from agentflow.rules.records import Origin, Spent
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 250_000, tzinfo=UTC)

@@ -6,14 +6,16 @@ make the order of arrival irrelevant, so that live copies and pages may overlap:
 - of two records of a log the one with the higher sequence counts;
 - a task message makes a row only where there is none: its log, if there is one, says more.
 
-Texts, contents and error messages stay in the stream; whoever shows a task reads them there.
+Texts and contents stay in the stream; whoever shows a task reads them there. Of an error a row has
+what a table shows, and only where it is asked for (`detailed`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from sys import intern
+from typing import Any, Final
 
 import msgspec
 
@@ -21,9 +23,11 @@ from agentflow.errors import InvalidTask
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects
 from agentflow.protocol import task as tasks
-from agentflow.protocol.record import State, Timings, Usage
+from agentflow.protocol.record import Failure, State, Timings, Usage
+from agentflow.rules.fingerprint import fingerprint
 
 REASON_CHARS: Final = 80
+NOTE_CHARS: Final = 120
 FINISHED: Final = frozenset(str(state) for state in records.TERMINAL)
 
 
@@ -31,7 +35,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A task as the index knows it. Instants are milliseconds since 1970, money is micro-USD.
 
     `sequence` is that of the record; 0 for a task without one, and only then `message` is the
-    identity of its message in AGENTFLOW_TASKS.
+    identity of its message in AGENTFLOW_TASKS. Only a detailed row has the last four fields:
+    `error` is type and message, `fingerprint` that of a failed or retrying task.
     """
 
     id: str
@@ -56,6 +61,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     cost: int | None = 0
     simulated: bool = False
     message: str = ""
+    progress: float | None = None
+    note: str | None = None
+    error: str | None = None
+    fingerprint: str = ""
 
     @property
     def finished(self) -> bool:
@@ -86,31 +95,43 @@ class Entry(msgspec.Struct, frozen=True):
     simulated: bool = False
 
 
+class Detailed(Entry, frozen=True):
+    """What a detailed row needs besides."""
+
+    progress: float | None = None
+    note: str | None = None
+    error: Failure | None = None
+
+
 _entry = msgspec.json.Decoder(Entry)
+_detailed = msgspec.json.Decoder(Detailed)
 
 
-def from_record(subject: str, sequence: int, stored_ms: int, data: bytes) -> Row:
+def from_record(
+    subject: str, sequence: int, stored_ms: int, data: bytes, *, detailed: bool = False
+) -> Row:
     """The row of a stored record; one of another version shows its state and nothing else."""
     task_id = subjects.record_id(subject)
     try:
-        entry = _entry.decode(data)
+        entry: Entry = _detailed.decode(data) if detailed else _entry.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         head = records.unreadable(data, subject)
         return Row(id=task_id, sequence=sequence, state=head.state, queue="", updated=stored_ms)
     return Row(
         id=task_id,
         sequence=sequence,
-        state=entry.state,
-        queue=entry.queue,
+        # Interned: a hundred thousand rows that are kept have few different ones.
+        state=intern(entry.state),
+        queue=intern(entry.queue),
         # The stream's clock, not the writer's: rows are sorted and expire by it.
         updated=stored_ms,
-        priority=entry.priority,
-        kind=entry.kind,
-        model=entry.model,
-        labels=encode_labels(entry.labels),
+        priority=intern(entry.priority),
+        kind=intern(entry.kind),
+        model=intern(entry.model) if entry.model else entry.model,
+        labels=intern(encode_labels(entry.labels)),
         attempt=entry.attempt,
         failures=entry.failures,
-        actor=entry.actor,
+        actor=intern(entry.actor),
         submitted=_ms(entry.timings.submitted),
         started=_ms(entry.timings.started),
         ended=_ms(entry.timings.ended),
@@ -120,7 +141,18 @@ def from_record(subject: str, sequence: int, stored_ms: int, data: bytes) -> Row
         usage=entry.usage,
         cost=None if entry.cost_usd is None else round(entry.cost_usd * 1_000_000),
         simulated=entry.simulated,
+        **(_details(entry) if isinstance(entry, Detailed) else {}),
     )
+
+
+def _details(entry: Detailed) -> dict[str, Any]:
+    found: dict[str, Any] = {"progress": entry.progress}
+    if entry.note:
+        found["note"] = entry.note[:NOTE_CHARS]
+    if entry.error is not None:
+        found["error"] = f"{entry.error.type}: {entry.error.message}"[:NOTE_CHARS]
+        found["fingerprint"] = fingerprint(entry.reason or "failed", entry.error).key
+    return found
 
 
 def from_task(
