@@ -1,0 +1,1 @@
+"""What the dashboard knows and shows, without a terminal, a bus or a clock."""

@@ -1,0 +1,142 @@
+"""Every key in one table: what it does, where, and whether it changes anything.
+
+Lower case and ctrl look; they never change the system. A key that changes it (`act`) always leads
+to a confirmation, is absent in read-only mode, and is drawn in another colour. The help, the key
+bar, the palette and the tests are made from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key. `views` () means all. `bar` orders the key bar, 0: not in it."""
+
+    key: str
+    command: str
+    title: str
+    argument: str = ""
+    views: tuple[str, ...] = ()
+    act: bool = False
+    bar: int = 0
+
+
+_LISTS: Final = ("overview", "tasks", "workers", "queues", "costs", "dead", "events")
+_TASKS: Final = ("tasks", "overview", "dead", "task")
+_TEXT: Final = ("task", "help")
+
+KEYS: Final[tuple[Key, ...]] = (
+    Key("1", "view", "overview", "overview"),
+    Key("2", "view", "tasks", "tasks"),
+    Key("3", "view", "workers", "workers"),
+    Key("4", "view", "queues", "queues"),
+    Key("5", "view", "costs", "costs"),
+    Key("6", "view", "dead letters", "dead"),
+    Key("7", "view", "events", "events"),
+    Key("tab", "pane", "next pane or tab", "1"),
+    Key("shift+tab", "pane", "pane or tab before", "-1"),
+    Key("j", "move", "down", "1"),
+    Key("k", "move", "up", "-1"),
+    Key("down", "move", "down", "1"),
+    Key("up", "move", "up", "-1"),
+    Key("ctrl+d", "half", "half a page down", "1"),
+    Key("ctrl+u", "half", "half a page up", "-1"),
+    Key("pagedown", "page", "a page down", "1"),
+    Key("pageup", "page", "a page up", "-1"),
+    Key("g", "end", "to the top", "-1"),
+    Key("home", "end", "to the top", "-1"),
+    Key("G", "end", "to the end", "1"),
+    Key("end", "end", "to the end", "1"),
+    Key("h", "side", "left", "-1"),
+    Key("l", "side", "right", "1"),
+    Key("left", "side", "left", "-1"),
+    Key("right", "side", "right", "1"),
+    Key("enter", "open", "open", views=_LISTS, bar=10),
+    Key("escape", "back", "back", bar=90),
+    Key("q", "quit", "back, at the root quit"),
+    Key("/", "filter", "filter, or search in a text", bar=20),
+    Key("s", "sort", "sort by the next column", "1", views=_LISTS, bar=30),
+    Key("S", "reverse", "sort the other way round", views=_LISTS),
+    Key("<", "sort", "sort by the column before", "-1", views=_LISTS),
+    Key(">", "sort", "sort by the next column", "1", views=_LISTS),
+    Key("b", "group", "group by another thing", views=("tasks", "costs", "dead"), bar=40),
+    Key("v", "columns", "choose columns", views=("tasks",)),
+    Key("space", "mark", "mark", views=("tasks", "dead", "workers", "queues"), bar=35),
+    Key("*", "mark_all", "mark all shown", views=("tasks", "dead", "workers", "queues")),
+    Key("u", "unmark", "unmark all", views=("tasks", "dead", "workers", "queues")),
+    Key("+", "preview", "larger preview", "1", views=("tasks",)),
+    Key("_", "preview", "smaller preview", "-1", views=("tasks",)),
+    Key("w", "why", "why does it wait?", views=_TASKS, bar=50),
+    Key("!", "attention", "to what needs you"),
+    Key("f", "follow", "follow the end", views=("task", "events"), bar=15),
+    Key("|", "wrap", "wrap lines or not", views=("task",)),
+    Key("n", "search_next", "next match", "1", views=_TEXT),
+    Key("N", "search_next", "match before", "-1", views=_TEXT),
+    Key("P", "period", "another period", views=("costs",), bar=45),
+    Key("p", "freeze", "freeze the picture", bar=70),
+    Key("t", "travel", "go to another time", bar=75),
+    Key("[", "step", "a record back", "-1"),
+    Key("]", "step", "a record on", "1"),
+    Key("{", "leap", "a minute back", "-60"),
+    Key("}", "leap", "a minute on", "60"),
+    Key("L", "live", "back to now"),
+    Key("y", "copy", "copy a value", bar=80),
+    Key("Y", "copy_command", "copy as a command"),
+    Key("e", "export", "export what is shown"),
+    Key("O", "pager", "open in $PAGER", views=("task",)),
+    Key("@", "receipts", "what was done from here"),
+    Key(":", "command", "type a command", bar=85),
+    Key("?", "help", "help", bar=100),
+    Key("f12", "meter", "the dashboard's own meter"),
+    Key("a", "acts", "what can be done here", act=True, bar=65),
+    Key("n", "submit", "submit a task", views=_LISTS, act=True, bar=60),
+    Key("c", "act", "cancel", "cancel", views=("tasks", "overview", "task"), act=True, bar=61),
+    Key("r", "act", "retry", "retry", views=("tasks", "task", "dead"), act=True, bar=62),
+    Key("R", "act", "retry the group", "retry_group", views=("dead",), act=True, bar=63),
+    Key("x", "act", "drop", "drop", views=("dead",), act=True, bar=64),
+    Key("X", "act", "drop the group", "drop_group", views=("dead",), act=True),
+    Key("P", "act", "pause or resume", "pause", views=("queues", "overview"), act=True, bar=63),
+    Key("Z", "act", "pause or resume all queues", "pause_all", act=True),
+    Key("D", "act", "drain", "drain", views=("workers",), act=True, bar=63),
+)
+
+
+def keys_of(view: str, *, readonly: bool) -> list[Key]:
+    """The keys that are valid in a view."""
+    return [
+        key for key in KEYS if (not key.views or view in key.views) and not (readonly and key.act)
+    ]
+
+
+def lookup(pressed: str, view: str, *, readonly: bool) -> Key | None:
+    """What a key means in a view."""
+    for key in keys_of(view, readonly=readonly):
+        if key.key == pressed:
+            return key
+    return None
+
+
+NAMES: Final = {
+    "space": "space",
+    "escape": "esc",
+    "pagedown": "pgdn",
+    "pageup": "pgup",
+    "up": "↑",
+    "down": "↓",
+    "left": "←",
+    "right": "→",
+}
+
+
+def named(key: str) -> str:
+    """A key as a key bar shows it."""
+    return NAMES.get(key, key)
+
+
+def bar(keys: Iterable[Key]) -> list[Key]:
+    """The keys of a key bar, the most wanted first."""
+    return sorted((key for key in keys if key.bar), key=lambda key: key.bar)

@@ -1,0 +1,122 @@
+"""What a view is given to draw and to answer with, and what a view is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agentflow.protocol.record import Record
+from agentflow.protocol.task import TaskBody
+from tui.model.effects import Effect
+from tui.model.lines import Line
+from tui.model.store import Store
+from tui.model.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter, as far as a list needs it; `at` is when the task failed."""
+
+    id: str
+    queue: str
+    kind: str
+    reason: str
+    error: str
+    fingerprint: str
+    attempts: int
+    at: float
+    labels: dict[str, str]
+    truncated: bool = False
+
+
+@dataclass(slots=True)
+class Answers:
+    """What was asked for beside the feed (`effects.Fetch`), as far as it came."""
+
+    logs: dict[str, list[tuple[int, Record]]] = field(default_factory=dict)
+    prompts: dict[str, TaskBody | None] = field(default_factory=dict)
+    whys: dict[str, str] = field(default_factory=dict)
+    letters: list[Letter] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of an act: what was asked, what is known of it, and whether that is its end.
+
+    `token` is `ok`, `warn`, `crit` or `dim`.
+    """
+
+    at: float
+    command: str
+    text: str
+    token: str = "dim"
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class Scene:
+    """The world and the moment. `live` is False while another time is looked at."""
+
+    store: Store
+    now: float
+    answers: Answers
+    receipts: list[Receipt]
+    ascii: bool = False
+    readonly: bool = False
+    live: bool = True
+
+    def glyph(self, state: str) -> str:
+        """A sign for a state; its word stands beside it, so no sign must be known."""
+        return (ASCII_GLYPHS if self.ascii else GLYPHS).get(state, "?")
+
+
+GLYPHS = {
+    "queued": "○",
+    "scheduled": "◷",
+    "retrying": "◌",
+    "running": "●",
+    "succeeded": "✓",
+    "failed": "✗",
+    "cancelled": "⊘",
+    "busy": "■",
+    "idle": "□",
+    "draining": "▨",
+    "lost": "×",
+    "crit": "▲",
+    "warn": "●",
+}
+ASCII_GLYPHS = {
+    "queued": "o",
+    "scheduled": "@",
+    "retrying": "~",
+    "running": "*",
+    "succeeded": "+",
+    "failed": "x",
+    "cancelled": "-",
+    "busy": "#",
+    "idle": ".",
+    "draining": "%",
+    "lost": "X",
+    "crit": "!",
+    "warn": "*",
+}
+
+
+class View(Protocol):
+    """A view: its name, its body, and the commands that only it knows."""
+
+    name: str
+    title: str
+
+    @property
+    def table(self) -> Table[Any] | None:
+        """The table that moving, marking and sorting are about."""
+
+    def body(self, scene: Scene, width: int, height: int) -> list[Line]:
+        """The lines between the tabs and the key bar; too few are filled up, too many cut."""
+
+    def do(self, scene: Scene, command: str, argument: str) -> list[Effect] | None:
+        """Carry out a command; None: not mine."""
+
+    def targets(self, scene: Scene, act: str) -> list[str]:
+        """What an act would be done to: ids of tasks, names of queues, actors of workers."""
