@@ -219,7 +219,8 @@ class Highest:
     async def watch(self) -> None:
         """Look until cancelled; in a thread, as a hundred processes take a while."""
         while True:
-            self.mb = max(self.mb, await asyncio.to_thread(tree.pss_mb, self._pid) or 0.0)
+            now = await asyncio.to_thread(tree.pss_mb, self._pid)
+            self.mb = max(self.mb, now or 0.0)
             await asyncio.sleep(SAMPLE_EVERY)
 
 
@@ -255,7 +256,8 @@ async def main(quick: bool = False, out: Path = RESULTS) -> int:
     rows = []
     for number, shape in enumerate(load.QUICK if quick else load.SHAPES):
         rows.append(await row(shape, latency, ours_first=number % 2 == 0))
-    crowd = await row(load.QUICK_CROWD if quick else load.CROWD, latency, ours_first=True, sampled=True)
+    many = load.QUICK_CROWD if quick else load.CROWD
+    crowd = await row(many, latency, ours_first=True, sampled=True)
     facts["load_after"] = [round(value, 2) for value in os.getloadavg()]
     aims = judged(rows, crowd, quick=quick)
     result = {
