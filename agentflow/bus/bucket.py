@@ -2,8 +2,9 @@
 
 A `Board` keeps a copy of the whole bucket and follows its changes over the live copies; who asks it
 waits for nothing. It is exact enough for gates: what it learns late costs a refused request, never
-a wrong record. No live copy tells that the bucket was deleted, purged or made anew, which gives its
-sequences again; so `watch` looks at the stream itself now and then. Changes are made by compare-and-set, so two writers never undo each other.
+a wrong record. No live copy tells that the bucket was deleted, purged or made anew (its sequences
+begin again then), so `watch` looks at the stream itself now and then. Changes are made by
+compare-and-set, so two writers never undo each other.
 """
 
 from __future__ import annotations
