@@ -40,6 +40,7 @@ class Board:
         self._values: dict[str, tuple[int, bytes | None]] = {}
         self._listeners: list[Callable[[str], None]] = []
         self._subscription: Subscription | None = None
+        self._unhook: Callable[[], None] | None = None
 
     # Reading.
 
@@ -63,9 +64,16 @@ class Board:
         """Follow the bucket from now on. Raises BusError where it cannot be read."""
         connection = self._js.connection
         self._subscription = await connection.subscribe(subjects.LIVE_STATE, self._changed)
-        connection.on_connect(self.read_again)
+        self._unhook = connection.on_connect(self.read_again)
         await connection.flush()
         await self._read()
+
+    async def close(self) -> None:
+        """Follow it no more; for whoever ends before the connection does."""
+        if self._subscription is not None:
+            await self._subscription.close()
+        if self._unhook is not None:
+            self._unhook()
 
     async def read_again(self) -> None:
         """Read all of it, trying until that is done or the connection is lost."""

@@ -98,6 +98,17 @@ class Dashboard:
         found: Callable[[], list[str]] | None = getattr(self.here, "followed", None)
         return found() if found is not None and self.travelled is None else []
 
+    def wanted(self, now: float) -> list[Effect]:
+        """What must be read for the open view, asked for before each frame.
+
+        A view says it once for each thing that it lacks; without a connection it is not asked, so
+        that it says it when there is one again.
+        """
+        wants: Callable[[Scene], list[Effect]] | None = getattr(self.here, "wants", None)
+        if wants is None or self.store.link is None or not self.store.link.up:
+            return []
+        return wants(self.scene(now))
+
     # Keys.
 
     def press(self, key: str, now: float) -> list[Effect]:

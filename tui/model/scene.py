@@ -103,7 +103,12 @@ ASCII_GLYPHS = {
 
 
 class View(Protocol):
-    """A view: its name, its body, and the commands that only it knows."""
+    """A view: its name, its body, and the commands that only it knows.
+
+    It may have more: `show(argument)` when it is opened, `chosen()` what `open` means,
+    `followed()` ids of the tasks whose text is seen, and `wants(scene)`, called before each frame
+    for the effects that read what it lacks.
+    """
 
     name: str
     title: str
