@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tui.model import acts, heading, keys
-from tui.model.effects import Copy, Effect, Fetch, Prompt, Quit, Submit, Travel
+from tui.model.effects import Copy, Effect, Prompt, Quit, Submit, Travel
 from tui.model.lines import EMPTY, Line, clip
 from tui.model.query import QueryError
 from tui.model.scene import Answers, Receipt, Scene, View
@@ -97,6 +97,19 @@ class Dashboard:
         """The tasks whose text is on the screen."""
         found: Callable[[], list[str]] | None = getattr(self.here, "followed", None)
         return found() if found is not None and self.travelled is None else []
+
+    def wanted(self, now: float) -> list[Effect]:
+        """What must be read for the open view, asked for before each frame.
+
+        The text of the tasks that it follows is kept from now on. A view names once each thing that
+        it lacks; without a connection it is not asked, and names it when there is one again.
+        """
+        if followed := self.followed():
+            self.store.follow(followed)
+        wants: Callable[[Scene], list[Effect]] | None = getattr(self.here, "wants", None)
+        if wants is None or self.store.link is None or not self.store.link.up:
+            return []
+        return wants(self.scene(now))
 
     # Keys.
 
@@ -213,7 +226,7 @@ def _open_task(dash: Dashboard, scene: Scene, task_id: str) -> list[Effect] | No
     if "task" not in dash.views:
         return None
     dash.open("task", task_id)
-    return [Fetch("log", task_id)]
+    return []
 
 
 def _sort(dash: Dashboard, scene: Scene, step: str) -> None:

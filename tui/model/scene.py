@@ -37,6 +37,8 @@ class Answers:
     prompts: dict[str, TaskBody | None] = field(default_factory=dict)
     whys: dict[str, str] = field(default_factory=dict)
     letters: list[Letter] | None = None
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What could not be read and why, by what was asked for and id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,12 @@ ASCII_GLYPHS = {
 
 
 class View(Protocol):
-    """A view: its name, its body, and the commands that only it knows."""
+    """A view: its name, its body, and the commands that only it knows.
+
+    It may have more: `show(argument)` when it is opened, `chosen()` what `open` means,
+    `followed()` ids of the tasks whose text is seen, and `wants(scene)`, called before each frame
+    for the effects that read what it lacks.
+    """
 
     name: str
     title: str
