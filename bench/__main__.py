@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from pathlib import Path
 
 import click
 
 NAMES = {
     "core": "speed and weight of the queue itself, beside the bare protocol",
+    "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
     "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
 }
@@ -30,6 +32,15 @@ def core(rounds: int, quick: bool) -> None:
     """Speed and weight of the queue itself, beside the bare protocol."""
     module = importlib.import_module("bench.core")
     raise SystemExit(asyncio.run(module.main(rounds=rounds, quick=quick)))
+
+
+@bench.command("claude")
+@click.option("--quick", is_flag=True, help="Less of all, to see that it works.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def claude(quick: bool, out: Path | None) -> None:
+    """Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes."""
+    module = importlib.import_module("bench.claude")
+    raise SystemExit(asyncio.run(module.main(quick=quick, out=out or module.RESULTS)))
 
 
 @bench.command("index")

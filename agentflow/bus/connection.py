@@ -42,7 +42,6 @@ __all__ = ["Connection", "Subscription"]
 
 _log = logging.getLogger(__name__)
 
-SWEEP_EVERY: Final = 0.1
 WATCH_EVERY: Final = 0.5
 DENIED_WAIT: Final = 2.0
 REFUSED_WITHIN: Final = 60.0
@@ -117,7 +116,6 @@ class Connection:
         except BaseException:
             client.abandon()
             raise
-        self._spawn(self._sweep(), "deadlines")
         self._spawn(self._watch(), "watch")
         return self
 
@@ -303,11 +301,6 @@ class Connection:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("%s failed", task.get_name(), exc_info=error)
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_EVERY)
-            self._answers.sweep()
 
     def _forget(self, subscription: Subscription) -> None:
         if subscription in self._subscriptions:

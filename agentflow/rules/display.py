@@ -58,7 +58,7 @@ def columns(text: str) -> int:
     return sum(_columns(char) for char in text)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=8192)
 def _columns(char: str) -> int:
     if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tui.model import acts, heading, keys
-from tui.model.effects import Copy, Effect, Fetch, Prompt, Quit, Submit, Travel
+from tui.model.effects import Copy, Effect, Prompt, Quit, Submit, Travel
 from tui.model.lines import EMPTY, Line, clip
 from tui.model.query import QueryError
 from tui.model.scene import Answers, Receipt, Scene, View
@@ -101,9 +101,11 @@ class Dashboard:
     def wanted(self, now: float) -> list[Effect]:
         """What must be read for the open view, asked for before each frame.
 
-        A view says it once for each thing that it lacks; without a connection it is not asked, so
-        that it says it when there is one again.
+        The text of the tasks that it follows is kept from now on. A view names once each thing that
+        it lacks; without a connection it is not asked, and names it when there is one again.
         """
+        if followed := self.followed():
+            self.store.follow(followed)
         wants: Callable[[Scene], list[Effect]] | None = getattr(self.here, "wants", None)
         if wants is None or self.store.link is None or not self.store.link.up:
             return []
@@ -224,7 +226,7 @@ def _open_task(dash: Dashboard, scene: Scene, task_id: str) -> list[Effect] | No
     if "task" not in dash.views:
         return None
     dash.open("task", task_id)
-    return [Fetch("log", task_id)]
+    return []
 
 
 def _sort(dash: Dashboard, scene: Scene, step: str) -> None:

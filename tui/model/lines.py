@@ -117,29 +117,27 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    if display.columns(text) <= width:
-        return [text]
+    # By places, not by cutting: a result may be one line of four megabytes.
     found: list[str] = []
-    while display.columns(text) > width:
-        end = _fitting(text, width)
-        blank = text.rfind(" ", 0, end + 1)
-        if blank > 0 and text[:blank].strip():
-            found.append(text[:blank])
-            text = text[blank + 1 :]
+    at, last, narrow = 0, len(text), text.isascii()
+    while (end := min(last, at + width) if narrow else _fitting(text, at, width)) < last:
+        blank = text.rfind(" ", at, end + 1)
+        if blank > at and text[at:blank].strip():
+            found.append(text[at:blank])
+            at = blank + 1
         else:
-            found.append(text[:end])
-            text = text[end:]
-    found.append(text)
+            found.append(text[at:end])
+            at = end
+    found.append(text[at:])
     return found
 
 
-def _fitting(text: str, width: int) -> int:
-    """How many characters fit into `width` columns; at least one."""
-    if text.isascii():
-        return max(1, width)
+def _fitting(text: str, start: int, width: int) -> int:
+    """Where the characters from `start` end that fit into `width` columns; at least one does."""
     used = 0
-    for at, char in enumerate(text):
-        used += display.columns(char)
+    for at in range(start, len(text)):
+        char = text[at]
+        used += 1 if char < "\x80" else display.columns(char)
         if used > width:
-            return max(1, at)
+            return max(start + 1, at)
     return len(text)

@@ -37,6 +37,8 @@ class Answers:
     prompts: dict[str, TaskBody | None] = field(default_factory=dict)
     whys: dict[str, str] = field(default_factory=dict)
     letters: list[Letter] | None = None
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What could not be read and why, by what was asked for and id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ LIMIT: Final = 100_000
 EVENTS: Final = 2_000
 LOST_KEPT: Final = 3_600.0
 """Seconds for which a lost worker is shown."""
+TEXTS: Final = 8
+"""Tasks whose generated text is kept, those that are followed no more among them."""
 
 
 @dataclass(slots=True)
@@ -127,6 +129,15 @@ class Store:
                 self.known.older = item.older
             case feed.Anew():
                 self._anew(item.stream)
+
+    def follow(self, ids: Iterable[str]) -> None:
+        """Keep the text that is generated for these tasks; what was followed before goes first."""
+        for task_id in ids:
+            # To the end of the order, in which the first is the one to go.
+            text = self.tokens.pop(task_id, None)
+            self.tokens[task_id] = TokenText() if text is None else text
+        while len(self.tokens) > TEXTS:
+            del self.tokens[next(iter(self.tokens))]
 
     def watch(self) -> set[str]:
         """A set to which the ids of changed rows are added from now on; empty it at will."""
@@ -250,7 +261,7 @@ class Store:
             actors={name: replace(actor) for name, actor in self.actors.items()},
             known=replace(self.known),
             events=self.events.copy(),
-            tokens={},
+            tokens={name: text.copy() for name, text in self.tokens.items()},
             _watchers=[],
             _finished=self._finished.copy(),
             _unseen=self._unseen.copy(),

@@ -8,6 +8,7 @@ from typing import Final
 from tui.model.scene import View
 from tui.model.views.events import Events
 from tui.model.views.overview import Overview
+from tui.model.views.task import Task
 from tui.model.views.tasks import Tasks
 
-VIEWS: Final[tuple[Callable[[], View], ...]] = (Overview, Tasks, Events)
+VIEWS: Final[tuple[Callable[[], View], ...]] = (Overview, Tasks, Task, Events)
