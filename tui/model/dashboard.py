@@ -11,13 +11,8 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from tui.model import acts, heading, keys
-<<<<<<< HEAD
-from tui.model.effects import Copy, Effect, Fetch, Prompt, Quit, Submit, Travel
-from tui.model.lines import EMPTY, Line, clip, in_ascii
-=======
 from tui.model.effects import Copy, Effect, Prompt, Quit, Submit, Travel
-from tui.model.lines import EMPTY, Line, clip
->>>>>>> main
+from tui.model.lines import EMPTY, Line, clip, in_ascii
 from tui.model.query import QueryError
 from tui.model.scene import Answers, Receipt, Scene, View
 from tui.model.store import Store

@@ -23,7 +23,7 @@ from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Heartbeat
 from agentflow.protocol.record import State
 from agentflow.rules import feed
-from agentflow.rules.projection import Row
+from agentflow.rules.projection import FINISHED, Row
 from tui.model.lately import Lately
 from tui.model.tokens import TokenText
 from tui.model.totals import Totals
@@ -228,20 +228,20 @@ class Store:
                 # As `supersedes` has it, without a call for each of thousands of rows a second.
                 if sequence <= old.sequence:
                     if wasted != before:
-                        totals.remove(old, before)
-                        totals.add(old, wasted)
+                        totals.replace(old, old, before, wasted)
                     continue
-                totals.remove(old, before)
+                totals.replace(old, row, before, wasted)
                 if old.sequence == 0:
                     self._unseen.pop(task_id, None)
-                if old.finished:
+                if old.state in FINISHED:
                     self._ended -= 1
+            else:
+                totals.add(row, wasted)
             rows[task_id] = row
-            totals.add(row, wasted)
             self.items += 1
             if sequence == 0:
                 self._unseen[task_id] = _message_sequence(row)
-            if row.finished:
+            if row.state in FINISHED:
                 heappush(finished, (sequence, task_id))
                 self._ended += 1
             if sequence > last:
@@ -342,12 +342,8 @@ class Store:
             actors={name: actor.copy() for name, actor in self.actors.items()},
             known=replace(self.known),
             events=self.events.copy(),
-<<<<<<< HEAD
-            tokens={},
-            lately=Lately(),
-=======
             tokens={name: text.copy() for name, text in self.tokens.items()},
->>>>>>> main
+            lately=Lately(),
             _watchers=[],
             _finished=self._finished.copy(),
             _unseen=self._unseen.copy(),
