@@ -11,6 +11,7 @@ import click
 
 from agentflow.cli.observing import log_environment, log_options, metrics_option
 from agentflow.cli.options import connection_options, resolve
+from agentflow.cli.workforce import chosen, workforce_options
 from agentflow.config import Connect, store_dir
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 @click.option(
     "--durable", is_flag=True, help="Write every message to disk before it is acknowledged."
 )
+@workforce_options
 @metrics_option("Serve Prometheus metrics: the master's here, the workers' on the next ports.")
 @log_options
 @connection_options(store=False)
@@ -72,6 +74,9 @@ def command(
     latency: float,
     lease: float | None,
     durable: bool,
+    processes: int | None,
+    app: str | None,
+    kinds: str | None,
     metrics: tuple[str, int] | None,
     **connection: Any,
 ) -> None:
@@ -79,6 +84,8 @@ def command(
 
     With --nats URL the stack works on a server that is there already. Ctrl-C stops everything in
     order: workers finish or hand back what they run. A second Ctrl-C makes it faster.
+
+    What crashes is started again; a worker that `agentflow drain` stopped stays down.
     """
     from agentflow.cli.place import connection_environment
     from agentflow.local.stack import LocalStack
@@ -91,6 +98,9 @@ def command(
         workers=workers,
         concurrency=concurrency,
         queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+        processes=processes,
+        app=app,
+        kinds=chosen(app, kinds),
         lease=lease,
         simulate=simulate,
         simulator_args=["--latency", str(latency)],
@@ -100,10 +110,12 @@ def command(
         durable=durable,
         on_event=_tell,
     )
-    asyncio.run(_stay(stack, options, workers, simulate))
+    asyncio.run(_stay(stack, options, workers * (processes or 1), simulate))
 
 
 def _tell(event: Event) -> None:
+    if event.kind == "drained":
+        click.echo(f"{event.part} was drained and stays down; {event.detail}", err=True)
     if event.kind in ("crashed", "restarted"):
         click.echo(
             f"{event.part} {event.kind}" + (f": {event.detail}" if event.detail else ""), err=True

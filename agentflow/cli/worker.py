@@ -13,6 +13,7 @@ import click
 from agentflow.cli.observing import log_options, metrics_option, start_log
 from agentflow.cli.options import connection_options, resolve
 from agentflow.errors import UsageError
+from agentflow.handlers.registry import ALL
 
 
 @click.command("worker")
@@ -34,7 +35,11 @@ from agentflow.errors import UsageError
     help="Seconds a task stays with a silent worker. [default: 15, or what the consumers have]",
 )
 @click.option("--name", help="Name to show for this worker.")
-@click.option("--kinds", help="Kinds to run, separated by commas. [default: all, or those of APP]")
+@click.option(
+    "--kinds",
+    metavar="KIND,...",
+    help="Kinds to run; all means APP's and ours. [default: ours, or those of APP]",
+)
 @click.option(
     "--grace",
     type=click.FloatRange(0, 3600),
@@ -126,7 +131,7 @@ def _preload(kinds: Sequence[str] | None, target: str | None) -> None:
     """Import what is ours and large, once for all processes."""
     if kinds is None:
         kinds = () if target else ("claude",)
-    if "claude" in kinds:
+    if not {"claude", ALL}.isdisjoint(kinds):
         importlib.import_module("agentflow.handlers.claude")
 
 

@@ -14,7 +14,8 @@ parts.py       background work that starts again when it fails
 steering.py    cancel and retry
 bulk.py        cancel many
 deadletters.py find, group, retry and drop dead letters
-pauses.py      pause, resume, drain
+pauses.py      pause, resume, drain of workers
+draining.py    drain of a queue or a kind
 why.py         why a task waits
 asking.py      requests to the master
 serving.py     does anybody serve a queue?

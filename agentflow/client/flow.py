@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+)
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final, Self
@@ -15,6 +22,7 @@ from agentflow.client import mapping, submission
 from agentflow.client.asking import Asking
 from agentflow.client.bulk import Bulk, Selection
 from agentflow.client.deadletters import DeadLetters
+from agentflow.client.draining import Draining
 from agentflow.client.handle import TaskHandle
 from agentflow.client.ids import Ids
 from agentflow.client.live import NEWEST, Live, Sink, snapshot
@@ -44,6 +52,7 @@ from agentflow.protocol.api import (
 from agentflow.protocol.record import Last, Record, State
 from agentflow.protocol.task import TaskBody
 from agentflow.rules import feed
+from agentflow.rules.draining import DrainView
 from agentflow.rules.why import Why
 from agentflow.tasklog import TaskLog
 
@@ -433,6 +442,25 @@ class Flow:
         Returns those told, when each has said that it stops. Raises WorkerNotFound.
         """
         return await self.gates.drain(worker, all=all)
+
+    async def drain_tasks(
+        self,
+        queue: str | None = None,
+        *,
+        kind: str | None = None,
+        reason: str = "drain",
+        timeout: float | None = None,
+        told: Callable[[DrainView], None] = lambda _: None,
+    ) -> DrainView:
+        """Pause a queue or a kind, and wait until nothing of it runs. Durable, needs no master.
+
+        The pause stays until `resume`. After `timeout` seconds the view returned is not `done` and
+        says what runs; `told` gets each view before. Takes three seconds at least.
+        """
+        pauses = self.gates
+        return await Draining(self.connection, pauses, self.asking).run(
+            queue, kind, reason=reason, timeout=timeout, told=told
+        )
 
     async def why(self, task_id: str) -> Why:
         """Why a task waits, or where it stands; while a master lives it knows a queued one's place.

@@ -21,10 +21,8 @@ from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import GateView, WorkerView
 from agentflow.protocol.control import Drain, Heartbeat
 from agentflow.rules import gates, gateviews
+from agentflow.rules.draining import LISTEN
 from agentflow.rules.gates import Paused
-
-LISTEN: Final = limits.HEARTBEAT + 0.5
-"""Seconds in which every worker that lives has said so."""
 
 _KIND: Final = re.compile(limits.KIND_PATTERN)
 _POOL: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")

@@ -282,6 +282,7 @@ class Worker:
             "slots": self._slots,
             "running": len(running),
             "held": len(self._holding) - len(running),
+            "work": _work(running),
             "done": self._attempts.done,
             "failed": self._attempts.failed,
             "simulated": self._simulated,
@@ -339,6 +340,15 @@ class Worker:
         except TimeoutError:
             return False
         return True
+
+
+def _work(running: list[Held]) -> dict[str, dict[str, int]]:
+    """How many run, by queue and kind."""
+    found: dict[str, dict[str, int]] = {}
+    for held in running:
+        kinds = found.setdefault(held.queue, {})
+        kinds[held.kind] = kinds.get(held.kind, 0) + 1
+    return found
 
 
 def _facts(held: Held) -> dict[str, object]:

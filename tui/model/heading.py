@@ -9,6 +9,7 @@ from tui.model import keys
 from tui.model.amounts import clock, money, span
 from tui.model.lines import EMPTY, Hit, Line, Run, clip, line
 from tui.model.scene import Scene
+from tui.model.totals import since
 
 if TYPE_CHECKING:
     from tui.model.dashboard import Dashboard
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 TABS: Final = ("overview", "tasks", "workers", "queues", "costs", "dead", "events")
 STALE: Final = 5.0
 """Seconds without any item after which the picture is called old: heartbeats come every two."""
-DAY_MS: Final = 86_400_000
-HOUR_MS: Final = 3_600_000
+DAY: Final = 24 * 60
+HOUR: Final = 60
+"""Minutes."""
 ACT_KEYS: Final = "key.act"
 
 
@@ -58,10 +60,10 @@ def _status(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
 
 
 def _spent(scene: Scene) -> tuple[str, str]:
-    now_ms = int(scene.now * 1000)
-    totals = scene.store.totals
-    midnight = now_ms - now_ms % DAY_MS  # UTC, as bills are
-    return money(totals.spent(midnight).cost), money(totals.spent(now_ms - HOUR_MS).cost)
+    minute = int(scene.now) // 60
+    costs = scene.store.totals.costs
+    midnight = minute - minute % DAY  # UTC, as bills are
+    return money(since(costs, midnight, minute + 1)), money(since(costs, minute - HOUR, minute + 1))
 
 
 def _two_sided(left: list[Run], right: list[Run], width: int, base: str) -> Line:

@@ -143,6 +143,8 @@ class Totals:
         """By queue: ends of all sorts by ten seconds."""
         self.spend: dict[int, dict[Account, Spend]] = {}
         """By minute since 1970 and account."""
+        self.costs: Counter[int] = Counter()
+        """Micro-USD by minute since 1970: what every frame asks for."""
         self.waits = Durations()
         self.runs = Durations()
 
@@ -187,6 +189,8 @@ class Totals:
         if found is None:
             found = accounts[account] = Spend()
         found.add(row, sign)
+        if row.cost:
+            _change(self.costs, minute, sign * row.cost)
         if found.tasks == 0:
             del accounts[account]
             if not accounts:
@@ -203,6 +207,7 @@ class Totals:
         other.failed = self.failed.copy()
         other.ends, other.failures = self.ends.copy(), self.failures.copy()
         other.arrivals = self.arrivals.copy()
+        other.costs = self.costs.copy()
         other.waits, other.runs = self.waits.copy(), self.runs.copy()
         other.spend = {
             minute: {account: replace(spend) for account, spend in accounts.items()}
@@ -230,6 +235,13 @@ class Totals:
         for _, _, spend in self.booked(since_ms):
             whole.include(spend)
         return whole
+
+
+def since(counts: Counter[int], first: int, last: int) -> int:
+    """The sum over the slots from `first` to before `last`, at the cost of the fewer lookups."""
+    if last - first < len(counts):
+        return sum(counts.get(slot, 0) for slot in range(first, last))
+    return sum(number for slot, number in counts.items() if first <= slot < last)
 
 
 def series(counts: Counter[int], now: int, slots: int, width: int = 1) -> list[int]:

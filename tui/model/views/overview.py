@@ -13,7 +13,7 @@ from tui.model.lines import Hit, Line, Run, cell, clip, columns_of, line, rule
 from tui.model.scene import GLYPHS, Scene
 from tui.model.store import Actor
 from tui.model.table import Table
-from tui.model.totals import MINUTE_MS, series
+from tui.model.totals import MINUTE_MS, series, since
 from tui.model.views.events import event_line
 from tui.model.views.tasks import columns
 
@@ -104,9 +104,9 @@ class Overview:
     def _flow(self, scene: Scene, width: int, *, small: bool) -> list[Line]:
         store, now = scene.store, int(scene.now)
         totals = store.totals
-        since = (now - WINDOW) * 1000
-        ends = sum(number for at, number in totals.ends.items() if now - WINDOW <= at < now)
-        failures = sum(number for at, number in totals.failures.items() if now - WINDOW <= at < now)
+        since_ms = (now - WINDOW) * 1000
+        ends = since(totals.ends, now - WINDOW, now)
+        failures = since(totals.failures, now - WINDOW, now)
         waiting = sum(store.waiting(queue) for queue in store.queues())
         counts: list[Run] = [(" ", "text")]
         numbers = {
@@ -129,8 +129,8 @@ class Overview:
         found = [rule("flow", width, "last 10m"), clip(line(*counts), width)]
         done = series(totals.ends, now, 60)
         spent = self._per_minute(scene)
-        wait = totals.waits.percentiles(since, 0.5, 0.95, 0.99)
-        run = totals.runs.percentiles(since, 0.5, 0.95, 0.99)
+        wait = totals.waits.percentiles(since_ms, 0.5, 0.95, 0.99)
+        run = totals.runs.percentiles(since_ms, 0.5, 0.95, 0.99)
         per_second = sum(done[-10:]) / 10
         spark = 30 if width >= 110 else 16
         parts = [
