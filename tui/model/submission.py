@@ -21,6 +21,7 @@ from agentflow.protocol import subjects, task
 from agentflow.protocol.subjects import Priority
 from tui.model.amounts import count, money, span
 from tui.model.scene import Scene
+from tui.model.totals import SLOT, slots
 
 MOST_CHOICES: Final = 20
 
@@ -59,7 +60,7 @@ def fields(scene: Scene, queue: str = "") -> list[Field]:
     queues = store.queues() or ["default"]
     chosen = queue or ("default" if "default" in queues else queues[0])
     kinds = {kind for actor in store.workers() for kind in actor.beat.kinds}
-    models = {account[0] for _, account, _ in store.totals.booked()} - {""}
+    models = {account[0] for account, _ in store.totals.booked()} - {""}
     return [
         Field("prompt", "Prompt", "text", hint="what is asked"),
         Field("file", "File", hint="or a file that has the prompt"),
@@ -301,7 +302,7 @@ def estimate(scene: Scene, values: Mapping[str, str]) -> list[str]:
 
 def _costs(scene: Scene, kind: str, model: str) -> str:
     tasks = cost = 0
-    for _, (of_model, _, of_kind), spend in scene.store.totals.booked():
+    for (of_model, _, of_kind), spend in scene.store.totals.booked():
         if of_kind == kind and model in ("", of_model):
             tasks += spend.tasks - spend.unknown
             cost += spend.cost
@@ -322,11 +323,8 @@ def _waits(scene: Scene, queue: str) -> str:
 
 def drained(scene: Scene, queue: str, window: int = 300) -> float:
     """Tasks of a queue that end a second, over the last `window` seconds."""
-    first, last = (int(scene.now) - window) // 10, int(scene.now) // 10
-    if queue not in scene.store.totals.queue_ends:
-        return 0.0
-    ends = scene.store.totals.queue_ends[queue]
-    return sum(number for slot, number in ends.items() if first <= slot < last) / window
+    ends = slots(scene.store.totals.queue_ends.get(queue), int(scene.now), window // SLOT)
+    return sum(ends) / window
 
 
 __all__ = ["Checked", "Field", "check", "drained", "estimate", "fields", "moment"]
