@@ -93,7 +93,7 @@ class DashboardApp(App[int], inherit_bindings=False):
             self.register_theme(chrome)
         self.theme = theme.chrome
         self.canvas = Canvas(theme, press=self.press, do=self.do)
-        self.clock = Clock(pace, dirty=self._dirty, draw=self._draw)
+        self.clock = Clock(pace, dirty=self._dirty, draw=self.draw)
         self.outside = Outside(self)
         self._seen: tuple[object, ...] = ()
         self._touched = True
@@ -155,7 +155,8 @@ class DashboardApp(App[int], inherit_bindings=False):
         self._seen, self._touched = seen, False
         return True
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """One frame."""
         width, height = self.canvas.size
         if not width or not height:
             return
