@@ -99,9 +99,17 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("R", "act", "retry the group", "retry_group", views=("dead",), act=True, bar=63),
     Key("x", "act", "drop", "drop", views=("dead",), act=True, bar=64),
     Key("X", "act", "drop the group", "drop_group", views=("dead",), act=True),
-    Key("P", "act", "pause or resume", "pause", views=("queues", "overview"), act=True, bar=63),
+    Key(
+        "P",
+        "act",
+        "pause or resume",
+        "pause",
+        views=("queues", "overview", "task"),
+        act=True,
+        bar=63,
+    ),
     Key("Z", "act", "pause or resume all queues", "pause_all", act=True),
-    Key("D", "act", "drain", "drain", views=("workers",), act=True, bar=63),
+    Key("D", "act", "drain", "drain", views=("workers", "task"), act=True, bar=63),
 )
 
 
