@@ -31,6 +31,7 @@ from tui.model.effects import (
 
 if TYPE_CHECKING:
     from tui.app import DashboardApp
+    from tui.feed.acting import Acting
     from tui.screens.dialog import Dialog
     from tui.screens.submit import Draft
 
@@ -74,7 +75,7 @@ class Outside:
                 case Travel():
                     self._travel(effect)
 
-    def start(self, name: str, work: Awaitable[None]) -> None:
+    def start(self, name: str, work: Awaitable[object]) -> None:
         """Do something beside the picture; what goes wrong is told."""
 
         async def guarded() -> None:
@@ -127,12 +128,12 @@ class Outside:
     def _confirm(self, effect: Confirm) -> None:
         from tui.screens import confirm
 
-        dash, now = self._app.dash, self._app.source.now
+        dash, now = self._app.dash, self._app.source.now()
         preview = acts.preview(dash.scene(now), effect.act, effect.targets)
 
         def answered(_: bool) -> None:
             # The connection may have been lost while the dialog was open.
-            if (why := dash.acts_off(self._app.source.now)) is not None:
+            if (why := dash.acts_off(self._app.source.now())) is not None:
                 self._app.tell(f"nothing was done: {why}", "warn")
             else:
                 self._act(effect, preview.command)
@@ -143,17 +144,17 @@ class Outside:
         from tui.screens import submit
 
         dash = self._app.dash
-        scene = dash.scene(self._app.source.now)
+        scene = dash.scene(self._app.source.now())
 
         def check(
             values: dict[str, str], content: str | None, unreadable: str
         ) -> submission.Checked:
             return submission.check(
-                values, self._app.source.now, content=content, unreadable=unreadable
+                values, self._app.source.now(), content=content, unreadable=unreadable
             )
 
         def answered(draft: Draft) -> None:
-            if (why := dash.acts_off(self._app.source.now)) is not None:
+            if (why := dash.acts_off(self._app.source.now())) is not None:
                 self._app.tell(f"nothing was submitted: {why}", "warn")
             else:
                 self._send(draft)
@@ -183,7 +184,7 @@ class Outside:
     def _export(self, effect: Export) -> None:
         try:
             path = files.export(
-                effect.stem, effect.suffix, effect.text, Path.cwd(), self._app.source.now
+                effect.stem, effect.suffix, effect.text, Path.cwd(), self._app.source.now()
             )
         except OSError as error:
             self._app.tell(f"nothing was exported: {error.strerror or error}", "warn")
@@ -199,10 +200,25 @@ class Outside:
     # What goes over the bus.
 
     def _act(self, effect: Confirm, command: str) -> None:
-        self._app.tell("this feed has nothing behind it", "warn")
+        if (acting := self._acting()) is not None:
+            self.start(effect.act, acting.perform(effect.act, effect.targets, command))
 
     def _send(self, draft: Draft) -> None:
-        self._app.tell("this feed has nothing behind it", "warn")
+        def stored(task_id: str) -> None:
+            if draft.follow:
+                self._app.do("open_task", task_id)
+
+        if (acting := self._acting()) is not None:
+            self.start("submit", acting.submit(draft.arguments, draft.command, stored))
+
+    def _acting(self) -> Acting | None:
+        flow = self._app.source.flow
+        if flow is None:
+            self._app.tell("nothing was done: there is no connection", "warn")
+            return None
+        from tui.feed.acting import Acting
+
+        return Acting(flow, self._app.dash, self._app.source.now, self._app.touch)
 
     def _fetch(self, effect: Fetch) -> None:
         self._app.tell("this feed has nothing behind it", "warn")

@@ -21,10 +21,13 @@ class LifelikeSource:
         self.rate = rate
         self.followed: set[str] = set()
 
-    @property
     def now(self) -> float:
         """The feed's time."""
         return self.life.at
+
+    @property
+    def flow(self) -> None:
+        """There is no server."""
 
     def follow_tokens(self, ids: Iterable[str]) -> None:
         """Hear what is generated for exactly these tasks."""
