@@ -12,6 +12,7 @@ NAMES = {
     "core": "speed and weight of the queue itself, beside the bare protocol",
     "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
+    "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
 }
 
 
@@ -47,6 +48,15 @@ def index() -> None:
     """The master's index: rebuilding 100,000 tasks, and its memory."""
     module = importlib.import_module("bench.index")
     raise SystemExit(asyncio.run(module.main()) or 0)
+
+
+@bench.command("tui")
+@click.option("--seconds", default=15.0, show_default=True, type=click.FloatRange(2, 600))
+@click.option("--only", default="", help="Only the cases with this in their name; writes nothing.")
+def tui(seconds: float, only: str) -> None:
+    """The dashboard in a terminal: first paint, CPU, memory, bytes."""
+    module = importlib.import_module("bench.tui")
+    raise SystemExit(asyncio.run(module.main(seconds=seconds, only=only)))
 
 
 if __name__ == "__main__":

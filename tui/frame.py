@@ -8,6 +8,7 @@ Where nothing has changed a tick does nothing: one comparison.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -33,10 +34,10 @@ class Pace:
         self.frames += 1
         self.cost = cost if self.frames == 1 else self.cost + _SMOOTH * (cost - self.cost)
 
-    def wait(self, last: float) -> float:
-        """Seconds from one frame to the next; `last` is what the last one took."""
+    def wait(self) -> float:
+        """Seconds from one frame to the next."""
         hertz = self.fastest if self.watched else min(self.fastest, SLOW)
-        return max(1.0 / hertz, 2.0 * last)
+        return max(1.0 / hertz, 2.0 * self.cost)
 
 
 def fastest(environment: Mapping[str, str], asked: float | None = None) -> float:
@@ -61,20 +62,19 @@ class Clock:
 
     async def run(self) -> None:
         """Tick until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
-            last = 0.0
+            spent = 0.0
             if self._dirty():
-                began = loop.time()
+                # Our own time: that others want the machine too is no reason to draw less.
+                began = time.thread_time()
                 self._draw()
-                last = loop.time() - began
-                self.pace.drawn(last)
+                spent = time.thread_time() - began
+                self.pace.drawn(spent)
             self._hurry.clear()
+            # Keys that are held down must not starve the feed.
+            await asyncio.sleep(spent)
             try:
-                # Not before what the frame cost is waited out: keys held down must not starve
-                # the feed.
-                await asyncio.sleep(last)
-                async with asyncio.timeout(max(0.0, self.pace.wait(last) - last)):
+                async with asyncio.timeout(max(0.0, self.pace.wait() - spent)):
                     await self._hurry.wait()
             except TimeoutError:
                 continue

@@ -19,6 +19,8 @@ from rich.color import Color
 from rich.style import Style
 from textual.theme import Theme as Chrome
 
+from agentflow.errors import UsageError
+
 Name = Literal["dark", "light", "ansi", "none"]
 NAMES: Final[tuple[Name, ...]] = ("dark", "light", "ansi", "none")
 
@@ -46,6 +48,8 @@ class Palette:
     alarm: str
     travel: str
     on_colour: str
+    lit: str
+    """Text under the cursor."""
 
 
 _DARK: Final = Palette(
@@ -68,6 +72,7 @@ _DARK: Final = Palette(
     alarm="#8f2f36",
     travel="#4b3f7d",
     on_colour="#ffffff",
+    lit="#eef2f7",
 )
 _LIGHT: Final = Palette(
     ground="#fbfaf7",
@@ -89,6 +94,7 @@ _LIGHT: Final = Palette(
     alarm="#b4262a",
     travel="#6a47ae",
     on_colour="#ffffff",
+    lit="#0d1117",
 )
 # The sixteen colours are the person's own choice: no ground is set, and nothing depends on a hue.
 _ANSI: Final = Palette(
@@ -111,6 +117,7 @@ _ANSI: Final = Palette(
     alarm="red",
     travel="magenta",
     on_colour="bright_white",
+    lit="bright_white",
 )
 
 _LOOKS: Final[dict[str, str]] = {
@@ -131,7 +138,7 @@ _LOOKS: Final[dict[str, str]] = {
     "tab.here": "strong bold underline",
     "banner": "on_colour bold on alarm",
     "travel": "on_colour on travel",
-    "cursor": "strong on cursor",
+    "cursor": "lit on cursor",
     "marked": "text on mark",
     "mark": "act bold",
     "ok": "good",
@@ -208,7 +215,8 @@ class Theme:
         under = _look(base) if base else _look("text")
         ground = look.ground or under.ground or "ground"
         # On a coloured ground the plain text of a line takes the line's colour.
-        colour = under.colour if base and token in ("text", "") else look.colour
+        takes = token in ("text", "") or (self.name == "ansi" and under.ground not in ("", "panel"))
+        colour = under.colour if base and takes else look.colour
         own = look.attributes | (under.attributes if base else frozenset())
         style = Style(
             color=_colour(getattr(self.palette, colour)),
@@ -304,11 +312,15 @@ def chromes() -> list[Chrome]:
 def choose(wanted: str, environment: Mapping[str, str]) -> Theme:
     """The theme that was asked for by name; `auto` or "": what the terminal says of itself.
 
+    Raises UsageError for a name that is none.
+
     NO_COLOR (https://no-color.org) counts where it is not empty. COLORTERM names terminals of 24
     bits; the others get the sixteen colours, which cost a third of the bytes. COLORFGBG, where a
     terminal sets it, tells a light ground from a dark one.
     """
-    if wanted in THEMES:
+    if wanted and wanted != "auto":
+        if wanted not in THEMES:
+            raise UsageError(f"there is no theme {wanted}; there are auto, {', '.join(THEMES)}")
         return THEMES[wanted]
     if environment.get("NO_COLOR"):
         return THEMES["none"]

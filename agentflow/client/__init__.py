@@ -10,6 +10,8 @@ watching.py    events of one task or of all
 live.py        all that a dashboard shows, as it comes
 following.py   both streams as rows
 older.py       unfinished tasks that only a master knows
+history.py     the past, from the records themselves
+prompts.py     what a task was told to do
 parts.py       background work that starts again when it fails
 steering.py    cancel and retry
 bulk.py        cancel many

@@ -24,10 +24,12 @@ from agentflow.client.bulk import Bulk, Selection
 from agentflow.client.deadletters import DeadLetters
 from agentflow.client.draining import Draining
 from agentflow.client.handle import TaskHandle
+from agentflow.client.history import History
 from agentflow.client.ids import Ids
 from agentflow.client.live import NEWEST, Live, Sink, snapshot
 from agentflow.client.lookup import Lookup, read
 from agentflow.client.pauses import Pauses
+from agentflow.client.prompts import Prompts
 from agentflow.client.result import Result
 from agentflow.client.serving import unserved
 from agentflow.client.steering import Cancellation, Steering
@@ -130,6 +132,8 @@ class Flow:
         self.bulk = Bulk(self.asking, self.steering)
         self.dead = DeadLetters(self.js, self.steering)
         self.gates = Pauses(self.js)
+        self.history = History(self.js)
+        self.prompts = Prompts(self.js, self.asking)
         return self
 
     async def close(self) -> None:
@@ -375,6 +379,14 @@ class Flow:
         Raises TaskNotFound and AmbiguousId.
         """
         return await self.lookup.get(subjects.check_id(task_id))
+
+    async def prompt(self, task_id: str, *, message: str = "") -> TaskBody | None:
+        """What a task was told to do, None where its payload is gone (it has succeeded).
+
+        `message` is the identity of the message of a task that has no record, for when no master
+        answers. See `flow.history` for what happened to the task.
+        """
+        return await self.prompts.prompt(task_id, message)
 
     # Steering.
 

@@ -248,7 +248,7 @@ class LocalStack:
             environment=(
                 self._environment()
                 | {"AGENTFLOW_NATS": self.url, "PYTHONUNBUFFERED": "1"}
-                | _python_path()
+                | python_path()
                 | (environment or {})
                 | self._env
                 | lifeline.environment
@@ -330,7 +330,7 @@ def _options(values: Mapping[str, object]) -> list[str]:
     return [text for flag, value in values.items() if value for text in (flag, str(value))]
 
 
-def _python_path() -> dict[str, str]:
+def python_path() -> dict[str, str]:
     """Where the children find this very package when it runs from a checkout."""
     root = Path(__file__).resolve().parents[2]
     if root.name in ("site-packages", "dist-packages"):

@@ -74,7 +74,7 @@ class Fold:
 async def stored_rows(js: JetStream) -> dict[str, Row]:
     """The rows that the streams hold, read one after the other from their starts."""
     found: dict[str, Row] = {}
-    for message in await _messages(js, subjects.RECORDS):
+    for message in await messages(js, subjects.RECORDS):
         row = from_record(
             subject_of(message),
             sequence_of(message),
@@ -83,7 +83,7 @@ async def stored_rows(js: JetStream) -> dict[str, Row]:
             detailed=True,
         )
         found[row.id] = row
-    for message in await _messages(js, subjects.TASKS):
+    for message in await messages(js, subjects.TASKS):
         task = from_task(
             subject_of(message),
             sequence_of(message),
@@ -96,7 +96,7 @@ async def stored_rows(js: JetStream) -> dict[str, Row]:
     return found
 
 
-async def _messages(js: JetStream, stream: str) -> list[Message]:
+async def messages(js: JetStream, stream: str) -> list[Message]:
     found: list[Message] = []
     first, more = 1, True
     while more:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
-from tui.model import acts, heading, keys
+from tui.model import acts, commands, heading, keys
 from tui.model.effects import Copy, Effect, Prompt, Quit, Submit, Travel
 from tui.model.lines import EMPTY, Line, clip, in_ascii
 from tui.model.query import QueryError
@@ -315,7 +315,7 @@ def _travel(dash: Dashboard, scene: Scene, to: str) -> list[Effect]:
     if not to:
         hint = "a time of day (20:51, 20:51:07), a date and time, or -10m"
         return [Prompt("go to", "travel", hint=hint)]
-    at = acts.instant(to, scene.now)
+    at = commands.instant(to, scene.now)
     if at is None:
         dash.tell(f"{to} is no time: 20:51, 2026-11-27 20:51:07 or -10m", scene.now, "warn")
         return []
@@ -338,7 +338,7 @@ def _live(dash: Dashboard, scene: Scene, _: str) -> list[Effect]:
 def _command(dash: Dashboard, scene: Scene, text: str) -> list[Effect]:
     if not text:
         return [Prompt(":", "command", hint="tasks state:failed · task ID · t 20:51 · q")]
-    return acts.typed(dash, scene, text)
+    return commands.typed(dash, scene, text)
 
 
 def _filter(dash: Dashboard, scene: Scene, _: str) -> None:
@@ -356,10 +356,26 @@ def _act(dash: Dashboard, scene: Scene, act: str) -> list[Effect] | None:
     if (why := dash.acts_off(scene.now)) is not None:
         dash.tell(f"nothing was done: {why}", scene.now, "warn")
         return None
-    effects, text = acts.begin(scene, act, dash.here.targets(scene, act))
+    effects, text = acts.pressed(scene, act, dash.here.targets(scene, act))
     if text:
         dash.tell(text, scene.now, "warn")
     return effects
+
+
+def _begin(dash: Dashboard, scene: Scene, words: str) -> list[Effect]:
+    """An act with its targets, as a choice has it."""
+    return commands.started(dash, scene, commands.words_of(words))
+
+
+def _acts(dash: Dashboard, scene: Scene, _: str) -> list[Effect] | None:
+    if (why := dash.acts_off(scene.now)) is not None:
+        dash.tell(f"nothing can be done: {why}", scene.now, "warn")
+        return None
+    found = acts.menu(scene, dash.view, lambda act: dash.here.targets(scene, act))
+    if found is None:
+        dash.tell("nothing can be done here", scene.now)
+        return None
+    return [found]
 
 
 def _copy(dash: Dashboard, scene: Scene, _: str) -> list[Effect] | None:
@@ -401,5 +417,7 @@ _COMMON: dict[str, Common] = {
     "filter": _filter,
     "submit": _submit,
     "act": _act,
+    "acts": _acts,
+    "begin": _begin,
     "copy": _copy,
 }

@@ -155,7 +155,7 @@ def _said(dash: Dashboard, width: int, now: float) -> Line | None:
         return clip(line((f" {dash.notice.text}", dash.notice.token)), width)
     if dash.receipts:
         newest = dash.receipts[-1]
-        if not newest.ended or now - newest.at < RECEIPT_FOR:
+        if not newest.ended or now - max(newest.at, newest.changed) < RECEIPT_FOR:
             return clip(line((f" {newest.command}: ", "dim"), (newest.text, newest.token)), width)
     return None
 

@@ -132,13 +132,13 @@ KEYS: Final[tuple[Key, ...]] = (
         "act",
         "pause or resume",
         "pause",
-        views=("queues", "overview"),
+        views=("queues", "overview", "task"),
         act=True,
         bar=63,
         label="pause",
     ),
     Key("Z", "act", "pause or resume all queues", "pause_all", act=True, label="pause all"),
-    Key("D", "act", "drain", "drain", views=("workers",), act=True, bar=63),
+    Key("D", "act", "drain", "drain", views=("workers", "task"), act=True, bar=63),
 )
 
 

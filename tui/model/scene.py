@@ -53,7 +53,8 @@ class Answers:
 class Receipt:
     """What became of an act: what was asked, what is known of it, and whether that is its end.
 
-    `token` is `ok`, `warn`, `crit` or `dim`.
+    `token` is `ok`, `warn`, `crit` or `dim`; `changed` is when that became known, `at` when it
+    began.
     """
 
     at: float
@@ -61,6 +62,7 @@ class Receipt:
     text: str
     token: str = "dim"
     ended: bool = False
+    changed: float = 0.0
 
 
 @dataclass(slots=True)

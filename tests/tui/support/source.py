@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from agentflow.rules import feed
 from tests.tui.support.lifelike import Lifelike
@@ -19,10 +19,20 @@ class LifelikeSource:
     ) -> None:
         self.life = Lifelike(seed=seed, tasks=tasks, workers=workers)
         self.rate = rate
+        self.followed: set[str] = set()
 
+    @property
     def now(self) -> float:
         """The feed's time."""
         return self.life.at
+
+    @property
+    def flow(self) -> None:
+        """There is no server."""
+
+    def follow_tokens(self, ids: Iterable[str]) -> None:
+        """Hear what is generated for exactly these tasks."""
+        self.followed = set(ids)
 
     async def run(self, apply: Callable[[feed.Item], None]) -> None:
         """Tell it."""
