@@ -39,7 +39,7 @@ _SORTED: Final = ("overview", "tasks", "workers", "queues", "costs", "dead")
 _FILTERED: Final = ("overview", "tasks", "workers", "queues", "dead", "events", "task", "help")
 _TASKS: Final = ("tasks", "overview", "dead", "task")
 _MARKED: Final = ("tasks", "dead", "workers", "queues")
-_TEXT: Final = ("task", "help")
+_TEXT: Final = ("task",)
 
 KEYS: Final[tuple[Key, ...]] = (
     Key("1", "view", "overview", "overview"),

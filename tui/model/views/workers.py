@@ -407,6 +407,8 @@ def _work_of(scene: Scene, actor: Actor) -> list[_Work]:
         )
         for task in named.values()
     ]
+    if store.totals.running_by[actor.beat.actor] == 0:
+        return sorted(found, key=lambda work: (work.since, work.id))
     whole = len(named) >= actor.beat.running
     for task_id in store.totals.running:
         row = store.rows.get(task_id)
