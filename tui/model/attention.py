@@ -171,7 +171,7 @@ def _orphans(facts: _Facts) -> Iterator[Item]:
         found.sort()
         yield Item(
             "crit",
-            f"{_tasks(len(found))} run on workers that are gone",
+            f"{_tasks(len(found))} {'runs' if len(found) == 1 else 'run'} on workers that are gone",
             ", ".join(found[:3]) + ("" if len(found) < 4 else ", ..."),
             "2 tasks",
             "show_tasks",
@@ -288,6 +288,8 @@ def _limits(facts: _Facts) -> Iterator[Item]:
 
 
 def _blocked(facts: _Facts) -> Iterator[Item]:
+    if not facts.scene.live:
+        return
     late = [each for each in facts.up if (each.beat.loop_lag_ms or 0) > LAG_MS]
     for actor in sorted(late, key=lambda each: -(each.beat.loop_lag_ms or 0))[:NAMED]:
         lag = (actor.beat.loop_lag_ms or 0) / 1000

@@ -183,7 +183,7 @@ def unread(dash: Dashboard) -> None:
         (lost, "crit", "worker w-9 is lost with 2 tasks", "silent for 30s", "3 workers"),
         (idle_lost, "warn", "worker w-9 is lost", "silent for 30s", "3 workers"),
         (many_lost, "warn", "6 more workers are lost", "w-93", "3 workers"),
-        (orphan, "crit", "1 task run on workers that are gone", "a", "2 tasks"),
+        (orphan, "crit", "1 task runs on workers that are gone", "a", "2 tasks"),
         (unserved, "crit", "no worker serves queue gpu", "7 tasks", "--queues gpu"),
         (old, "warn", "queue default: the oldest task waits for 11m40", "7 tasks", "4 queues"),
         (burst, "crit", "4 tasks failed of one cause", "E: no", "6 dead letters"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agentflow.rules import feed
 from tests.tui.support import scenery
 from tests.tui.support.scenery import NOW, SIZES
 from tui.model.dashboard import Dashboard
@@ -43,15 +44,15 @@ def grouped(by: str) -> Callable[[], Dashboard]:
 
 def disconnected() -> Dashboard:
     dash = scenery.dashboard()
-    from agentflow.rules import feed
-
     dash.store.apply(feed.Link(at=NOW - 12, up=False, url="nats://127.0.0.1:4222", detail="EOF"))
     return dash
 
 
 def travelled() -> Dashboard:
     dash = scenery.dashboard()
-    dash.travelled, dash.travelled_to = dash.store.copy(), NOW - 784
+    dash.travelled, dash.travelled_to = Store(), NOW - 784
+    rows = [row for row in scenery.Scenery().rows if row.updated / 1000 <= NOW - 784]
+    dash.travelled.apply(feed.Rows(at=NOW - 784, rows=rows))
     return dash
 
 

@@ -153,7 +153,7 @@ LETTERS: Final[tuple[Column[Letter], ...]] = (
     Column(
         "at",
         "FAILED",
-        8,
+        9,
         lambda letter, scene: f"{span(scene.now - letter.at)} ago",
         lambda letter: -letter.at,
         right=True,
@@ -289,10 +289,10 @@ class Dead:
         if letter is None:
             letter = cause.newest
         found = remedy(letter.reason, letter.error)
-        again = "a retry may succeed" if found.again else "the same fails again"
+        again = ": a retry may succeed" if found.again else ""
         labels = "  ".join(f"{name}={value}" for name, value in letter.labels.items()) or "-"
         facts = [
-            ("means", f"{found.cause} ({letter.reason or 'no reason'}): {again}", "text"),
+            ("means", f"{found.cause} ({letter.reason or 'no reason'}){again}", "text"),
             ("do", found.advice, "ok" if found.again else "warn"),
             ("error", letter.error or "-", "state.failed"),
             (

@@ -174,7 +174,8 @@ class Overview:
         self._needs = attention(scene)
         if not self._needs:
             self._chosen = -1
-            return [rule("nothing needs you", width)]
+            known = scene.store.link is not None or not scene.live
+            return [rule("nothing needs you" if known else "nothing is known yet", width)]
         worst = sum(item.level == "crit" for item in self._needs)
         title = f"needs attention ({len(self._needs)})"
         more = len(self._needs) - most
@@ -187,8 +188,10 @@ class Overview:
         for at, item in enumerate(self._needs[first : first + most], first):
             token = "crit" if item.level == "crit" else "warn"
             level = f"{scene.glyph(item.level)} {item.level.upper()} "
+            here = "▌" if at == self._chosen else " "
             text = line(
-                (f" {level if width >= 80 else level[:2]} ", token),
+                (here, "mark"),
+                (f"{level if width >= 80 else level[:2]} ", token),
                 (item.text, token if item.level == "crit" else "text"),
                 (f"   {item.evidence}" if item.evidence else "", "dim"),
             )

@@ -41,6 +41,8 @@ class Seen:
 
 def _load(seen: Seen, scene: Scene) -> str:
     slots = seen.beat.slots
+    if seen.state == "lost":
+        return ""
     return bar(seen.beat.running / slots if slots else 0.0, 8, ascii=scene.ascii)
 
 
