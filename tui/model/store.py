@@ -39,7 +39,7 @@ TEXTS: Final = 8
 """Tasks whose generated text is kept, those that are followed no more among them."""
 
 
-LOADS: Final = 20
+LOADS: Final = 16
 LOAD_SLOT: Final = 15.0
 """Seconds of a point of a worker's load; `LOADS` of them are kept."""
 
