@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from pathlib import Path
 
 import click
 
 NAMES = {
     "core": "speed and weight of the queue itself, beside the bare protocol",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
+    "peers": "AgentFlow beside other Python task queues, on the same work",
 }
 
 
@@ -36,6 +38,21 @@ def index() -> None:
     """The master's index: rebuilding 100,000 tasks, and its memory."""
     module = importlib.import_module("bench.index")
     raise SystemExit(asyncio.run(module.main()) or 0)
+
+
+@bench.command("peers")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 50))
+@click.option("--quick", is_flag=True, help="A small load, to see that it works.")
+@click.option("--only", multiple=True, metavar="NAME", help="A queue, or queue/setting.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another result file.")
+def peers(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None) -> None:
+    """AgentFlow beside other Python task queues; tools/install-peers installs them."""
+    module = importlib.import_module("bench.peers.rounds")
+    try:
+        code = asyncio.run(module.main(rounds, quick, only, out or module.RESULTS))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":
