@@ -148,7 +148,7 @@ class DashboardApp(App[int], inherit_bindings=False):
 
     def is_dirty(self) -> bool:
         """Whether anything has changed since the last frame; asked once a tick."""
-        seen = (self.dash.store.revision, int(self.source.now()), self.canvas.size)
+        seen = (self.dash.store.revision, int(self.source.now), self.canvas.size)
         if seen == self._seen and not self._touched:
             return False
         self._seen, self._touched = seen, False
@@ -160,7 +160,7 @@ class DashboardApp(App[int], inherit_bindings=False):
         if not width or not height:
             return
         with self.guarded("the picture could not be drawn"):
-            now = self.source.now()
+            now = self.source.now
             self.outside.carry_out(self.dash.wanted(now))
             followed = self.dash.followed()
             if followed != self._followed:
@@ -193,7 +193,7 @@ class DashboardApp(App[int], inherit_bindings=False):
         if not isinstance(error, AgentFlowError):
             _log.error("%s", what, exc_info=error)
         text = one_line(str(error) or type(error).__name__, 200)
-        self.dash.tell(f"{what}: {text}", self.source.now(), "crit")
+        self.dash.tell(f"{what}: {text}", self.source.now, "crit")
         self.touch()
 
     # Keys and clicks.
@@ -201,16 +201,16 @@ class DashboardApp(App[int], inherit_bindings=False):
     def press(self, key: str) -> None:
         """A key that no dialog took."""
         with self.guarded(f"{key} failed"):
-            self._carry_out(self.dash.press(key, self.source.now()))
+            self._carry_out(self.dash.press(key, self.source.now))
 
     def do(self, command: str, argument: str) -> None:
         """A command: of a click, the palette, or a dialog's answer."""
         with self.guarded(f"{command} failed"):
-            self._carry_out(self.dash.do(command, argument, self.source.now()))
+            self._carry_out(self.dash.do(command, argument, self.source.now))
 
     def tell(self, text: str, token: str = "text") -> None:
         """A sentence above the key bar."""
-        self.dash.tell(text, self.source.now(), token)
+        self.dash.tell(text, self.source.now, token)
         self.touch()
 
     def touch(self) -> None:

@@ -128,12 +128,12 @@ class Outside:
     def _confirm(self, effect: Confirm) -> None:
         from tui.screens import confirm
 
-        dash, now = self._app.dash, self._app.source.now()
+        dash, now = self._app.dash, self._app.source.now
         preview = acts.preview(dash.scene(now), effect.act, effect.targets)
 
         def answered(_: bool) -> None:
             # The connection may have been lost while the dialog was open.
-            if (why := dash.acts_off(self._app.source.now())) is not None:
+            if (why := dash.acts_off(self._app.source.now)) is not None:
                 self._app.tell(f"nothing was done: {why}", "warn")
             else:
                 self._act(effect, preview.command)
@@ -144,17 +144,17 @@ class Outside:
         from tui.screens import submit
 
         dash = self._app.dash
-        scene = dash.scene(self._app.source.now())
+        scene = dash.scene(self._app.source.now)
 
         def check(
             values: dict[str, str], content: str | None, unreadable: str
         ) -> submission.Checked:
             return submission.check(
-                values, self._app.source.now(), content=content, unreadable=unreadable
+                values, self._app.source.now, content=content, unreadable=unreadable
             )
 
         def answered(draft: Draft) -> None:
-            if (why := dash.acts_off(self._app.source.now())) is not None:
+            if (why := dash.acts_off(self._app.source.now)) is not None:
                 self._app.tell(f"nothing was submitted: {why}", "warn")
             else:
                 self._send(draft)
@@ -184,7 +184,7 @@ class Outside:
     def _export(self, effect: Export) -> None:
         try:
             path = files.export(
-                effect.stem, effect.suffix, effect.text, Path.cwd(), self._app.source.now()
+                effect.stem, effect.suffix, effect.text, Path.cwd(), self._app.source.now
             )
         except OSError as error:
             self._app.tell(f"nothing was exported: {error.strerror or error}", "warn")
@@ -218,7 +218,7 @@ class Outside:
             return None
         from tui.feed.acting import Acting
 
-        return Acting(flow, self._app.dash, self._app.source.now, self._app.touch)
+        return Acting(flow, self._app.dash, lambda: self._app.source.now, self._app.touch)
 
     def _fetch(self, effect: Fetch) -> None:
         self._app.tell("this feed has nothing behind it", "warn")

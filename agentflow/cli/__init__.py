@@ -45,7 +45,12 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "simulator": ("agentflow.cli.simulator", "command", "Serve a simulated Messages API."),
     "doctor": ("agentflow.cli.doctor", "command", "Check this machine and the NATS server."),
     "health": ("agentflow.cli.health", "command", "Is the server there, and does this host beat?"),
-    "streams": ("agentflow.cli.streams", "command", "Show or repair streams and consumers."),
+    "verify": ("agentflow.cli.verify", "command", "Prove that no task was lost or ended twice."),
+    "streams": (
+        "agentflow.cli.streams",
+        "command",
+        "Show, compare or repair the streams.",
+    ),
     "completion": ("agentflow.cli.completion", "command", "Print a shell's completion script."),
 }
 """Name: module, attribute, one sentence."""

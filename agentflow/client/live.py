@@ -138,6 +138,7 @@ class Live:
 
     # Telling.
 
+    @property
     def now(self) -> float:
         """Seconds since 1970 by the server's clock."""
         return time.time() + self._js.clock_offset
@@ -149,15 +150,15 @@ class Live:
             _log.exception("who takes the feed failed on %s", type(item).__name__)
 
     def _note(self, part: str, text: str) -> None:
-        self._tell(feed.Note(at=self.now(), part=part, text=text))
+        self._tell(feed.Note(at=self.now, part=part, text=text))
 
     def rows(self, rows: list[Row], *, live: bool) -> None:
         """See following.Told."""
-        self._tell(feed.Rows(at=self.now(), rows=rows, live=live))
+        self._tell(feed.Rows(at=self.now, rows=rows, live=live))
 
     def anew(self, stream: str) -> None:
         """See following.Told."""
-        self._tell(feed.Anew(at=self.now(), stream=stream))
+        self._tell(feed.Anew(at=self.now, stream=stream))
         if stream == subjects.RECORDS:
             # Records stood where now only the message is known: all that waits is told again.
             self._tasks.restart()
@@ -180,7 +181,7 @@ class Live:
         found = (done, total, self._records.older)
         if found != self._progress:
             self._progress = found
-            self._tell(feed.Loading(at=self.now(), done=done, total=total, older=found[2]))
+            self._tell(feed.Loading(at=self.now, done=done, total=total, older=found[2]))
 
     # The connection.
 
@@ -191,7 +192,7 @@ class Live:
         self._why_lost = "" if up else connection.last_error or "the connection was lost"
         self._tell(
             feed.Link(
-                at=self.now(),
+                at=self.now,
                 up=up,
                 url=connection.options.shown,
                 server=f"{info.get('server_name', '')} {info.get('version', '')}".strip(),
@@ -218,7 +219,7 @@ class Live:
     def _heard(self, message: Message) -> None:
         beat = control.decode_heartbeat(message.data)
         if beat is not None:
-            self._tell(feed.Beat(at=self.now(), beat=beat))
+            self._tell(feed.Beat(at=self.now, beat=beat))
 
     # Gates.
 
@@ -232,7 +233,7 @@ class Live:
                 await board.start()
                 watching = asyncio.ensure_future(board.watch())
                 while True:
-                    now = datetime.fromtimestamp(self.now(), UTC)
+                    now = datetime.fromtimestamp(self.now, UTC)
                     found = gateviews.views(board.items(), now)
                     self._tell_gates(found)
                     # Until a key changes, or what is closed opens by itself.
@@ -264,7 +265,7 @@ class Live:
     def _tell_gates(self, found: list[GateView]) -> None:
         if found != self._told_gates:
             self._told_gates = found
-            self._tell(feed.Gates(at=self.now(), gates=found))
+            self._tell(feed.Gates(at=self.now, gates=found))
         self.gates_known.set()
         self._parts.well("gates")
 
@@ -304,7 +305,7 @@ class Live:
             )
             for queue, depth in sorted(reading.depths.items())
         ]
-        self._tell(feed.Depths(at=self.now(), queues=found, first=reading.first, dead=dead))
+        self._tell(feed.Depths(at=self.now, queues=found, first=reading.first, dead=dead))
 
     # Tokens.
 
@@ -322,7 +323,7 @@ class Live:
         headers = message.headers
         self._tell(
             feed.Tokens(
-                at=self.now(),
+                at=self.now,
                 id=message.subject[_TOKENS:],
                 text=message.data.decode("utf-8", "replace"),
                 attempt=_number(headers.get(subjects.ATTEMPT)),

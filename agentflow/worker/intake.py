@@ -95,6 +95,15 @@ class Parsed:
         )
 
 
+def _tell_dropped(parsed: Parsed) -> None:
+    """The only trace of a message that no record names; `agentflow verify --log` looks for it."""
+    delivery, task_id = parsed.delivery, parsed.origin.id
+    facts = {"action": "drop", "task_id": task_id}
+    _log.info(
+        "task %s: message %s dropped, the log is past it", task_id, delivery.message, extra=facts
+    )
+
+
 def _kind(header: str) -> str:
     """A kind fit for the record of what is no task: a header may be megabytes of anything."""
     return header if _KIND.fullmatch(header) else "unknown"
@@ -171,6 +180,8 @@ class Intake:
             case Act.ACK:
                 if last.record is not None and last.record.terminal:
                     reply.answer(self._connection, held, last)
+                if last.record is None or last.record.message != parsed.delivery.message:
+                    _tell_dropped(parsed)
                 self._holding.ack(held)
             case Act.REPUBLISH_DEAD:
                 await self._log.publish_dead(last, message.data, message.block)

@@ -236,6 +236,16 @@ def test_of_several_records_only_what_says_more_is_kept() -> None:
     assert kept == [3, 5, 6, 7]
 
 
+async def test_a_task_without_an_id_has_the_one_in_its_payload(
+    watched: Live, observer: Observer, fold: Fold
+) -> None:
+    await observer.submit({"prompt": "x", "id": "named", "labels": {"a": "b"}})
+    plain = await observer.derived_id(await observer.submit("just text"))
+    await fold.states(queued=2)
+    assert fold.rows.keys() == {"named", plain}
+    await as_stored(fold, observer, 2)
+
+
 async def test_the_newest_are_told_first_and_what_is_older_is_counted(
     nats_server: NatsServer, flow: Flow, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from agentflow.config import Connect
 from agentflow.handlers import registry
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
-from agentflow.protocol import limits
+from agentflow.protocol import headers, limits
 from agentflow.protocol.record import Failure
 from agentflow.rules.retry import Signal
 from agentflow.worker import worker
@@ -119,6 +119,9 @@ def main(url: str, runs: str, options: str = "{}") -> None:
     limits.ASK_FOR = chosen.pop("ask", limits.ASK_FOR)  # type: ignore[misc]
     limits.ASK_EVERY = min(limits.ASK_EVERY, limits.ASK_FOR / 3)  # type: ignore[misc]
     worker.HAND_BACK = chosen.pop("hand_back", worker.HAND_BACK)  # type: ignore[misc]
+    if not chosen.pop("fence", True):
+        # What the checker must notice: a worker that writes past the log's last record.
+        headers.fence = lambda task_id, sequence: b""
     ours = handlers(runs)
     registry.KINDS = {  # type: ignore[misc]
         kind: lambda kind=kind: ours[kind]  # type: ignore[misc]

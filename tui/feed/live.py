@@ -38,9 +38,10 @@ class LiveFeed:
         self._wanted: set[str] = set()
         self._said = ""
 
+    @property
     def now(self) -> float:
         """By the server's clock, as far as it is known."""
-        return self._live.now() if self._live is not None else time.time()
+        return self._live.now if self._live is not None else time.time()
 
     @property
     def flow(self) -> Flow | None:
@@ -61,7 +62,7 @@ class LiveFeed:
             if self._recorder is not None:
                 self._recorder.take(item)
                 if (problem := self._recorder.told()) is not None:
-                    apply(feed.Note(at=self.now(), part="recording", text=problem))
+                    apply(feed.Note(at=self.now, part="recording", text=problem))
 
         flow = await self._connect(take)
         try:
@@ -82,5 +83,5 @@ class LiveFeed:
                 text = str(error)
                 if text != self._said:
                     self._said = text
-                    take(feed.Link(at=self.now(), up=False, url=self._options.shown, detail=text))
+                    take(feed.Link(at=self.now, up=False, url=self._options.shown, detail=text))
                 await asyncio.sleep(DENIED if isinstance(error, PermissionDenied) else RETRY)

@@ -113,6 +113,7 @@ class Replay:
     def follow_tokens(self, ids: Iterable[str]) -> None:
         """What was recorded is told, and no more."""
 
+    @property
     def now(self) -> float:
         """The time of the recording that is shown."""
         if self._paused or self.ended:
@@ -151,7 +152,7 @@ class Replay:
 
     def _stand(self) -> None:
         """Fix the clock where it is."""
-        self._at, self._since = self.now(), time.monotonic()
+        self._at, self._since = self.now, time.monotonic()
 
     # Playing.
 
@@ -165,7 +166,7 @@ class Replay:
             elif item is None:
                 self._at, self.ended = self.last, True
                 await self._wait(None)
-            elif (wait := item.at - self.now()) > 0:
+            elif (wait := item.at - self.now) > 0:
                 await self._wait(None if self._paused else wait / self._speed)
             else:
                 apply(item)
@@ -175,7 +176,7 @@ class Replay:
     async def _sought(self, apply: Apply, item: feed.Item | None) -> feed.Item | None:
         """Fold up to the time that is wanted; the first item after it."""
         assert self._wanted is not None
-        if self._wanted < self.now():
+        if self._wanted < self.now:
             item = self._from_the_start(apply)
         self.ended = False
         began = time.monotonic()

@@ -14,6 +14,7 @@ Apply = Callable[[feed.Item], None]
 class Source(Protocol):
     """A feed. `run` lasts until it is cancelled; what it begins ends with it."""
 
+    @property
     def now(self) -> float:
         """The time that the items are of, in seconds since 1970."""
 

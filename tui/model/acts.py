@@ -308,7 +308,8 @@ def _what(scene: Scene, act: Act, targets: Sequence[str]) -> str:
 def _states(scene: Scene, act: Act, target: str) -> list[tuple[str, int]]:
     store = scene.store
     if act.of == "queue":
-        running = store.totals.states[target][State.RUNNING] if target in store.queues() else 0
+        counts = store.totals.states.get(target)
+        running = counts[State.RUNNING] if counts is not None else 0
         return [("waiting", max(0, store.waiting(target))), ("running", running)]
     if act.of == "worker":
         actor = store.actors.get(target)

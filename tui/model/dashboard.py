@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import tzinfo
 
 from tui.model import acts, commands, heading, keys
 from tui.model.effects import Copy, Effect, Prompt, Quit, Submit, Travel
-from tui.model.lines import EMPTY, Line, clip
+from tui.model.lines import EMPTY, Line, clip, in_ascii
 from tui.model.query import QueryError
 from tui.model.scene import Answers, Receipt, Scene, View
 from tui.model.store import Store
@@ -40,6 +41,8 @@ class Dashboard:
     store: Store = field(default_factory=Store)
     readonly: bool = False
     ascii: bool = False
+    zone: tzinfo | None = None
+    """The zone of times of day; None: that of this machine."""
     view: str = FIRST
     travelled: Store | None = None
     """The store at another time, where one is looked at."""
@@ -81,6 +84,7 @@ class Dashboard:
             ascii=self.ascii,
             readonly=self.acts_off(now) is not None,
             live=self.travelled is None,
+            zone=self.zone,
         )
 
     def acts_off(self, now: float) -> str | None:
@@ -123,15 +127,12 @@ class Dashboard:
         scene = self.scene(now)
         try:
             answer = self.here.do(scene, command, argument)
+            if answer is None and (common := _COMMON.get(command)) is not None:
+                answer = common(self, scene, argument)
         except QueryError as error:
             self.tell(f"{argument}: {error}", now, "warn")
             return []
-        if answer is not None:
-            return answer
-        common = _COMMON.get(command)
-        if common is None:
-            return []
-        return common(self, scene, argument) or []
+        return answer or []
 
     def tell(self, text: str, now: float, token: str = "text") -> None:
         """Show a notice for a while."""
@@ -162,6 +163,10 @@ class Dashboard:
 
     def frame(self, width: int, height: int, now: float) -> list[Line]:
         """The screen: exactly `height` lines of `width` columns."""
+        found = self._frame(width, height, now)
+        return [in_ascii(each) for each in found] if self.ascii else found
+
+    def _frame(self, width: int, height: int, now: float) -> list[Line]:
         if width < NARROWEST or height < SHORTEST:
             return heading.too_small(self, width, height, now)
         scene = self.scene(now)
@@ -179,6 +184,10 @@ Common = Callable[[Dashboard, Scene, str], "list[Effect] | None"]
 def _view(dash: Dashboard, scene: Scene, name: str) -> None:
     if name in dash.views:
         dash.open(name)
+
+
+def _show_tasks(dash: Dashboard, scene: Scene, text: str) -> None:
+    dash.open("tasks", text)
 
 
 def _move(dash: Dashboard, scene: Scene, rows: str) -> None:
@@ -380,6 +389,7 @@ def _copy(dash: Dashboard, scene: Scene, _: str) -> list[Effect] | None:
 
 _COMMON: dict[str, Common] = {
     "view": _view,
+    "show_tasks": _show_tasks,
     "move": _move,
     "half": _half,
     "page": _page,

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from agentflow.protocol.record import Record
 from agentflow.protocol.task import TaskBody
+from tui.model import amounts
 from tui.model.effects import Effect
+from tui.model.lately import SECOND
 from tui.model.lines import Line
 from tui.model.store import Store
-from tui.model.table import Table
+
+if TYPE_CHECKING:
+    from tui.model.table import Table
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,10 @@ class Receipt:
 
 @dataclass(slots=True)
 class Scene:
-    """The world and the moment. `live` is False while another time is looked at."""
+    """The world and the moment. `live` is False while another time is looked at.
+
+    `zone` is the reader's; None: that of this machine.
+    """
 
     store: Store
     now: float
@@ -68,6 +79,15 @@ class Scene:
     ascii: bool = False
     readonly: bool = False
     live: bool = True
+    zone: tzinfo | None = None
+
+    def clock(self, seconds: float | None) -> str:
+        """An instant as the reader's time of day."""
+        return amounts.clock(seconds, self.zone)
+
+    def lately(self, key: object, make: Callable[[], T], every: float = SECOND) -> T:
+        """An answer about the store that is made anew at most so often (seconds)."""
+        return self.store.lately.get(key, self.now, self.store.revision, make, every)
 
     def glyph(self, state: str) -> str:
         """A sign for a state; its word stands beside it, so no sign must be known."""
@@ -86,6 +106,9 @@ GLYPHS = {
     "idle": "□",
     "draining": "▨",
     "lost": "×",
+    "open": "●",
+    "paused": "‖",
+    "unserved": "▲",
     "crit": "▲",
     "warn": "●",
 }
@@ -101,9 +124,19 @@ ASCII_GLYPHS = {
     "idle": ".",
     "draining": "%",
     "lost": "X",
+    "open": "*",
+    "paused": "=",
+    "unserved": "!",
     "crit": "!",
     "warn": "*",
 }
+
+
+class Way(NamedTuple):
+    """Where `open` leads: a command and its argument."""
+
+    command: str
+    argument: str = ""
 
 
 class View(Protocol):

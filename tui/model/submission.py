@@ -21,6 +21,7 @@ from agentflow.protocol import subjects, task
 from agentflow.protocol.subjects import Priority
 from tui.model.amounts import count, money, span
 from tui.model.scene import Scene
+from tui.model.totals import SLOT, slots
 
 MOST_CHOICES: Final = 20
 
@@ -322,11 +323,8 @@ def _waits(scene: Scene, queue: str) -> str:
 
 def drained(scene: Scene, queue: str, window: int = 300) -> float:
     """Tasks of a queue that end a second, over the last `window` seconds."""
-    first, last = (int(scene.now) - window) // 10, int(scene.now) // 10
-    if queue not in scene.store.totals.queue_ends:
-        return 0.0
-    ends = scene.store.totals.queue_ends[queue]
-    return sum(number for slot, number in ends.items() if first <= slot < last) / window
+    ends = slots(scene.store.totals.queue_ends.get(queue), int(scene.now), window // SLOT)
+    return sum(ends) / window
 
 
 __all__ = ["Checked", "Field", "check", "drained", "estimate", "fields", "moment"]

@@ -186,12 +186,12 @@ async def test_it_can_be_sought_back_and_forth_while_it_stands(tmp_path: Path) -
         for seconds in (500, 900, 20, 0, 1_000):
             replay.seek(START + seconds)
             await played.until(lambda seconds=seconds: len(played.items) == seconds + 1)
-            assert replay.now() == START + seconds
+            assert replay.now == START + seconds
         assert played.forgotten == 2
         replay.seek(START + 5_000)
         replay.seek(START - 5_000)
         await played.until(lambda: len(played.items) == 1)
-        assert replay.now() == START
+        assert replay.now == START
 
 
 async def test_it_plays_at_its_pace(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ async def test_it_plays_at_its_pace(tmp_path: Path) -> None:
         early = []
 
         def take(item: feed.Item) -> None:
-            if item.at > replay.now() + 1e-6:
+            if item.at > replay.now + 1e-6:
                 early.append(item)
 
         await played.until(lambda: len(played.items) > 500)
@@ -210,10 +210,10 @@ async def test_it_plays_at_its_pace(tmp_path: Path) -> None:
             take(item)
         assert not early
         replay.pause()
-        stands = replay.now()
+        stands = replay.now
         shown = len(played.items)
         replay.set_speed(1_000)
-        assert abs(replay.now() - stands) < 1e-6
+        assert abs(replay.now - stands) < 1e-6
         replay.pause(False)
         await played.until(lambda: len(played.items) == 2_001)
         assert shown < 2_001

@@ -21,6 +21,7 @@ class LifelikeSource:
         self.rate = rate
         self.followed: set[str] = set()
 
+    @property
     def now(self) -> float:
         """The feed's time."""
         return self.life.at

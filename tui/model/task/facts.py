@@ -7,7 +7,7 @@ from typing import Final
 from agentflow.protocol.record import State, Usage
 from agentflow.rules.projection import Row, decode_labels
 from tui.model import query
-from tui.model.amounts import clock, count, money, percent, span
+from tui.model.amounts import count, money, percent, span
 from tui.model.lines import Line, cell, clip, line
 from tui.model.scene import Scene
 from tui.model.task.subject import Subject
@@ -65,13 +65,13 @@ def _time(scene: Scene, row: Row, task: Subject) -> list[Fact]:
     waits = row.resume_at is not None and row.state in (State.SCHEDULED, State.RETRYING)
     return [
         ("time", "-", "rule"),
-        ("submitted", clock(row.submitted / 1000) if row.submitted else "", "text"),
+        ("submitted", scene.clock(row.submitted / 1000) if row.submitted else "", "text"),
         ("wait", _span(query.wait(row, scene.now)), "text"),
-        ("started", clock(row.started / 1000) if row.started else "", "text"),
+        ("started", scene.clock(row.started / 1000) if row.started else "", "text"),
         ("first tok", _span(first), "text"),
         ("run", _span(query.run(row, scene.now)), "text"),
-        ("ended", clock(row.updated / 1000) if row.finished else "", "text"),
-        ("goes on", clock((row.resume_at or 0) / 1000) if waits else "", "warn"),
+        ("ended", scene.clock(row.updated / 1000) if row.finished else "", "text"),
+        ("goes on", scene.clock((row.resume_at or 0) / 1000) if waits else "", "warn"),
     ]
 
 

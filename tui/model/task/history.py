@@ -8,7 +8,7 @@ from typing import Final
 from agentflow.protocol.record import PARKED, Failure, Record, State
 from agentflow.rules import display
 from agentflow.rules.records import micro
-from tui.model.amounts import clock, money, short, span
+from tui.model.amounts import money, short, span
 from tui.model.lines import Line, Run, cell, clip, line, rule, wrap
 from tui.model.remedies import remedy
 from tui.model.scene import Scene
@@ -54,7 +54,7 @@ def _record(
     tokens, cost = _step(record, before)
     values = (
         f"{sequence:,}",
-        clock(record.time.timestamp()),
+        scene.clock(record.time.timestamp()),
         span(_after(record, before)),
         f"{scene.glyph(record.state)} {record.state}",
         str(record.failures) if record.failures else "",
@@ -66,7 +66,7 @@ def _record(
     for (title, room, right), value in zip(_HEADINGS, values, strict=True):
         token = f"state.{record.state}" if title == "STATE" else "text"
         runs.append((cell(value, room, right) + " ", token))
-    says, more = _says(record), []
+    says, more = _says(scene, record), []
     used = sum(display.columns(text) for text, _ in runs)
     if says and display.columns(says) <= width - used - 1:
         runs.append((f" {says}", "dim"))
@@ -104,13 +104,13 @@ def _after(record: Record, before: Record | None) -> float | None:
     return (record.time - record.timings.submitted).total_seconds()
 
 
-def _says(record: Record) -> str:
+def _says(scene: Scene, record: Record) -> str:
     """What a record says besides its state."""
     parts = []
     if record.reason:
         parts.append(record.reason)
     if record.state in PARKED and record.resume_at is not None:
-        parts.append(f"until {clock(record.resume_at.timestamp())}")
+        parts.append(f"until {scene.clock(record.resume_at.timestamp())}")
     if record.progress is not None:
         parts.append(f"{100 * record.progress:.0f}%")
     if record.note:

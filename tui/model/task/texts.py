@@ -8,7 +8,6 @@ from agentflow.protocol import record as records
 from agentflow.protocol.record import PARKED, Record, State
 from agentflow.protocol.task import TaskBody
 from agentflow.rules import display
-from tui.model.amounts import clock
 from tui.model.lines import Line, line, rule, wrap
 from tui.model.pane import Sheet
 from tui.model.remedies import remedy
@@ -35,7 +34,7 @@ def pretty(value: object) -> str:
 
 def output(scene: Scene, task: Subject, width: int, *, wrapped: bool) -> Sheet:
     """What it gave, or gives just now; before that, what went wrong."""
-    head = _wrong(task, width)
+    head = _wrong(scene, task, width)
     record = task.ended
     if record is not None and record.state == State.SUCCEEDED:
         return [*head, *_text(result_text(record), width, wrapped)] or [_dim("it gave nothing")]
@@ -68,7 +67,7 @@ def _nothing(scene: Scene, task: Subject) -> str:
     return "it has not started"
 
 
-def _wrong(task: Subject, width: int) -> list[str | Line]:
+def _wrong(scene: Scene, task: Subject, width: int) -> list[str | Line]:
     """The error of a task that failed or waits for its next try, and what to do."""
     row, record = task.row, task.last
     if row is None or row.state not in (State.FAILED, *PARKED):
@@ -81,7 +80,7 @@ def _wrong(task: Subject, width: int) -> list[str | Line]:
     found = remedy(row.reason, error)
     again = ""
     if row.state in PARKED and row.resume_at is not None:
-        again = f", tried again at {clock(row.resume_at / 1000)}"
+        again = f", tried again at {scene.clock(row.resume_at / 1000)}"
     lines: list[str | Line] = [
         line((f" {row.state} ({row.reason or 'failed'}){again}", f"state.{row.state}"))
     ]

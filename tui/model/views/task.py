@@ -12,7 +12,7 @@ from typing import Any, Final
 from agentflow.protocol.record import State
 from agentflow.rules import display
 from agentflow.rules.projection import Row
-from tui.model.amounts import bar, clock, money, span
+from tui.model.amounts import bar, money, span
 from tui.model.effects import Choose, Copy, Effect, Export, Fetch, Page, Prompt
 from tui.model.lines import Hit, Line, Run, clip, columns_of, line, wrap
 from tui.model.pane import Pane, Sheet, plain
@@ -164,7 +164,7 @@ class Task:
         if row.progress is not None and row.state == State.RUNNING:
             share = f"{bar(row.progress, 10, ascii=scene.ascii)} {100 * row.progress:.0f}%  "
             runs.append((share, "text"))
-        runs.append((_times(row, scene.now), "text"))
+        runs.append((_times(scene, row), "text"))
         if row.cost or row.cost is None:
             runs.append((f"{money(row.cost)}  ", "bold"))
         if row.actor and not self._wide:
@@ -361,14 +361,14 @@ def _gave(task: Subject) -> str:
     return texts.result_text(task.ended) if task.ended is not None else ""
 
 
-def _times(row: Row, now: float) -> str:
+def _times(scene: Scene, row: Row) -> str:
     """How long it waited and ran, or when it goes on."""
     if row.state in (State.SCHEDULED, State.RETRYING) and row.resume_at is not None:
-        return f"until {clock(row.resume_at / 1000)}  "
-    ran = run(row, now)
+        return f"until {scene.clock(row.resume_at / 1000)}  "
+    ran = run(row, scene.now)
     if ran is not None:
         return f"{span(ran)}  "
-    waited = wait(row, now)
+    waited = wait(row, scene.now)
     return f"waits for {span(waited)}  " if waited is not None else ""
 
 
