@@ -72,9 +72,9 @@ class Measured(DashboardApp):
 
     framing = 0.0
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
         began = time.thread_time()
-        super()._draw()
+        super().draw()
         self.framing += time.thread_time() - began
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import ClassVar, Final, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import ClassVar, Final
 
 from textual import events
 from textual.app import App, ComposeResult
@@ -24,18 +26,23 @@ from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.screen import Screen
 
+from agentflow import logs
 from agentflow.errors import AgentFlowError, UsageError
 from agentflow.rules import feed
 from agentflow.rules.display import one_line
+from tui import files
 from tui.driver import Terminal
-from tui.frame import Clock, Pace
+from tui.feed.source import Source
+from tui.frame import Clock, Pace, fastest
 from tui.model.amounts import size
 from tui.model.dashboard import Dashboard
 from tui.model.effects import Effect
+from tui.model.store import Store
 from tui.outside import Outside
 from tui.screens.dialog import Dialog
 from tui.screens.palette import KeyCommands
-from tui.theme import Theme, chromes
+from tui.settings import Settings
+from tui.theme import Theme, choose, chromes
 from tui.widgets.canvas import Canvas
 
 _log = logging.getLogger(__name__)
@@ -45,20 +52,6 @@ TWICE: Final = 1.0
 AGAIN: Final = 5.0
 """Seconds until a feed that failed is tried again."""
 ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
-
-
-class Source(Protocol):
-    """Where the items come from: the live bus, or a recording."""
-
-    @property
-    def now(self) -> float:
-        """The time that the items are of, in seconds since 1970."""
-
-    async def run(self, apply: Callable[[feed.Item], None]) -> None:
-        """Call `apply` with each item, in the event loop, until cancelled."""
-
-    def follow_tokens(self, ids: Iterable[str]) -> None:
-        """Hear what is generated for exactly these tasks."""
 
 
 class Main(Screen[None], inherit_bindings=False):
@@ -93,7 +86,7 @@ class DashboardApp(App[int], inherit_bindings=False):
             self.register_theme(chrome)
         self.theme = theme.chrome
         self.canvas = Canvas(theme, press=self.press, do=self.do)
-        self.clock = Clock(pace, dirty=self._dirty, draw=self._draw)
+        self.clock = Clock(pace, dirty=self._dirty, draw=self.draw)
         self.outside = Outside(self)
         self._seen: tuple[object, ...] = ()
         self._touched = True
@@ -137,7 +130,7 @@ class DashboardApp(App[int], inherit_bindings=False):
     async def _feed(self) -> None:
         while True:
             try:
-                await self.source.run(self.dash.store.apply)
+                await self.source.run(self._take)
             except UsageError as error:
                 self.problem = str(error)
                 self.exit(2)
@@ -145,6 +138,9 @@ class DashboardApp(App[int], inherit_bindings=False):
             except Exception as error:
                 self.report("the feed failed", error)
             await asyncio.sleep(AGAIN)
+
+    def _take(self, item: feed.Item) -> None:
+        self.dash.store.apply(item)
 
     # Frames.
 
@@ -155,7 +151,8 @@ class DashboardApp(App[int], inherit_bindings=False):
         self._seen, self._touched = seen, False
         return True
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """One frame."""
         width, height = self.canvas.size
         if not width or not height:
             return
@@ -256,3 +253,45 @@ class DashboardApp(App[int], inherit_bindings=False):
     def _entitle(self, title: str) -> None:
         if self._driver is not None:
             self._driver.write(f"\x1b]2;{title}\x07")
+
+
+def run(settings: Settings) -> None:
+    """Open the dashboard; returns when it was left.
+
+    Raises UsageError for what the person must put right, and SystemExit with 128 and its number
+    where a signal ended it.
+    """
+    for stream in (sys.__stdin__, sys.__stderr__):
+        if stream is None or not stream.isatty():
+            raise UsageError("this is no terminal; `agentflow tui --once` prints a picture")
+    theme = choose(settings.theme, os.environ)
+    # Nothing may write into the picture.
+    logs.set_up(
+        logs.settings(level="WARNING", file=os.environ.get(logs.FILE_ENV) or str(files.log()))
+    )
+    dash = Dashboard(readonly=settings.readonly, ascii=settings.ascii, view=settings.view)
+    with ExitStack() as stack:
+        source = _source(settings, dash, stack)
+        app = DashboardApp(dash, source, theme=theme, pace=Pace(fastest(os.environ)))
+        code = app.run()
+    if app.problem:
+        raise UsageError(app.problem)
+    if code:
+        raise SystemExit(code)
+
+
+def _source(settings: Settings, dash: Dashboard, stack: ExitStack) -> Source:
+    if settings.replay is not None:
+        from tui.feed.replay import Replay
+
+        def forget() -> None:
+            dash.store = Store()
+
+        return stack.enter_context(Replay(settings.replay, forget, speed=settings.speed))
+    from tui.feed.live import LiveFeed
+    from tui.feed.recorder import Recorder
+
+    recorder = None
+    if settings.record is not None:
+        recorder = stack.enter_context(Recorder(settings.record))
+    return LiveFeed(settings.connect, newest=settings.newest, recorder=recorder)

@@ -31,6 +31,7 @@ from tui.model.effects import (
 
 if TYPE_CHECKING:
     from tui.app import DashboardApp
+    from tui.feed.acting import Acting
     from tui.screens.dialog import Dialog
     from tui.screens.submit import Draft
 
@@ -74,7 +75,7 @@ class Outside:
                 case Travel():
                     self._travel(effect)
 
-    def start(self, name: str, work: Awaitable[None]) -> None:
+    def start(self, name: str, work: Awaitable[object]) -> None:
         """Do something beside the picture; what goes wrong is told."""
 
         async def guarded() -> None:
@@ -199,10 +200,25 @@ class Outside:
     # What goes over the bus.
 
     def _act(self, effect: Confirm, command: str) -> None:
-        self._app.tell("this feed has nothing behind it", "warn")
+        if (acting := self._acting()) is not None:
+            self.start(effect.act, acting.perform(effect.act, effect.targets, command))
 
     def _send(self, draft: Draft) -> None:
-        self._app.tell("this feed has nothing behind it", "warn")
+        def stored(task_id: str) -> None:
+            if draft.follow:
+                self._app.do("open_task", task_id)
+
+        if (acting := self._acting()) is not None:
+            self.start("submit", acting.submit(draft.arguments, draft.command, stored))
+
+    def _acting(self) -> Acting | None:
+        flow = self._app.source.flow
+        if flow is None:
+            self._app.tell("nothing was done: there is no connection", "warn")
+            return None
+        from tui.feed.acting import Acting
+
+        return Acting(flow, self._app.dash, lambda: self._app.source.now, self._app.touch)
 
     def _fetch(self, effect: Fetch) -> None:
         self._app.tell("this feed has nothing behind it", "warn")

@@ -142,7 +142,7 @@ class Places:
     def _refuse_handlers(self, why: str) -> None:
         """Handlers that nobody would run are a mistake worth a word before the tasks wait."""
         if self._app is not None or self._kinds:
-            raise UsageError(f"{why}: give --app and --kinds to them, not to this job")
+            raise UsageError(f"{why}: start those with --app and --kinds, not this job")
 
     def _own(self) -> Place:
         if self._workers == 0:

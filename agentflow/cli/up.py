@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -144,12 +145,13 @@ async def _stay(stack: LocalStack, options: Connect, workers: int, simulate: boo
         await starting
     except asyncio.CancelledError:
         return
+    waiting = asyncio.ensure_future(stack.wait())
+    over: set[asyncio.Future[Any]] = {waiting, ended}
     try:
-        await _until_served(stack, options, workers, ended)
-        if not ended.done():
+        await _until_served(stack, options, workers, over)
+        if not any(each.done() for each in over):
             _next_steps(stack, simulate)
-        waiting = asyncio.ensure_future(stack.wait())
-        await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             waiting.result()
         waiting.cancel()
@@ -163,7 +165,7 @@ async def _until_served(
     stack: LocalStack,
     options: Connect,
     workers: int,
-    ended: asyncio.Future[Literal[True]],
+    over: Collection[asyncio.Future[Any]],
     patience: float = 15.0,
 ) -> None:
     """Wait for a heartbeat of each worker, so that the first task typed does not find none.
@@ -187,7 +189,7 @@ async def _until_served(
     async with await Connection.open(stack_options(stack, options), "agentflow up") as connection:
         await connection.subscribe(subjects.presence("worker", "*"), lambda m: heard(m.subject))
         waiting = asyncio.ensure_future(served.wait())
-        await asyncio.wait({waiting, ended}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({waiting, *over}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
 
 

@@ -34,7 +34,9 @@ from agentflow.handlers.registry import ALL
     type=click.FloatRange(0.5, 3600),
     help="Seconds a task stays with a silent worker. [default: 15, or what the consumers have]",
 )
-@click.option("--name", help="Name to show for this worker.")
+@click.option(
+    "--name", help="Name to show for this worker; with --processes, NAME.1, NAME.2, and so on."
+)
 @click.option(
     "--kinds",
     metavar="KIND,...",
@@ -88,7 +90,7 @@ def command(
 
     wanted = [kind.strip() for kind in kinds.split(",")] if kinds else None
 
-    def work(ready: Callable[[], None] = lambda: None) -> None:
+    def work(ready: Callable[[], None] = lambda: None, shown: str | None = name) -> None:
         own = None
         if target is not None:
             from agentflow.cli import target as targets
@@ -100,7 +102,7 @@ def command(
                 queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
                 slots=concurrency,
                 lease=lease,
-                name=name,
+                name=shown,
                 kinds=wanted,
                 own=own,
                 grace=grace,
@@ -120,9 +122,10 @@ def command(
     resolve(connection)  # what is wrong there is wrong for all
     _preload(wanted, target)
 
-    def child(lifeline: int, ready: Callable[[], None]) -> None:
+    def child(number: int, lifeline: int, ready: Callable[[], None]) -> None:
         parent.stop_at_end_of(lifeline)
-        work(ready)
+        several = name is not None and (processes or 1) > 1
+        work(ready, f"{name}.{number + 1}" if several else name)
 
     Parent(processes or 1, child, grace=grace, outer=parent.given(), watch=watch).run()
 

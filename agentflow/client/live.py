@@ -83,6 +83,7 @@ class Live:
         self._unhook: list[Callable[[], None]] = []
         self._told_progress = 0.0
         self._progress: tuple[int, int, int] | None = None
+        self._told_gates: list[GateView] | None = None
         self._why_lost = ""
         self.loaded = asyncio.Event()
         """Set once everything that is to be read has been read."""
@@ -140,7 +141,7 @@ class Live:
     @property
     def now(self) -> float:
         """Seconds since 1970 by the server's clock."""
-        return time.time() + self._js.clock_offset
+        return self._js.now().timestamp()
 
     def _tell(self, item: feed.Item) -> None:
         try:
@@ -223,42 +224,50 @@ class Live:
     # Gates.
 
     async def _follow_gates(self) -> None:
-        told: list[GateView] | None = None
-
-        def tell(found: list[GateView]) -> None:
-            nonlocal told
-            if found != told:
-                told = found
-                self._tell(feed.Gates(at=self.now, gates=found))
-            self.gates_known.set()
-            self._parts.well("gates")
-
         while True:
             board = Board(self._js)
             changed = asyncio.Event()
             board.on_change(partial(_set, changed))
+            watching: asyncio.Future[None] | None = None
             try:
                 await board.start()
+                watching = asyncio.ensure_future(board.watch())
                 while True:
                     now = datetime.fromtimestamp(self.now, UTC)
                     found = gateviews.views(board.items(), now)
-                    tell(found)
+                    self._tell_gates(found)
+                    # Until a key changes, or what is closed opens by itself.
                     ends = [gate.until for gate in found if gate.until is not None]
+                    waiting = asyncio.ensure_future(changed.wait())
                     try:
-                        # Until a key changes, or what is closed opens by itself.
-                        async with asyncio.timeout(_seconds(min(ends) - now) if ends else None):
-                            await changed.wait()
-                    except TimeoutError:
-                        pass
+                        await asyncio.wait(
+                            (waiting, watching),
+                            timeout=_seconds(min(ends) - now) if ends else None,
+                            return_when=asyncio.FIRST_COMPLETED,
+                        )
+                    finally:
+                        waiting.cancel()
+                    if watching.done():
+                        await watching
                     changed.clear()
             except PermissionDenied:
                 self.gates_known.set()
                 raise
             except NoStream:
-                tell([])  # nobody has used this server yet
+                self._tell_gates([])  # nobody has used this server yet
                 await asyncio.sleep(ABSENT)
             finally:
+                if watching is not None:
+                    watching.cancel()
+                    await asyncio.wait((watching,))
                 await board.close()
+
+    def _tell_gates(self, found: list[GateView]) -> None:
+        if found != self._told_gates:
+            self._told_gates = found
+            self._tell(feed.Gates(at=self.now, gates=found))
+        self.gates_known.set()
+        self._parts.well("gates")
 
     # Queues.
 

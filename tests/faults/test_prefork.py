@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+import agentflow
 from agentflow.protocol.record import State
 from tests.support.checker import check, logs
 from tests.support.nats_server import NatsServer
@@ -189,6 +190,19 @@ async def test_sigterm_drains_all_children(observer: Observer, start: Start) -> 
     assert set(await attempts_of(observer, ids)) == {(State.SUCCEEDED, 1, 0)}
     third.signal(signal.SIGTERM)
     assert await third.exited() == 0
+
+
+async def test_processes_have_names_of_their_own_and_are_drained_as_one(
+    observer: Observer, nats_server: NatsServer, start: Start
+) -> None:
+    workers = start("--kinds", "sleep", "--processes", "2", "--name", "w")
+    pids = await workers.serving(observer, 2)
+    assert {observer.workers[pid].name for pid in pids} == {"w.1", "w.2"}
+    async with agentflow.connect(nats_server.url) as flow:
+        told = await flow.drain("w")
+    assert {view.pid for view in told} == pids
+    assert await workers.exited() == 0
+    assert workers.said("was drained and is not replaced")
 
 
 async def test_sighup_under_load_loses_nothing_and_runs_nothing_twice(

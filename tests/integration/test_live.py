@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from agentflow.actor import Actor
-from agentflow.bus import follower, provision
+from agentflow.bus import bucket, follower, provision
 from agentflow.bus.bucket import Board
 from agentflow.bus.connection import Connection
 from agentflow.bus.message import Message
@@ -236,6 +236,16 @@ def test_of_several_records_only_what_says_more_is_kept() -> None:
     assert kept == [3, 5, 6, 7]
 
 
+async def test_a_task_without_an_id_has_the_one_in_its_payload(
+    watched: Live, observer: Observer, fold: Fold
+) -> None:
+    await observer.submit({"prompt": "x", "id": "named", "labels": {"a": "b"}})
+    plain = await observer.derived_id(await observer.submit("just text"))
+    await fold.states(queued=2)
+    assert fold.rows.keys() == {"named", plain}
+    await as_stored(fold, observer, 2)
+
+
 async def test_the_newest_are_told_first_and_what_is_older_is_counted(
     nats_server: NatsServer, flow: Flow, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +329,22 @@ async def test_a_gate_is_told_when_it_closes_and_when_its_time_is_over(
     await fold.until(lambda: len(fold.all(feed.Gates)) == 4)
     await flow.resume("mail")
     await fold.until(lambda: len(fold.all(feed.Gates)) == 5)
+
+
+async def test_gates_go_with_a_bucket_that_is_deleted(
+    flow: Flow, observer: Observer, fold: Fold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "WATCH_EVERY", 0.05)
+    await flow.pause("mail")
+    async with flow.live(fold):
+        await fold.until(lambda: fold.all(feed.Gates))
+        await observer.js.api(f"STREAM.DELETE.{subjects.KV_STREAM}")
+        await fold.until(lambda: len(fold.all(feed.Gates)) == 2)
+        await provision.ensure_streams(observer.js)
+        await flow.pause("mail")
+        await fold.until(lambda: len(fold.all(feed.Gates)) == 3)
+    names = [[gate.name for gate in item.gates] for item in fold.all(feed.Gates)]
+    assert names == [["mail"], [], ["mail"]]
 
 
 async def test_depths_count_what_waits_and_what_is_dead(

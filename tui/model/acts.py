@@ -336,7 +336,7 @@ def _cost(scene: Scene, act: Act, targets: Sequence[str]) -> str:
 def _typical(scene: Scene) -> dict[str, int]:
     """By kind what a task costs on average, in micro-USD; "": of any kind."""
     sums: dict[str, list[int]] = {}
-    for (_, _, kind), spend in scene.store.totals.booked():
+    for _, (_, _, kind), spend in scene.store.totals.booked():
         for name in (kind, ""):
             found = sums.setdefault(name, [0, 0])
             found[0] += spend.cost

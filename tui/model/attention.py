@@ -134,14 +134,11 @@ def _lost_workers(facts: _Facts) -> Iterator[Item]:
         holding.append((number, actor))
     holding.sort(key=lambda each: -each[0])
     for number, actor in holding[:NAMED]:
-        lease = actor.beat.lease_s
-        more = f" after its lease of {span(lease)}" if lease is not None else ""
         yield Item(
             "crit" if number else "warn",
-            f"worker {actor.beat.name} is lost with {_tasks(number)}",
-            f"silent for {span(actor.age(scene.now))}; others take them over{more}"
-            if number
-            else f"silent for {span(actor.age(scene.now))}, held nothing",
+            f"worker {actor.beat.name} is lost" + (f" with {_tasks(number)}" if number else ""),
+            f"silent for {span(actor.age(scene.now))}"
+            + ("; others take them over" if number else ""),
             "3 workers",
             "view",
             "workers",

@@ -127,15 +127,12 @@ class Dashboard:
         scene = self.scene(now)
         try:
             answer = self.here.do(scene, command, argument)
+            if answer is None and (common := _COMMON.get(command)) is not None:
+                answer = common(self, scene, argument)
         except QueryError as error:
             self.tell(f"{argument}: {error}", now, "warn")
             return []
-        if answer is not None:
-            return answer
-        common = _COMMON.get(command)
-        if common is None:
-            return []
-        return common(self, scene, argument) or []
+        return answer or []
 
     def tell(self, text: str, now: float, token: str = "text") -> None:
         """Show a notice for a while."""

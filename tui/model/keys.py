@@ -35,6 +35,8 @@ class Key:
 
 
 _LISTS: Final = ("overview", "tasks", "workers", "queues", "costs", "dead", "events")
+_SORTED: Final = ("overview", "tasks", "workers", "queues", "costs", "dead")
+_FILTERED: Final = ("overview", "tasks", "workers", "queues", "dead", "events", "task", "help")
 _TASKS: Final = ("tasks", "overview", "dead", "task")
 _MARKED: Final = ("tasks", "dead", "workers", "queues")
 _TEXT: Final = ("task", "help")
@@ -68,11 +70,11 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("enter", "open", "open", views=_LISTS, bar=10),
     Key("escape", "back", "back", bar=90),
     Key("q", "quit", "back, at the root quit"),
-    Key("/", "filter", "filter, or search in a text", bar=20, label="filter"),
-    Key("s", "sort", "sort by the next column", "1", views=_LISTS, bar=30, label="sort"),
-    Key("S", "reverse", "sort the other way round", views=_LISTS),
-    Key("<", "sort", "sort by the column before", "-1", views=_LISTS),
-    Key(">", "sort", "sort by the next column", "1", views=_LISTS),
+    Key("/", "filter", "filter, or search in a text", views=_FILTERED, bar=20, label="filter"),
+    Key("s", "sort", "sort by the next column", "1", views=_SORTED, bar=30, label="sort"),
+    Key("S", "reverse", "sort the other way round", views=_SORTED),
+    Key("<", "sort", "sort by the column before", "-1", views=_SORTED),
+    Key(">", "sort", "sort by the next column", "1", views=_SORTED),
     Key(
         "b",
         "group",

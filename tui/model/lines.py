@@ -121,6 +121,8 @@ def fit(text: str, width: int) -> str:
         return text
     if width <= 0:
         return ""
+    if columns(bare := text.rstrip()) <= width:
+        return bare  # only blanks were cut
     if text.isascii():
         return text[: width - 1].rstrip() + "…"
     return display.fit(text, width)
@@ -131,7 +133,7 @@ def cell(text: str, width: int, right: bool = False) -> str:
     if len(text) > 4 * width + 80:
         text = text[: 4 * width + 80]  # more than can be seen need not be looked at
     if not (text.isascii() and text.isprintable()):
-        text = tame(" ".join(text.split()))
+        text = tame(text)
     size = columns(text)
     if size > width:
         text = fit(text, width)

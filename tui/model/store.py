@@ -23,7 +23,7 @@ from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Heartbeat
 from agentflow.protocol.record import State
 from agentflow.rules import feed
-from agentflow.rules.projection import Row
+from agentflow.rules.projection import FINISHED, Row
 from tui.model.lately import Lately
 from tui.model.tokens import TokenText
 from tui.model.totals import Totals
@@ -39,7 +39,7 @@ TEXTS: Final = 8
 """Tasks whose generated text is kept, those that are followed no more among them."""
 
 
-LOADS: Final = 20
+LOADS: Final = 16
 LOAD_SLOT: Final = 15.0
 """Seconds of a point of a worker's load; `LOADS` of them are kept."""
 
@@ -228,20 +228,20 @@ class Store:
                 # As `supersedes` has it, without a call for each of thousands of rows a second.
                 if sequence <= old.sequence:
                     if wasted != before:
-                        totals.remove(old, before)
-                        totals.add(old, wasted)
+                        totals.replace(old, old, before, wasted)
                     continue
-                totals.remove(old, before)
+                totals.replace(old, row, before, wasted)
                 if old.sequence == 0:
                     self._unseen.pop(task_id, None)
-                if old.finished:
+                if old.state in FINISHED:
                     self._ended -= 1
+            else:
+                totals.add(row, wasted)
             rows[task_id] = row
-            totals.add(row, wasted)
             self.items += 1
             if sequence == 0:
                 self._unseen[task_id] = _message_sequence(row)
-            if row.finished:
+            if row.state in FINISHED:
                 heappush(finished, (sequence, task_id))
                 self._ended += 1
             if sequence > last:

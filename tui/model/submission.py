@@ -60,7 +60,7 @@ def fields(scene: Scene, queue: str = "") -> list[Field]:
     queues = store.queues() or ["default"]
     chosen = queue or ("default" if "default" in queues else queues[0])
     kinds = {kind for actor in store.workers() for kind in actor.beat.kinds}
-    models = {account[0] for account, _ in store.totals.booked()} - {""}
+    models = {account[0] for _, account, _ in store.totals.booked()} - {""}
     return [
         Field("prompt", "Prompt", "text", hint="what is asked"),
         Field("file", "File", hint="or a file that has the prompt"),
@@ -302,7 +302,7 @@ def estimate(scene: Scene, values: Mapping[str, str]) -> list[str]:
 
 def _costs(scene: Scene, kind: str, model: str) -> str:
     tasks = cost = 0
-    for (of_model, _, of_kind), spend in scene.store.totals.booked():
+    for _, (of_model, _, of_kind), spend in scene.store.totals.booked():
         if of_kind == kind and model in ("", of_model):
             tasks += spend.tasks - spend.unknown
             cost += spend.cost

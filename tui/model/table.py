@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from tui.model import lines as widths
 from tui.model.lines import Hit, Line, Run, cell, clip, line
 from tui.model.scene import Scene
 
@@ -333,35 +334,48 @@ class Table(Generic[T]):
         elif self._place >= self.top + self.height:
             self.top = self._place - self.height + 1
 
-    def _heading(self, shown: Iterable[tuple[Column[T], int]], width: int) -> Line:
-        runs: list[Run] = [("  ", "heading")]
+    def _heading(self, shown: Sequence[tuple[Column[T], int]], width: int) -> Line:
+        cells: list[Run] = []
         hits = []
         at = 2
         for column, room in shown:
             arrow = ("▼" if self.reverse else "▲") if column.key == self.sort else ""
             title = cell(column.title[: max(0, room - len(arrow))] + arrow, room, column.right)
-            runs.append((title + " " * GAP, "heading.sorted" if arrow else "heading"))
+            cells.append((title, "heading.sorted" if arrow else "heading"))
             if column.sort is not None:
                 hits.append(Hit(at, at + room, "sort_by", column.key))
             at += room + GAP
-        return clip(Line(tuple(runs), "", tuple(hits)), width)
+        return Line(_spaced(("  ", "heading"), cells, width), "", tuple(hits))
 
     def _row(
-        self, shown: Iterable[tuple[Column[T], int]], key: str, item: T, width: int, scene: Scene
+        self, shown: Sequence[tuple[Column[T], int]], key: str, item: T, width: int, scene: Scene
     ) -> Line:
         here = key == self.cursor
-        marked = key in self.marks
-        runs: list[Run] = [(("▌" if here else " ") + ("*" if marked else " "), "mark")]
-        left = width - 2
-        for column, room in shown:
-            token = column.token(item, scene) if column.token is not None else "text"
-            text = cell(column.text(item, scene), room, column.right)
-            left -= room + GAP
-            runs.append((text + " " if left >= 0 else text, token))
-        if left > 0:
-            runs.append((" " * left, "text"))
-        base = "cursor" if here else "marked" if marked else ""
-        return Line(tuple(runs), base, (Hit(0, width, "row", key),))
+        head = ("▌" if here else " ") + ("*" if key in self.marks else " ")
+        base = "cursor" if here else "marked" if key in self.marks else ""
+        runs = _spaced((head, "mark"), _cells(shown, item, scene), width)
+        return Line(runs, base, (Hit(0, width, "row", key),))
+
+
+def _cells(shown: Iterable[tuple[Column[T], int]], item: T, scene: Scene) -> list[Run]:
+    return [
+        (
+            cell(column.text(item, scene), room, column.right),
+            column.token(item, scene) if column.token is not None else "text",
+        )
+        for column, room in shown
+    ]
+
+
+def _spaced(head: Run, cells: Sequence[Run], width: int) -> tuple[Run, ...]:
+    """The cells of a line with a blank between them, filled up to the width."""
+    last = len(cells) - 1
+    runs = [head, *((text + " ", token) for text, token in cells[:last])]
+    runs += cells[last:]
+    left = width - sum(widths.columns(text) for text, _ in runs)
+    if left > 0:
+        runs.append((" " * left, "text"))
+    return tuple(runs)
 
 
 def listed(
@@ -372,17 +386,10 @@ def listed(
     The rows have the width of a table with a cursor, so that columns stand below each other.
     """
     shown = fit(columns, width - 2)
-    runs: list[Run] = [("  ", "heading")]
-    for column, room in shown:
-        runs.append((cell(column.title, room, column.right) + " ", "heading"))
-    found = [clip(Line(tuple(runs)), width)]
+    titles = [(cell(column.title, room, column.right), "heading") for column, room in shown]
+    found = [Line(_spaced(("  ", "heading"), titles, width))]
     for item in items:
-        runs = [("  ", "text")]
-        for column, room in shown:
-            token = column.token(item, scene) if column.token is not None else "text"
-            runs.append((cell(column.text(item, scene), room, column.right) + " ", token))
-        made = clip(Line(tuple(runs)), width)
-        if command:
-            made = made._replace(hits=(Hit(0, width, command, columns[0].text(item, scene)),))
-        found.append(made)
+        runs = _spaced(("  ", "text"), _cells(shown, item, scene), width)
+        hits = (Hit(0, width, command, columns[0].text(item, scene)),) if command else ()
+        found.append(Line(runs, "", hits))
     return found

@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from math import log
 from typing import Final
 
-from agentflow.rules.projection import Row
+from agentflow.rules.projection import FINISHED, Row
 
 MINUTE_MS: Final = 60_000
 HOUR: Final = 60
 """Minutes."""
 SLOT: Final = 10
-"""Seconds of a slot of what is counted by queue."""
+"""Seconds of a slot of what is counted by queue, and of durations."""
+SLOT_MS: Final = SLOT * 1000
 _GROWTH: Final = 1.15
 """Classes of durations grow by this; a percentile is right within 8 %."""
 _CLASSES: Final = 1 / log(_GROWTH)
@@ -78,25 +79,28 @@ class Spend:
 Account = tuple[str, str, str]
 """Model ("" where there is none), queue and kind."""
 Accounts = dict[Account, Spend]
+_NOTHING: Final[Accounts] = {}
 
 
 class Durations:
     """A histogram of seconds, by time slot, for percentiles over a window."""
 
-    SLOT_MS: Final = 10_000
-
     def __init__(self) -> None:
         self._slots: dict[int, dict[int, int]] = {}
 
-    def change(self, at_ms: int, seconds: float, sign: int) -> None:
-        """Count a duration that ended at `at_ms`."""
-        slot = at_ms // self.SLOT_MS
+    def change(self, slot: int, ms: int, sign: int) -> None:
+        """Count a duration that ended in a slot."""
         found = self._slots.get(slot)
         if found is None:
             found = self._slots[slot] = {}
-        _change(found, _class(seconds), sign)
-        if not found:
-            del self._slots[slot]
+        each = int(log(ms) * _CLASSES) if ms > 1 else 0
+        number = found.get(each, 0) + sign
+        if number:
+            found[each] = number
+        else:
+            found.pop(each, None)
+            if not found:
+                del self._slots[slot]
 
     def copy(self) -> Durations:
         """The same histogram, which no longer changes with this one."""
@@ -111,7 +115,7 @@ class Durations:
 
     def percentiles(self, since_ms: int, until_ms: int, *shares: float) -> list[float | None]:
         """The durations below which these shares lie, of those that ended in between."""
-        first, last = since_ms // self.SLOT_MS, until_ms // self.SLOT_MS
+        first, last = since_ms // SLOT_MS, until_ms // SLOT_MS
         merged: dict[int, int] = {}
         for slot in _within(self._slots, first, last):
             for each, number in self._slots[slot].items():
@@ -129,10 +133,6 @@ class Durations:
                     answers.append(_GROWTH ** (each + 0.5) / 1000)
                     break
         return answers
-
-
-def _class(seconds: float) -> int:
-    return int(log(seconds * 1000) * _CLASSES) if seconds > 0.001 else 0
 
 
 def _within(slots: dict[int, dict[int, int]], first: int, last: int) -> Iterable[int]:
@@ -177,47 +177,69 @@ class Totals:
 
     def add(self, row: Row, wasted: int = 0) -> None:
         """A row is there; `wasted` is what failed attempts of it cost."""
+        if row.submitted is not None:
+            _change(self.arrivals, row.submitted // 1000, 1)
+        self._enter(row)
         self._count(row, 1, wasted)
+
+    def remove(self, row: Row, wasted: int = 0) -> None:
+        """It is there no more."""
+        if row.submitted is not None:
+            _change(self.arrivals, row.submitted // 1000, -1)
+        self._leave(row)
+        self._count(row, -1, wasted)
+
+    def replace(self, old: Row, new: Row, wasted: int = 0, now_wasted: int = 0) -> None:
+        """A row takes the place of another one of its task: what both have in common stays."""
+        if old.submitted != new.submitted:
+            if old.submitted is not None:
+                _change(self.arrivals, old.submitted // 1000, -1)
+            if new.submitted is not None:
+                _change(self.arrivals, new.submitted // 1000, 1)
+        if old.state != new.state or new.state == "failed":
+            self._leave(old)
+            self._enter(new)
+        self._count(old, -1, wasted)
+        self._count(new, 1, now_wasted)
+
+    def _enter(self, row: Row) -> None:
         state = row.state
         if state == "running":
             self.running.add(row.id)
         elif state == "failed":
             self.failed[row.id] = row.updated
-        elif state in ("scheduled", "retrying"):
+        elif state == "retrying" or state == "scheduled":
             self.parked.add(row.id)
 
-    def remove(self, row: Row, wasted: int = 0) -> None:
-        """It is there no more."""
-        self._count(row, -1, wasted)
+    def _leave(self, row: Row) -> None:
         state = row.state
         if state == "running":
             self.running.discard(row.id)
         elif state == "failed":
             self.failed.pop(row.id, None)
-        elif state in ("scheduled", "retrying"):
+        elif state == "retrying" or state == "scheduled":
             self.parked.discard(row.id)
 
     def _count(self, row: Row, sign: int, wasted: int) -> None:
-        state, queue, submitted = row.state, row.queue, row.submitted
+        state, queue = row.state, row.queue
         _change(self.states[queue], state, sign)
-        if submitted is not None:
-            _change(self.arrivals, submitted // 1000, sign)
         if row.cost != 0 or row.usage.total:
             self._book(row, sign, wasted)
-        if not row.finished:
+        if state not in FINISHED:
             return
-        ended = row.updated
-        _change(self.queue_ends[queue], ended // (SLOT * 1000), sign)
+        ended, started = row.updated, row.started
+        _change(self.queue_ends[queue], ended // SLOT_MS, sign)
         if state == "succeeded":
             _change(self.ends, ended // 1000, sign)
         elif state == "failed":
             _change(self.failures, ended // 1000, sign)
-            _change(self.queue_failures[queue], ended // (SLOT * 1000), sign)
+            _change(self.queue_failures[queue], ended // SLOT_MS, sign)
             _change(self.causes[row.fingerprint], ended // MINUTE_MS, sign)
-        if row.started is not None:
-            self.runs.change(ended, ((row.ended or ended) - row.started) / 1000, sign)
-            if submitted is not None:
-                self.waits.change(ended, (row.started - submitted) / 1000, sign)
+        if started is not None:
+            slot = ended // SLOT_MS
+            self.runs.change(slot, (row.ended or ended) - started, sign)
+            if row.submitted is not None:
+                self.waits.change(slot, started - row.submitted, sign)
 
     def _book(self, row: Row, sign: int, wasted: int) -> None:
         minute = row.updated // MINUTE_MS
@@ -259,22 +281,26 @@ class Totals:
         """How many tasks are in a state."""
         return sum(counts[state] for counts in self.states.values())
 
-    def booked(self, since_ms: int = 0) -> Iterator[tuple[Account, Spend]]:
-        """What was booked from that minute on, in parts of a minute or of an hour."""
+    def booked(self, since_ms: int = 0) -> Iterator[tuple[int, Account, Spend]]:
+        """What was booked from that minute on, in parts: each with the minute that it begins in.
+
+        A part is a minute, or an hour that lies in between as a whole.
+        """
         first = since_ms // MINUTE_MS
         hours = self._by_hour()
         whole = -(-first // HOUR)
         for minute in range(first, whole * HOUR):
-            if minute in self.spend:
-                yield from self.spend[minute].items()
+            for account, spend in self.spend.get(minute, _NOTHING).items():
+                yield minute, account, spend
         for hour, accounts in hours.items():
             if hour >= whole:
-                yield from accounts.items()
+                for account, spend in accounts.items():
+                    yield hour * HOUR, account, spend
 
     def spent(self, since_ms: int = 0) -> Spend:
         """The sum of that."""
         whole = Spend()
-        for _, spend in self.booked(since_ms):
+        for _, _, spend in self.booked(since_ms):
             whole.include(spend)
         return whole
 

@@ -59,7 +59,6 @@ class Lifelike:
     def begin(self, rows_at_once: int = 500) -> Iterator[feed.Item]:
         """Connection, heartbeats, queues and the tasks so far, a page at a time."""
         yield feed.Link(at=self.at, up=True, url="nats://127.0.0.1:4222", server="2.15.1")
-        yield from self.beats()
         yield feed.Gates(at=self.at, gates=[])
         page: list[Row] = []
         for number in range(self.tasks):
@@ -72,6 +71,7 @@ class Lifelike:
                 page = []
         yield feed.Rows(at=self.at, rows=page)
         yield feed.Loading(at=self.at, done=self.tasks, total=self.tasks)
+        yield from self.beats()
         yield self.depths()
 
     def _past(self, submitted: float) -> Row:

@@ -26,6 +26,10 @@ class LifelikeSource:
         """The feed's time."""
         return self.life.at
 
+    @property
+    def flow(self) -> None:
+        """There is no server."""
+
     def follow_tokens(self, ids: Iterable[str]) -> None:
         """Hear what is generated for exactly these tasks."""
         self.followed = set(ids)

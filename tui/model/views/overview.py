@@ -6,13 +6,13 @@ leave first, then the events, then the lines of single queues.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agentflow.rules.projection import Row
 from tui.model.amounts import count, money, rate, short, span, sparks
 from tui.model.attention import Item, attention
-from tui.model.effects import Copy, Effect, Fetch
+from tui.model.effects import Copy, Effect, Fetch, Prompt
 from tui.model.lines import EMPTY, Hit, Line, Run, cell, clip, columns_of, fitted, line, rule
 from tui.model.plots import chart
 from tui.model.scene import Scene
@@ -29,6 +29,25 @@ QUEUES: Final = 3
 GRID_ROWS: Final = 3
 CHART_ROWS: Final = 3
 CHART_MINUTES: Final = 60
+
+
+_DROPS: Final = {
+    "id": 0,
+    "queue": 6,
+    "kind": 7,
+    "worker": 4,
+    "attempt": 8,
+    "run": 0,
+    "progress": 3,
+    "rate": 5,
+    "out": 2,
+    "last": 1,
+}
+RUNNING: Final = [
+    replace(column, drop=_DROPS[column.key], most=20 if column.key == "id" else column.most)
+    for column in columns(*_DROPS)
+]
+"""The columns of what runs: how far it is matters more here than where it waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +130,7 @@ class Overview:
 
     def __init__(self) -> None:
         self._rows: Table[Row] = Table(
-            columns(
-                "id",
-                "queue",
-                "kind",
-                "worker",
-                "attempt",
-                "run",
-                "progress",
-                "rate",
-                "out",
-                "cost",
-                "last",
-            ),
+            RUNNING,
             sort="run",
             reverse=True,
             empty="nothing runs",
@@ -175,7 +182,7 @@ class Overview:
         self._chosen = min(self._chosen, len(self._needs) - 1)
         first = max(0, self._chosen - most + 1)
         hints = max((len(item.hint) for item in self._needs[first : first + most]), default=0)
-        hints = min(hints, 34, width // 4)
+        hints = min(hints, 34, width // 3 if width >= 100 else width // 4)
         for at, item in enumerate(self._needs[first : first + most], first):
             token = "crit" if item.level == "crit" else "warn"
             level = f"{scene.glyph(item.level)} {item.level.upper()} "
@@ -239,7 +246,7 @@ class Overview:
                 [float(spend.cost) for spend in minutes],
                 each,
                 CHART_ROWS,
-                label=lambda value: money(round(value)).removesuffix("0"),
+                label=_dollars,
                 token="spark.money",
             ),
         ]
@@ -299,6 +306,12 @@ class Overview:
             case "need":
                 self._chosen = int(argument)
                 return []
+            case "filter" if not argument:
+                return [
+                    Prompt("/", "show_tasks", hint="tasks: state:failed  label:team=x  any text")
+                ]
+            case "filter":
+                return [Prompt("/", "show_tasks", argument)]
             case "why" if task is not None:
                 return [Fetch("why", task.id)]
             case "copy_command" if (item := self.chosen()) is not None:
@@ -370,6 +383,10 @@ def _three(found: list[float | None]) -> list[Run]:
 
 def _axis(value: float) -> str:
     return short(value) if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def _dollars(micro: float) -> str:
+    return f"${micro / 1e6:.1f}" if micro % 1e6 else f"${micro / 1e6:.0f}"
 
 
 def tokens_a_second(scene: Scene) -> float:

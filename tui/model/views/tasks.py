@@ -79,6 +79,16 @@ def _last_token(row: Row, scene: Scene) -> str:
     return "state.failed" if row.state == State.FAILED else "dim"
 
 
+def _cost(row: Row, scene: Scene) -> str:
+    # Of what is not at an end nothing is known before its first attempt has one.
+    return money(row.cost) if row.cost or row.finished else ""
+
+
+def _input(row: Row, scene: Scene) -> str:
+    tokens = row.usage.total - row.usage.output_tokens
+    return short(tokens) if tokens else ""
+
+
 def _output(row: Row, scene: Scene) -> str:
     tokens = row.usage.output_tokens
     if row.state == State.RUNNING and (flow := scene.store.flow(row)) is not None:
@@ -93,7 +103,7 @@ def _rate(row: Row, scene: Scene) -> str:
 
 
 COLUMNS: Final[tuple[Column[Row], ...]] = (
-    Column("id", "ID", 14, lambda row, scene: row.id, lambda row: row.id, grows=True, most=26),
+    Column("id", "ID", 18, lambda row, scene: row.id, lambda row: row.id, grows=True, most=26),
     Column(
         "state",
         "STATE",
@@ -103,12 +113,12 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
         _state_token,
     ),
     Column("queue", "QUEUE", 9, lambda row, scene: row.queue, lambda row: row.queue, drop=4),
-    Column("kind", "KIND", 8, lambda row, scene: row.kind, lambda row: row.kind, drop=5),
+    Column("kind", "KIND", 9, lambda row, scene: row.kind, lambda row: row.kind, drop=5),
     Column(
         "priority",
         "PRI",
-        6,
-        lambda row, scene: row.priority,
+        4,
+        lambda row, scene: row.priority if row.priority != "normal" else "",
         lambda row: _PRIORITIES.get(row.priority, 3),
         drop=10,
     ),
@@ -165,7 +175,7 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
         "in",
         "IN",
         6,
-        lambda row, scene: short(row.usage.total - row.usage.output_tokens),
+        _input,
         lambda row: row.usage.total - row.usage.output_tokens,
         right=True,
         drop=8,
@@ -185,7 +195,7 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
         "cost",
         "COST",
         7,
-        lambda row, scene: money(row.cost),
+        _cost,
         lambda row: row.cost or 0,
         right=True,
         drop=3,
@@ -199,7 +209,7 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
         lambda row: row.model or "",
         drop=13,
     ),
-    Column("last", "LAST", 12, _last, token=_last_token, drop=2, grows=True),
+    Column("last", "LAST", 20, _last, token=_last_token, drop=2, grows=True),
 )
 
 
