@@ -139,7 +139,9 @@ class Dashboard:
         self.notice = Notice(text, token, now + NOTICE_FOR)
 
     def open(self, view: str, argument: str = "") -> None:
-        """Open a view; `back` returns to this one."""
+        """Open a view, if there is such a one; `back` returns to this one."""
+        if view not in self.views:
+            return
         if view != self.view:
             self._back = [*self._back[-20:], self.view]
             self.view = view
