@@ -244,6 +244,7 @@ class Worker:
         while True:
             await asyncio.sleep(CONSUMERS_EVERY)
             await self._ensure()
+            await self._js.stream_info(subjects.TASKS)  # the server's clock may have been set
 
     async def _reconnected(self) -> None:
         try:

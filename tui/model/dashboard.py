@@ -329,7 +329,7 @@ def _step(dash: Dashboard, scene: Scene, step: str) -> list[Effect]:
 
 
 def _leap(dash: Dashboard, scene: Scene, seconds: str) -> list[Effect]:
-    return [Travel(to=scene.now + int(seconds))]
+    return [Travel(leap=int(seconds))]
 
 
 def _live(dash: Dashboard, scene: Scene, _: str) -> list[Effect]:
