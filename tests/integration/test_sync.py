@@ -36,7 +36,7 @@ def test_nothing_of_the_client_is_missing() -> None:
     def public(cls: type) -> set[str]:
         return {name for name, value in vars(cls).items() if callable(value) and name[0] != "_"}
 
-    assert public(agentflow.Flow) - public(SyncFlow) == {"open", "expect"}
+    assert public(agentflow.Flow) - public(SyncFlow) == {"open", "expect", "live"}
     assert public(TaskHandle) - public(SyncTask) <= {
         "record",
         "expect",
