@@ -13,6 +13,8 @@ NAMES = {
     "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
     "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
+    "peers": "AgentFlow beside other Python task queues, on the same work",
+    "scale": "how the cost of a task grows, and the tables of docs/scaling.md",
 }
 
 
@@ -57,6 +59,40 @@ def tui(seconds: float, only: str) -> None:
     """The dashboard in a terminal: first paint, CPU, memory, bytes."""
     module = importlib.import_module("bench.tui")
     raise SystemExit(asyncio.run(module.main(seconds=seconds, only=only)))
+
+
+@bench.command("peers")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 50))
+@click.option("--quick", is_flag=True, help="A small load, to see that it works.")
+@click.option("--only", multiple=True, metavar="NAME", help="A queue, or queue/setting.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another result file.")
+def peers(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None) -> None:
+    """AgentFlow beside other Python task queues; tools/install-peers installs them."""
+    module = importlib.import_module("bench.peers.rounds")
+    try:
+        code = asyncio.run(module.main(rounds, quick, only, out or module.RESULTS))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(code)
+
+
+@bench.command("scale")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50))
+@click.option("--quick", is_flag=True, help="Small values and loads, once, to see that it works.")
+@click.option("--only", multiple=True, metavar="AXIS", help="One axis, such as workers.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another result file.")
+@click.option("--page", is_flag=True, help="Only write docs/scaling.md from the result.")
+def scale(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None, page: bool) -> None:
+    """How the cost of a task grows: workers, backlog, payload, history, queues, copies."""
+    module = importlib.import_module("bench.scale.run")
+    if page:
+        importlib.import_module("bench.scale.page").refresh(out or module.RESULTS)
+        return
+    try:
+        code = asyncio.run(module.main(1 if quick else rounds, quick, only, out or module.RESULTS))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

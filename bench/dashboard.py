@@ -91,7 +91,7 @@ async def main(
         await asyncio.sleep(1.0)
         driver = app._driver
         framing, folding, making = app.framing, source.folding, source.making
-        process, frames, drawn = time.process_time(), app.clock.pace.frames, app.canvas.drawn
+        process, frames, drawn = time.process_time(), app.clock.pace.frames, app.canvas.changed
         written, began = getattr(driver, "written", 0), time.monotonic()
         await source.ended.wait()
         wall = time.monotonic() - began
@@ -104,7 +104,7 @@ async def main(
                     "folding": (source.folding - folding) / wall,
                     "framing": (app.framing - framing) / wall,
                     "frames_per_s": (app.clock.pace.frames - frames) / wall,
-                    "lines_per_s": (app.canvas.drawn - drawn) / wall,
+                    "lines_per_s": (app.canvas.changed - drawn) / wall,
                     "bytes_per_s": (getattr(driver, "written", 0) - written) / wall,
                     "items_per_s": source.items / seconds,
                     "behind_s": round(source.behind, 3),

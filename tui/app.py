@@ -72,7 +72,7 @@ class DashboardApp(App[int], inherit_bindings=False):
     TITLE = "AgentFlow"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", show=False, priority=True),
-        Binding("ctrl+p", "command_palette", show=False),
+        Binding("ctrl+p", "command_palette", show=False, priority=True),
     ]
     COMMANDS = {KeyCommands}  # noqa: RUF012 -- Textual's own declaration
 
@@ -86,7 +86,7 @@ class DashboardApp(App[int], inherit_bindings=False):
             self.register_theme(chrome)
         self.theme = theme.chrome
         self.canvas = Canvas(theme, press=self.press, do=self.do)
-        self.clock = Clock(pace, dirty=self._dirty, draw=self.draw)
+        self.clock = Clock(pace, dirty=self.is_dirty, draw=self.draw)
         self.outside = Outside(self)
         self._seen: tuple[object, ...] = ()
         self._touched = True
@@ -108,15 +108,17 @@ class DashboardApp(App[int], inherit_bindings=False):
     def on_mount(self) -> None:
         """Begin to listen and to tick."""
         self.canvas.focus()
-        loop = asyncio.get_running_loop()
-        if not self.is_headless:
-            for number in ENDS:
-                loop.add_signal_handler(number, self.exit, 128 + number)
-            self._entitle("AgentFlow")
+        self.heed_signals()
+        self._entitle("AgentFlow")
         self._tasks = [
             asyncio.create_task(self._feed(), name="feed"),
             asyncio.create_task(self.clock.run(), name="frames"),
         ]
+
+    def heed_signals(self) -> None:
+        """A signal that ends the process ends the picture first."""
+        for number in ENDS:
+            asyncio.get_running_loop().add_signal_handler(number, self.exit, 128 + number)
 
     async def on_unmount(self) -> None:
         """End the feed before the loop ends."""
@@ -144,7 +146,8 @@ class DashboardApp(App[int], inherit_bindings=False):
 
     # Frames.
 
-    def _dirty(self) -> bool:
+    def is_dirty(self) -> bool:
+        """Whether anything has changed since the last frame; asked once a tick."""
         seen = (self.dash.store.revision, int(self.source.now), self.canvas.size)
         if seen == self._seen and not self._touched:
             return False
@@ -174,7 +177,7 @@ class DashboardApp(App[int], inherit_bindings=False):
         sent = driver.written if isinstance(driver, Terminal) else 0
         return (
             f"{pace.frames:,} frames, {1000 * pace.cost:.1f} ms each, "
-            f"{self.canvas.drawn:,} lines drawn, {size(sent)} to the terminal, "
+            f"{self.canvas.changed:,} lines drawn, {size(sent)} to the terminal, "
             f"{self.dash.store.items:,} changes"
         )
 
@@ -229,6 +232,11 @@ class DashboardApp(App[int], inherit_bindings=False):
             self.exit(128 + signal.SIGINT)
         self._interrupted = now
         self.tell("q quits; ctrl+c once more ends it at once")
+
+    def action_command_palette(self) -> None:
+        """ctrl+p: over the dashboard, not over a dialog."""
+        if self.screen is self.screen_stack[0]:
+            super().action_command_palette()
 
     def on_app_blur(self, event: events.AppBlur) -> None:
         """Nobody looks."""

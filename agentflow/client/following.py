@@ -244,7 +244,7 @@ class Followed:
         return unresolved
 
     def _is_late(self, message: Message) -> float:
-        return time.time() + self._js.clock_offset - stored_ns(message) / 1e9
+        return self._js.now().timestamp() - stored_ns(message) / 1e9
 
 
 def telling(entries: Entries) -> list[Entry]:

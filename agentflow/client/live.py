@@ -141,7 +141,7 @@ class Live:
     @property
     def now(self) -> float:
         """Seconds since 1970 by the server's clock."""
-        return time.time() + self._js.clock_offset
+        return self._js.now().timestamp()
 
     def _tell(self, item: feed.Item) -> None:
         try:

@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import re
 import socket
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -47,7 +47,7 @@ class Pauses:
         self._board = Board(js)
 
     def _now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self._js.clock_offset)
+        return self._js.now()
 
     # Pauses and closures.
 

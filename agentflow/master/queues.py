@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from agentflow.bus.depths import Depth
@@ -48,7 +48,7 @@ class Queues:
         settled: bool,
     ) -> list[QueueView]:
         """Every queue that anything is known of, by name."""
-        now = datetime.now(UTC) + timedelta(seconds=self._js.clock_offset)
+        now = self._js.now()
         living = list(workers)
         names = {*depths, *counts, *(name for beat in living for name in beat.queues)}
         return [

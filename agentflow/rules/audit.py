@@ -235,14 +235,12 @@ def _ledger(found: Evidence) -> Iterable[Finding]:
     if found.ledger is None:
         return
     waiting = {each.id for each in found.queued.values()}
-    known = set()
+    known = {line.id for line in found.ledger}
+    for task_id in sorted({line.id for line in found.ledger if line.acknowledged}):
+        if task_id not in found.trails and task_id not in waiting:
+            yield Finding(Kind.LOST, "acknowledged, and it has neither message nor log", task_id)
     for line in found.ledger:
-        if line.id in known:
-            continue
-        known.add(line.id)
         trail = found.trails.get(line.id)
-        if trail is None and line.id not in waiting and line.acknowledged:
-            yield Finding(Kind.LOST, "acknowledged, and it has neither message nor log", line.id)
         if line.state is not None and (trail is None or trail.state != line.state):
             state = trail.state if trail else "nothing"
             text = f"its submitter was told {line.state}, its log says {state}"

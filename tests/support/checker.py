@@ -37,14 +37,14 @@ async def check(
 ) -> list[str]:
     """What is wrong once everything in `ledger` should have ended, as sentences.
 
-    Where the ledger has no sequences, a message that no record names is taken for one of the
-    second submissions and early cancellations of the test.
+    Where not every line of the ledger has a sequence, a message that no record names is taken for
+    one of the second submissions and early cancellations of the test.
     """
     known = [line if isinstance(line, Submission) else Submission(line) for line in ledger]
     report = await verify(
         js, ledger=known, complete=True, at_rest=True, faults=faults, calls=calls, listen=listen
     )
-    strict = any(line.sequence is not None for line in known)
+    strict = all(line.sequence is not None for line in known)
     return [
         f"{finding.kind}: {finding.id}: {finding.text}"
         for finding in report.findings

@@ -139,7 +139,9 @@ class Dashboard:
         self.notice = Notice(text, token, now + NOTICE_FOR)
 
     def open(self, view: str, argument: str = "") -> None:
-        """Open a view; `back` returns to this one."""
+        """Open a view, if there is such a one; `back` returns to this one."""
+        if view not in self.views:
+            return
         if view != self.view:
             self._back = [*self._back[-20:], self.view]
             self.view = view
@@ -329,7 +331,7 @@ def _step(dash: Dashboard, scene: Scene, step: str) -> list[Effect]:
 
 
 def _leap(dash: Dashboard, scene: Scene, seconds: str) -> list[Effect]:
-    return [Travel(to=scene.now + int(seconds))]
+    return [Travel(leap=int(seconds))]
 
 
 def _live(dash: Dashboard, scene: Scene, _: str) -> list[Effect]:

@@ -47,18 +47,19 @@ class Canvas(Widget, can_focus=True):
         self._lines: Sequence[Line] = ()
         self._faded = False
         self._strips: dict[tuple[Line, bool], Strip] = {}
-        self.drawn = 0
-        """Lines drawn so far, for the meter and the tests."""
+        self.changed = 0
+        """Lines that were drawn anew so far, for the meter and the tests."""
 
     # Drawing.
 
-    def paint(self, lines: Sequence[Line], *, faded: bool = False) -> int:
-        """Show a frame; returns how many lines differ from the one before."""
+    def paint(self, lines: Sequence[Line], *, faded: bool = False) -> None:
+        """Show a frame: draw the lines that differ from those of the one before."""
         before, self._lines = self._lines, lines
         if len(before) != len(lines) or faded != self._faded:
             self._faded = faded
             self.refresh()
-            return len(lines)
+            self.changed += len(lines)
+            return
         width = self.size.width
         changed = [
             Region(0, y, width, 1)
@@ -68,7 +69,7 @@ class Canvas(Widget, can_focus=True):
         ]
         if changed:
             self.refresh(*changed)
-        return len(changed)
+            self.changed += len(changed)
 
     def wear(self, theme: Theme) -> None:
         """Draw with another theme from now on."""
@@ -78,7 +79,6 @@ class Canvas(Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the frame."""
-        self.drawn += 1
         if y >= len(self._lines):
             return Strip.blank(self.size.width, self._theme.style("text"))
         line = self._lines[y]
