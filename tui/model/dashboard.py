@@ -230,7 +230,7 @@ def _open(dash: Dashboard, scene: Scene, _: str) -> list[Effect] | None:
     if item is not None:
         return dash.do(item.command, item.argument, scene.now) if item.command else None
     table = dash.here.table
-    if table is None or not table.cursor:
+    if table is None or table.item() is None:
         return None
     return dash.do("open_task", table.cursor, scene.now)
 

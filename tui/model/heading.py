@@ -105,12 +105,10 @@ def _banner(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
     if dash.travelled is not None:
         ago = span(now - dash.travelled_to)
         text = (
-            f" ◀ {scene.clock(dash.travelled_to)}, {ago} ago   [ ] record   {{ }} minute   t go to"
+            f" ◀ {scene.clock(dash.travelled_to)}, {ago} ago   L live   [ ] record   {{ }} minute"
         )
-        return clip(
-            line((text + "   L live   workers and text are not recorded", "travel"), base="travel"),
-            width,
-        )
+        text += "   t go to   workers and text are not recorded"
+        return clip(line((text, "travel"), base="travel"), width)
     if link is not None and not link.up:
         since_then = span(now - dash.store.linked_at)
         text = f" {sign} disconnected for {since_then}, trying again. Acts are off. "

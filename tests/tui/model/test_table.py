@@ -159,6 +159,32 @@ def test_what_changed_is_merged_into_the_order_as_a_sort_of_all_would_have_it(
     assert not changed
 
 
+def test_only_what_is_seen_is_formatted_and_only_what_changed_is_looked_at() -> None:
+    formatted: list[str] = []
+    keyed: list[int] = []
+
+    def shown(thing: Thing, scene: Scene) -> str:
+        formatted.append(thing.name)
+        return thing.name
+
+    def key(thing: Thing) -> int:
+        keyed.append(thing.number)
+        return thing.number
+
+    made: Table[Thing] = Table([Column("name", "NAME", 8, shown, key)], sort="name")
+    items = things(100_000)
+    changed: set[str] = set()
+    made.refresh(items, 100.0, changed=changed)
+    assert len(keyed) == 100_000
+    keyed.clear()
+    made.lines(80, 31, SCENE)
+    assert len(formatted) == 30
+    changed |= {f"k{at:03}" for at in range(5_000)}
+    assert not made.refresh(items, 100.1, changed=changed)
+    assert made.refresh(items, 200.0, changed=changed)
+    assert len(keyed) == 5_000
+
+
 def test_marks_are_chosen_in_the_order_and_go_with_their_rows() -> None:
     made, items = table()
     made.to("k007", 100.0)

@@ -353,6 +353,8 @@ class Tasks:
             wanted = (lambda row: wants(row, now)) if self.filter.tests else None
             self._rows.refresh(store.rows, now, changed=changed, wanted=wanted)
         elif self._groups.due(now):
+            # Whatever has an error neither runs nor is done.
+            self._groups.hidden = {"running", "succeeded"} if self.group == "error" else set()
             key = ("groups", self.group, self.filter.text)
             self._found = scene.lately(key, lambda: self._grouped(scene), GROUPED)
             self._groups.refresh(self._found, now)
