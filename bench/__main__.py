@@ -14,6 +14,7 @@ NAMES = {
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
     "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
     "peers": "AgentFlow beside other Python task queues, on the same work",
+    "scale": "how the cost of a task grows, and the tables of docs/scaling.md",
 }
 
 
@@ -70,6 +71,25 @@ def peers(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None) -> 
     module = importlib.import_module("bench.peers.rounds")
     try:
         code = asyncio.run(module.main(rounds, quick, only, out or module.RESULTS))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(code)
+
+
+@bench.command("scale")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50))
+@click.option("--quick", is_flag=True, help="Small values and loads, once, to see that it works.")
+@click.option("--only", multiple=True, metavar="AXIS", help="One axis, such as workers.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another result file.")
+@click.option("--page", is_flag=True, help="Only write docs/scaling.md from the result.")
+def scale(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None, page: bool) -> None:
+    """How the cost of a task grows: workers, backlog, payload, history, queues, copies."""
+    module = importlib.import_module("bench.scale.run")
+    if page:
+        importlib.import_module("bench.scale.page").refresh(out or module.RESULTS)
+        return
+    try:
+        code = asyncio.run(module.main(1 if quick else rounds, quick, only, out or module.RESULTS))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     raise SystemExit(code)

@@ -18,7 +18,13 @@ from agentflow.bus.connection import Connection
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Delivered
 from agentflow.bus.puller import Puller
-from agentflow.errors import AgentFlowError, BusError, Superseded
+from agentflow.errors import (
+    AgentFlowError,
+    BusError,
+    NotFound,
+    PermissionDenied,
+    Superseded,
+)
 from agentflow.handlers.contract import Handler, Noted, Pooled
 from agentflow.protocol import subjects
 from agentflow.protocol.control import (
@@ -230,6 +236,25 @@ class Worker:
     # Consumers.
 
     async def _ensure(self) -> None:
+        try:
+            await self._ensure_consumers()
+        except NotFound:
+            await self._mend_streams()
+            await self._ensure_consumers()
+
+    async def _mend_streams(self) -> None:
+        """Make again what somebody deleted while this worker ran: nobody else may be there."""
+        try:
+            found = await provision.check_streams(self._js)
+        except PermissionDenied:
+            return
+        missing = [each.name for each in found if each.missing]
+        if missing:
+            names = ", ".join(missing)
+            _log.error("%s was deleted and is made anew; what it held is lost", names)
+            await provision.ensure_streams(self._js)
+
+    async def _ensure_consumers(self) -> None:
         leases, notes = [], []
         for queue in self._queues:
             differences, lease = await provision.ensure_consumers(
@@ -243,6 +268,7 @@ class Worker:
     async def _keep_consumers(self) -> None:
         while True:
             await asyncio.sleep(CONSUMERS_EVERY)
+            await self._mend_streams()
             await self._ensure()
             await self._js.stream_info(subjects.TASKS)  # the server's clock may have been set
 

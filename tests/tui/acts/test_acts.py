@@ -167,6 +167,20 @@ def test_the_menu_has_what_can_be_done_here_with_its_key(dash: Dashboard) -> Non
         assert dash.do("acts", "", NOW) == []
 
 
+def test_the_menu_lifts_what_has_no_row_of_its_own(dash: Dashboard) -> None:
+    stopped = [gate("queue", "other"), gate("pool", "main.opus"), gate("kind", "my.kind")]
+    dash.store.apply(feed.Gates(at=NOW, gates=stopped))
+    dash.open("queues")
+    (menu,) = dash.press("a", NOW)
+    assert isinstance(menu, Choose)
+    assert [title for _, _, title in menu.options][-2:] == [
+        "resume pool main.opus",
+        "resume kind my.kind",
+    ]
+    command, argument, _ = menu.options[-1]
+    assert dash.do(command, argument, NOW) == [Confirm("resume", ("pause.kind.my_kind",))]
+
+
 def test_marked_tasks_are_the_targets(dash: Dashboard) -> None:
     dash.open("tasks")
     dash.do("filter_set", "state:running,queued", NOW)
