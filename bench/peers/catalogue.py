@@ -88,7 +88,7 @@ _TASKIQ_NATS = Promise(
     stored="JetStream file, synced each second",
     ack="after the result is saved; after 30 s runs again beside a slow one",
     repeats="run again, last result counts",
-    result="NATS object store, for ever; polled; each look leaves a consumer, some 1,000 are the limit",
+    result="NATS object store, for ever; polled, at the cost of one of 1,000 consumers a look",
 )
 _TASKIQ_BOTH = Promise(
     stored=_TASKIQ_NATS.stored,
