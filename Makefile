@@ -54,8 +54,9 @@ check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: $(STAMP) ## Measure speed and memory beside the bare protocol
+bench: $(STAMP) ## Measure speed and memory beside the bare protocol and the bare SDK
 	$(BIN)/python -m bench core
+	$(BIN)/python -m bench claude
 
 .PHONY: tools
 tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from pathlib import Path
 
 import click
 
 NAMES = {
     "core": "speed and weight of the queue itself, beside the bare protocol",
+    "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
+    "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
+    "peers": "AgentFlow beside other Python task queues, on the same work",
+    "scale": "how the cost of a task grows, and the tables of docs/scaling.md",
 }
 
 
@@ -31,11 +36,63 @@ def core(rounds: int, quick: bool) -> None:
     raise SystemExit(asyncio.run(module.main(rounds=rounds, quick=quick)))
 
 
+@bench.command("claude")
+@click.option("--quick", is_flag=True, help="Less of all, to see that it works.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def claude(quick: bool, out: Path | None) -> None:
+    """Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes."""
+    module = importlib.import_module("bench.claude")
+    raise SystemExit(asyncio.run(module.main(quick=quick, out=out or module.RESULTS)))
+
+
 @bench.command("index")
 def index() -> None:
     """The master's index: rebuilding 100,000 tasks, and its memory."""
     module = importlib.import_module("bench.index")
     raise SystemExit(asyncio.run(module.main()) or 0)
+
+
+@bench.command("tui")
+@click.option("--seconds", default=15.0, show_default=True, type=click.FloatRange(2, 600))
+@click.option("--only", default="", help="Only the cases with this in their name; writes nothing.")
+def tui(seconds: float, only: str) -> None:
+    """The dashboard in a terminal: first paint, CPU, memory, bytes."""
+    module = importlib.import_module("bench.tui")
+    raise SystemExit(asyncio.run(module.main(seconds=seconds, only=only)))
+
+
+@bench.command("peers")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 50))
+@click.option("--quick", is_flag=True, help="A small load, to see that it works.")
+@click.option("--only", multiple=True, metavar="NAME", help="A queue, or queue/setting.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another result file.")
+def peers(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None) -> None:
+    """AgentFlow beside other Python task queues; tools/install-peers installs them."""
+    module = importlib.import_module("bench.peers.rounds")
+    try:
+        code = asyncio.run(module.main(rounds, quick, only, out or module.RESULTS))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(code)
+
+
+@bench.command("scale")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50))
+@click.option("--quick", is_flag=True, help="Small values and loads, once, to see that it works.")
+@click.option("--only", multiple=True, metavar="AXIS", help="One axis, such as workers.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another result file.")
+@click.option("--page", is_flag=True, help="Only write docs/scaling.md from the result.")
+def scale(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None, page: bool) -> None:
+    """How the cost of a task grows: workers, backlog, payload, history, queues, copies."""
+    module = importlib.import_module("bench.scale.run")
+    if page:
+        importlib.import_module("bench.scale.page").refresh(out or module.RESULTS)
+        return
+    try:
+        code = asyncio.run(module.main(1 if quick else rounds, quick, only, out or module.RESULTS))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

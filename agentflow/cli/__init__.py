@@ -26,6 +26,7 @@ INTERRUPTED: Final = 130
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "run": ("agentflow.cli.run", "command", "Run all tasks of a file and keep their results."),
     "up": ("agentflow.cli.up", "command", "Start NATS, a master and workers on this machine."),
+    "tui": ("agentflow.cli.tui", "command", "Open the dashboard."),
     "submit": ("agentflow.cli.submit", "command", "Put a task into a queue."),
     "get": ("agentflow.cli.get", "command", "Show a task and its result."),
     "list": ("agentflow.cli.listing", "command", "List tasks, newest first."),

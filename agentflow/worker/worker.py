@@ -149,9 +149,11 @@ class Worker:
         self.actor.background("renewals", self._holding.renew)
         self.actor.background("watchdog", self._puller.watch)
         self.actor.background("consumers", self._keep_consumers)
+        self.actor.background("bucket", self._gates.watch)
         self.actor.on_stop("pulling", self._puller.stop)
         self.actor.on_stop("tasks", self._settle)
-        await self._puller.start()
+        if not self.actor.stopping.is_set():  # told so while it started
+            await self._puller.start()
 
     async def _find_streams(self) -> None:
         """Create what is missing, or wait until somebody does who may. Raises BusError."""
@@ -161,7 +163,7 @@ class Worker:
         end = asyncio.get_running_loop().time() + STREAMS_WITHIN
         missing = [difference for difference in found if difference.missing]
         sentences = [f"{difference.name} {difference.text}" for difference in missing]
-        while missing:
+        while missing and not self.actor.stopping.is_set():
             if asyncio.get_running_loop().time() > end:
                 raise BusError(sentences[0])
             # Only looked for: each try to create them would stand in the server's log.
@@ -307,6 +309,7 @@ class Worker:
             "slots": self._slots,
             "running": len(running),
             "held": len(self._holding) - len(running),
+            "work": _work(running),
             "done": self._attempts.done,
             "failed": self._attempts.failed,
             "simulated": self._simulated,
@@ -364,6 +367,15 @@ class Worker:
         except TimeoutError:
             return False
         return True
+
+
+def _work(running: list[Held]) -> dict[str, dict[str, int]]:
+    """How many run, by queue and kind."""
+    found: dict[str, dict[str, int]] = {}
+    for held in running:
+        kinds = found.setdefault(held.queue, {})
+        kinds[held.kind] = kinds.get(held.kind, 0) + 1
+    return found
 
 
 def _facts(held: Held) -> dict[str, object]:
