@@ -147,9 +147,9 @@ async def test_a_json_body_dropped_in_the_middle(client: AsyncAnthropic) -> None
 
 async def test_a_stall_in_the_middle_is_a_read_timeout(client: AsyncAnthropic) -> None:
     seen: list[str] = []
+    # Only the reading is to be quick: on a loaded machine a connection may take its time.
+    patience = httpx2.Timeout(20.0, read=0.5)
     with pytest.raises(httpx2.ReadTimeout):
-        # Only the reading is to be quick: on a loaded machine a connection may take its time.
-        patience = httpx2.Timeout(20.0, read=0.5)
         await streamed(client, {**fake(stall=60, stall_after=3), "timeout": patience}, seen)
 
     assert seen.count("content_block_delta") == 3
