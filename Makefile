@@ -31,6 +31,21 @@ demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
 test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+SECONDS ?= 600
+SEED ?=
+
+.PHONY: faults
+faults: $(STAMP) ## Run the fault tests at full scale, with the default lease
+	$(BIN)/python -m pytest --long tests/faults
+
+.PHONY: chaos
+chaos: $(STAMP) ## Break everything at random under load (SECONDS=600 SEED=...)
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak
+soak: $(STAMP) ## 300 tasks/s for half an hour: memory, streams, latency (MINUTES=30)
+	$(BIN)/python -m bench soak --minutes $(or $(MINUTES),30)
+
 .PHONY: check
 check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/ruff check .
@@ -39,8 +54,9 @@ check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: $(STAMP) ## Measure speed and memory beside the bare protocol
+bench: $(STAMP) ## Measure speed and memory beside the bare protocol and the bare SDK
 	$(BIN)/python -m bench core
+	$(BIN)/python -m bench claude
 
 .PHONY: tools
 tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools

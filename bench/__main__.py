@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import signal
 from pathlib import Path
 
 import click
 
 NAMES = {
     "core": "speed and weight of the queue itself, beside the bare protocol",
+    "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
+    "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
     "peers": "AgentFlow beside other Python task queues, on the same work",
     "scale": "how the cost of a task grows, and the tables of docs/scaling.md",
 }
@@ -20,6 +23,8 @@ NAMES = {
 @click.pass_context
 def bench(context: click.Context) -> None:
     """Measure AgentFlow."""
+    # By default it would end us at once, and what we started would run on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if context.invoked_subcommand is None:
         for name, text in NAMES.items():
             click.echo(f"python -m bench {name:8} {text}")
@@ -34,11 +39,29 @@ def core(rounds: int, quick: bool) -> None:
     raise SystemExit(asyncio.run(module.main(rounds=rounds, quick=quick)))
 
 
+@bench.command("claude")
+@click.option("--quick", is_flag=True, help="Less of all, to see that it works.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def claude(quick: bool, out: Path | None) -> None:
+    """Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes."""
+    module = importlib.import_module("bench.claude")
+    raise SystemExit(asyncio.run(module.main(quick=quick, out=out or module.RESULTS)))
+
+
 @bench.command("index")
 def index() -> None:
     """The master's index: rebuilding 100,000 tasks, and its memory."""
     module = importlib.import_module("bench.index")
     raise SystemExit(asyncio.run(module.main()) or 0)
+
+
+@bench.command("tui")
+@click.option("--seconds", default=15.0, show_default=True, type=click.FloatRange(2, 600))
+@click.option("--only", default="", help="Only the cases with this in their name; writes nothing.")
+def tui(seconds: float, only: str) -> None:
+    """The dashboard in a terminal: first paint, CPU, memory, bytes."""
+    module = importlib.import_module("bench.tui")
+    raise SystemExit(asyncio.run(module.main(seconds=seconds, only=only)))
 
 
 @bench.command("peers")
