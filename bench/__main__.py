@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import signal
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ NAMES = {
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
     "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
     "peers": "AgentFlow beside other Python task queues, on the same work",
+    "recovery": "until work goes on after kill -9 of worker, master, server, or all",
+    "soak": "half an hour at 300 tasks/s: memory, streams, latency",
     "scale": "how the cost of a task grows, and the tables of docs/scaling.md",
 }
 
@@ -22,6 +25,8 @@ NAMES = {
 @click.pass_context
 def bench(context: click.Context) -> None:
     """Measure AgentFlow."""
+    # By default it would end us at once, and what we started would run on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if context.invoked_subcommand is None:
         for name, text in NAMES.items():
             click.echo(f"python -m bench {name:8} {text}")
@@ -93,6 +98,26 @@ def scale(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None, pag
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     raise SystemExit(code)
+
+
+@bench.command("recovery")
+@click.option("--kills", default=30, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--queued", default=100_000, show_default=True, type=click.IntRange(100))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def recovery(kills: int, queued: int, out: Path | None) -> None:
+    """Until work goes on after kill -9 of worker, master, server, or all."""
+    module = importlib.import_module("bench.recovery")
+    raise SystemExit(asyncio.run(module.main(kills, queued, out or module.RESULTS)))
+
+
+@bench.command("soak")
+@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(0.5))
+@click.option("--rate", default=300.0, show_default=True, help="Tasks a second.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def soak(minutes: float, rate: float, out: Path | None) -> None:
+    """Half an hour at 300 tasks/s: memory, streams, latency."""
+    module = importlib.import_module("bench.soak")
+    raise SystemExit(asyncio.run(module.main(minutes, rate, out or module.RESULTS)))
 
 
 if __name__ == "__main__":

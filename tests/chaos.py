@@ -27,7 +27,7 @@ import click
 import msgspec
 
 from agentflow.audit import verify
-from agentflow.audit.reading import entries
+from agentflow.audit.reading import entries, slots
 from agentflow.bus import provision
 from agentflow.bus.connection import Connection
 from agentflow.bus.jetstream import JetStream
@@ -220,6 +220,17 @@ async def drained(js: JetStream) -> float:
     raise AssertionError(f"not drained within {DRAIN:g} s")
 
 
+async def quiet(js: JetStream) -> None:
+    """Wait until no worker holds anything: one that was stopped may still ask about what it held.
+
+    What stays is the checker's to find.
+    """
+    end = time.monotonic() + 30.0
+    while time.monotonic() < end:
+        if not any(each.running or each.held for each in await slots(js, 2.5)):
+            return
+
+
 async def latencies(js: JetStream) -> dict[str, float]:
     """Seconds from submission to end, of all that ended."""
     found = []
@@ -266,6 +277,7 @@ async def run(
         async with asyncio.timeout(60):
             while sum(each["num_ack_pending"] for each in await js.consumers(subjects.TASKS)):
                 await asyncio.sleep(0.1)
+        await quiet(js)
         report = await verify(js, ledger=ledger, complete=True, at_rest=True, listen=2.5)
         figures = {
             "seconds": seconds,
