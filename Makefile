@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DRAWING := $(VENV)/.drawing
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -23,6 +24,11 @@ $(STAMP): requirements.txt pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
+# What draws the charts; the tests do without.
+$(DRAWING): $(STAMP) requirements-bench.txt
+	@$(PIP) install --require-hashes -r requirements-bench.txt
+	@touch $@
+
 .PHONY: demo
 demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
 	$(BIN)/agentflow run examples/prompts.jsonl --simulate
@@ -38,9 +44,12 @@ check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# make bench BENCH=--quick is the short one. It runs alone: a busy machine is refused.
 .PHONY: bench
-bench: $(STAMP) ## Measure speed and memory beside the bare protocol
-	$(BIN)/python -m bench core
+bench: $(DRAWING) tools ## Compare worker designs on 1000 simulated tasks (40 min; BENCH=--quick: 3)
+	@bench/workers/install
+	$(BIN)/python -m bench compare $(BENCH)
+	$(BIN)/python -m bench report $(BENCH)
 
 .PHONY: tools
 tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools
@@ -52,4 +61,4 @@ lock: ## Write the hashed requirements files again
 
 .PHONY: clean
 clean: ## Remove what make made
-	rm -rf $(VENV) .tools build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench .tools build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from pathlib import Path
 
 import click
 
 NAMES = {
+    "compare": "worker designs on the same tasks: SDK in process, CLI a task, and others",
+    "report": "report and charts from the results of compare",
     "core": "speed and weight of the queue itself, beside the bare protocol",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
 }
@@ -29,6 +32,42 @@ def core(rounds: int, quick: bool) -> None:
     """Speed and weight of the queue itself, beside the bare protocol."""
     module = importlib.import_module("bench.core")
     raise SystemExit(asyncio.run(module.main(rounds=rounds, quick=quick)))
+
+
+@bench.command("compare")
+@click.option("--quick", is_flag=True, help="A little of each load: under three minutes.")
+@click.option("--tiny", is_flag=True, hidden=True)
+@click.option(
+    "--only", metavar="DESIGNS", default="", help="These designs, with commas between: sdk,node."
+)
+@click.option("--cli", metavar="PROGRAM", help="The Claude Code to run. [default: make tools' one]")
+@click.option(
+    "--cli-tasks", type=click.IntRange(1, 1000), help="Runs of a CLI a load at most. [default: 200]"
+)
+@click.option("--anyway", is_flag=True, help="Compare on a busy machine too; the result says so.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def compare(
+    quick: bool,
+    tiny: bool,
+    only: str,
+    cli: str | None,
+    cli_tasks: int | None,
+    anyway: bool,
+    out: Path | None,
+) -> None:
+    """Worker designs on the same tasks: SDK in process, CLI a task, and others."""
+    module = importlib.import_module("bench.compare")
+    loads, rows = importlib.import_module("bench.loads"), importlib.import_module("bench.rows")
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    if unknown := set(names) - rows.BY_NAME.keys():
+        raise click.UsageError(
+            f"there is no design {', '.join(sorted(unknown))}; there are {', '.join(rows.BY_NAME)}"
+        )
+    ladder = module.with_cli_tasks(
+        loads.TINY if tiny else loads.QUICK if quick else loads.FULL, cli_tasks
+    )
+    code = asyncio.run(module.main(ladder, names=names, cli=cli, anyway=anyway, out=out))
+    raise SystemExit(code)
 
 
 @bench.command("index")
