@@ -70,6 +70,43 @@ def compare(
     raise SystemExit(code)
 
 
+@bench.command("report")
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--quick", is_flag=True, help="Of the last quick comparison.")
+@click.option("--readme", is_flag=True, help="Print the README's table instead.")
+@click.option("--instance-memory", type=click.FloatRange(0.1), help="GB of one of your instances.")
+@click.option("--instance-cores", type=click.IntRange(1), help="Its cores. [default: 2]")
+@click.option("--instance-price", type=click.FloatRange(0), help="Its dollars a month.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the report.")
+# What `make bench BENCH=...` passes on to both commands.
+@click.option("--anyway", is_flag=True, hidden=True)
+def report(
+    file: Path | None,
+    quick: bool,
+    readme: bool,
+    instance_memory: float | None,
+    instance_cores: int | None,
+    instance_price: float | None,
+    out: Path | None,
+    anyway: bool,
+) -> None:
+    """Report and charts from the results of compare."""
+    module = importlib.import_module("bench.report")
+    money, results = (
+        importlib.import_module("bench.money"),
+        importlib.import_module("bench.comparison"),
+    )
+    own = None
+    if instance_memory is not None and instance_price is not None:
+        own = money.Instance(
+            "yours", instance_memory, instance_cores or money.CORES, instance_price
+        )
+    elif instance_memory is not None or instance_price is not None or instance_cores is not None:
+        raise click.UsageError("an instance needs --instance-memory and --instance-price")
+    found = file or results.path("quick" if quick else "full")
+    raise SystemExit(module.main(found, own=own, readme=readme, out=out))
+
+
 @bench.command("index")
 def index() -> None:
     """The master's index: rebuilding 100,000 tasks, and its memory."""

@@ -157,6 +157,15 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
                 return each
         return None
 
+    @property
+    def common_width(self) -> int:
+        """The widest load that designs with a CLI have too: ten in flight, less in a smaller
+        ladder."""
+        narrow = {row.name for row in self.rows if row.runs_cli and not row.missing}
+        single = [each.trial for each in self.trials if each.trial.processes == 1]
+        widths = [trial.load.in_flight for trial in single if trial.design in narrow]
+        return max(widths or [min(trial.load.in_flight for trial in single)] if single else [10])
+
 
 def path(ladder: str) -> Path:
     """Where the results of a ladder are: only the full one's are kept in the repository."""

@@ -71,7 +71,7 @@ class Ladder(msgspec.Struct, frozen=True):
 
     name: str
     steps: tuple[Load, ...]
-    scattered: Load
+    scattered: Load | None
     crowd: Load
     crowd_processes: int
     processes: int
@@ -95,7 +95,7 @@ def floor(latencies: list[float], places: int) -> float:
 
 
 _TWO: Final = Latency(2.0)
-_ONE: Final = Latency(1.0)
+_HALF: Final = Latency(0.5)
 _TINY: Final = Latency(0.2)
 
 FULL: Final = Ladder(
@@ -114,9 +114,9 @@ FULL: Final = Ladder(
 )
 QUICK: Final = Ladder(
     "quick",
-    steps=(Load(3, 1, _ONE), Load(20, 10, _ONE), Load(200, 100, _ONE)),
-    scattered=Load(20, 10, Latency(0.5, 2.0)),
-    crowd=Load(100, 100, _ONE),
+    steps=(Load(3, 1, _HALF), Load(20, 10, _HALF), Load(200, 100, _HALF)),
+    scattered=None,
+    crowd=Load(100, 100, _HALF),
     crowd_processes=10,
     processes=4,
     cli_tasks=12,
