@@ -109,11 +109,16 @@ class Actor:
             self.hurry.set()
         self.stopping.set()
 
-    async def run(self) -> None:
-        """Wait for the word to stop (SIGTERM, SIGINT, `stop`), then stop in steps."""
+    def heed_signals(self) -> None:
+        """Take SIGTERM and SIGINT for the word to stop. Until then they end the process at once, so
+        this comes before it holds anything that others would have to wait for."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+
+    async def run(self) -> None:
+        """Wait for the word to stop (SIGTERM, SIGINT, `stop`), then stop in steps."""
+        self.heed_signals()
         await self.stopping.wait()
         await self.close()
 

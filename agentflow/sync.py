@@ -258,6 +258,7 @@ class SyncFlow:
     resume = _run(client.Flow.resume)
     pauses = _run(client.Flow.pauses)
     drain = _run(client.Flow.drain)
+    drain_tasks = _run(client.Flow.drain_tasks)
     why = _run(client.Flow.why)
     watch = _stream(client.Flow.watch)
     cancel_all = _stream(client.Flow.cancel_all)

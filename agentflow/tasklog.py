@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from datetime import UTC, datetime
 from typing import Final
 
@@ -64,7 +63,7 @@ class TaskLog:
 
     def now(self) -> datetime:
         """The server's time, as well as it is known."""
-        return datetime.fromtimestamp(time.time() + self._js.clock_offset, UTC)
+        return self._js.now()
 
     # Reading.
 

@@ -12,7 +12,10 @@ NAMES = {
     "compare": "worker designs on the same tasks: SDK in process, CLI a task, and others",
     "report": "report and charts from the results of compare",
     "core": "speed and weight of the queue itself, beside the bare protocol",
+    "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
+    "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
+    "peers": "AgentFlow beside other Python task queues, on the same work",
 }
 
 
@@ -107,11 +110,44 @@ def report(
     raise SystemExit(module.main(found, own=own, readme=readme, out=out))
 
 
+@bench.command("claude")
+@click.option("--quick", is_flag=True, help="Less of all, to see that it works.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def claude(quick: bool, out: Path | None) -> None:
+    """Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes."""
+    module = importlib.import_module("bench.claude")
+    raise SystemExit(asyncio.run(module.main(quick=quick, out=out or module.RESULTS)))
+
+
 @bench.command("index")
 def index() -> None:
     """The master's index: rebuilding 100,000 tasks, and its memory."""
     module = importlib.import_module("bench.index")
     raise SystemExit(asyncio.run(module.main()) or 0)
+
+
+@bench.command("tui")
+@click.option("--seconds", default=15.0, show_default=True, type=click.FloatRange(2, 600))
+@click.option("--only", default="", help="Only the cases with this in their name; writes nothing.")
+def tui(seconds: float, only: str) -> None:
+    """The dashboard in a terminal: first paint, CPU, memory, bytes."""
+    module = importlib.import_module("bench.tui")
+    raise SystemExit(asyncio.run(module.main(seconds=seconds, only=only)))
+
+
+@bench.command("peers")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 50))
+@click.option("--quick", is_flag=True, help="A small load, to see that it works.")
+@click.option("--only", multiple=True, metavar="NAME", help="A queue, or queue/setting.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another result file.")
+def peers(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None) -> None:
+    """AgentFlow beside other Python task queues; tools/install-peers installs them."""
+    module = importlib.import_module("bench.peers.rounds")
+    try:
+        code = asyncio.run(module.main(rounds, quick, only, out or module.RESULTS))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

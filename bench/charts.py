@@ -80,34 +80,36 @@ def _designs(found: Comparison) -> Figure | None:
         ("CPU per task", lambda each: each.cpu_ms, words.ms),
         ("memory per task in flight", lambda each: each.slot_mb or 0.0, _megabytes),
     )
-    figure = _figure(12.5, 0.42 * len(rows) + 1.5)
+    figure = _figure(12.5, 0.4 * len(rows) + 1.5)
     axes = figure.subplots(1, len(panels), sharey=True)
     for axis, (title, value, text) in zip(axes, panels, strict=True):
+        # Dots, not bars: on a logarithmic axis a bar's length means nothing.
         values = [max(value(each), 0.1) for _, each in rows]
-        axis.barh(range(len(rows)), values, color=[_colour(row) for row, _ in rows], height=0.62)
+        spread = "p99" in title
+        ends = [
+            max(each.overhead.p99_ms, here) if spread else here
+            for (_, each), here in zip(rows, values, strict=True)
+        ]
         axis.set_xscale("log")
-        # Room for the figures, on either end of a logarithmic axis.
-        axis.set_xlim(min(values) / 2.2, max(values) * 14)
+        axis.set_xlim(min(values) / 1.8, max(ends) * (30 if spread else 8))  # room for the text
+        axis.set_ylim(-0.6, len(rows) - 0.4)
         axis.set_title(title, loc="left", fontsize=10.5, fontweight="bold", pad=8)
-        axis.xaxis.set_major_formatter(lambda number, _: f"{number:,.4g}")
-        axis.grid(axis="x", color=FAINT, linewidth=0.6)
+        axis.xaxis.set_major_formatter(lambda number, _, text=text: _tick(number, text))
+        axis.grid(color=FAINT, linewidth=0.6)
         axis.set_axisbelow(True)
         axis.tick_params(axis="both", length=0)
         axis.minorticks_off()
-        for place, (_, each) in enumerate(rows):
-            shown = text(value(each))
-            end = values[place]
-            if "p99" in title:
-                worst = max(each.overhead.p99_ms, end)
-                axis.plot([end, worst], [place, place], color=INK, linewidth=1)
-                axis.plot([worst], [place], "|", color=INK, markersize=7)
-                end = worst
+        for place, (row, each) in enumerate(rows):
+            here, end, shown = values[place], ends[place], text(value(each))
+            if spread:
+                axis.plot([here, end], [place, place], color=_colour(row), linewidth=2, alpha=0.45)
+                axis.plot([end], [place], "|", color=_colour(row), markersize=8)
                 shown = f"{shown}  ({text(each.overhead.p99_ms)})"
-            axis.text(end * 1.18, place, shown, va="center", fontsize=8.5)
+            axis.plot([here], [place], "o", color=_colour(row), markersize=8)
+            axis.annotate(
+                shown, (end, place), (9, 0), textcoords="offset points", va="center", fontsize=8.5
+            )
     axes[0].set_yticks(range(len(rows)), [row.title for row, _ in rows])
-    axes[0].set_xlabel("ms, logarithmic")
-    axes[1].set_xlabel("ms, logarithmic")
-    axes[2].set_xlabel("MB of PSS, logarithmic")
     figure.suptitle(
         f"{_load(found, width)}: the same tasks through the same queue",
         x=0.005,
@@ -133,6 +135,11 @@ def _designs(found: Comparison) -> Figure | None:
     figure.text(0.995, -0.035, _signed(found), ha="right", fontsize=8, color=FLOOR)
     figure.tight_layout()
     return figure
+
+
+def _tick(number: float, text: Callable[[float], str]) -> str:
+    """The figure of a tick in the words of its panel, without the digits behind the point."""
+    return text(number).replace(".00", "").replace(".0", "")
 
 
 def _megabytes(value: float) -> str:
@@ -181,8 +188,11 @@ def _over_floor(found: Comparison) -> Figure | None:
             labels.append((xs[-1], ys[-1], row.title + several, _colour(row)))
     axis.axhline(1.0, color=INK, linewidth=0.9)
     axis.set_yscale("log")
-    axis.yaxis.set_major_formatter(lambda number, _: f"{number:g}")
-    axis.yaxis.set_minor_formatter(lambda number, _: f"{number:g}" if number < 10 else "")
+    highest = max(each.over_floor for each in constant)
+    steps = [step for step in (1, 2, 5, 10, 20, 50, 100, 200) if step <= highest * 1.5]
+    axis.set_yticks(steps, [f"{step} x" for step in steps])
+    axis.minorticks_off()
+    axis.set_ylim(0.93, highest * 1.3)
     axis.set_xticks(range(len(widths)), [f"{width:,} in flight" for width in widths])
     axis.set_xlim(-0.15, len(widths) - 1 + 1.15)
     axis.grid(axis="y", color=FAINT, linewidth=0.6)

@@ -77,11 +77,6 @@ class Ladder(msgspec.Struct, frozen=True):
     processes: int
     cli_tasks: int
 
-    @property
-    def latency(self) -> Latency:
-        """The constant one."""
-        return self.steps[0].latency
-
 
 def floor(latencies: list[float], places: int) -> float:
     """Seconds until all are done, when each of so many places takes the next as it is free."""
@@ -114,9 +109,10 @@ FULL: Final = Ladder(
 )
 QUICK: Final = Ladder(
     "quick",
-    steps=(Load(3, 1, _HALF), Load(20, 10, _HALF), Load(200, 100, _HALF)),
+    # Two seconds for the wide ones: shorter answers would keep so many in flight by CPU alone.
+    steps=(Load(3, 1, _HALF), Load(20, 10, _HALF), Load(100, 100, _TWO)),
     scattered=None,
-    crowd=Load(100, 100, _HALF),
+    crowd=Load(100, 100, _TWO),
     crowd_processes=10,
     processes=4,
     cli_tasks=12,

@@ -15,6 +15,20 @@ settings.register_profile("agentflow", deadline=None)
 settings.load_profile("agentflow")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="Run the long fault tests, at full scale.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes minutes is left out, and not called skipped: `make faults` runs it."""
+    if config.getoption("--long"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     """A fresh real nats-server with JetStream on a loopback port."""
@@ -44,7 +58,8 @@ def tools_of(item: pytest.Item) -> set[str]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for name in sorted(tools_of(item)):
         if tools.FINDERS[name]() is None:
-            pytest.skip(f"{name} is not in .tools; `make tools` installs it")
+            how = "apt install libfaketime" if name == "faketime" else "make tools"
+            pytest.skip(f"{name} is not there; `{how}` installs it")
 
 
 @pytest.hookimpl(wrapper=True)

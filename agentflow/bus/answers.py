@@ -1,12 +1,18 @@
-"""The answers that are awaited: one dict, and one sweep for all deadlines."""
+"""The answers that are awaited: one dict, and one sweep for all deadlines.
+
+The sweep comes only while something is awaited: a hundred idle workers must not wake for nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
 
 from agentflow.bus.message import Message
 from agentflow.errors import BusError, NoAnswer, PermissionDenied
+
+SWEEP_EVERY: Final = 0.1
 
 
 class _Awaited:
@@ -28,13 +34,17 @@ class Answers:
 
     def __init__(self) -> None:
         self._awaited: dict[str, _Awaited] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._awaited)
 
     def expect(self, key: str, subject: str, timeout: float) -> asyncio.Future[Message]:
         """A future for what arrives on `key`, the answer to a request on `subject`."""
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Message] = loop.create_future()
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(SWEEP_EVERY, self._sweep)
         self._awaited[key] = _Awaited(future, subject, time.monotonic() + timeout)
         return future
 
@@ -44,7 +54,7 @@ class Answers:
         if awaited is not None and not awaited.future.done():
             awaited.future.set_result(message)
 
-    def sweep(self) -> None:
+    def _sweep(self) -> None:
         """Fail what is late, forget what was cancelled."""
         now = time.monotonic()
         over = [
@@ -55,6 +65,9 @@ class Answers:
         for key in over:
             awaited = self._awaited.pop(key)
             awaited.fail(NoAnswer(f"no answer on {awaited.subject}"))
+        self._sweeping = None
+        if self._awaited:
+            self._sweeping = asyncio.get_running_loop().call_later(SWEEP_EVERY, self._sweep)
 
     def fail(self, kind: type[BusError], text: str) -> None:
         """Fail all; each gets an error of its own, because raising one adds to its traceback."""

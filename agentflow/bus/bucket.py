@@ -2,7 +2,9 @@
 
 A `Board` keeps a copy of the whole bucket and follows its changes over the live copies; who asks it
 waits for nothing. It is exact enough for gates: what it learns late costs a refused request, never
-a wrong record. Changes are made by compare-and-set, so two writers never undo each other.
+a wrong record. No live copy tells that the bucket was deleted, purged or made anew (its sequences
+begin again then), so `watch` looks at the stream itself now and then. Changes are made by
+compare-and-set, so two writers never undo each other.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from agentflow.bus.connection import Subscription
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Message
 from agentflow.bus.pages import page, sequence_of
-from agentflow.errors import BusError, WrongSequence
+from agentflow.errors import BusError, NotFound, WrongSequence
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import subjects
 
@@ -27,6 +29,8 @@ _STORED: Final = len(subjects.kv(""))
 _OPERATION: Final = "KV-Operation"
 _GONE: Final = frozenset({"DEL", "PURGE"})
 TRIES: Final = 50
+WATCH_EVERY: Final = 10.0
+"""Seconds after which a deleted bucket is noticed."""
 
 Change = Callable[[bytes | None], bytes | None]
 """From a key's value (None: there is none) to its new value (None: it is to go)."""
@@ -40,6 +44,8 @@ class Board:
         self._values: dict[str, tuple[int, bytes | None]] = {}
         self._listeners: list[Callable[[str], None]] = []
         self._subscription: Subscription | None = None
+        self._unhook: Callable[[], None] | None = None
+        self._created = ""
 
     # Reading.
 
@@ -63,9 +69,44 @@ class Board:
         """Follow the bucket from now on. Raises BusError where it cannot be read."""
         connection = self._js.connection
         self._subscription = await connection.subscribe(subjects.LIVE_STATE, self._changed)
-        connection.on_connect(self.read_again)
+        self._unhook = connection.on_connect(self.read_again)
         await connection.flush()
         await self._read()
+        await self._look()
+
+    async def watch(self) -> None:
+        """Forget what is gone with the bucket; runs until cancelled. Raises BusError."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            info = await self._js.stream_info(subjects.KV_STREAM)
+        except NotFound:
+            created, first = "", 0
+        else:
+            created, first = info["created"], info["state"]["first_seq"]
+        another = created != self._created and bool(self._created)
+        self._created = created or self._created
+        gone = [
+            key
+            for key, (sequence, _) in self._values.items()
+            if not created or another or sequence < first
+        ]
+        for key in gone:
+            del self._values[key]
+            for listener in self._listeners:
+                listener(key)
+        if created and gone:
+            await self._read()
+
+    async def close(self) -> None:
+        """Follow it no more; for whoever ends before the connection does."""
+        if self._subscription is not None:
+            await self._subscription.close()
+        if self._unhook is not None:
+            self._unhook()
 
     async def read_again(self) -> None:
         """Read all of it, trying until that is done or the connection is lost."""

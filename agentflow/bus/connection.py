@@ -42,9 +42,10 @@ __all__ = ["Connection", "Subscription"]
 
 _log = logging.getLogger(__name__)
 
-SWEEP_EVERY: Final = 0.1
 WATCH_EVERY: Final = 0.5
 DENIED_WAIT: Final = 2.0
+REFUSED_WITHIN: Final = 60.0
+"""Seconds after which a refusal is not expected any more."""
 BUFFER_BYTES: Final = 8 * 1024 * 1024
 """Unwritten bytes past which a request waits; a burst must not grow without bound."""
 SUBJECT_CHARS: Final = 900
@@ -74,6 +75,7 @@ class Connection:
         self._counter = 0
         self._on_connect = Listeners("a reconnection")
         self._on_disconnect = Listeners("the connection was lost")
+        self._on_denied: list[Callable[[str], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rebuilding = False
         self._warned: set[str] = set()
@@ -114,7 +116,6 @@ class Connection:
         except BaseException:
             client.abandon()
             raise
-        self._spawn(self._sweep(), "deadlines")
         self._spawn(self._watch(), "watch")
         return self
 
@@ -223,6 +224,13 @@ class Connection:
             raise NoStream(f"nothing answers on {subject}")
         return message
 
+    def refusal(self, subject: str, reply: str) -> asyncio.Future[Message]:
+        """A future that fails when what was sent on `subject` is refused or the connection lost.
+
+        For who awaits several messages on `reply`; cancel it when they are there.
+        """
+        return self._answers.expect(reply, subject, REFUSED_WITHIN)
+
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until the server has read all that was sent. Raises NoAnswer."""
         try:
@@ -267,6 +275,12 @@ class Connection:
         """Call back when the connection is lost or closed; returns as `on_connect` does."""
         return self._on_disconnect.add(callback)
 
+    def on_denied(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call back with the server's words when it refuses a subscription, or a message that
+        nobody awaits an answer to; returns as `on_connect` does."""
+        self._on_denied.append(callback)
+        return lambda: self._on_denied.remove(callback)
+
     # The inside.
 
     def _absence(self) -> str:
@@ -287,11 +301,6 @@ class Connection:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("%s failed", task.get_name(), exc_info=error)
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_EVERY)
-            self._answers.sweep()
 
     def _forget(self, subscription: Subscription) -> None:
         if subscription in self._subscriptions:
@@ -391,6 +400,8 @@ class Connection:
         if text not in self._warned and len(self._warned) < WARNINGS:
             self._warned.add(text)
             _log.warning("%s", text)
+            for callback in list(self._on_denied):
+                callback(text)
 
 
 async def _awaited(work: Awaitable[None]) -> None:

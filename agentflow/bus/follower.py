@@ -10,6 +10,7 @@ listening and reads pages, with pauses, until few are left. What the master know
 seconds late, and the processor is left to those who do the work.
 
 A stream that was made anew counts from 1 again; `created` tells, and all is taken from the start.
+Who wants only the newest part says where to begin (`begin`), and reads the rest in its own time.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from agentflow.bus.connection import Connection
+from agentflow.bus.connection import Connection, Subscription
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Message
 from agentflow.bus.pages import PAGE_MESSAGES, Page, left_after, page, sequence_of
@@ -49,12 +50,36 @@ sequence that it could not use without its payload, 0 when there is none. It giv
 its turn now and then."""
 
 
+Begin = Callable[[Mapping[str, Any]], int]
+"""From a stream's state to the sequence after which to begin. Asked for again for a stream that was
+made anew."""
+Rest = Callable[[float, int], float]
+"""How long to rest after a page that took some seconds of processor time, with so many messages
+still to come."""
+
+
+def pause(spent: float, left: int) -> float:
+    """How long the master rests in a burst.
+
+    A fifth of one processor, more when far behind: what is sustained must be kept up with.
+    """
+    pages = left / PAGE_MESSAGES
+    if pages < 1:
+        return PAUSE
+    return spent * (4.0 if pages < 100 else 1.0 if pages < 400 else 0.0)
+
+
+def _all(_: Mapping[str, Any]) -> int:
+    return 0
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """What is followed: a stream, and the subjects of its live copies.
 
     Live copies gather for `gather` seconds, so that of a short task only its end costs anything;
-    more than `most` at once are a burst. `queue` says that messages are deleted when they are done
-    with, and that live copies have headers only.
+    more than `most` at once are a burst, in which `rest` says how long to pause after each page.
+    `queue` says that messages are deleted when they are done with, and that live copies have
+    headers only.
     """
 
     stream: str
@@ -62,13 +87,20 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     gather: float
     most: int
     queue: bool = False
+    rest: Rest = pause
 
 
 class Follower:
     """One stream, followed for ever. `caught_up` is set once all that was there is taken."""
 
     def __init__(
-        self, js: JetStream, source: Source, *, take: Take, reset: Callable[[], None]
+        self,
+        js: JetStream,
+        source: Source,
+        *,
+        take: Take,
+        reset: Callable[[], None],
+        begin: Begin = _all,
     ) -> None:
         self._js = js
         self._connection: Connection = js.connection
@@ -76,7 +108,9 @@ class Follower:
         self._stream = source.stream
         self._take = take
         self._reset = reset
-        self._subscriptions: list[Any] = []
+        self._begin = begin
+        self._subscriptions: list[Subscription] = []
+        self._unhook: Callable[[], None] | None = None
         self._buffer: deque[Message] = deque()
         self._buffered = 0
         self._burst = False
@@ -99,7 +133,13 @@ class Follower:
     async def start(self) -> None:
         """Listen first; what is stored from now on cannot be missed."""
         await self._listen()
-        self._connection.on_connect(self.check)
+        self._unhook = self._connection.on_connect(self.check)
+
+    async def close(self) -> None:
+        """Listen no more; for whoever ends before the connection does."""
+        await self.deafen()
+        if self._unhook is not None:
+            self._unhook()
 
     def check(self) -> None:
         """Compare with the stream soon: something may have been missed."""
@@ -132,7 +172,8 @@ class Follower:
     async def run(self) -> None:
         """Take everything, for ever. Raises BusError; call it again then, nothing is lost."""
         while True:
-            if self._burst:
+            # Where to begin is known after the first comparison.
+            if self._burst and self._created:
                 await self._read_at_leisure()
             if self._check_due:
                 await self._compare()
@@ -253,7 +294,7 @@ class Follower:
                 break
             spent = time.process_time() - began
             left = left_after(found.messages[-1]) if entries else 0
-            await asyncio.sleep(pause(spent, left))
+            await asyncio.sleep(self._source.rest(spent, left))
         # Listening again before the comparison: what comes in between is in one or the other.
         self._empty()
         self._burst = False
@@ -275,7 +316,8 @@ class Follower:
                 self._empty()
                 self._reset()
             self._created = info["created"]
-            self.cursor = self._again_from = self._newest = 0
+            self.cursor = self._begin(info["state"])
+            self._again_from = self._newest = 0
         if last > self.cursor:
             await self._pages(self.cursor + 1, last)
             self.cursor = max(self.cursor, last)
@@ -309,15 +351,3 @@ class Follower:
         finally:
             if coming is not None:
                 coming.cancel()
-
-
-def pause(spent: float, left: int) -> float:
-    """How long to rest after a page that took `spent` seconds of processor time, with `left`
-    messages still to come.
-
-    A fifth of one processor, more when far behind: what is sustained must be kept up with.
-    """
-    pages = left / PAGE_MESSAGES
-    if pages < 1:
-        return PAUSE
-    return spent * (4.0 if pages < 100 else 1.0 if pages < 400 else 0.0)

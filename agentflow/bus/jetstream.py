@@ -8,6 +8,7 @@ leader (`last`), reads for display may be direct.
 from __future__ import annotations
 
 import base64
+import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -94,6 +95,18 @@ class JetStream:
         self.connection = connection
         self.clock_offset = 0.0
         """Seconds to add to this machine's clock to get the server's, as last measured."""
+        self._measured: tuple[float, float] | None = None
+
+    def now(self) -> datetime:
+        """The server's time: as last measured, and what has passed since.
+
+        Not this machine's clock and an offset: the clock may be set while we run, and a retry would
+        then be due an hour late.
+        """
+        if self._measured is None:
+            return datetime.now(UTC)
+        server, at = self._measured
+        return datetime.fromtimestamp(server + _elapsed() - at, UTC)
 
     async def store(
         self, subject: str, payload: bytes, block: bytes = b"", timeout: float = 5.0
@@ -196,12 +209,13 @@ class JetStream:
 
     async def stream_info(self, stream: str, **body: Any) -> Json:
         """Configuration and state of a stream; measures the server's clock on the way."""
-        before = datetime.now(UTC)
+        before, began = datetime.now(UTC), _elapsed()
         answer = await self.api(f"STREAM.INFO.{stream}", body or None)
         if answer.get("ts"):
             middle = before + (datetime.now(UTC) - before) / 2
             server = msgspec.convert(answer["ts"], datetime, strict=False)
             self.clock_offset = (server - middle).total_seconds()
+            self._measured = server.timestamp(), (began + _elapsed()) / 2
         return answer
 
     async def consumer_info(self, stream: str, consumer: str) -> Json:
@@ -217,6 +231,14 @@ class JetStream:
             found += page
             if not page or len(found) >= answer.get("total", 0):
                 return found
+
+
+def _elapsed() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while the machine is suspended."""
+    return time.clock_gettime(_ELAPSED)
+
+
+_ELAPSED: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def _time(message: Message) -> datetime:

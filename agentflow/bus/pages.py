@@ -49,10 +49,11 @@ async def page(
 ) -> Page:
     """Messages at and after `sequence`; with `since` those stored from then on.
 
-    Raises NoStream, NoAnswer, Refused, NotConnected.
+    Raises NoStream, NoAnswer, Refused, PermissionDenied, NotConnected.
     """
     loop = asyncio.get_running_loop()
     end: asyncio.Future[Message] = loop.create_future()
+    refused: asyncio.Future[Message] | None = None
     found: list[Message] = []
 
     def received(message: Message) -> None:
@@ -67,15 +68,21 @@ async def page(
     try:
         start = {"seq": sequence} if since is None else {"start_time": since.isoformat()}
         body = {**start, "batch": batch, "max_bytes": max_bytes, "next_by_subj": filter}
-        connection.publish(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=reply)
+        subject = f"$JS.API.DIRECT.GET.{stream}"
+        connection.publish(subject, msgspec.json.encode(body), reply=reply)
+        refused = connection.refusal(subject, reply)
         before = -1
         while not end.done() and len(found) > before:
             # The deadline is for the next message, not for the page: a slow line is no failure.
             before = len(found)
-            await asyncio.wait((end,), timeout=timeout)
+            await asyncio.wait((end, refused), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if refused.done() and not end.done():
+                refused.result()
         if not end.done():
             raise NoAnswer(f"{stream} did not answer")
     finally:
+        if refused is not None:
+            refused.cancel()
         await subscription.close()
     code, text = blocks.status(end.result().block)
     if code == 404:

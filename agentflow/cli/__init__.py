@@ -26,6 +26,7 @@ INTERRUPTED: Final = 130
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "run": ("agentflow.cli.run", "command", "Run all tasks of a file and keep their results."),
     "up": ("agentflow.cli.up", "command", "Start NATS, a master and workers on this machine."),
+    "tui": ("agentflow.cli.tui", "command", "Open the dashboard."),
     "submit": ("agentflow.cli.submit", "command", "Put a task into a queue."),
     "get": ("agentflow.cli.get", "command", "Show a task and its result."),
     "list": ("agentflow.cli.listing", "command", "List tasks, newest first."),
@@ -44,7 +45,12 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "simulator": ("agentflow.cli.simulator", "command", "Serve a simulated Messages API."),
     "doctor": ("agentflow.cli.doctor", "command", "Check this machine and the NATS server."),
     "health": ("agentflow.cli.health", "command", "Is the server there, and does this host beat?"),
-    "streams": ("agentflow.cli.streams", "command", "Show or repair streams and consumers."),
+    "verify": ("agentflow.cli.verify", "command", "Prove that no task was lost or ended twice."),
+    "streams": (
+        "agentflow.cli.streams",
+        "command",
+        "Show, compare or repair the streams.",
+    ),
     "completion": ("agentflow.cli.completion", "command", "Print a shell's completion script."),
 }
 """Name: module, attribute, one sentence."""

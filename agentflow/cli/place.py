@@ -8,7 +8,7 @@ them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from agentflow.config import Connect, store_dir
 from agentflow.errors import UsageError
 from agentflow.local.stack import LocalStack
 from agentflow.local.store import StackInfo, Store, running
+from agentflow.local.supervisor import Event
 
 WORKERS: Final = 2
 FINISH_WITHIN: Final = 10.0
@@ -78,6 +79,9 @@ class Places:
         *,
         workers: int | None,
         concurrency: int,
+        processes: int | None,
+        app: str | None,
+        kinds: Sequence[str],
         queue: str,
         simulate: bool,
         store: str | None,
@@ -86,6 +90,9 @@ class Places:
         self._options = options
         self._workers = workers
         self._concurrency = concurrency
+        self._processes = processes
+        self._app = app
+        self._kinds = kinds
         self._queue = queue
         self._simulate = simulate
         self._folder = store_dir(store, simulate=simulate)
@@ -110,13 +117,14 @@ class Places:
                 f"{kind} stack runs on {self._folder}; "
                 + ("give --simulate, or stop it" if used.simulate else "use another --store")
             )
+        self._refuse_handlers(f"a stack runs on {self._folder} already, with workers of its own")
         return Place(self._folder, None, Connect(urls=(used.url,)), used)
 
     def window(self, place: Place, *, limited: bool) -> int:
         """How many tasks may be under way: enough for all slots, no more under a limit."""
         if place.stack is None:
             return self._concurrency if limited else WINDOW_ELSEWHERE
-        slots = (self._workers or WORKERS) * self._concurrency
+        slots = (self._workers or WORKERS) * (self._processes or 1) * self._concurrency
         return slots if limited else 2 * slots
 
     def _elsewhere(self) -> Place:
@@ -128,7 +136,13 @@ class Places:
                 "with --nats (or AGENTFLOW_NATS) the workers are those that run elsewhere, and "
                 "they may be real ones: give --workers 1 or more with --simulate, or leave it out"
             )
+        self._refuse_handlers("with --nats (or AGENTFLOW_NATS) the workers run elsewhere")
         return Place(self._folder, None, self._options, None)
+
+    def _refuse_handlers(self, why: str) -> None:
+        """Handlers that nobody would run are a mistake worth a word before the tasks wait."""
+        if self._app is not None or self._kinds:
+            raise UsageError(f"{why}: start those with --app and --kinds, not this job")
 
     def _own(self) -> Place:
         if self._workers == 0:
@@ -144,6 +158,11 @@ class Places:
             self._folder,
             workers=workers,
             concurrency=self._concurrency,
+            processes=self._processes,
+            app=self._app,
+            kinds=self._kinds,
+            needs_workers=True,
+            on_event=self._tell,
             queues=[self._queue],
             master=nats is None,
             simulate=self._simulate,
@@ -152,3 +171,7 @@ class Places:
             env=connection_environment(self._options) if nats else None,
             worker_grace=FINISH_WITHIN,
         )
+
+    def _tell(self, event: Event) -> None:
+        if event.kind == "drained":
+            self._say(f"{event.part} was drained; {event.detail}")

@@ -14,6 +14,7 @@ import click
 
 from agentflow.cli.options import connection_options, resolve
 from agentflow.cli.place import FINISH_WITHIN, Place, Places
+from agentflow.cli.workforce import chosen, workforce_options
 from agentflow.config import Connect
 from agentflow.errors import BusError, CostLimitReached, StoreBusy
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Tasks at once in each worker.",
 )
+@workforce_options
 @click.option("--queue", default="default", show_default=True, help="Queue to use.")
 @click.option(
     "--simulate", is_flag=True, help="Answer from a local simulator: costs nothing, needs no key."
@@ -69,6 +71,9 @@ def command(
     out: Path,
     workers: int | None,
     concurrency: int,
+    processes: int | None,
+    app: str | None,
+    kinds: str | None,
     queue: str,
     simulate: bool,
     store: str | None,
@@ -95,6 +100,7 @@ def command(
     from agentflow.rules.records import micro
 
     options = resolve(connection, local=False)
+    handlers = chosen(app, kinds)
     subjects.check_queue(queue)
     items = source.load(file, sys.stdin.buffer, model=model, simulate=simulate)
     ledger = Ledger(out, simulate=simulate)
@@ -123,6 +129,9 @@ def command(
                 options,
                 workers=workers,
                 concurrency=concurrency,
+                processes=processes,
+                app=app,
+                kinds=handlers,
                 queue=queue,
                 simulate=simulate,
                 store=store,

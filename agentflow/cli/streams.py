@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -14,9 +14,11 @@ from agentflow.bus.jetstream import JetStream, Json
 from agentflow.bus.provision import Difference
 from agentflow.cli import output
 from agentflow.cli.options import connection_options, json_option, resolve, run_async
-from agentflow.errors import BusError, InvalidTask, NotFound, PermissionDenied, Refused
+from agentflow.errors import BusError, NotFound, PermissionDenied, Refused
 from agentflow.protocol import limits, streams, subjects
+from agentflow.protocol.streams import Field
 
+STRANGER: Final = "is not one of ours and takes tasks away from the workers"
 DAYS = click.IntRange(limits.RETENTION // limits.DAY, 365)
 
 
@@ -66,7 +68,7 @@ class Applied(msgspec.Struct, kw_only=True):
 
 @click.group("streams")
 def command() -> None:
-    """Show or repair the streams and consumers."""
+    """Show, compare or repair the streams and consumers."""
 
 
 @command.command("show")
@@ -122,6 +124,96 @@ async def _show(connection: Mapping[str, str | None]) -> Facts:
         return await read(JetStream(opened))
 
 
+class Drift(msgspec.Struct, kw_only=True):
+    """A stream or consumer, setting by setting; without settings it is missing or not ours."""
+
+    name: str
+    text: str = ""
+    fields: list[Field] = []
+
+    @property
+    def drifted(self) -> bool:
+        """Whether something is to be put right."""
+        return bool(self.text) or any(field.drift for field in self.fields)
+
+
+@command.command("diff")
+@click.option("--all", "everything", is_flag=True, help="Show what is as defined, too.")
+@connection_options
+@json_option
+def diff(everything: bool, as_json: bool, **connection: str | None) -> int:
+    """Compare streams and consumers with their definitions, setting by setting.
+
+    Exits 1 when one has drifted. What an administrator may set is shown, and is no drift.
+    Durations are nanoseconds, as NATS has them.
+    """
+    found = run_async(_diff(connection))
+    drifted = any(item.drifted for item in found)
+    if as_json:
+        for item in found:
+            output.show_json({**msgspec.to_builtins(item), "drifted": item.drifted})
+        return 1 if drifted else 0
+    rows = [row for item in found for row in _rows(item, everything)]
+    if rows:
+        output.table(["name", "setting", "definition", "server", "verdict"], rows)
+        output.show()
+    if drifted:
+        output.show("To put this right: agentflow streams apply")
+    else:
+        output.show(f"All {len(found)} as defined.")
+    return 1 if drifted else 0
+
+
+def _rows(item: Drift, everything: bool) -> list[tuple[str, ...]]:
+    if item.text:
+        return [(item.name, "", "", "", item.text)]
+    return [
+        (
+            item.name,
+            field.name,
+            _setting(field.defined),
+            _setting(field.server),
+            "differs" if field.drift else field.verdict,
+        )
+        for field in item.fields
+        if everything or field.verdict != streams.AS_DEFINED
+    ]
+
+
+def _setting(value: object) -> str:
+    return "not set" if value is None else str(value)
+
+
+async def _diff(connection: Mapping[str, str | None]) -> list[Drift]:
+    async with await Connection.open(resolve(connection)) as opened:
+        return await compared(JetStream(opened))
+
+
+async def compared(js: JetStream) -> list[Drift]:
+    """Every stream and consumer beside its definition. Raises BusError."""
+    found = []
+    for wanted in streams.streams():
+        name = wanted["name"]
+        try:
+            info = await js.stream_info(name)
+        except NotFound:
+            found.append(Drift(name=name, text="does not exist"))
+            continue
+        found.append(Drift(name=name, fields=streams.compare(wanted, info["config"])))
+    try:
+        consumers = await js.consumers(subjects.TASKS)
+    except NotFound:
+        consumers = []
+    for info in sorted(consumers, key=lambda each: str(each["name"])):
+        name, config = info["name"], info["config"]
+        own = streams.own_consumer(config)
+        if own is None:
+            found.append(Drift(name=name, text=STRANGER))
+        else:
+            found.append(Drift(name=name, fields=streams.compare(own, config)))
+    return found
+
+
 async def read(js: JetStream) -> Facts:
     """Every stream and consumer, compared with its definition. Raises BusError."""
     found = [await _stream(js, wanted) for wanted in streams.streams()]
@@ -154,7 +246,7 @@ async def _stream(js: JetStream, wanted: Json) -> StreamFacts:
 
 def _consumer(info: Json) -> ConsumerFacts:
     config = info["config"]
-    wanted = definition(config)
+    wanted = streams.own_consumer(config)
     return ConsumerFacts(
         name=info["name"],
         pending=info.get("num_pending", 0),
@@ -162,22 +254,8 @@ def _consumer(info: Json) -> ConsumerFacts:
         redelivered=info.get("num_redelivered", 0),
         waiting=info.get("num_waiting", 0),
         lease_s=config.get("ack_wait", 0) / 1e9,
-        differences=["is not one of ours and takes tasks away from the workers"]
-        if wanted is None
-        else streams.differences(wanted, config),
+        differences=[STRANGER] if wanted is None else streams.differences(wanted, config),
     )
-
-
-def definition(config: Json) -> Json | None:
-    """What a consumer of AGENTFLOW_TASKS should be, with its own lease; None: not one of ours."""
-    filters = config.get("filter_subjects") or [config.get("filter_subject", "")]
-    try:
-        queue, priority = subjects.parse_task(filters[0])
-    except InvalidTask:
-        return None
-    if config.get("durable_name") != subjects.consumer(queue, priority):
-        return None
-    return streams.consumer(queue, priority, lease=config.get("ack_wait", 0) / 1e9)
 
 
 @command.command("apply")
@@ -271,7 +349,7 @@ async def _retain(js: JetStream, seconds: float) -> list[Difference]:
 
 async def _mend(js: JetStream, info: Json) -> list[Difference]:
     """Correct one consumer; one that is not ours is left alone, somebody wants it."""
-    found, wanted = info["config"], definition(info["config"])
+    found, wanted = info["config"], streams.own_consumer(info["config"])
     if wanted is None or not streams.differences(wanted, found):
         return []
     body = {

@@ -14,13 +14,18 @@ from agentflow.errors import UsageError
 DEFAULT: Final = "app"
 
 
-def load(target: str) -> App:
-    """The app that `target` names. Raises UsageError with what to correct."""
+def split(target: str) -> tuple[str, str]:
+    """The names of the module and of the app in it. Raises UsageError; imports nothing."""
     name, _, attribute = target.partition(":")
-    attribute = attribute or DEFAULT
     if "/" in name or name.endswith(".py") or not all(map(str.isidentifier, name.split("."))):
         hint = ".".join(Path(name.removesuffix(".py")).parts).strip("./") or "module"
         raise UsageError(f"{target!r} is not of the form module:app, for example {hint}:{DEFAULT}")
+    return name, attribute or DEFAULT
+
+
+def load(target: str) -> App:
+    """The app that `target` names. Raises UsageError with what to correct."""
+    name, attribute = split(target)
     found: Any = _module(name)
     for part in attribute.split("."):
         if not hasattr(found, part):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agentflow.cli.observing import log_environment, log_options, metrics_option
 from agentflow.cli.options import connection_options, resolve
+from agentflow.cli.workforce import chosen, workforce_options
 from agentflow.config import Connect, store_dir
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 @click.option(
     "--durable", is_flag=True, help="Write every message to disk before it is acknowledged."
 )
+@workforce_options
 @metrics_option("Serve Prometheus metrics: the master's here, the workers' on the next ports.")
 @log_options
 @connection_options(store=False)
@@ -72,6 +75,9 @@ def command(
     latency: float,
     lease: float | None,
     durable: bool,
+    processes: int | None,
+    app: str | None,
+    kinds: str | None,
     metrics: tuple[str, int] | None,
     **connection: Any,
 ) -> None:
@@ -79,6 +85,8 @@ def command(
 
     With --nats URL the stack works on a server that is there already. Ctrl-C stops everything in
     order: workers finish or hand back what they run. A second Ctrl-C makes it faster.
+
+    What crashes is started again; a worker that `agentflow drain` stopped stays down.
     """
     from agentflow.cli.place import connection_environment
     from agentflow.local.stack import LocalStack
@@ -91,6 +99,9 @@ def command(
         workers=workers,
         concurrency=concurrency,
         queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+        processes=processes,
+        app=app,
+        kinds=chosen(app, kinds),
         lease=lease,
         simulate=simulate,
         simulator_args=["--latency", str(latency)],
@@ -100,10 +111,12 @@ def command(
         durable=durable,
         on_event=_tell,
     )
-    asyncio.run(_stay(stack, options, workers, simulate))
+    asyncio.run(_stay(stack, options, workers * (processes or 1), simulate))
 
 
 def _tell(event: Event) -> None:
+    if event.kind == "drained":
+        click.echo(f"{event.part} was drained and stays down; {event.detail}", err=True)
     if event.kind in ("crashed", "restarted"):
         click.echo(
             f"{event.part} {event.kind}" + (f": {event.detail}" if event.detail else ""), err=True
@@ -132,12 +145,13 @@ async def _stay(stack: LocalStack, options: Connect, workers: int, simulate: boo
         await starting
     except asyncio.CancelledError:
         return
+    waiting = asyncio.ensure_future(stack.wait())
+    over: set[asyncio.Future[Any]] = {waiting, ended}
     try:
-        await _until_served(stack, options, workers, ended)
-        if not ended.done():
+        await _until_served(stack, options, workers, over)
+        if not any(each.done() for each in over):
             _next_steps(stack, simulate)
-        waiting = asyncio.ensure_future(stack.wait())
-        await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             waiting.result()
         waiting.cancel()
@@ -151,7 +165,7 @@ async def _until_served(
     stack: LocalStack,
     options: Connect,
     workers: int,
-    ended: asyncio.Future[Literal[True]],
+    over: Collection[asyncio.Future[Any]],
     patience: float = 15.0,
 ) -> None:
     """Wait for a heartbeat of each worker, so that the first task typed does not find none.
@@ -175,7 +189,7 @@ async def _until_served(
     async with await Connection.open(stack_options(stack, options), "agentflow up") as connection:
         await connection.subscribe(subjects.presence("worker", "*"), lambda m: heard(m.subject))
         waiting = asyncio.ensure_future(served.wait())
-        await asyncio.wait({waiting, ended}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({waiting, *over}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
 
 

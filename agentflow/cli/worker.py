@@ -13,6 +13,7 @@ import click
 from agentflow.cli.observing import log_options, metrics_option, start_log
 from agentflow.cli.options import connection_options, resolve
 from agentflow.errors import UsageError
+from agentflow.handlers.registry import ALL
 
 
 @click.command("worker")
@@ -33,8 +34,14 @@ from agentflow.errors import UsageError
     type=click.FloatRange(0.5, 3600),
     help="Seconds a task stays with a silent worker. [default: 15, or what the consumers have]",
 )
-@click.option("--name", help="Name to show for this worker.")
-@click.option("--kinds", help="Kinds to run, separated by commas. [default: all, or those of APP]")
+@click.option(
+    "--name", help="Name to show for this worker; with --processes, NAME.1, NAME.2, and so on."
+)
+@click.option(
+    "--kinds",
+    metavar="KIND,...",
+    help="Kinds to run; all means APP's and ours. [default: ours, or those of APP]",
+)
 @click.option(
     "--grace",
     type=click.FloatRange(0, 3600),
@@ -83,7 +90,7 @@ def command(
 
     wanted = [kind.strip() for kind in kinds.split(",")] if kinds else None
 
-    def work(ready: Callable[[], None] = lambda: None) -> None:
+    def work(ready: Callable[[], None] = lambda: None, shown: str | None = name) -> None:
         own = None
         if target is not None:
             from agentflow.cli import target as targets
@@ -95,7 +102,7 @@ def command(
                 queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
                 slots=concurrency,
                 lease=lease,
-                name=name,
+                name=shown,
                 kinds=wanted,
                 own=own,
                 grace=grace,
@@ -115,9 +122,10 @@ def command(
     resolve(connection)  # what is wrong there is wrong for all
     _preload(wanted, target)
 
-    def child(lifeline: int, ready: Callable[[], None]) -> None:
+    def child(number: int, lifeline: int, ready: Callable[[], None]) -> None:
         parent.stop_at_end_of(lifeline)
-        work(ready)
+        several = name is not None and (processes or 1) > 1
+        work(ready, f"{name}.{number + 1}" if several else name)
 
     Parent(processes or 1, child, grace=grace, outer=parent.given(), watch=watch).run()
 
@@ -126,7 +134,7 @@ def _preload(kinds: Sequence[str] | None, target: str | None) -> None:
     """Import what is ours and large, once for all processes."""
     if kinds is None:
         kinds = () if target else ("claude",)
-    if "claude" in kinds:
+    if not {"claude", ALL}.isdisjoint(kinds):
         importlib.import_module("agentflow.handlers.claude")
 
 

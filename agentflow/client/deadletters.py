@@ -124,7 +124,7 @@ class DeadLetters:
         first, last = int(state["first_seq"]), int(state["last_seq"])
         before = None
         if wanted.older_than is not None:
-            now = datetime.now(UTC) + timedelta(seconds=self._js.clock_offset)
+            now = self._js.now()
             before = now - timedelta(seconds=wanted.older_than)
         subject = subjects.dead(wanted.queue or "*", "*")
         while first <= last:

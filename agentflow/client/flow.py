@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+)
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from agentflow.actor import actor_name
 from agentflow.bus.connection import Connection
@@ -15,10 +22,14 @@ from agentflow.client import mapping, submission
 from agentflow.client.asking import Asking
 from agentflow.client.bulk import Bulk, Selection
 from agentflow.client.deadletters import DeadLetters
+from agentflow.client.draining import Draining
 from agentflow.client.handle import TaskHandle
+from agentflow.client.history import History
 from agentflow.client.ids import Ids
+from agentflow.client.live import NEWEST, Live, Sink, snapshot
 from agentflow.client.lookup import Lookup, read
 from agentflow.client.pauses import Pauses
+from agentflow.client.prompts import Prompts
 from agentflow.client.result import Result
 from agentflow.client.serving import unserved
 from agentflow.client.steering import Cancellation, Steering
@@ -42,13 +53,19 @@ from agentflow.protocol.api import (
 )
 from agentflow.protocol.record import Last, Record, State
 from agentflow.protocol.task import TaskBody
+from agentflow.rules import feed
+from agentflow.rules.draining import DrainView
 from agentflow.rules.why import Why
 from agentflow.tasklog import TaskLog
 
 Item = str | Mapping[str, Any] | TaskBody
 """A task: its prompt, its fields, or its body. A mapping may also give `queue` and `priority`."""
 
+SNAPSHOT: Final = 20_000
+"""Messages of a stream that a snapshot reads."""
+
 _Gates = list[GateView]
+_Items = list[feed.Item]
 _Results = list[Result]  # within the class `list` is a method
 _Workers = list[WorkerView]
 
@@ -115,6 +132,8 @@ class Flow:
         self.bulk = Bulk(self.asking, self.steering)
         self.dead = DeadLetters(self.js, self.steering)
         self.gates = Pauses(self.js)
+        self.history = History(self.js)
+        self.prompts = Prompts(self.js, self.asking)
         return self
 
     async def close(self) -> None:
@@ -361,6 +380,14 @@ class Flow:
         """
         return await self.lookup.get(subjects.check_id(task_id))
 
+    async def prompt(self, task_id: str, *, message: str = "") -> TaskBody | None:
+        """What a task was told to do, None where its payload is gone (it has succeeded).
+
+        `message` is the identity of the message of a task that has no record, for when no master
+        answers. See `flow.history` for what happened to the task.
+        """
+        return await self.prompts.prompt(task_id, message)
+
     # Steering.
 
     async def cancel(self, task_id: str) -> Result:
@@ -428,6 +455,25 @@ class Flow:
         """
         return await self.gates.drain(worker, all=all)
 
+    async def drain_tasks(
+        self,
+        queue: str | None = None,
+        *,
+        kind: str | None = None,
+        reason: str = "drain",
+        timeout: float | None = None,
+        told: Callable[[DrainView], None] = lambda _: None,
+    ) -> DrainView:
+        """Pause a queue or a kind, and wait until nothing of it runs. Durable, needs no master.
+
+        The pause stays until `resume`. After `timeout` seconds the view returned is not `done` and
+        says what runs; `told` gets each view before. Takes three seconds at least.
+        """
+        pauses = self.gates
+        return await Draining(self.connection, pauses, self.asking).run(
+            queue, kind, reason=reason, timeout=timeout, told=told
+        )
+
     async def why(self, task_id: str) -> Why:
         """Why a task waits, or where it stands; while a master lives it knows a queued one's place.
 
@@ -458,6 +504,17 @@ class Flow:
     async def workers(self) -> _Workers:
         """The workers, lost ones included. Raises MasterAbsent."""
         return await self.asking.workers()
+
+    def live(self, sink: Sink, *, newest: int = NEWEST) -> Live:
+        """All that a dashboard shows, told to `sink` as it comes: `async with flow.live(sink):`.
+
+        Reads at most the `newest` messages of a stream, and needs no master. See rules/feed.py.
+        """
+        return Live(self.connection, self.js, self.asking, sink, newest=newest)
+
+    async def snapshot(self, *, newest: int = SNAPSHOT) -> _Items:
+        """One complete picture as items of `live`; takes as long as a heartbeat needs to come."""
+        return await snapshot(self.connection, self.js, self.asking, newest=newest)
 
     async def unserved(self, queue: str) -> bool:
         """Whether no worker serves a queue; needs no master."""

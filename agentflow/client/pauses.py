@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import re
 import socket
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -21,10 +21,8 @@ from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import GateView, WorkerView
 from agentflow.protocol.control import Drain, Heartbeat
 from agentflow.rules import gates, gateviews
+from agentflow.rules.draining import LISTEN
 from agentflow.rules.gates import Paused
-
-LISTEN: Final = limits.HEARTBEAT + 0.5
-"""Seconds in which every worker that lives has said so."""
 
 _KIND: Final = re.compile(limits.KIND_PATTERN)
 _POOL: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
@@ -49,7 +47,7 @@ class Pauses:
         self._board = Board(js)
 
     def _now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self._js.clock_offset)
+        return self._js.now()
 
     # Pauses and closures.
 
@@ -196,7 +194,7 @@ class Pauses:
                 stopping=beat.stopping,
             )
             for beat in heard.values()
-            if beat.interval_s > 0 and worker in (None, beat.actor, beat.name)
+            if beat.interval_s > 0 and _means(worker, beat)
         ]
         if worker is None:
             return sorted(views, key=lambda view: (view.name, view.actor))
@@ -204,10 +202,21 @@ class Pauses:
             names = sorted({beat.name for beat in heard.values() if beat.interval_s > 0})
             there = f"; there are {', '.join(names[:20])}" if names else "; there are none"
             raise WorkerNotFound(f"no living worker is called {worker[:80]}{there}")
+        hosts = {view.host for view in views}
+        if len(hosts) == 1 and all(view.name.startswith(f"{worker}.") for view in views):
+            return sorted(views, key=lambda view: view.name)  # the processes of one worker
         if len(views) > 1:
             actors = ", ".join(f"{view.actor} on {view.host}" for view in views)
             raise UsageError(f"{len(views)} workers are called {worker[:80]}; name one: {actors}")
         return views
+
+
+def _means(worker: str | None, beat: Heartbeat) -> bool:
+    """Whether this worker is meant: all are, or it by its name or actor, or one of its parent's."""
+    if worker is None or worker in (beat.actor, beat.name):
+        return True
+    name, _, number = beat.name.rpartition(".")
+    return name == worker and number.isdigit()
 
 
 def _stops(beat: Heartbeat | None) -> bool:

@@ -42,7 +42,7 @@ class Asked:
     async def why(self, task_id: str) -> Why:
         """The answer. Raises TaskNotFound, AmbiguousId, BusError."""
         facts, message = await self._task(task_id)
-        now = datetime.now(UTC) + timedelta(seconds=self._js.clock_offset)
+        now = self._js.now()
         if facts.state in record.TERMINAL:
             return explain(facts, now)
         workers = await self._workers()

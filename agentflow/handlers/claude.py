@@ -39,7 +39,7 @@ import httpx2
 from anthropic.resources.messages import AsyncMessages
 
 from agentflow.errors import InvalidTask, KeyMissing, UsageError
-from agentflow.handlers import claude_headers, price_file
+from agentflow.handlers import claude_headers, claude_transport, price_file
 from agentflow.handlers.claude_message import Message
 from agentflow.handlers.claude_request import (
     DEFAULT_MAX_TOKENS,
@@ -135,12 +135,18 @@ class ClaudeHandler:
     async def start(self) -> None:
         """Read prices, make the client. Raises KeyMissing, UsageError."""
         prices = self._prices or price_file.load()
+        timeout = httpx2.Timeout(self._stall, connect=CONNECT, pool=None)
         try:
             client = anthropic.AsyncAnthropic(
                 api_key=self._api_key,
                 base_url=self._base_url,
                 max_retries=0,
-                timeout=httpx2.Timeout(self._stall, connect=CONNECT, pool=None),
+                timeout=timeout,
+                http_client=None
+                if claude_transport.proxied()
+                else anthropic.DefaultAsyncHttpxClient(
+                    timeout=timeout, transport=claude_transport.Pools()
+                ),
             )
         except anthropic.AnthropicError as error:
             raise KeyMissing(f"the credentials for Claude cannot be used: {error}") from None

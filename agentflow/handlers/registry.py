@@ -65,6 +65,8 @@ KINDS: Final[Mapping[str, Callable[[], Handler]]] = {
     "sleep": _sleep,
     "claude-cli": _claude_cli,
 }
+ALL: Final = "all"
+"""Stands for an app's kinds and ours."""
 ON_REQUEST: Final = frozenset({"claude-cli"})
 """Run only where they are named: this one lets a model run programs on the worker's machine."""
 
@@ -74,13 +76,16 @@ def load(
 ) -> dict[str, Handler]:
     """The handlers of `kinds`, not started; `own` come before ours of the same name.
 
-    Without `kinds` those of `own`, or without these all of ours but those ON_REQUEST. Raises
-    UsageError for an unknown kind.
+    Without `kinds` those of `own`, or without these all of ours but those ON_REQUEST; `all` means
+    both together. Raises UsageError for an unknown kind.
     """
     own = own or {}
     known = dict.fromkeys([*own, *KINDS])
-    usual = own or [kind for kind in KINDS if kind not in ON_REQUEST]
-    wanted = dict.fromkeys(usual if kinds is None else kinds)
+    ours = [kind for kind in KINDS if kind not in ON_REQUEST]
+    chosen: list[str] = []
+    for kind in (own or ours) if kinds is None else kinds:
+        chosen += [*own, *ours] if kind == ALL and ALL not in own else [kind]
+    wanted = dict.fromkeys(chosen)
     unknown = [kind for kind in wanted if kind not in known]
     if unknown or not wanted:
         named = f"no kind {unknown[0]!r}" if unknown else "no kind given"

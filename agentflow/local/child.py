@@ -18,14 +18,18 @@ from typing import Final
 from agentflow.errors import StackError
 from agentflow.local import process
 from agentflow.local.log_file import LogFile
+from agentflow.local.supervisor import Verdict
 
 READY_WITHIN: Final = 60.0
 POLL: Final = 0.01
+USAGE: Final = 2
+"""Exit status of a command that was called wrongly: it would say the same again."""
 
 
 class Child:
     """`argv` may be changed between two starts. With `ready`, a start is over when the part has
-    printed what matches; `announced` is that match."""
+    printed what matches; `announced` is that match. With `drains` it may be told to stop by others
+    than us, and then has not crashed."""
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class Child:
         inherit: Sequence[int] = (),
         ready: re.Pattern[str] | None = None,
         grace: float = 10.0,
+        drains: bool = False,
     ) -> None:
         self.name = name
         self.argv = list(argv)
@@ -46,11 +51,20 @@ class Child:
         self._environment = environment
         self._inherit = tuple(inherit)
         self._ready = ready
+        self._drains = drains
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What its end means."""
+        status = self._process.returncode if self._process is not None else None
+        if status == 0 and self._drains:
+            return "drained"
+        return "refused" if status == USAGE else "crashed"
 
     async def start(self) -> None:
         self._process = None

@@ -30,6 +30,7 @@ from agentflow.errors import PortTaken, ServerFailed, ServerMissing, StoreBusy
 from agentflow.local import listener, process
 from agentflow.local.log_file import LogFile
 from agentflow.local.store import Store, replace
+from agentflow.local.supervisor import Verdict
 
 HOST: Final = "127.0.0.1"
 START_WITHIN: Final = 120.0
@@ -117,6 +118,11 @@ class LocalServer:
     @property
     def url(self) -> str:
         return f"nats://{HOST}:{self.port}"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Nobody ends it but us: any other end is a crash."""
+        return "crashed"
 
     @property
     def server_name(self) -> str:

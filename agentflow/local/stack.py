@@ -8,6 +8,9 @@ they need each other, and stop in reverse: workers hand back or finish their tas
 is still there. The process that started them holds the store; when it is killed its parts stop by
 themselves (see parent), and the next start deals with the server (see server).
 
+A worker that somebody drained stays down, and the stack goes on without it; one that
+`needs_workers` ends with the last of them.
+
 With `nats` the parts work on a server that is there already, and none is started.
 """
 
@@ -21,7 +24,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from agentflow.errors import KeyMissing
+import msgspec
+
+from agentflow.errors import KeyMissing, StackError
 from agentflow.local.child import Child
 from agentflow.local.parent import Lifeline
 from agentflow.local.server import LocalServer
@@ -55,6 +60,10 @@ class LocalStack:
         workers: int = 2,
         concurrency: int | None = None,
         queues: Sequence[str] = (),
+        processes: int | None = None,
+        app: str | None = None,
+        kinds: Sequence[str] = (),
+        needs_workers: bool = False,
         lease: float | None = None,
         master: bool = True,
         simulate: bool = False,
@@ -74,9 +83,22 @@ class LocalStack:
         self.durable = durable
         self._nats = nats
         self._workers = workers
-        self._worker_args = _options(
-            {"--queues": ",".join(queues), "--concurrency": concurrency, "--lease": lease}
-        )
+        self._processes = processes or 1
+        self._kinds = kinds
+        self._worker_args = [
+            *([app] if app else []),
+            *_options(
+                {
+                    "--queues": ",".join(queues),
+                    "--kinds": ",".join(kinds),
+                    "--concurrency": concurrency,
+                    "--processes": processes,
+                    "--lease": lease,
+                }
+            ),
+        ]
+        self._needs_workers = needs_workers
+        self._drained = 0
         self._worker_grace = worker_grace
         self._master = master
         self._simulator_args = list(simulator_args)
@@ -180,6 +202,7 @@ class LocalStack:
                     environment=self._claude_environment() | self._metrics_environment(number),
                     hold=self._simulator_lifeline,
                     grace=self._worker_grace,
+                    drains=True,
                 )
                 for number in range(1, self._workers + 1)
             )
@@ -212,6 +235,7 @@ class LocalStack:
         grace: float = 10.0,
         lifeline: Lifeline | None = None,
         hold: Lifeline | None = None,
+        drains: bool = False,
     ) -> Child:
         lifeline = lifeline or self._lifeline
         assert lifeline is not None
@@ -224,7 +248,7 @@ class LocalStack:
             environment=(
                 self._environment()
                 | {"AGENTFLOW_NATS": self.url, "PYTHONUNBUFFERED": "1"}
-                | _python_path()
+                | python_path()
                 | (environment or {})
                 | self._env
                 | lifeline.environment
@@ -232,12 +256,14 @@ class LocalStack:
             inherit=[lifeline.fd] if hold is None else [lifeline.fd, hold.hold],
             ready=ready,
             grace=grace,
+            drains=drains,
         )
 
     # ------------------------------------------------------------ environment
 
     def _need_key(self) -> None:
-        if self._workers and not self.simulate:
+        asks = not self._kinds or not {"claude", "all"}.isdisjoint(self._kinds)
+        if self._workers and asks and not self.simulate:
             known = os.environ | self._env
             if not any(known.get(key) for key in KEYS):
                 raise KeyMissing
@@ -248,11 +274,12 @@ class LocalStack:
         return {key: value for key, value in os.environ.items() if key not in hidden}
 
     def _metrics_environment(self, number: int) -> dict[str, str]:
-        """Each part's own port: the master has the one given, the workers those behind it."""
+        """Each part's own ports: the master has the one given, the workers those behind it."""
         if self._metrics is None:
             return {}
         host, port = self._metrics
-        own = port + number if port else 0
+        behind = 1 + (number - 1) * self._processes if number else 0
+        own = port + behind if port else 0
         return {METRICS: f"[{host}]:{own}" if ":" in host else f"{host}:{own}"}
 
     def _claude_environment(self) -> dict[str, str]:
@@ -275,6 +302,13 @@ class LocalStack:
         # A server that was started again has another pid and another monitoring port.
         if event.kind == "restarted" and event.part == self.server.name and self._ready:
             self._write_state()
+        if event.kind == "drained":
+            self._drained += 1
+            left = self._workers - self._drained
+            text = f"{left} of {self._workers} workers go on" if left else "no worker is left"
+            event = msgspec.structs.replace(event, detail=text)
+            if self._needs_workers and not left:
+                self._supervisor.fail(StackError("every worker was drained, so nothing goes on"))
         self._on_event(event)
 
     def _write_state(self) -> None:
@@ -296,7 +330,7 @@ def _options(values: Mapping[str, object]) -> list[str]:
     return [text for flag, value in values.items() if value for text in (flag, str(value))]
 
 
-def _python_path() -> dict[str, str]:
+def python_path() -> dict[str, str]:
     """Where the children find this very package when it runs from a checkout."""
     root = Path(__file__).resolve().parents[2]
     if root.name in ("site-packages", "dist-packages"):

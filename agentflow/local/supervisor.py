@@ -1,9 +1,10 @@
 """Starts the parts of a stack, restarts what crashes, and stops all of them in order.
 
-A part that ends without having been asked to has crashed, whatever its exit status. It starts
-again after a delay that doubles with every crash and begins anew once the part has run steadily.
-Too many crashes in a short time are no accident: then everything stops, and `wait` raises the
-reason with the part's last words.
+What a part's end means that nobody here asked for, the part itself says (`verdict`). A crashed one
+starts again after a delay that doubles with every crash and begins anew once the part has run
+steadily. Too many crashes in a short time are no accident: then everything stops, and `wait` raises
+the reason with the part's last words. So it does at once where a part refuses its first start, as
+it would do again. A worker that ended in order was drained by somebody, and stays down.
 
 Parts started by one call of `start` stop together; the calls are undone in reverse. A part is
 asked to stop, after its grace asked again (a worker then hands its tasks back), and then killed.
@@ -30,6 +31,9 @@ ASK_EVERY: Final = 0.25
 """Two signals that come close together may reach a process as one, and it would not hurry."""
 
 
+Verdict = Literal["crashed", "drained", "refused"]
+
+
 class Part(Protocol):
     """What the supervisor needs of a part. Once it has ended, `wait` returns at once and `ask` and
     `kill` do nothing."""
@@ -40,6 +44,8 @@ class Part(Protocol):
     def pid(self) -> int | None: ...
     @property
     def grace(self) -> float: ...
+    @property
+    def verdict(self) -> Verdict: ...
     async def start(self) -> None: ...
     async def wait(self) -> str: ...
     def ask(self) -> None: ...
@@ -50,7 +56,7 @@ class Part(Protocol):
 class Event(msgspec.Struct, frozen=True):
     """Something happened to a part."""
 
-    kind: Literal["started", "crashed", "restarted", "stopped"]
+    kind: Literal["started", "crashed", "restarted", "drained", "stopped"]
     part: str
     pid: int | None = None
     detail: str = ""
@@ -139,6 +145,12 @@ class Supervisor:
             self._stopping = asyncio.create_task(self._stop_all(), name="stop all parts")
         await asyncio.shield(self._stopping)
 
+    def fail(self, error: StackError) -> None:
+        """Stop everything; `wait` raises `error`."""
+        if self._stopping is None:
+            self._failure = error
+            self._stopping = asyncio.create_task(self._stop_all(), name="stop all parts")
+
     def hurry(self) -> None:
         """Ask the parts that are stopping once more; from the second time on, kill them."""
         self._hurries += 1
@@ -150,8 +162,17 @@ class Supervisor:
     async def _keep(self, part: Part) -> None:
         restarts = Restarts(self._policy)
         started = time.monotonic()
+        first = True
         how = await part.wait()
         while True:
+            if part.verdict == "drained":
+                self._emit("drained", part)
+                return
+            if part.verdict == "refused" and first:
+                self._emit("crashed", part, how)
+                self.fail(StackError(f"{part.name} cannot work: {how}{_words(part)}"))
+                return
+            first = False
             now = time.monotonic()
             delay = restarts.crashed(now=now, ran_for=now - started)
             if delay is None:
@@ -170,15 +191,13 @@ class Supervisor:
             how = await part.wait()
 
     def _give_up(self, part: Part, how: str) -> None:
-        if self._stopping is not None:
-            return
-        words = "".join(f"\n  {line}" for line in part.last_words())
         policy = self._policy
-        self._failure = StackError(
-            f"{part.name} crashed {policy.crashes} times within {policy.window:g} s, so everything "
-            f"was stopped. The last time {how}{':' if words else '.'}{words}"
+        self.fail(
+            StackError(
+                f"{part.name} crashed {policy.crashes} times within {policy.window:g} s, so "
+                f"everything was stopped. The last time {how}{_words(part)}"
+            )
         )
-        self._stopping = asyncio.create_task(self._stop_all(), name="stop all parts")
 
     def _refuse_when_stopping(self) -> None:
         if self._stopping is not None:
@@ -235,7 +254,10 @@ class Supervisor:
         return ended.done()
 
     def _emit(
-        self, kind: Literal["started", "crashed", "restarted"], part: Part, detail: str = ""
+        self,
+        kind: Literal["started", "crashed", "restarted", "drained"],
+        part: Part,
+        detail: str = "",
     ) -> None:
         self._tell(Event(kind, part.name, part.pid, detail))
 
@@ -245,3 +267,9 @@ class Supervisor:
             self._on_event(event)
         except Exception:
             log.exception("an event of the stack could not be shown: %s", event)
+
+
+def _words(part: Part) -> str:
+    """What a part said last, under a sentence that they end."""
+    words = "".join(f"\n  {line}" for line in part.last_words())
+    return f":{words}" if words else "."

@@ -151,6 +151,7 @@ class Master:
             ("presence", self.presence.watch),
             ("tidying", self._tidy),
             ("lease", self.lease.keep),
+            ("board", self._board.watch),
             ("sweep", self.sweep.run),
         ):
             self.actor.background(name, work)

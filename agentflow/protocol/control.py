@@ -25,7 +25,8 @@ class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an actor is; `interval_s` says when the next is due, `stopping` that it is the last ones.
 
-    `running` counts all tasks, `tasks` names at most 200 of them. `pools` holds, by pool and model
+    `running` counts all tasks, `work` the same by queue and kind, and `tasks` names at most 200 of
+    them. `pools` holds, by pool and model
     family, requests in flight, held, refused with 429 and the last rate limit headers.
     """
 
@@ -44,6 +45,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slots: int = 0
     running: int = 0
     held: int = 0
+    work: dict[str, dict[str, int]] = {}
     done: int = 0
     failed: int = 0
     stopping: bool = False

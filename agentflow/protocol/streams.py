@@ -19,6 +19,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
+from agentflow.errors import InvalidTask
 from agentflow.protocol import limits, subjects
 from agentflow.protocol.subjects import Priority
 
@@ -138,33 +141,83 @@ def consumers(queue: str, *, lease: float = limits.LEASE) -> list[Json]:
     return [consumer(queue, priority, lease=lease) for priority in Priority]
 
 
-def differences(wanted: Json, found: Json) -> list[str]:
-    """What of `wanted` the server's definition does not have, as sentences."""
-    notes = []
+def own_consumer(config: Json) -> Json | None:
+    """What a consumer of AGENTFLOW_TASKS should be, with its own lease; None: not one of ours."""
+    filters = config.get("filter_subjects") or [config.get("filter_subject", "")]
+    try:
+        queue, priority = subjects.parse_task(filters[0])
+    except InvalidTask:
+        return None
+    if config.get("durable_name") != subjects.consumer(queue, priority):
+        return None
+    return consumer(queue, priority, lease=config.get("ack_wait", 0) / 1e9)
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One setting: as defined, as the server has it, and what to think of that.
+
+    `drift` is a difference to be put right; where there is none, `verdict` says why.
+    """
+
+    name: str
+    defined: Any
+    server: Any
+    verdict: str
+    drift: bool = False
+
+
+AS_DEFINED: Final = "as defined"
+
+
+def compare(wanted: Json, found: Json) -> list[Field]:
+    """Every setting that a definition or one of its rules has a word on."""
+    fields = []
     for name, value in wanted.items():
-        if name in RAISABLE:
-            continue
         other = found.get(name)
+        if name in RAISABLE:
+            fields.append(_limit(name, value, other, lowered=_is_lowered(wanted, found)))
+            continue
+        shown = value
         if isinstance(value, dict) and isinstance(other, dict):
             other = {key: other.get(key) for key in value}
         if name == "sources":
-            value, other = _sources(value), _sources(other)
+            shown, other = _sources(value), _sources(other)
         elif name in ("subjects", "filter_subjects"):
-            value, other = sorted(value), sorted(other or [])
-        if value != other and (value or other):
-            notes.append(f"{name} is {other!r}, should be {value!r}")
-    notes += [
-        f"{name} is {found[name]}, should not be set"
-        for name in FORBIDDEN.get(wanted["name"], ())
-        if found.get(name, -1) > 0
-    ]
-    if _is_lowered(wanted, found):
-        notes.append(f"max_age is {found['max_age']}, should be at least {wanted['max_age']}")
-    if "ack_policy" in wanted and found.get("backoff"):
-        notes.append("backoff is set and overrides ack_wait")
-    if "ack_policy" in wanted and found.get("inactive_threshold"):
-        notes.append("inactive_threshold is set and lets the server delete the consumer")
-    return notes
+            shown, other = sorted(value), sorted(other or [])
+        drift = bool(shown != other and (shown or other))
+        verdict = f"{name} is {other!r}, should be {shown!r}" if drift else AS_DEFINED
+        fields.append(Field(name, shown, other, verdict, drift))
+    for name in FORBIDDEN.get(wanted["name"], ()):
+        other = found.get(name, -1)
+        drift = other > 0
+        verdict = f"{name} is {other}, should not be set" if drift else AS_DEFINED
+        fields.append(Field(name, None, other if drift else None, verdict, drift))
+    if "ack_policy" in wanted:
+        for name, text in _NOT_OF_A_CONSUMER.items():
+            other = found.get(name) or None
+            fields.append(Field(name, None, other, text if other else AS_DEFINED, bool(other)))
+    return fields
+
+
+_NOT_OF_A_CONSUMER: Final = {
+    "backoff": "backoff is set and overrides ack_wait",
+    "inactive_threshold": "inactive_threshold is set and lets the server delete the consumer",
+}
+
+
+def _limit(name: str, value: Any, other: Any, *, lowered: bool) -> Field:
+    """A setting that an administrator may raise; only a lowered max_age is a difference."""
+    if name == "max_age" and lowered:
+        text = f"max_age is {other}, should be at least {value}"
+        return Field(name, value, other, text, drift=True)
+    # A definition says 0 or nothing where the server says "as the stream" or "no limit".
+    same = value == other or not (value or other)
+    return Field(name, value, other, AS_DEFINED if same else "set by an administrator")
+
+
+def differences(wanted: Json, found: Json) -> list[str]:
+    """What of `wanted` the server's definition does not have, as sentences."""
+    return [field.verdict for field in compare(wanted, found) if field.drift]
 
 
 def corrected(wanted: Json, found: Json) -> Json:

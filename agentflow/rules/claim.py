@@ -19,7 +19,7 @@ class Act(StrEnum):
 
     CLAIM = "claim"  # write running (or fail, or park) expecting the last sequence
     EXPIRE = "expire"  # fail it: its log is gone or it waited too long
-    REJECT = "reject"  # fail it unparsed: delivered too often
+    REJECT = "reject"  # fail it unparsed: it kills whoever parses it
     LOST = "lost"  # fail it: its worker was lost once too often
     ACK = "ack"  # the log has moved past this message
     REPUBLISH_DEAD = "republish dead"  # then ack
@@ -29,13 +29,18 @@ class Act(StrEnum):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """Facts of one delivered message; `age` in seconds since it was stored."""
+    """Facts of one delivered message; `age` in seconds since it was stored.
+
+    `deadly`: it was delivered too often, and the process that parsed it on trial died. How often
+    alone decides nothing, as hand-backs, outages and naks for an upgrade are deliveries too.
+    """
 
     message: str
     follows: int = 0
     delivered: int = 1
     age: float = 0.0
     understood: bool = True
+    deadly: bool = False
 
 
 def is_fresh(delivery: Delivery) -> bool:
@@ -74,7 +79,7 @@ def decide(delivery: Delivery, last: Last) -> Act:
 
 
 def _start(delivery: Delivery) -> Act:
-    return Act.REJECT if delivery.delivered > limits.MAX_DELIVERIES else Act.CLAIM
+    return Act.REJECT if delivery.deadly else Act.CLAIM
 
 
 def after_silence(delivery: Delivery, last: Last, max_attempts: int) -> Act:
@@ -82,7 +87,7 @@ def after_silence(delivery: Delivery, last: Last, max_attempts: int) -> Act:
 
     A lost worker counts as a failure: a task that kills its worker must come to an end.
     """
-    if delivery.delivered > limits.MAX_DELIVERIES:
+    if delivery.deadly:
         return Act.REJECT
     failures = last.record.failures if last.record else 0
     return Act.LOST if failures + 1 >= max_attempts else Act.CLAIM

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 _SEQUENCE: Final = re.compile(
@@ -57,6 +58,7 @@ def columns(text: str) -> int:
     return sum(_columns(char) for char in text)
 
 
+@lru_cache(maxsize=8192)
 def _columns(char: str) -> int:
     if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0

@@ -28,7 +28,11 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="l
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="rows"):
-    """Tasks as they stand now. `live`: they have just become so; False: read from the stream."""
+    """Tasks as they stand now, and steps on their way that ended an attempt.
+
+    Of a task there may be several rows, and older ones after newer ones. `live`: they have become
+    so within the last seconds; False: read from the stream.
+    """
 
     at: float
     rows: list[Row]
@@ -104,7 +108,19 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=
     offset: int = 0
 
 
-Item = Link | Rows | Loading | Anew | Beat | Gates | Depths | Tokens
+class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="note"):
+    """What a part of the feed cannot do, such as for want of a permission; no text: it can again.
+
+    Parts: records, tasks, gates, depths, dead letters, permissions, and those of the older part of
+    what is read ("older records", "older task messages", "older tasks").
+    """
+
+    at: float
+    part: str
+    text: str = ""
+
+
+Item = Link | Rows | Loading | Anew | Beat | Gates | Depths | Tokens | Note
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Item)

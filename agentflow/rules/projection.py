@@ -31,8 +31,10 @@ NOTE_CHARS: Final = 120
 FINISHED: Final = frozenset(str(state) for state in records.TERMINAL)
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A task as the index knows it. Instants are milliseconds since 1970, money is micro-USD.
+class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A task as the index knows it, unseen by the collector: no row is part of a circle.
+
+    Instants are milliseconds since 1970, money is micro-USD.
 
     `sequence` is that of the record; 0 for a task without one, and only then `message` is the
     identity of its message in AGENTFLOW_TASKS. Only a detailed row has the last four fields:
@@ -72,7 +74,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in FINISHED
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """The fields of a record that a row needs; the decoder steps over the rest."""
 
     v: int
@@ -95,7 +97,7 @@ class Entry(msgspec.Struct, frozen=True):
     simulated: bool = False
 
 
-class Detailed(Entry, frozen=True):
+class Detailed(Entry, frozen=True, gc=False):
     """What a detailed row needs besides."""
 
     progress: float | None = None

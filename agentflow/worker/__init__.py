@@ -2,6 +2,7 @@
 
 held.py      the messages this process holds, and their renewal
 intake.py    what to do with a delivery: the protocol's table, carried out
+suspect.py   a message delivered too often is parsed by a process of its own first
 attempt.py   one run of a handler, and the record with which it ends
 handed.py    what a handler hands over, made fit for a record
 progress.py  what a handler reports, as records

@@ -28,8 +28,9 @@ STEADY_AFTER: Final = 30.0
 
 READY: Final = b"ready"
 Ready = Callable[[], None]
-Work = Callable[[int, Ready], None]
-"""What a child does: given its end of the lifeline, and what to call when it serves."""
+Work = Callable[[int, int, Ready], None]
+"""What a child does: given its place's number, its end of the lifeline, and what to call when it
+serves."""
 
 
 class Child(msgspec.Struct):
@@ -115,7 +116,7 @@ def become_child(body: Callable[[], None], close: Iterable[int | None]) -> NoRet
         os._exit(code)
 
 
-def serve(work: Work, lifeline: int, pipe: int) -> None:
+def serve(work: Work, number: int, lifeline: int, pipe: int) -> None:
     """Do the work; tell through `pipe` when it is begun, or why it cannot be."""
 
     def tell(data: bytes) -> None:
@@ -125,7 +126,7 @@ def serve(work: Work, lifeline: int, pipe: int) -> None:
             os.close(pipe)
 
     try:
-        work(lifeline, lambda: tell(READY))
+        work(number, lifeline, lambda: tell(READY))
     except AgentFlowError as error:
         if os.environ.get("AGENTFLOW_DEBUG"):
             _log.exception("worker process %d ends", os.getpid())

@@ -57,6 +57,10 @@ class Gates:
         """Follow the bucket. Raises BusError."""
         await self._board.start()
 
+    async def watch(self) -> None:
+        """Notice that the bucket itself is gone; runs until cancelled."""
+        await self._board.watch()
+
     # Facts.
 
     def _learned(self, key: str) -> None:

@@ -35,6 +35,7 @@ from agentflow.worker import reply
 from agentflow.worker.attempt import Attempts
 from agentflow.worker.gates import Gates
 from agentflow.worker.held import Ending, Held, Holding
+from agentflow.worker.suspect import Suspects
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,9 @@ class Parsed:
 
     __slots__ = ("delivery", "origin", "problem", "task")
 
-    def __init__(self, held: Held, now: datetime, defaults: Mapping[str, Defaults]) -> None:
+    def __init__(
+        self, held: Held, now: datetime, defaults: Mapping[str, Defaults], *, deadly: bool
+    ) -> None:
         delivered = held.delivered
         headers = delivered.message.headers
         self.problem: InvalidTask | None = None
@@ -60,7 +63,7 @@ class Parsed:
         try:
             queue, priority = subjects.parse_task(delivered.message.subject)
             follows = tasks.follows(headers)
-            if delivered.delivered <= limits.MAX_DELIVERIES and not missing:
+            if not deadly and not missing:
                 body = tasks.parse_body(delivered.message.data, headers)
             tasks.given_id(headers, body)
         except InvalidTask as error:
@@ -88,7 +91,17 @@ class Parsed:
             delivered=delivered.delivered,
             age=now.timestamp() - delivered.stored_ns / 1e9,
             understood=not missing,
+            deadly=deadly,
         )
+
+
+def _tell_dropped(parsed: Parsed) -> None:
+    """The only trace of a message that no record names; `agentflow verify --log` looks for it."""
+    delivery, task_id = parsed.delivery, parsed.origin.id
+    facts = {"action": "drop", "task_id": task_id}
+    _log.info(
+        "task %s: message %s dropped, the log is past it", task_id, delivery.message, extra=facts
+    )
 
 
 def _kind(header: str) -> str:
@@ -124,6 +137,7 @@ class Intake:
         self._unknown_kind_for = unknown_kind_for
         self._defaults = defaults_of(handlers)
         self._upgrade = ("", 0.0)
+        self._suspects = Suspects()
 
     def notes(self) -> list[str]:
         """What a person should know of; sent with the heartbeats."""
@@ -132,7 +146,8 @@ class Intake:
 
     async def take(self, held: Held) -> None:
         """Do what the table says until the delivery is dealt with. Raises Overtaken, BusError."""
-        parsed = Parsed(held, self._log.now(), self._defaults)
+        deadly = await self._suspects.deadly(held.delivered)
+        parsed = Parsed(held, self._log.now(), self._defaults, deadly=deadly)
         held.id, held.queue, held.kind = parsed.origin.id, parsed.origin.queue, parsed.origin.kind
         if is_fresh(parsed.delivery):
             act, last = Act.CLAIM, EMPTY
@@ -165,6 +180,8 @@ class Intake:
             case Act.ACK:
                 if last.record is not None and last.record.terminal:
                     reply.answer(self._connection, held, last)
+                if last.record is None or last.record.message != parsed.delivery.message:
+                    _tell_dropped(parsed)
                 self._holding.ack(held)
             case Act.REPUBLISH_DEAD:
                 await self._log.publish_dead(last, message.data, message.block)
@@ -182,7 +199,10 @@ class Intake:
                 text = f"the task waited more than {limits.HORIZON // limits.DAY} days"
                 await self._fail(held, parsed, last, "expired", text)
             case Act.REJECT:
-                text = f"the message was delivered more than {limits.MAX_DELIVERIES} times"
+                text = (
+                    f"the message was delivered more than {limits.MAX_DELIVERIES} times, and "
+                    "parsing it kills the process that does it"
+                )
                 await self._fail(held, parsed, last, "too_many_deliveries", text)
             case Act.LOST:
                 who = last.record.actor if last.record else "unknown"

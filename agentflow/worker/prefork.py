@@ -201,7 +201,7 @@ class Parent:
 
         def body(lifeline: int) -> None:
             os.close(read)
-            serve(self._work, lifeline, write)
+            serve(self._work, place.number, lifeline, write)
 
         try:
             pid = self._fork(body)
@@ -275,7 +275,7 @@ class Parent:
             place.old.remove(child)
         what = how(status)
         if child.asked or self._stopping:
-            if status:
+            if status and child.ready:
                 _log.warning("worker process %d was to stop and %s", child.pid, what)
             return
         if status == 0:
@@ -365,7 +365,7 @@ class Parent:
             os.set_inheritable(fd, False)
         self._served = self._rolling = True
         for place, known in zip(self._places, kept.places, strict=True):
-            place.old = [Child(pid, since=_now(), asked=asked) for pid, asked in known]
+            place.old = [Child(pid, since=_now(), asked=asked, ready=True) for pid, asked in known]
             place.drained = place.number in kept.drained
         if self._watcher is not None and self._watch is None:
             self._end_watcher()

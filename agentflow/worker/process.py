@@ -110,6 +110,7 @@ async def serve(
             )
             logs.set_actor(worker.actor.name)
             async with _measured(worker, connection, metrics, metrics_shared):
+                worker.actor.heed_signals()
                 await worker.start()
                 _tame_collector()
                 _log.info(

@@ -18,7 +18,13 @@ from agentflow.bus.connection import Connection
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Delivered
 from agentflow.bus.puller import Puller
-from agentflow.errors import AgentFlowError, BusError, Superseded
+from agentflow.errors import (
+    AgentFlowError,
+    BusError,
+    NotFound,
+    PermissionDenied,
+    Superseded,
+)
 from agentflow.handlers.contract import Handler, Noted, Pooled
 from agentflow.protocol import subjects
 from agentflow.protocol.control import (
@@ -143,9 +149,11 @@ class Worker:
         self.actor.background("renewals", self._holding.renew)
         self.actor.background("watchdog", self._puller.watch)
         self.actor.background("consumers", self._keep_consumers)
+        self.actor.background("bucket", self._gates.watch)
         self.actor.on_stop("pulling", self._puller.stop)
         self.actor.on_stop("tasks", self._settle)
-        await self._puller.start()
+        if not self.actor.stopping.is_set():  # told so while it started
+            await self._puller.start()
 
     async def _find_streams(self) -> None:
         """Create what is missing, or wait until somebody does who may. Raises BusError."""
@@ -155,7 +163,7 @@ class Worker:
         end = asyncio.get_running_loop().time() + STREAMS_WITHIN
         missing = [difference for difference in found if difference.missing]
         sentences = [f"{difference.name} {difference.text}" for difference in missing]
-        while missing:
+        while missing and not self.actor.stopping.is_set():
             if asyncio.get_running_loop().time() > end:
                 raise BusError(sentences[0])
             # Only looked for: each try to create them would stand in the server's log.
@@ -228,6 +236,25 @@ class Worker:
     # Consumers.
 
     async def _ensure(self) -> None:
+        try:
+            await self._ensure_consumers()
+        except NotFound:
+            await self._mend_streams()
+            await self._ensure_consumers()
+
+    async def _mend_streams(self) -> None:
+        """Make again what somebody deleted while this worker ran: nobody else may be there."""
+        try:
+            found = await provision.check_streams(self._js)
+        except PermissionDenied:
+            return
+        missing = [each.name for each in found if each.missing]
+        if missing:
+            names = ", ".join(missing)
+            _log.error("%s was deleted and is made anew; what it held is lost", names)
+            await provision.ensure_streams(self._js)
+
+    async def _ensure_consumers(self) -> None:
         leases, notes = [], []
         for queue in self._queues:
             differences, lease = await provision.ensure_consumers(
@@ -241,7 +268,9 @@ class Worker:
     async def _keep_consumers(self) -> None:
         while True:
             await asyncio.sleep(CONSUMERS_EVERY)
+            await self._mend_streams()
             await self._ensure()
+            await self._js.stream_info(subjects.TASKS)  # the server's clock may have been set
 
     async def _reconnected(self) -> None:
         try:
@@ -280,6 +309,7 @@ class Worker:
             "slots": self._slots,
             "running": len(running),
             "held": len(self._holding) - len(running),
+            "work": _work(running),
             "done": self._attempts.done,
             "failed": self._attempts.failed,
             "simulated": self._simulated,
@@ -337,6 +367,15 @@ class Worker:
         except TimeoutError:
             return False
         return True
+
+
+def _work(running: list[Held]) -> dict[str, dict[str, int]]:
+    """How many run, by queue and kind."""
+    found: dict[str, dict[str, int]] = {}
+    for held in running:
+        kinds = found.setdefault(held.queue, {})
+        kinds[held.kind] = kinds.get(held.kind, 0) + 1
+    return found
 
 
 def _facts(held: Held) -> dict[str, object]:

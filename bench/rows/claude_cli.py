@@ -38,8 +38,8 @@ DESIGN = Design(
 
 LEAN = Design(
     name="claude-cli-lean",
-    title="the same, --bare, no tools",
-    text="the same with `bare` and without tools: the least that a run of the CLI can be",
+    title="AgentFlow, CLI --bare per task",
+    text="kind `claude-cli` with `bare` and without tools: the least that a run of the CLI can be",
     kind="claude-cli",
     params={"bare": True, "tools": []},
     command=_command,

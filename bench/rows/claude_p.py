@@ -9,7 +9,7 @@ DESIGN = Design(
     name="claude-p",
     title="Python, claude -p per task",
     text="`claude -p PROMPT --output-format json` from a handler of AgentFlow's worker: one HOME "
-    "for all, no workspace, no guard",
+    "for all, no workspace, no guard, the CLI's own default model",
     kind="claude-p",
     command=lambda place, slots, processes: worker(
         place, slots, processes, "bench.workers.claude_p:app"

@@ -59,9 +59,20 @@ class Api:
     async def ask(self, prompt: str) -> str:
         """The answer's text. Raises AnswerBroken, OSError."""
         wire = self._idle.pop() if self._idle else await self._dial()
-        text = await self._ask(wire, prompt)
-        self._idle.append(wire)  # only after a whole answer: a broken one leaves bytes behind
+        try:
+            text = await self._ask(wire, prompt)
+        except BaseException:
+            wire[1].close()  # a broken answer leaves bytes behind
+            raise
+        self._idle.append(wire)
         return text
+
+    async def close(self) -> None:
+        """End the connections that stayed open."""
+        for _, writer in self._idle:
+            writer.close()
+            await writer.wait_closed()
+        self._idle.clear()
 
     async def _dial(self) -> Wire:
         return await asyncio.open_connection(self._host, self._port, limit=LIMIT)

@@ -102,3 +102,25 @@ def test_a_drained_worker_exits(cli: Here, server: NatsServer, tmp_path: Path) -
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def test_a_queue_and_a_kind_are_drained(cli: Here, worker: int) -> None:
+    done = cli("drain", "--queue", "second", "--timeout", "30s")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("queue second is drained: nothing of it runs")
+    assert done.out.endswith("To let it go on: agentflow resume second\n")
+
+    cli("submit", "--id", "running", "--kind", "sleep", "--param", "seconds=60")
+    while not cli("get", "running").out.count("running"):
+        pass
+    done = cli("drain", "--kind", "sleep", "--timeout", "4")
+    assert done.code == 1
+    assert "paused; 1 task still runs: 1 at w1" in done.err
+    assert "kind sleep is paused, and 1 task still runs: 1 at w1" in done.out
+    assert done.out.endswith("To let it go on: agentflow resume --kind sleep\n")
+    assert cli("cancel", "running").code == 0
+    view = cli("drain", "--kind", "sleep", "--json").lines[0]
+    assert (view["done"], view["gate"]["key"]) == (True, "pause.kind.sleep")
+    assert cli("resume", "--all").code == 0
+    for wrong in (("w1", "--queue", "second"), ("w1", "--timeout", "3"), ("--all", "--kind", "a")):
+        assert cli("drain", *wrong).code == 2

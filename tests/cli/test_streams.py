@@ -218,3 +218,53 @@ def test_no_server_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path:
         told = capsys.readouterr().err
         assert told.count("\n") == 1
         assert "nats://127.0.0.1:9" in told
+
+
+def test_diff_of_what_is_as_defined(
+    applied: NatsServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_js(applied, lambda js: provision.ensure_consumers(js, "default"))
+    arguments = ["streams", "diff", "--nats", applied.url]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "All 8 as defined.\n"
+    assert main([*arguments, "--all"]) == 0
+    told = capsys.readouterr().out
+    assert "discard" in told
+    assert "max_ack_pending" in told
+
+
+def test_diff_shows_each_setting_that_drifted(
+    applied: NatsServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_js(applied, lambda js: provision.ensure_consumers(js, "default"))
+    change(applied, subjects.TASKS, discard="old", max_msgs=7)
+    change(applied, subjects.RECORDS, max_age=limits.DAY * 10**9)
+
+    async def spoil(js: JetStream) -> None:
+        found = (await js.consumer_info(subjects.TASKS, "default-high"))["config"]
+        body = {
+            "stream_name": subjects.TASKS,
+            "config": {**found, "backoff": [10**9], "max_deliver": 3},
+            "action": "update",
+        }
+        await js.api(f"CONSUMER.CREATE.{subjects.TASKS}.default-high", body)
+        await js.api(f"STREAM.DELETE.{subjects.DEAD}")
+
+    with_js(applied, spoil)
+    arguments = ["streams", "diff", "--nats", applied.url]
+    assert main(arguments) == 1
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [subjects.TASKS, "discard", "new", "old", "differs"] in rows
+    assert [subjects.TASKS, "max_msgs", "1000000", "7", "set", "by", "an", "administrator"] in rows
+    assert [subjects.DEAD, "does", "not", "exist"] in rows
+    assert ["default-high", "max_deliver", "-1", "3", "differs"] in rows
+    assert ["default-high", "backoff", "not", "set", "[1000000000]", "differs"] in rows
+    assert any(row[:2] == [subjects.RECORDS, "max_age"] and row[-1] == "differs" for row in rows)
+
+    assert main([*arguments, "--json"]) == 1
+    items = {each["name"]: each for each in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert items[subjects.TASKS]["drifted"] is True
+    assert items[subjects.SCHEDULE]["drifted"] is False
+    assert main(["streams", "apply", "--nats", applied.url]) == 0
+    capsys.readouterr()
+    assert main(arguments) == 0

@@ -2,14 +2,18 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentflow.protocol import limits
+from tests.support.ledger import Ledger
 from tests.support.nats_server import NatsServer
 from tests.support.observer import Observer
+from tests.support.parts import Parts
+from tests.support.proxy import Proxy
 from tests.support.worker_process import WorkerProcess
 
 
@@ -30,12 +34,13 @@ Launch = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def launch(nats_server: NatsServer, runs: Path) -> Any:
-    """Call it for a worker process with a lease of 2 s; it ends with the test."""
+def launch(nats_server: NatsServer, runs: Path, lease: float) -> Any:
+    """Call it for a worker process with a short lease; it ends with the test."""
     launched: list[WorkerProcess] = []
 
-    def start(**options: Any) -> WorkerProcess:
-        worker = WorkerProcess(nats_server.url, runs, **{"lease": 2.0, "slots": 10, **options})
+    def start(url: str = "", **options: Any) -> WorkerProcess:
+        options = {"lease": lease, "slots": 10, **options}
+        worker = WorkerProcess(url or nats_server.url, runs, **options)
         launched.append(worker)
         return worker
 
@@ -60,3 +65,40 @@ def ready(observer: Observer) -> Any:
         await asyncio.sleep(0)
 
     return wait
+
+
+@pytest.fixture
+def ledger(observer: Observer) -> Ledger:
+    """Submits, and knows what was acknowledged."""
+    return Ledger(observer.js)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    """Starts processes of the program; they end with the test."""
+    found = Parts(tmp_path)
+    yield found
+    found.end()
+
+
+@pytest.fixture
+async def proxy(nats_server: NatsServer) -> AsyncIterator[Proxy]:
+    """A network between a worker and the server that a test can break."""
+    found = await Proxy(nats_server.port).start()
+    yield found
+    await found.stop()
+
+
+@pytest.fixture
+def lease(request: pytest.FixtureRequest) -> float:
+    """Seconds: short, and with --long the default, so that what is tested is what is shipped."""
+    return limits.LEASE if request.config.getoption("--long") else 2.0
+
+
+Scale = Callable[[int, int], int]
+
+
+@pytest.fixture
+def scale(request: pytest.FixtureRequest) -> Scale:
+    """How many: the first number, with --long the second."""
+    return lambda quick, full: full if request.config.getoption("--long") else quick

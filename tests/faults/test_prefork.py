@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+import agentflow
 from agentflow.protocol.record import State
 from tests.support.checker import check, logs
 from tests.support.nats_server import NatsServer
@@ -34,7 +35,9 @@ def told() -> str:
 class Prefork:
     """A parent and its children, seen from the test."""
 
-    def __init__(self, url: str, folder: Path, arguments: tuple[str, ...]) -> None:
+    def __init__(
+        self, url: str, folder: Path, arguments: tuple[str, ...], extra: dict[str, str]
+    ) -> None:
         self.folder = folder
         self.log = folder / "workers.log"
         environment = {
@@ -47,7 +50,7 @@ class Prefork:
             self.process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=environment | {"PYTHONPATH": str(ROOT), "AGENTFLOW_NATS": url},
+                env=environment | {"PYTHONPATH": str(ROOT), "AGENTFLOW_NATS": url} | extra,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -87,11 +90,11 @@ Start = Callable[..., Prefork]
 
 @pytest.fixture
 def start(nats_server: NatsServer, tmp_path: Path) -> Iterator[Start]:
-    """Call it with arguments of `agentflow worker`."""
+    """Call it with arguments of `agentflow worker`, and what else its environment has."""
     started: list[Prefork] = []
 
-    def begin(*arguments: str) -> Prefork:
-        started.append(Prefork(nats_server.url, tmp_path, arguments))
+    def begin(*arguments: str, **extra: str) -> Prefork:
+        started.append(Prefork(nats_server.url, tmp_path, arguments, extra))
         return started[-1]
 
     yield begin
@@ -189,6 +192,27 @@ async def test_sigterm_drains_all_children(observer: Observer, start: Start) -> 
     assert set(await attempts_of(observer, ids)) == {(State.SUCCEEDED, 1, 0)}
     third.signal(signal.SIGTERM)
     assert await third.exited() == 0
+
+
+async def test_processes_have_names_of_their_own_and_are_drained_as_one(
+    observer: Observer, nats_server: NatsServer, start: Start
+) -> None:
+    workers = start("--kinds", "sleep", "--processes", "2", "--name", "w")
+    pids = await workers.serving(observer, 2)
+    assert {observer.workers[pid].name for pid in pids} == {"w.1", "w.2"}
+    async with agentflow.connect(nats_server.url) as flow:
+        told = await flow.drain("w")
+    assert {view.pid for view in told} == pids
+    assert await workers.exited() == 0
+    assert workers.said("was drained and is not replaced")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is shared")
+async def test_the_sdk_is_in_memory_once(observer: Observer, start: Start) -> None:
+    workers = start("--kinds", "claude", "--processes", "4", ANTHROPIC_API_KEY="unused")
+    for pid in await workers.serving(observer, 4):
+        memory = psutil.Process(pid).memory_full_info()
+        assert memory.pss < 0.6 * memory.rss  # 0.9 where each imports it
 
 
 async def test_sighup_under_load_loses_nothing_and_runs_nothing_twice(

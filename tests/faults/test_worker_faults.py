@@ -7,6 +7,7 @@ end of an unbroken chain, and nothing is left behind.
 import asyncio
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -205,6 +206,35 @@ async def test_sigterm_lets_running_tasks_finish(
     await ready(launch())
     await settled(observer, ids)
     assert await check(observer.js, ids) == []
+
+
+TOLD_WHILE_IT_STARTS = """
+import asyncio, os, signal, sys
+from agentflow.bus.puller import Puller
+from agentflow.config import Connect
+from agentflow.worker.process import serve
+
+begin = Puller.start
+
+async def told(puller):
+    await begin(puller)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+Puller.start = told
+asyncio.run(serve(Connect(urls=(sys.argv[1],)), kinds=["echo"]))
+"""
+
+
+async def test_sigterm_at_the_first_pull_is_an_orderly_stop(
+    observer: Observer, nats_server: NatsServer
+) -> None:
+    """The signal comes before the worker has said that it is ready."""
+    command = (sys.executable, "-c", TOLD_WHILE_IT_STARTS, nats_server.url)
+    child = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+    async with asyncio.timeout(20):
+        assert await child.wait() == 0
+    beat = await observer.until(lambda: next(iter(observer.workers.values()), None))
+    assert beat.stopping
 
 
 async def test_a_second_sigterm_hands_back_at_once(

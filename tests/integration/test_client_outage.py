@@ -108,8 +108,10 @@ async def test_watching_all_misses_no_record_over_a_reconnection(
         while not first.done():
             await (await other.submit("until it is heard")).result(20)
             await asyncio.wait([first], timeout=0.05)
+        lost = asyncio.Event()
+        flow.connection.on_disconnect(lost.set)
         cut(flow)
-        await until(lambda: not flow.connection.connected.is_set())
+        await lost.wait()
         tasks = [await other.submit("meanwhile") for _ in range(20)]
         for task in tasks:
             await task.result(20)

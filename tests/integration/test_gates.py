@@ -9,8 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from agentflow.bus import bucket as bucket_module
+from agentflow.bus import provision
 from agentflow.bus.bucket import Board
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
+from agentflow.protocol import subjects
 from agentflow.protocol.record import Failure, State
 from agentflow.protocol.task import Task
 from agentflow.rules import gates
@@ -328,3 +331,30 @@ async def test_a_task_that_would_wait_long_for_a_request_is_parked(
     assert parked.record.failures == 0
     assert parked.record.resume_at >= until - timedelta(seconds=1)
     assert not own.asked
+
+
+@pytest.mark.parametrize("how", ["DELETE", "PURGE"])
+async def test_a_bucket_that_is_gone_holds_nothing_and_a_new_one_counts(
+    observer: Observer,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    monkeypatch.setattr(bucket_module, "WATCH_EVERY", 0.05)
+    board = await bucket(observer)
+    pause = Paused(since=now())
+    for number in range(5):  # a new bucket gives lower sequences
+        await set_key(board, "other", {"number": number})
+    await set_key(board, gates.queue_key("default"), pause)
+    worker = await start_worker()
+    await submit(observer, "x", id="held", kind="echo")
+    await observer.js.api(f"STREAM.{how}.{subjects.KV_STREAM}")
+    assert (await observer.ended("held")).state == State.SUCCEEDED
+
+    async def paused() -> bool:
+        return worker._gates.paused("default", "echo") is not None
+
+    assert not await paused()
+    await provision.ensure_streams(observer.js)
+    await set_key(Board(observer.js), gates.queue_key("default"), pause)
+    await observer.becomes(paused)

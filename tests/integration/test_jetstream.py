@@ -1,6 +1,7 @@
 """JetStream's API over a connection, and what each refusal becomes."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -164,6 +165,20 @@ async def test_the_servers_clock_is_measured(nats_server: NatsServer) -> None:
         js.clock_offset = 1e6
         await js.stream_info("S")
         assert abs(js.clock_offset) < 5
+
+
+async def test_the_servers_time_goes_on_when_this_machines_clock_is_set(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(nats_server.url) as connection:
+        js = JetStream(connection)
+        await small_stream(js)
+        await js.stream_info("S")
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 3600)
+        assert abs(js.now().timestamp() - real()) < 60
+        await js.stream_info("S")
+        assert abs(js.now().timestamp() - real()) < 60
 
 
 async def test_submitting_waits_while_the_queue_is_full(nats_server: NatsServer) -> None:

@@ -16,6 +16,7 @@ from agentflow.errors import TaskNotFound, UsageError, WorkerNotFound
 from agentflow.protocol import subjects
 from agentflow.protocol.task import Task
 from agentflow.rules import gates
+from agentflow.rules.draining import DrainView
 from agentflow.rules.gates import Closed
 from tests.support import masters
 from tests.support.handlers import Gate
@@ -222,3 +223,63 @@ async def test_why_says_closed_and_until_when(
         found = await flow.why(task.id)
         assert (found.reason, found.until) == ("closed", None)
         assert "agentflow resume --pool main.opus" in found.text
+
+
+async def test_a_drained_queue_runs_nothing_more_and_says_what_is_left(
+    flow: Flow, start_worker: Any, nats_server: NatsServer
+) -> None:
+    gate = Gate()
+    await start_worker({"slow": gate}, queues=["one", "two"], slots=2, name="w1")
+    async with a_master(nats_server.url) as master:
+        await ready(master)
+        runs = await flow.submit("x", kind="slow", queue="one")
+        await gate.started.wait()
+        seen: list[DrainView] = []
+        early = await flow.drain_tasks("one", reason="move", timeout=0.1, told=seen.append)
+        assert not early.done
+        assert (early.gate.what, early.gate.name, early.gate.reason) == ("queue", "one", "move")
+        waits = await flow.submit("x", kind="echo", queue="one")
+
+        said = asyncio.Event()
+
+        def told(view: DrainView) -> None:
+            seen.append(view)
+            if view.running:
+                said.set()
+
+        draining = asyncio.create_task(flow.drain_tasks("one", told=told))
+        async with asyncio.timeout(20):
+            await said.wait()
+        assert [(busy.name, busy.running) for busy in seen[-1].workers] == [("w1", 1)]
+        assert not draining.done()
+        await (await flow.submit("x", kind="echo", queue="two")).result(20)
+        gate.opened.set()
+        async with asyncio.timeout(30):
+            found = await draining
+        assert (found.done, found.running, found.waiting) == (True, 0, 1)
+        assert found.gate.reason == "move"  # the earlier pause stands
+        assert (await runs.result(20)).ok
+        assert (await flow.read(waits.id)).record is None
+        await flow.resume("one")
+        assert (await waits.result(20)).ok
+
+
+async def test_a_drained_kind_lets_the_others_pass(flow: Flow, start_worker: Any) -> None:
+    gate = Gate()
+    await start_worker({"slow": gate}, slots=4)
+    await flow.submit("x", kind="slow")
+    await gate.started.wait()
+    draining = asyncio.create_task(flow.drain_tasks(kind="slow"))
+    async with asyncio.timeout(20):
+        while not await flow.pauses():
+            await asyncio.sleep(0.02)
+    held = await flow.submit("x", kind="slow")
+    await (await flow.submit("x", kind="echo")).result(20)
+    gate.opened.set()
+    async with asyncio.timeout(30):
+        found = await draining
+    assert found.done
+    assert found.waiting is None  # only of a queue does a master know that
+    assert held.id not in [run.task.id for run in gate.runs]
+    with pytest.raises(UsageError):
+        await flow.drain_tasks("a", kind="b")

@@ -20,6 +20,7 @@ from agentflow.config import Connect
 from agentflow.errors import BusError, NoStream, PermissionDenied, TaskFailed
 from agentflow.protocol import subjects
 from agentflow.protocol.record import State
+from agentflow.rules import feed
 from agentflow.worker import worker as worker_module
 from agentflow.worker.worker import Worker
 from tests.support.deployment import CONFIG, PASSWORDS, Deployment, Process, Violation, variable
@@ -371,6 +372,24 @@ async def test_a_viewer_sees_everything(stack: Stack) -> None:
         assert (await viewer.task(task.id).result(timeout=20)).text == "seen"
         assert [view.id for view in await viewer.list(limit=1)]
         assert len(await viewer.workers()) == 1
+
+
+async def test_a_viewer_has_the_whole_live_feed(stack: Stack) -> None:
+    before = stack.server.violations("viewer")
+    async with stack.flow("submitter") as flow, stack.flow("viewer") as viewer:
+        task = await flow.submit("seen", kind="echo")
+        await task.result(timeout=20)
+        items = await viewer.snapshot()
+        assert await viewer.prompt(task.id) is None
+        assert [entry.state for _, entry in await viewer.history.log(task.id)] == [
+            "running",
+            "succeeded",
+        ]
+        assert await viewer.history.span()
+    kinds = {type(item) for item in items}
+    wanted = {feed.Link, feed.Rows, feed.Loading, feed.Gates, feed.Depths, feed.Beat}
+    assert kinds == wanted, [item for item in items if isinstance(item, feed.Note)]
+    assert stack.server.violations("viewer") == before
 
 
 def test_a_viewer_at_the_command_line(stack: Stack) -> None:

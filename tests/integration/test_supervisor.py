@@ -96,11 +96,13 @@ def behave(monkeypatch: pytest.MonkeyPatch, **behaviour: str) -> None:
     monkeypatch.setenv("STAND_IN_BEHAVIOUR", json.dumps(behaviour))
 
 
-def part(store: Path, name: str, code: str = "", *, grace: float = 10.0) -> Child:
+def part(
+    store: Path, name: str, code: str = "", *, grace: float = 10.0, drains: bool = False
+) -> Child:
     """A child that runs this code, or else stops on SIGTERM."""
     store.mkdir(exist_ok=True)
     argv = [sys.executable, "-c", code or "import signal; signal.pause()"]
-    return Child(name, argv, log=store / f"{name}.log", grace=grace)
+    return Child(name, argv, log=store / f"{name}.log", grace=grace, drains=drains)
 
 
 async def gone(*pids: int) -> None:
@@ -161,6 +163,29 @@ async def test_whatever_ends_unasked_has_crashed(store: Path, code: str, how: st
     assert crash.detail.startswith(how)
     await events.until("restarted", "brief")
     await supervisor.stop()
+
+
+async def test_what_somebody_drained_stays_down(store: Path) -> None:
+    events = Events()
+    supervisor = Supervisor(on_event=events, policy=QUICK)
+    left = part(store, "left", "pass", drains=True)
+    crashing = part(store, "crashing", "raise SystemExit(1)", drains=True)
+    await supervisor.start(left, crashing)
+    await events.until("drained", "left")
+    await events.until("restarted", "crashing", 2)
+    assert events.order("crashed") == ["crashing"] * events.order("crashed").count("crashing")
+    assert "left" not in events.order("restarted")
+    await supervisor.stop()
+
+
+async def test_a_part_that_is_called_wrongly_stops_all_at_once(store: Path) -> None:
+    events = Events()
+    supervisor = Supervisor(on_event=events)
+    code = "import sys; print('no module tasks', file=sys.stderr); sys.exit(2)"
+    await supervisor.start(part(store, "mistaken", code))
+    with pytest.raises(StackError, match=r"(?s)mistaken cannot work: .* status 2.*no module tasks"):
+        await supervisor.wait()
+    assert events.order("crashed") == ["mistaken"]
 
 
 async def test_too_many_crashes_stop_all_and_give_the_reason(store: Path) -> None:

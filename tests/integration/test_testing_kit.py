@@ -117,4 +117,5 @@ async def test_the_code_of_the_client_page(agentflow_stack: Stack, tmp_path: Pat
         assert len(await docs["as_they_end"](flow)) == 3
         task = await flow.submit(kind="summarise", params={})
         assert await docs["summary"](flow, task.id) == docs["Summary"]("short", 1)
+        assert await docs["told"](flow, 0)
     assert docs["script"]()[1:] == ["one", "two"]

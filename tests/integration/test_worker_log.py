@@ -1,6 +1,8 @@
 """Deliveries that are not the plain first one: each row of the table, carried out by a worker."""
 
 import asyncio
+import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ from agentflow.protocol import limits, record, subjects
 from agentflow.protocol.record import EMPTY, Failure, State
 from agentflow.rules import records as entries
 from agentflow.rules.retry import Signal
+from agentflow.worker import suspect
 from tests.integration.conftest import StartWorker
 from tests.support.ghost import GHOST, TASK, claimed_by_ghost, follower
 from tests.support.handlers import failing, opened
@@ -175,13 +178,25 @@ async def _is_left_for_later(observer: Observer, worker: Any) -> None:
 # Too often, too late.
 
 
-async def test_a_message_delivered_too_often_fails_unparsed(
-    observer: Observer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+DEADLY = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+ENDLESS = (sys.executable, "-c", "import time; time.sleep(600)")
+
+
+@pytest.mark.parametrize("trial", [DEADLY, ENDLESS], ids=["dies", "does not end"])
+async def test_a_message_that_kills_whoever_parses_it_fails_unparsed(
+    trial: tuple[str, ...],
+    observer: Observer,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """No payload is known to do that, so a process that dies stands in for the one that parses."""
+
     def never(*_: object) -> None:
         raise AssertionError("it must not be parsed")
 
     monkeypatch.setattr("agentflow.protocol.task.parse_body", never)
+    monkeypatch.setattr(suspect, "COMMAND", trial)
+    monkeypatch.setattr(suspect, "WITHIN", 0.5)
     await observer.submit(TASK, {subjects.ID: "it"})
     await observer.deliver_often(limits.MAX_DELIVERIES)
     await start_worker({"gate": opened()})
@@ -191,11 +206,23 @@ async def test_a_message_delivered_too_often_fails_unparsed(
     assert await observer.dead("it") is not None
 
 
-async def test_a_hundred_deliveries_are_not_too_many(
-    observer: Observer, start_worker: StartWorker
+async def test_more_than_a_hundred_deliveries_alone_end_nothing(
+    observer: Observer, start_worker: StartWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     await observer.submit(TASK)
-    await observer.deliver_often(limits.MAX_DELIVERIES - 1)
+    await observer.deliver_often(limits.MAX_DELIVERIES)
+    with caplog.at_level(logging.WARNING, suspect.__name__):
+        await start_worker({"gate": opened()})
+        assert (await observer.ended("it")).state == State.SUCCEEDED
+    assert "parsing it does no harm" in caplog.text
+
+
+async def test_a_hundred_naks_for_an_upgrade_do_not_fail_the_task_when_it_comes(
+    observer: Observer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await observer.submit(TASK, {subjects.NEEDS: "time-travel"})
+    await observer.deliver_often(limits.MAX_DELIVERIES)  # as an older worker does in 100 minutes
+    monkeypatch.setattr("agentflow.protocol.task.ABILITIES", frozenset({"time-travel"}))
     await start_worker({"gate": opened()})
     assert (await observer.ended("it")).state == State.SUCCEEDED
 

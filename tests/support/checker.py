@@ -1,21 +1,22 @@
-"""Does a ledger of submitted ids agree with what the streams hold, once all is quiet?
+"""The product's own proof, as every fault test ends with it: no finding means the promise was kept.
 
-Lost and duplicated results, broken chains, states out of order, and what should not be left behind:
-each is one sentence, and no sentence means that the promise was kept.
+What a test adds is what only it knows: that its ledger is complete, that all has ended, and which
+second submissions and early cancellations there were.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 
+from agentflow.audit import verify
+from agentflow.audit.reading import entries
 from agentflow.bus.jetstream import JetStream
-from agentflow.bus.pages import page, sequence_of, subject_of
-from agentflow.protocol import limits, subjects
-from agentflow.protocol import record as records
-from agentflow.protocol.record import Last, State
-from agentflow.rules.lifecycle import may_follow
+from agentflow.protocol import subjects
+from agentflow.protocol.record import Last
+from agentflow.rules.audit import Calls, Submission
+from agentflow.rules.audit_log import Kind
 
-PAGE = 500
+__all__ = ["check", "entries", "logs"]
 
 
 async def logs(js: JetStream) -> dict[str, list[Last]]:
@@ -26,78 +27,26 @@ async def logs(js: JetStream) -> dict[str, list[Last]]:
     return found
 
 
-async def entries(js: JetStream, filter: str = ">") -> AsyncIterator[tuple[str, Last]]:
-    """The records of the stream, or of one log, in its order."""
-    sequence, more = 1, True
-    while more:
-        messages, more = await page(
-            js.connection, subjects.RECORDS, sequence, filter=filter, batch=PAGE
-        )
-        for message in messages:
-            subject, sequence = subject_of(message), sequence_of(message)
-            yield subject, Last(sequence, records.decode(message.data, subject))
-        sequence += 1
+async def check(
+    js: JetStream,
+    ledger: Iterable[str | Submission],
+    *,
+    faults: int | None = None,
+    calls: Calls | None = None,
+    listen: float = 0.0,
+) -> list[str]:
+    """What is wrong once everything in `ledger` should have ended, as sentences.
 
-
-def check_log(task_id: str, log: list[Last]) -> list[str]:
-    """What is wrong with one log."""
-    problems = []
-    progress = sum(entry.record is not None and not entry.record.terminal for entry in log)
-    before = Last()
-    if progress >= limits.RECORDS_PER_LOG:
-        before = log[0]  # the history may be trimmed; the last record alone decides
-        log = log[1:]
-    for entry in log:
-        record = entry.record
-        assert record is not None
-        here = f"{task_id}: {record.state} at {entry.sequence}"
-        if record.follows != before.sequence:
-            problems.append(f"{here} follows {record.follows}, not {before.sequence}")
-        if not may_follow(before.state, record.state):
-            problems.append(f"{here} may not follow {before.state}")
-        last = before.record
-        if last is not None:
-            if last.state == State.FAILED and record.message == last.message:
-                problems.append(f"{here}: a failed task went on without a continuation")
-            if record.attempt < last.attempt - (record.state == State.QUEUED):
-                problems.append(f"{here} is attempt {record.attempt} after {last.attempt}")
-            if record.failures < last.failures and last.state != State.FAILED:
-                problems.append(f"{here} counts {record.failures} failures after {last.failures}")
-        before = entry
-    if before.record is None or not before.record.terminal:
-        problems.append(f"{task_id}: lost, it ends with {before.state}")
-    return problems
-
-
-async def check(js: JetStream, ledger: Iterable[str], *, retried: int = 0) -> list[str]:
-    """What is wrong once everything in `ledger` should have ended.
-
-    `retried` is how many failed tasks were retried by hand, each of which may end once more.
+    Where not every line of the ledger has a sequence, a message that no record names is taken for
+    one of the second submissions and early cancellations of the test.
     """
-    found = await logs(js)
-    ids = set(ledger)
-    problems = [f"{task_id}: lost, it has no record" for task_id in sorted(ids - found.keys())]
-    problems += [f"{task_id}: nobody submitted it" for task_id in sorted(found.keys() - ids)]
-    ends = 0
-    for task_id, log in found.items():
-        problems += check_log(task_id, log)
-        finals = sum(entry.record is not None and entry.record.terminal for entry in log)
-        ends += finals
-        if finals > 1 and not retried:
-            problems.append(f"{task_id}: {finals} final records")
-        if log[-1].state == State.FAILED:
-            record = log[-1].record
-            assert record is not None
-            letter = await js.last(subjects.DEAD, subjects.dead(record.queue, task_id))
-            if letter is None:
-                problems.append(f"{task_id}: failed without a dead letter")
-    if ends > len(ids) + retried:
-        problems.append(f"{ends} final records for {len(ids)} tasks")
-    for stream in (subjects.TASKS, subjects.SCHEDULE):
-        left = (await js.stream_info(stream))["state"]["messages"]
-        if left:
-            problems.append(f"{stream} holds {left} messages at rest")
-    for consumer in await js.consumers(subjects.TASKS):
-        if consumer["num_ack_pending"]:
-            problems.append(f"{consumer['name']} waits for {consumer['num_ack_pending']} acks")
-    return problems
+    known = [line if isinstance(line, Submission) else Submission(line) for line in ledger]
+    report = await verify(
+        js, ledger=known, complete=True, at_rest=True, faults=faults, calls=calls, listen=listen
+    )
+    strict = all(line.sequence is not None for line in known)
+    return [
+        f"{finding.kind}: {finding.id}: {finding.text}"
+        for finding in report.findings
+        if strict or finding.kind != Kind.UNPROVED
+    ]

@@ -25,8 +25,14 @@ def claude_cli() -> Path | None:
     return _program(MODULES / ".bin" / "claude")
 
 
+def faketime() -> Path | None:
+    """The library that shifts the clock of a program; Debian's package is libfaketime."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+
+
 FINDERS: dict[str, Callable[[], Path | None]] = {
     "claude": claude_cli,
+    "faketime": faketime,
     "nats": nats_cli,
     "node": node,
 }

@@ -15,14 +15,16 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentflow.config import Connect
 from agentflow.handlers import registry
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
-from agentflow.protocol import limits
+from agentflow.protocol import headers, limits, record
 from agentflow.protocol.record import Failure
+from agentflow.rules import records as entries
 from agentflow.rules.retry import Signal
 from agentflow.worker import worker
 from agentflow.worker.process import serve
@@ -51,12 +53,18 @@ def read_runs(path: Path) -> list[Noted]:
 class WorkerProcess:
     """Such a process, seen from the test."""
 
-    def __init__(self, url: str, runs: Path, **options: Any) -> None:
+    def __init__(
+        self, url: str, runs: Path, *, env: dict[str, str] | None = None, **options: Any
+    ) -> None:
         self.log = runs.with_name(f"worker-{os.urandom(3).hex()}.log")
         command = [sys.executable, "-m", "tests.support.worker_process", url, str(runs)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, json.dumps(options)], cwd=ROOT, stdout=log, stderr=log
+                [*command, json.dumps(options)],
+                cwd=ROOT,
+                env=None if env is None else os.environ | env,
+                stdout=log,
+                stderr=log,
             )
 
     @property
@@ -79,7 +87,7 @@ class WorkerProcess:
 
 
 def handlers(runs: str) -> dict[str, Handler]:
-    """Kinds that note their runs, and then `sleep`, `hang` on the first attempt, `fail` or not."""
+    """Kinds that note their runs and then do what they are called; most on their first attempt."""
     file = os.open(runs, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def note(what: str, run: Run) -> None:
@@ -110,7 +118,25 @@ def handlers(runs: str) -> dict[str, Handler]:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
 
-    return {"sleep": sleep, "hang": hang, "fail": fail, "deaf": deaf}
+    async def block(run: Run) -> Outcome:
+        note("start", run)
+        if run.attempt == 1:
+            time.sleep(run.task.params["seconds"])  # no await: the whole worker stands still
+        note("end", run)
+        return Outcome(value=run.attempt)
+
+    async def crash(run: Run) -> Outcome:
+        note("start", run)
+        if run.attempt <= run.task.params.get("times", 1_000):
+            os._exit(7)
+        return Outcome(value=run.attempt)
+
+    async def large(run: Run) -> Outcome:
+        note("start", run)
+        return Outcome(value="x" * run.task.params["bytes"])
+
+    own = (sleep, hang, fail, deaf, block, crash, large)
+    return {handler.__name__: handler for handler in own}
 
 
 def main(url: str, runs: str, options: str = "{}") -> None:
@@ -118,7 +144,15 @@ def main(url: str, runs: str, options: str = "{}") -> None:
     chosen: dict[str, Any] = json.loads(options)
     limits.ASK_FOR = chosen.pop("ask", limits.ASK_FOR)  # type: ignore[misc]
     limits.ASK_EVERY = min(limits.ASK_EVERY, limits.ASK_FOR / 3)  # type: ignore[misc]
+    limits.UPGRADE_DELAY = chosen.pop("upgrade", limits.UPGRADE_DELAY)  # type: ignore[misc]
     worker.HAND_BACK = chosen.pop("hand_back", worker.HAND_BACK)  # type: ignore[misc]
+    if not chosen.pop("fence", True):
+        # What the checker must notice: a worker that writes past the log's last record.
+        headers.fence = lambda task_id, sequence: b""
+    if version := chosen.pop("version", None):
+        # A worker of a later version, whose records this one must leave alone.
+        record.VERSION = version  # type: ignore[misc]
+        entries.VERSION = version  # type: ignore[attr-defined]
     ours = handlers(runs)
     registry.KINDS = {  # type: ignore[misc]
         kind: lambda kind=kind: ours[kind]  # type: ignore[misc]

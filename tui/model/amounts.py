@@ -27,7 +27,9 @@ def span(seconds: float | None) -> str:
         return f"{whole // 60}m{whole % 60:02}"
     if whole < 86_400:
         return f"{whole // 3600}h{whole % 3600 // 60:02}"
-    return f"{whole // 86_400}d{whole % 86_400 // 3600}h"
+    if whole < 864_000:
+        return f"{whole // 86_400}d{whole % 86_400 // 3600}h"
+    return f"{whole // 86_400}d"
 
 
 def money(micro: int | None) -> str:
@@ -41,7 +43,9 @@ def money(micro: int | None) -> str:
         return f"${dollars:.4f}"
     if abs(dollars) < 10:
         return f"${dollars:.3f}"
-    return f"${dollars:,.2f}"
+    if abs(dollars) < 1000:
+        return f"${dollars:.2f}"
+    return f"${dollars:,.0f}"
 
 
 def count(number: float) -> str:
@@ -54,7 +58,7 @@ def short(number: float) -> str:
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= limit:
             value = number / limit
-            return f"{value:.1f}{unit}" if value < 100 else f"{value:.0f}{unit}"
+            return f"{value:.1f}{unit}" if value < 99.95 else f"{value:.0f}{unit}"
     return f"{number:.0f}"
 
 

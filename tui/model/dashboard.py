@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import tzinfo
 
-from tui.model import acts, heading, keys
-from tui.model.effects import Copy, Effect, Fetch, Prompt, Quit, Submit, Travel
-from tui.model.lines import EMPTY, Line, clip
+from tui.model import acts, commands, heading, keys
+from tui.model.effects import Copy, Effect, Prompt, Quit, Submit, Travel
+from tui.model.lines import EMPTY, Line, clip, in_ascii
 from tui.model.query import QueryError
 from tui.model.scene import Answers, Receipt, Scene, View
 from tui.model.store import Store
@@ -40,6 +41,8 @@ class Dashboard:
     store: Store = field(default_factory=Store)
     readonly: bool = False
     ascii: bool = False
+    zone: tzinfo | None = None
+    """The zone of times of day; None: that of this machine."""
     view: str = FIRST
     travelled: Store | None = None
     """The store at another time, where one is looked at."""
@@ -81,6 +84,7 @@ class Dashboard:
             ascii=self.ascii,
             readonly=self.acts_off(now) is not None,
             live=self.travelled is None,
+            zone=self.zone,
         )
 
     def acts_off(self, now: float) -> str | None:
@@ -98,6 +102,19 @@ class Dashboard:
         found: Callable[[], list[str]] | None = getattr(self.here, "followed", None)
         return found() if found is not None and self.travelled is None else []
 
+    def wanted(self, now: float) -> list[Effect]:
+        """What must be read for the open view, asked for before each frame.
+
+        The text of the tasks that it follows is kept from now on. A view names once each thing that
+        it lacks; without a connection it is not asked, and names it when there is one again.
+        """
+        if followed := self.followed():
+            self.store.follow(followed)
+        wants: Callable[[Scene], list[Effect]] | None = getattr(self.here, "wants", None)
+        if wants is None or self.store.link is None or not self.store.link.up:
+            return []
+        return wants(self.scene(now))
+
     # Keys.
 
     def press(self, key: str, now: float) -> list[Effect]:
@@ -110,22 +127,21 @@ class Dashboard:
         scene = self.scene(now)
         try:
             answer = self.here.do(scene, command, argument)
+            if answer is None and (common := _COMMON.get(command)) is not None:
+                answer = common(self, scene, argument)
         except QueryError as error:
             self.tell(f"{argument}: {error}", now, "warn")
             return []
-        if answer is not None:
-            return answer
-        common = _COMMON.get(command)
-        if common is None:
-            return []
-        return common(self, scene, argument) or []
+        return answer or []
 
     def tell(self, text: str, now: float, token: str = "text") -> None:
         """Show a notice for a while."""
         self.notice = Notice(text, token, now + NOTICE_FOR)
 
     def open(self, view: str, argument: str = "") -> None:
-        """Open a view; `back` returns to this one."""
+        """Open a view, if there is such a one; `back` returns to this one."""
+        if view not in self.views:
+            return
         if view != self.view:
             self._back = [*self._back[-20:], self.view]
             self.view = view
@@ -147,6 +163,10 @@ class Dashboard:
 
     def frame(self, width: int, height: int, now: float) -> list[Line]:
         """The screen: exactly `height` lines of `width` columns."""
+        found = self._frame(width, height, now)
+        return [in_ascii(each) for each in found] if self.ascii else found
+
+    def _frame(self, width: int, height: int, now: float) -> list[Line]:
         if width < NARROWEST or height < SHORTEST:
             return heading.too_small(self, width, height, now)
         scene = self.scene(now)
@@ -164,6 +184,10 @@ Common = Callable[[Dashboard, Scene, str], "list[Effect] | None"]
 def _view(dash: Dashboard, scene: Scene, name: str) -> None:
     if name in dash.views:
         dash.open(name)
+
+
+def _show_tasks(dash: Dashboard, scene: Scene, text: str) -> None:
+    dash.open("tasks", text)
 
 
 def _move(dash: Dashboard, scene: Scene, rows: str) -> None:
@@ -213,7 +237,7 @@ def _open_task(dash: Dashboard, scene: Scene, task_id: str) -> list[Effect] | No
     if "task" not in dash.views:
         return None
     dash.open("task", task_id)
-    return [Fetch("log", task_id)]
+    return []
 
 
 def _sort(dash: Dashboard, scene: Scene, step: str) -> None:
@@ -293,7 +317,7 @@ def _travel(dash: Dashboard, scene: Scene, to: str) -> list[Effect]:
     if not to:
         hint = "a time of day (20:51, 20:51:07), a date and time, or -10m"
         return [Prompt("go to", "travel", hint=hint)]
-    at = acts.instant(to, scene.now)
+    at = commands.instant(to, scene.now)
     if at is None:
         dash.tell(f"{to} is no time: 20:51, 2026-11-27 20:51:07 or -10m", scene.now, "warn")
         return []
@@ -316,7 +340,7 @@ def _live(dash: Dashboard, scene: Scene, _: str) -> list[Effect]:
 def _command(dash: Dashboard, scene: Scene, text: str) -> list[Effect]:
     if not text:
         return [Prompt(":", "command", hint="tasks state:failed · task ID · t 20:51 · q")]
-    return acts.typed(dash, scene, text)
+    return commands.typed(dash, scene, text)
 
 
 def _filter(dash: Dashboard, scene: Scene, _: str) -> None:
@@ -334,10 +358,26 @@ def _act(dash: Dashboard, scene: Scene, act: str) -> list[Effect] | None:
     if (why := dash.acts_off(scene.now)) is not None:
         dash.tell(f"nothing was done: {why}", scene.now, "warn")
         return None
-    effects, text = acts.begin(scene, act, dash.here.targets(scene, act))
+    effects, text = acts.pressed(scene, act, dash.here.targets(scene, act))
     if text:
         dash.tell(text, scene.now, "warn")
     return effects
+
+
+def _begin(dash: Dashboard, scene: Scene, words: str) -> list[Effect]:
+    """An act with its targets, as a choice has it."""
+    return commands.started(dash, scene, commands.words_of(words))
+
+
+def _acts(dash: Dashboard, scene: Scene, _: str) -> list[Effect] | None:
+    if (why := dash.acts_off(scene.now)) is not None:
+        dash.tell(f"nothing can be done: {why}", scene.now, "warn")
+        return None
+    found = acts.menu(scene, dash.view, lambda act: dash.here.targets(scene, act))
+    if found is None:
+        dash.tell("nothing can be done here", scene.now)
+        return None
+    return [found]
 
 
 def _copy(dash: Dashboard, scene: Scene, _: str) -> list[Effect] | None:
@@ -349,6 +389,7 @@ def _copy(dash: Dashboard, scene: Scene, _: str) -> list[Effect] | None:
 
 _COMMON: dict[str, Common] = {
     "view": _view,
+    "show_tasks": _show_tasks,
     "move": _move,
     "half": _half,
     "page": _page,
@@ -378,5 +419,7 @@ _COMMON: dict[str, Common] = {
     "filter": _filter,
     "submit": _submit,
     "act": _act,
+    "acts": _acts,
+    "begin": _begin,
     "copy": _copy,
 }

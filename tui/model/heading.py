@@ -4,21 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from agentflow.rules import display
 from tui.model import keys
-from tui.model.amounts import clock, money, span
-from tui.model.lines import EMPTY, Hit, Line, Run, clip, line
+from tui.model.amounts import money, span
+from tui.model.lines import EMPTY, Hit, Line, Run, clip, columns, line
 from tui.model.scene import Scene
+from tui.model.totals import since
 
 if TYPE_CHECKING:
     from tui.model.dashboard import Dashboard
 
-TABS: Final = ("overview", "tasks", "workers", "queues", "costs", "dead", "events")
+TABS: Final = {
+    "overview": "Over",
+    "tasks": "Tasks",
+    "workers": "Work",
+    "queues": "Queue",
+    "costs": "Cost",
+    "dead": "Dead",
+    "events": "Event",
+}
+"""The views with a number, and their names where there is little room."""
 STALE: Final = 5.0
 """Seconds without any item after which the picture is called old: heartbeats come every two."""
-DAY_MS: Final = 86_400_000
-HOUR_MS: Final = 3_600_000
+DAY: Final = 24 * 60
+HOUR: Final = 60
+"""Minutes."""
 ACT_KEYS: Final = "key.act"
+RECEIPT_FOR: Final = 10.0
+"""Seconds for which the end of an act is news."""
+
+Part = tuple[int, Run]
+"""A run and its rank: those of the highest rank leave first."""
 
 
 def top(dash: Dashboard, scene: Scene, width: int, now: float) -> list[Line]:
@@ -29,72 +44,77 @@ def top(dash: Dashboard, scene: Scene, width: int, now: float) -> list[Line]:
 def _status(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
     store = dash.store
     link = store.link
-    runs: list[Run] = [(" AgentFlow ", "brand")]
+    left: list[Part] = [(0, (" AgentFlow ", "brand"))]
     if link is None:
-        runs.append(("connecting ", "warn"))
+        left.append((0, ("connecting ", "warn")))
     elif not link.up:
-        runs.append(("▲ disconnected " if not dash.ascii else "! disconnected ", "crit"))
+        left.append((0, (f"{scene.glyph('crit')} disconnected ", "crit")))
     else:
         age = max(0.0, now - store.heard)
         token = "ok" if age < STALE else "warn"
-        runs.append((f"{scene.glyph('running')} live {span(age)} ", token))
-    url = (link.url if link is not None else "").removeprefix("nats://")
-    if url and width >= 90:
-        runs.append((f"{url} ", "dim"))
-    masters = store.masters()
-    alive = [each.beat.name for each in masters if not each.lost(now)]
-    if width >= 100:
-        runs.append((f"master {alive[0]} " if alive else "no master ", "dim" if alive else "warn"))
+        word = "live" if age < STALE else "silent"
+        left.append((0, (f"{scene.glyph('running')} {word} {span(age):<4} ", token)))
+    if link is not None and link.url:
+        left.append((8, (f"{link.url.removeprefix('nats://')} ", "dim")))
+    alive = [each.beat.name for each in store.masters() if not each.lost(now)]
+    if alive:
+        left.append((7, (f"master {alive[0]} ", "dim")))
+    elif link is not None:
+        left.append((3, ("no master ", "warn")))
     if not store.known.complete:
         share = 100 * store.known.done / max(1, store.known.total)
-        runs.append((f"reading {share:.0f}% ", "warn"))
-    if any(each.beat.simulated for each in store.workers()):
-        runs.append(("SIMULATED ", "warn"))
+        left.append((1, (f"reading {share:.0f}% ", "warn")))
+    if any(each.beat.simulated for each in store.actors.values()):
+        left.append((2, ("SIMULATED ", "warn")))
     today, hour = _spent(scene)
-    right: list[Run] = [(f"{today} today ", "text"), (f"{hour}/h ", "text")]
-    right += [("ro " if dash.readonly else "rw ", "dim"), (f"{clock(now)} ", "dim")]
-    right.append(("? help ", "key"))
-    return _two_sided(runs, right, width, "status")
+    right: list[Part] = [
+        (3, (f"{money(today)} today ", "text")),
+        (5, (f" {money(hour)}/h ", "text")),
+        (4, (" read-only " if dash.readonly else " rw ", "warn" if dash.readonly else "dim")),
+        (1, (f" {scene.clock(now)} ", "dim")),
+        (6, (" ? help ", "key")),
+    ]
+    return _two_sided(left, right, width, "status")
 
 
-def _spent(scene: Scene) -> tuple[str, str]:
-    now_ms = int(scene.now * 1000)
-    totals = scene.store.totals
-    midnight = now_ms - now_ms % DAY_MS  # UTC, as bills are
-    return money(totals.spent(midnight).cost), money(totals.spent(now_ms - HOUR_MS).cost)
+def _spent(scene: Scene) -> tuple[int, int]:
+    minute = int(scene.now) // 60
+    costs = scene.store.totals.costs
+    midnight = minute - minute % DAY  # UTC, as bills are
+    return since(costs, midnight, minute + 1), since(costs, minute - HOUR, minute + 1)
 
 
-def _two_sided(left: list[Run], right: list[Run], width: int, base: str) -> Line:
-    used = sum(display.columns(text) for text, _ in left)
-    tail = list(right)
-    while tail and used + sum(display.columns(text) for text, _ in tail) > width:
-        tail.pop(0)
-    room = width - used - sum(display.columns(text) for text, _ in tail)
-    return clip(Line((*left, (" " * max(0, room), "text"), *tail), base), width)
+def _two_sided(left: list[Part], right: list[Part], width: int, base: str) -> Line:
+    parts = [*left, *right]
+    sizes = [columns(text) for _, (text, _) in parts]
+    shown = list(range(len(parts)))
+    used = sum(sizes)
+    for at in sorted(shown, key=lambda at: -parts[at][0]):
+        if used <= width:
+            break
+        used -= sizes[at]
+        shown.remove(at)
+    runs = [parts[at][1] for at in shown if at < len(left)]
+    tail = [parts[at][1] for at in shown if at >= len(left)]
+    return clip(Line((*runs, (" " * max(0, width - used), "text"), *tail), base), width)
 
 
 def _banner(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
     link = dash.store.link
     sign = scene.glyph("crit")
     if dash.travelled is not None:
-        text = f" ◀ {clock(dash.travelled_to)}, {span(now - dash.travelled_to)} ago"
-        keys_shown = (
-            "   [ ] record   { } minute   t go to   L live   workers and text: not recorded"
+        ago = span(now - dash.travelled_to)
+        text = (
+            f" ◀ {scene.clock(dash.travelled_to)}, {ago} ago   [ ] record   {{ }} minute   t go to"
         )
         return clip(
-            line(
-                (text if not dash.ascii else text.replace("◀", "<"), "travel"),
-                (keys_shown, "travel"),
-                base="travel",
-            ),
+            line((text + "   L live   workers and text are not recorded", "travel"), base="travel"),
             width,
         )
     if link is not None and not link.up:
-        since = span(now - dash.store.linked_at)
-        text = f" {sign} disconnected from {link.url} for {since}"
-        if link.detail:
-            text += f" ({link.detail})"
-        text += f", trying again. Data below is from {clock(dash.store.linked_at)}. Acts are off."
+        since_then = span(now - dash.store.linked_at)
+        text = f" {sign} disconnected for {since_then}, trying again. Acts are off. "
+        text += f"Data is from {scene.clock(dash.store.linked_at)}. {link.url} {link.detail}"
         return clip(line((text, "banner"), base="banner"), width)
     if dash.frozen is not None:
         behind = dash.store.items - dash.frozen.items
@@ -104,21 +124,19 @@ def _banner(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
 
 
 def _tabs(dash: Dashboard, width: int) -> Line:
+    names = [dash.views[name] for name in TABS if name in dash.views]
+    here = "" if dash.view in TABS else f" › {dash.here.title} "
+    wide = sum(len(view.title) + 4 for view in names) + columns(here) <= width
     runs: list[Run] = []
     hits: list[Hit] = []
     at = 0
-    names = [dash.views[name] for name in TABS if name in dash.views]
-    wide = sum(len(view.title) + 4 for view in names) <= width
     for number, view in enumerate(names, 1):
-        title = view.title if wide else view.title.split()[0][:8]
-        text = f" {number} {title} "
+        text = f" {number} {view.title if wide else TABS[view.name]} "
         runs.append((text, "tab.here" if view.name == dash.view else "tab"))
         hits.append(Hit(at, at + len(text), "view", view.name))
         at += len(text)
-    if dash.here.name not in TABS:
-        runs.append(
-            (f" › {dash.here.title} " if not dash.ascii else f" > {dash.here.title} ", "tab.here")
-        )
+    if here:
+        runs.append((here, "tab.here"))
     return clip(Line(tuple(runs), "tabs", tuple(hits)), width)
 
 
@@ -137,25 +155,35 @@ def _said(dash: Dashboard, width: int, now: float) -> Line | None:
         return clip(line((f" {dash.notice.text}", dash.notice.token)), width)
     if dash.receipts:
         newest = dash.receipts[-1]
-        if not newest.ended or now - newest.at < 10:
+        if not newest.ended or now - max(newest.at, newest.changed) < RECEIPT_FOR:
             return clip(line((f" {newest.command}: ", "dim"), (newest.text, newest.token)), width)
     return None
 
 
 def _keybar(dash: Dashboard, width: int) -> Line:
+    """As many keys as find room, the most wanted ones; the way to all others always does."""
+    valid = keys.bar(keys.keys_of(dash.view, readonly=dash.readonly))
+    left = width - 1 - sum(_size(key) for key in valid if key.command == "help")
+    shown = []
+    for key in valid:
+        if key.command == "help":
+            shown.append(key)
+        elif _size(key) <= left:
+            left -= _size(key)
+            shown.append(key)
     runs: list[Run] = [(" ", "keybar")]
     hits: list[Hit] = []
     at = 1
-    valid = keys.keys_of(dash.view, readonly=dash.readonly)
-    for key in keys.bar(valid):
-        name = keys.named(key.key)
-        columns = len(name) + 1 + len(key.title) + 2
-        if at + columns > width:
-            continue
-        runs += [(name, ACT_KEYS if key.act else "key"), (f" {key.title}  ", "keybar")]
-        hits.append(Hit(at, at + columns - 2, key.command, key.argument))
-        at += columns
+    for key in shown:
+        runs.append((keys.named(key.key), ACT_KEYS if key.act else "key"))
+        runs.append((f" {key.short}  ", "keybar"))
+        hits.append(Hit(at, at + _size(key) - 2, key.command, key.argument))
+        at += _size(key)
     return clip(Line(tuple(runs), "keybar", tuple(hits)), width)
+
+
+def _size(key: keys.Key) -> int:
+    return columns(keys.named(key.key)) + 1 + len(key.short) + 2
 
 
 def too_small(dash: Dashboard, width: int, height: int, now: float) -> list[Line]:
@@ -164,7 +192,7 @@ def too_small(dash: Dashboard, width: int, height: int, now: float) -> list[Line
     texts = [
         f"{totals.state('running'):,} running, {totals.state('queued'):,} queued, "
         f"{totals.state('failed'):,} failed",
-        f"the terminal is too small: {width}x{height}, 60x20 is the least",
+        f"too small: {width}x{height}, 60x20 is the least",
     ]
     lines = [clip(line((text, "warn")), width) for text in texts]
     return (lines + [clip(EMPTY, width)] * height)[:height]

@@ -1,12 +1,16 @@
 """Lines as the model draws them: runs of text with a token that names their meaning.
 
 A theme turns tokens into styles, the text renderer forgets them. A line has exactly as many columns
-as it was made for: wide characters count two, combining ones none.
+as it was made for: wide characters count two, combining ones none. What a text may contain that
+terminals do not agree on is taken out where a line is made (`tame`), whoever wrote it.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from agentflow.rules import display
@@ -40,6 +44,108 @@ class Line(NamedTuple):
 EMPTY: Final = Line(())
 
 
+# What may stand in a line.
+
+# Every character of these ranges takes one column, in every terminal and table of widths.
+_NARROW: Final = re.compile(
+    "[ -~\xa1-\xac\xae-\u02af\u2010-\u2027\u2030-\u205e\u2190-\u2319\u2500-\u25fc\u2713\u2717"
+    "\u2800-\u28ff]*"
+)
+_BREAKS: Final = re.compile("[\t\n\x0b\x0c]")
+_LETTERS: Final = {0x1F1E6 + number: chr(ord("A") + number) for number in range(26)}
+"""Two regional indicators are a flag here and two letters there."""
+_UNSURE: Final = re.compile(
+    # Skin tones and the shapes that a character may take: the next terminal draws them apart.
+    "[\U0001f3fb-\U0001f3ff\ufe00-\ufe0f\U000e0100-\U000e01ef"
+    # Halves of Korean syllables, which some draw into the one before.
+    "\u1160-\u11ff\ud7b0-\ud7ff\u3164\uffa0]"
+)
+_NEWLY_WIDE: Final = re.compile("[\u2630-\u2637\u268a-\u268f\u4dc0-\u4dff\U0001d300-\U0001d376]")
+"""One column until Unicode 15, two since."""
+_MARKS: Final = 2
+"""Combining marks on a character that are kept: more of them run through the lines around."""
+_CACHED: Final = 8192
+_SHORT: Final = 512
+"""Characters of a text that is worth keeping in a cache."""
+
+
+def tame(text: str) -> str:
+    """`text` as it may stand in a line: no control, nothing whose width terminals differ about.
+
+    Line breaks and tabs become blanks. Emoji lose what joins or colours them, scripts of India the
+    vowels that take a column of their own here and none there: a line that is one column too long
+    tears the whole screen.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _tamed(text) if len(text) <= _SHORT else _tamed.__wrapped__(text)
+
+
+@lru_cache(_CACHED)
+def _tamed(text: str) -> str:
+    if _NARROW.fullmatch(text):
+        return text
+    text = _BREAKS.sub(" ", display.safe(text))
+    text = _UNSURE.sub("", unicodedata.normalize("NFC", text.translate(_LETTERS)))
+    kept: list[str] = []
+    marks = _MARKS
+    for char in _NEWLY_WIDE.sub("\ufffd", text):
+        category = unicodedata.category(char)
+        if category in ("Cf", "Mc"):
+            continue
+        if category in ("Mn", "Me"):
+            marks += 1
+            if marks > _MARKS:
+                continue
+        else:
+            marks = 0
+        kept.append("\ufffd" if category == "Cn" else char)
+    return "".join(kept)
+
+
+def columns(text: str) -> int:
+    """How many columns a text takes."""
+    if text.isascii():
+        return len(text)
+    return _columns(text) if len(text) <= _SHORT else display.columns(text)
+
+
+@lru_cache(_CACHED)
+def _columns(text: str) -> int:
+    return len(text) if _NARROW.fullmatch(text) else display.columns(text)
+
+
+def fit(text: str, width: int) -> str:
+    """`text` in at most `width` columns; what was cut ends with an ellipsis."""
+    if columns(text) <= width:
+        return text
+    if width <= 0:
+        return ""
+    if columns(bare := text.rstrip()) <= width:
+        return bare  # only blanks were cut
+    if text.isascii():
+        return text[: width - 1].rstrip() + "…"
+    return display.fit(text, width)
+
+
+def cell(text: str, width: int, right: bool = False) -> str:
+    """`text` in exactly `width` columns, in one line and safe for a terminal."""
+    if len(text) > 4 * width + 80:
+        text = text[: 4 * width + 80]  # more than can be seen need not be looked at
+    if not (text.isascii() and text.isprintable()):
+        text = tame(text)
+    size = columns(text)
+    if size > width:
+        text = fit(text, width)
+        size = columns(text)
+    if size == width:
+        return text
+    return " " * (width - size) + text if right else text + " " * (width - size)
+
+
+# Lines.
+
+
 def line(*runs: Run | str, base: str = "", hits: Iterable[Hit] = ()) -> Line:
     """A line of runs; a bare string has the token `text`."""
     made = tuple((run, "text") if isinstance(run, str) else run for run in runs)
@@ -51,43 +157,52 @@ def clip(found: Line, width: int) -> Line:
     left = width
     runs: list[Run] = []
     for text, token in found.runs:
-        columns = display.columns(text)
-        if columns > left:
-            cut = display.fit(text, left)
-            runs.append((cut, token))
-            left -= display.columns(cut)
+        if len(text) > 4 * left + 80:
+            text = text[: 4 * left + 80]
+        text = tame(text)
+        size = columns(text)
+        if size > left:
+            text = fit(text, left)
+            size = columns(text)
+            if text:
+                runs.append((text, token))
+            left -= size
             break
         runs.append((text, token))
-        left -= columns
+        left -= size
     if left > 0:
         runs.append((" " * left, "text"))
-    return Line(tuple(runs), found.base, found.hits)
+    hits = found.hits
+    if hits and hits[-1].end > width:
+        hits = tuple(hit._replace(end=min(hit.end, width)) for hit in hits if hit.begin < width)
+    return Line(tuple(runs), found.base, hits)
 
 
-def cell(text: str, width: int, right: bool = False) -> str:
-    """`text` in exactly `width` columns, safe for a terminal."""
-    text = display.one_line(text, width)
-    blanks = " " * (width - display.columns(text))
-    return blanks + text if right else text + blanks
+def size_of(found: Line) -> int:
+    """How many columns a line has."""
+    return sum(columns(text) for text, _ in found.runs)
 
 
 def rule(title: str, width: int, right: str = "", *, glyph: str = "─", token: str = "rule") -> Line:
-    """A heading: a rule with a title on its left and a remark on its right."""
-    head = f"{glyph} {title} " if title else ""
-    tail = f" {right} {glyph}" if right else ""
-    room = width - display.columns(head) - display.columns(tail)
-    if room < 1:
-        head, tail = display.fit(head, max(0, width - 1)), ""
-        room = width - display.columns(head)
-    runs: list[Run] = []
-    if title:
-        runs += [(f"{glyph} ", token), (title, "title"), (" ", token)]
-        if room <= 0 or (not tail and display.columns(head) < display.columns(title) + 3):
-            runs = [(head, "title")]
-    runs.append((glyph * max(0, room), token))
-    if tail:
-        runs += [(f" {right} ", "dim"), (glyph, token)]
-    return Line(tuple(runs))
+    """A heading: a rule with a title on its left and a remark on its right.
+
+    Where there is no room for both the remark goes, then the end of the title.
+    """
+    title, right = tame(title), tame(right)
+    room = width - columns(title) - 4
+    if room < 0:
+        title = fit(title, max(0, width - 4))
+        room = max(0, width - columns(title) - 4)
+    runs: list[Run] = [(f"{glyph} ", token), (title, "title"), (" ", token)] if title else []
+    if not title:
+        room = width - 1
+    room += 1
+    tail = columns(right) + 3
+    if right and tail < room:
+        runs += [(glyph * (room - tail), token), (f" {right} ", "dim"), (glyph, token)]
+    else:
+        runs.append((glyph * room, token))
+    return clip(Line(tuple(runs)), width)
 
 
 def columns_of(parts: Iterable[Line], width: int, gap: int = 2) -> Line:
@@ -101,8 +216,23 @@ def columns_of(parts: Iterable[Line], width: int, gap: int = 2) -> Line:
             at += gap
         hits += [hit._replace(begin=hit.begin + at, end=hit.end + at) for hit in part.hits]
         runs += part.runs
-        at += sum(display.columns(text) for text, _ in part.runs)
+        at += size_of(part)
     return clip(Line(tuple(runs), "", tuple(hits)), width)
+
+
+def fitted(parts: Iterable[Line], width: int, gap: int = 3) -> Line:
+    """As many of the parts, the most wanted first, as find room beside each other."""
+    shown: list[Line] = []
+    left = width
+    for part in parts:
+        size = size_of(part) + (gap if shown else 0)
+        if size <= left:
+            shown.append(part)
+            left -= size
+    return columns_of(shown, width, gap)
+
+
+# Text of several lines.
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -112,34 +242,67 @@ def wrap(text: str, width: int) -> list[str]:
     """
     found: list[str] = []
     for raw in display.safe(text).replace("\t", "    ").split("\n"):
-        found += _wrapped(raw, max(1, width))
+        found += _wrapped(tame(raw), max(1, width))
     return found
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    if display.columns(text) <= width:
-        return [text]
+    # By places, not by cutting: a result may be one line of four megabytes.
     found: list[str] = []
-    while display.columns(text) > width:
-        end = _fitting(text, width)
-        blank = text.rfind(" ", 0, end + 1)
-        if blank > 0 and text[:blank].strip():
-            found.append(text[:blank])
-            text = text[blank + 1 :]
+    at, last, narrow = 0, len(text), text.isascii()
+    while (end := min(last, at + width) if narrow else _fitting(text, at, width)) < last:
+        blank = text.rfind(" ", at, end + 1)
+        if blank > at and text[at:blank].strip():
+            found.append(text[at:blank])
+            at = blank + 1
         else:
-            found.append(text[:end])
-            text = text[end:]
-    found.append(text)
+            found.append(text[at:end])
+            at = end
+    found.append(text[at:])
     return found
 
 
-def _fitting(text: str, width: int) -> int:
-    """How many characters fit into `width` columns; at least one."""
-    if text.isascii():
-        return max(1, width)
+def _fitting(text: str, start: int, width: int) -> int:
+    """Where the characters from `start` end that fit into `width` columns; at least one does."""
     used = 0
-    for at, char in enumerate(text):
-        used += display.columns(char)
+    for at in range(start, len(text)):
+        char = text[at]
+        used += 1 if char < "\x80" else display.columns(char)
         if used > width:
-            return max(1, at)
+            return max(start + 1, at)
     return len(text)
+
+
+# Terminals that know ASCII only.
+
+_ASCII: Final = str.maketrans(
+    {
+        **dict(zip("▁▂▃▄▅▆▇█", "_.:-=+*#", strict=True)),
+        **dict.fromkeys("▏▎▍▌▋▊▉", "|"),
+        **dict(zip("─│┤├└┌┐┘╌·…‖×", "-|||`.,'-..=x", strict=True)),
+        **dict(zip("▲▼◀▶›‹↑↓←→▾▸", "^v<>><^v<>v>", strict=True)),
+        **dict(zip("●○◌◷◐✓✗⊘■□▨◧▪", "*o~@%+x-#.%=.", strict=True)),
+        **dict(zip("“”‘’–—", "\"\"''--", strict=True)),
+    }
+)
+_FOREIGN: Final = re.compile("[^ -~]")
+
+
+def in_ascii(found: Line) -> Line:
+    """The line in ASCII, column by column; letters that ASCII lacks become question marks."""
+    runs = tuple(
+        (text if text.isascii() else _ascii_text(text), token) for text, token in found.runs
+    )
+    return found._replace(runs=runs)
+
+
+@lru_cache(_CACHED)
+def _ascii_text(text: str) -> str:
+    return _FOREIGN.sub(_ascii_char, text.translate(_ASCII))
+
+
+def _ascii_char(found: re.Match[str]) -> str:
+    char = found.group()
+    if "\u2800" <= char <= "\u28ff":  # dots of a chart: the more, the darker
+        return " .:;+*##@"[(ord(char) - 0x2800).bit_count()]
+    return "?" * display.columns(char)

@@ -35,7 +35,10 @@ class Query:
 
     def wants(self, row: Row, now: float) -> bool:
         """Whether a row passes."""
-        return all(test(row, now) for test in self.tests)
+        for test in self.tests:  # noqa: SIM110 -- a generator costs more than most tests
+            if not test(row, now):
+                return False
+        return True
 
 
 class QueryError(ValueError):
@@ -92,8 +95,11 @@ _NUMBER: Final[dict[str, Callable[[Row, float], float | None]]] = {
     "out": lambda row, now: row.usage.output_tokens,
 }
 _TIMED: Final = frozenset({"age", "wait", "run"})
+KNOWN_LABELS: Final = 10_000
+"""Texts of labels that a filter remembers; tasks may all have different ones."""
 FIELDS: Final = (*_TEXT, "label", *_NUMBER)
 
+_SPECIAL: Final = re.compile("[\"',\\[\\]*?]")
 _FIELD: Final = re.compile(r"([a-z]+):(.*)", re.S)
 _COMPARE: Final = re.compile(r"([a-z]+)(>=|<=|>|<|=)\$?(\d+(?:\.\d+)?)(ms|s|m|h|d|k|M)?")
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "k": 1e3, "M": 1e6}
@@ -122,6 +128,12 @@ def parse(text: str) -> Query:
         tests.append(test)
         timed = timed or moves
     return Query(text, tuple(tests), timed)
+
+
+def term(field: str, value: str) -> str:
+    """The term for one value of a field; for a sign of the language stands what fits any."""
+    value = _SPECIAL.sub("?", value)
+    return f'{field}:"{value}"' if any(char.isspace() for char in value) else f"{field}:{value}"
 
 
 def _term(word: str) -> tuple[Test, bool]:
@@ -159,28 +171,34 @@ def _comparison(found: re.Match[str]) -> Test:
 
 
 def _valued(read: Callable[[Row], str], values: list[str]) -> Test:
-    if any("*" in value for value in values):
+    if any("*" in value or "?" in value for value in values):
         return lambda row, now: any(fnmatchcase(read(row), value) for value in values)
     wanted = frozenset(values)
+    begins = tuple(value for value in values if value)
 
     def test(row: Row, now: float) -> bool:
         found = read(row)
-        return found in wanted or any(value and found.startswith(value) for value in wanted)
+        return found in wanted or found.startswith(begins)
 
     return test
 
 
 def _labelled(values: list[str]) -> Test:
     pairs = [value.partition("=") for value in values]
+    # Thousands of tasks have the same labels, so their text is read once.
+    known: dict[str, bool] = {"": False}
 
     def test(row: Row, now: float) -> bool:
-        if not row.labels:
-            return False
-        labels = decode_labels(row.labels)
-        return any(
-            name in labels and (not equals or fnmatchcase(labels[name], value))
-            for name, equals, value in pairs
-        )
+        found = known.get(row.labels)
+        if found is None:
+            labels = decode_labels(row.labels)
+            found = any(
+                name in labels and (not equals or fnmatchcase(labels[name], value))
+                for name, equals, value in pairs
+            )
+            if len(known) < KNOWN_LABELS:
+                known[row.labels] = found
+        return found
 
     return test
 

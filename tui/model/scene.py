@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from agentflow.protocol.record import Record
 from agentflow.protocol.task import TaskBody
+from tui.model import amounts
 from tui.model.effects import Effect
+from tui.model.lately import SECOND
 from tui.model.lines import Line
 from tui.model.store import Store
-from tui.model.table import Table
+
+if TYPE_CHECKING:
+    from tui.model.table import Table
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +45,16 @@ class Answers:
     prompts: dict[str, TaskBody | None] = field(default_factory=dict)
     whys: dict[str, str] = field(default_factory=dict)
     letters: list[Letter] | None = None
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What could not be read and why, by what was asked for and id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What became of an act: what was asked, what is known of it, and whether that is its end.
 
-    `token` is `ok`, `warn`, `crit` or `dim`.
+    `token` is `ok`, `warn`, `crit` or `dim`; `changed` is when that became known, `at` when it
+    began.
     """
 
     at: float
@@ -51,11 +62,15 @@ class Receipt:
     text: str
     token: str = "dim"
     ended: bool = False
+    changed: float = 0.0
 
 
 @dataclass(slots=True)
 class Scene:
-    """The world and the moment. `live` is False while another time is looked at."""
+    """The world and the moment. `live` is False while another time is looked at.
+
+    `zone` is the reader's; None: that of this machine.
+    """
 
     store: Store
     now: float
@@ -64,6 +79,15 @@ class Scene:
     ascii: bool = False
     readonly: bool = False
     live: bool = True
+    zone: tzinfo | None = None
+
+    def clock(self, seconds: float | None) -> str:
+        """An instant as the reader's time of day."""
+        return amounts.clock(seconds, self.zone)
+
+    def lately(self, key: object, make: Callable[[], T], every: float = SECOND) -> T:
+        """An answer about the store that is made anew at most so often (seconds)."""
+        return self.store.lately.get(key, self.now, self.store.revision, make, every)
 
     def glyph(self, state: str) -> str:
         """A sign for a state; its word stands beside it, so no sign must be known."""
@@ -82,6 +106,9 @@ GLYPHS = {
     "idle": "□",
     "draining": "▨",
     "lost": "×",
+    "open": "●",
+    "paused": "‖",
+    "unserved": "▲",
     "crit": "▲",
     "warn": "●",
 }
@@ -97,13 +124,28 @@ ASCII_GLYPHS = {
     "idle": ".",
     "draining": "%",
     "lost": "X",
+    "open": "*",
+    "paused": "=",
+    "unserved": "!",
     "crit": "!",
     "warn": "*",
 }
 
 
+class Way(NamedTuple):
+    """Where `open` leads: a command and its argument."""
+
+    command: str
+    argument: str = ""
+
+
 class View(Protocol):
-    """A view: its name, its body, and the commands that only it knows."""
+    """A view: its name, its body, and the commands that only it knows.
+
+    It may have more: `show(argument)` when it is opened, `chosen()` what `open` means,
+    `followed()` ids of the tasks whose text is seen, and `wants(scene)`, called before each frame
+    for the effects that read what it lacks.
+    """
 
     name: str
     title: str

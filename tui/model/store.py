@@ -13,22 +13,43 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from heapq import heappop, heappush
+from typing import Final, NamedTuple
+
+import msgspec
 
 from agentflow.protocol import limits, subjects
 from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Heartbeat
 from agentflow.protocol.record import State
 from agentflow.rules import feed
-from agentflow.rules.projection import Row, supersedes
+from agentflow.rules.projection import FINISHED, Row
+from tui.model.lately import Lately
 from tui.model.tokens import TokenText
 from tui.model.totals import Totals
 
 LIMIT: Final = 100_000
 """Finished tasks that are kept; the ones that ended first go first."""
 EVENTS: Final = 2_000
+FAILING: Final = frozenset({"failed", "retrying"})
+"""States of records with which an attempt ended in vain."""
 LOST_KEPT: Final = 3_600.0
 """Seconds for which a lost worker is shown."""
+TEXTS: Final = 8
+"""Tasks whose generated text is kept, those that are followed no more among them."""
+
+
+LOADS: Final = 16
+LOAD_SLOT: Final = 15.0
+"""Seconds of a point of a worker's load; `LOADS` of them are kept."""
+
+
+class Flow(NamedTuple):
+    """Tokens of a running attempt as a heartbeat said at `at`; `rate`: those of a second."""
+
+    tokens: int
+    at: float
+    rate: float
 
 
 @dataclass(slots=True)
@@ -37,6 +58,41 @@ class Actor:
 
     beat: Heartbeat
     at: float
+    loads: deque[int] = field(default_factory=lambda: deque(maxlen=LOADS))
+    """Percent of its slots that were used, the most of each `LOAD_SLOT` seconds, newest last."""
+    flows: dict[str, Flow] = field(default_factory=dict)
+    """By task: what it generates."""
+    _slot: int = 0
+
+    def __post_init__(self) -> None:
+        self._measure()
+
+    def hear(self, beat: Heartbeat, at: float) -> None:
+        """Take a later heartbeat."""
+        self.beat, self.at = beat, at
+        self._measure()
+
+    def _measure(self) -> None:
+        beat = self.beat
+        load = min(100, 100 * beat.running // beat.slots) if beat.slots > 0 else 0
+        slot = int(self.at // LOAD_SLOT)
+        if slot == self._slot and self.loads:
+            self.loads[-1] = max(self.loads[-1], load)
+        else:
+            # Slots of silence have no load.
+            silent = min(LOADS, slot - self._slot - 1) if self._slot else 0
+            self.loads.extend([0] * silent)
+            self.loads.append(load)
+            self._slot = slot
+        before = self.flows
+        self.flows = {}
+        for task in beat.tasks:
+            last = before.get(task.id)
+            rate = 0.0
+            if last is not None and last.tokens <= task.output_tokens:
+                seconds = self.at - last.at
+                rate = (task.output_tokens - last.tokens) / seconds if seconds > 0 else last.rate
+            self.flows[task.id] = Flow(task.output_tokens, self.at, rate)
 
     def age(self, now: float) -> float:
         """Seconds of silence."""
@@ -46,9 +102,12 @@ class Actor:
         """Whether it should have said something long ago."""
         return self.age(now) > max(limits.LOST_AFTER, 2.5 * self.beat.interval_s)
 
+    def copy(self) -> Actor:
+        """The same, which no longer changes with this one."""
+        return replace(self, loads=self.loads.copy(), flows=self.flows.copy())
 
-@dataclass(frozen=True, slots=True)
-class Event:
+
+class Event(msgspec.Struct, frozen=True, gc=False):
     """Something that happened: to a task (`row`), or to what `subject` names."""
 
     at: float
@@ -97,8 +156,15 @@ class Store:
     """When the last item became known."""
     items: int = 0
     """Rows taken, for the dashboard's own meter."""
+    lately: Lately = field(default_factory=Lately)
+    """Answers about this picture that need not be new ten times a second."""
     _watchers: list[set[str]] = field(default_factory=list)
-    _finished: deque[tuple[str, int]] = field(default_factory=deque)
+    _finished: list[tuple[int, str]] = field(default_factory=list)
+    """A heap: those that ended first are on top. What was retried since is stepped over."""
+    _ended: int = 0
+    """Rows that have ended."""
+    _wasted: dict[str, int] = field(default_factory=dict)
+    """By task: what failed attempts of it cost, as far as any row of it told."""
     _unseen: dict[str, int] = field(default_factory=dict)
     _last_sequence: int = 0
 
@@ -128,6 +194,15 @@ class Store:
             case feed.Anew():
                 self._anew(item.stream)
 
+    def follow(self, ids: Iterable[str]) -> None:
+        """Keep the text that is generated for these tasks; what was followed before goes first."""
+        for task_id in ids:
+            # To the end of the order, in which the first is the one to go.
+            text = self.tokens.pop(task_id, None)
+            self.tokens[task_id] = TokenText() if text is None else text
+        while len(self.tokens) > TEXTS:
+            del self.tokens[next(iter(self.tokens))]
+
     def watch(self) -> set[str]:
         """A set to which the ids of changed rows are added from now on; empty it at will."""
         changed: set[str] = set()
@@ -139,35 +214,46 @@ class Store:
         self._watchers = [each for each in self._watchers if each is not changed]
 
     def _rows(self, item: feed.Rows) -> None:
-        rows, totals = self.rows, self.totals
+        rows, totals, watchers, events = self.rows, self.totals, self._watchers, self.events
+        finished, wastes = self._finished, self._wasted
+        last = self._last_sequence
         for row in item.rows:
-            old = rows.get(row.id)
+            task_id, sequence = row.id, row.sequence
+            old = rows.get(task_id)
+            before = wasted = wastes.get(task_id, 0) if wastes else 0
+            # Usage is a sum over the attempts: an attempt that failed had cost all of it till then.
+            if row.cost and row.cost > wasted and row.state in FAILING:
+                wasted = wastes[task_id] = row.cost
             if old is not None:
-                if not supersedes(row, old.sequence):
+                # As `supersedes` has it, without a call for each of thousands of rows a second.
+                if sequence <= old.sequence:
+                    if wasted != before:
+                        totals.replace(old, old, before, wasted)
                     continue
-                totals.remove(old)
-            rows[row.id] = row
-            totals.add(row)
+                totals.replace(old, row, before, wasted)
+                if old.sequence == 0:
+                    self._unseen.pop(task_id, None)
+                if old.state in FINISHED:
+                    self._ended -= 1
+            else:
+                totals.add(row, wasted)
+            rows[task_id] = row
             self.items += 1
-            if row.sequence == 0:
-                self._unseen[row.id] = _message_sequence(row)
-            elif old is not None and old.sequence == 0:
-                self._unseen.pop(row.id, None)
-            if row.finished:
-                self._finished.append((row.id, row.sequence))
-            if row.sequence > self._last_sequence:
-                self._last_sequence = row.sequence
-                self.events.append(Event(row.updated / 1000, row))
-            for changed in self._watchers:
-                changed.add(row.id)
-        if len(self._finished) > self.limit:
-            self._evict()
-
-    def _evict(self) -> None:
-        while len(self._finished) > self.limit:
-            task_id, sequence = self._finished.popleft()
-            row = self.rows.get(task_id)
-            if row is not None and row.sequence == sequence:
+            if sequence == 0:
+                self._unseen[task_id] = _message_sequence(row)
+            if row.state in FINISHED:
+                heappush(finished, (sequence, task_id))
+                self._ended += 1
+            if sequence > last:
+                last = sequence
+                events.append(Event(row.updated / 1000, row))
+            for changed in watchers:
+                changed.add(task_id)
+        self._last_sequence = last
+        while self._ended > self.limit:
+            sequence, task_id = heappop(finished)
+            known = rows.get(task_id)
+            if known is not None and known.sequence == sequence:
                 self._forget((task_id,))
                 self.known.evicted += 1
 
@@ -176,8 +262,9 @@ class Store:
             row = self.rows.pop(task_id, None)
             if row is None:
                 continue
-            self.totals.remove(row)
+            self.totals.remove(row, self._wasted.pop(task_id, 0))
             self._unseen.pop(task_id, None)
+            self._ended -= row.finished
             for changed in self._watchers:
                 changed.add(task_id)
 
@@ -185,6 +272,7 @@ class Store:
         if stream == subjects.RECORDS:
             self._forget([row.id for row in self.rows.values() if row.sequence])
             self._finished.clear()
+            self._wasted.clear()
             self._last_sequence = 0
         elif stream == subjects.TASKS:
             self._forget(list(self._unseen))
@@ -197,13 +285,17 @@ class Store:
             if self.actors.pop(beat.actor, None) is not None:
                 self.events.append(Event(item.at, None, beat.name, f"{beat.role} left"))
             return
-        self.actors[beat.actor] = Actor(beat, item.at)
         if known is None:
+            self.actors[beat.actor] = Actor(beat, item.at)
             self.events.append(Event(item.at, None, beat.name, f"{beat.role} on {beat.host}"))
-        elif known.lost(item.at):
-            self.events.append(Event(item.at, None, beat.name, f"{beat.role} is back", "warn"))
-        elif beat.stopping and not known.beat.stopping:
-            self.events.append(Event(item.at, None, beat.name, f"{beat.role} is draining"))
+        elif item.at < known.at:
+            return  # it came late; a newer one is known
+        else:
+            if known.lost(item.at):
+                self.events.append(Event(item.at, None, beat.name, f"{beat.role} is back", "warn"))
+            elif beat.stopping and not known.beat.stopping:
+                self.events.append(Event(item.at, None, beat.name, f"{beat.role} is draining"))
+            known.hear(beat, item.at)
         for task in beat.tasks:
             if (text := self.tokens.get(task.id)) is not None:
                 text.counted = max(text.counted, task.output_tokens)
@@ -247,13 +339,15 @@ class Store:
             self,
             rows=self.rows.copy(),
             totals=self.totals.copy(),
-            actors={name: replace(actor) for name, actor in self.actors.items()},
+            actors={name: actor.copy() for name, actor in self.actors.items()},
             known=replace(self.known),
             events=self.events.copy(),
-            tokens={},
+            tokens={name: text.copy() for name, text in self.tokens.items()},
+            lately=Lately(),
             _watchers=[],
             _finished=self._finished.copy(),
             _unseen=self._unseen.copy(),
+            _wasted=self._wasted.copy(),
         )
 
     # Reading.
@@ -278,6 +372,15 @@ class Store:
         served = (queue for actor in self.workers() for queue in actor.beat.queues)
         with_rows = (name for name, counts in self.totals.states.items() if counts.total())
         return sorted({*self.depths, *with_rows, *served} - {""})
+
+    def flow(self, row: Row) -> Flow | None:
+        """What a running task generates, where its worker says so."""
+        actor = self.actors.get(row.actor)
+        return actor.flows.get(row.id) if actor is not None else None
+
+    def wasted(self, task_id: str) -> int:
+        """What failed attempts of a task cost, in micro-USD."""
+        return self._wasted.get(task_id, 0)
 
     def waiting(self, queue: str) -> int:
         """Tasks of a queue that no worker has, by the server's own numbers."""

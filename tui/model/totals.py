@@ -10,24 +10,30 @@ which the stream stored it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import log
 from typing import Final
 
-from agentflow.protocol.record import State
-from agentflow.rules.projection import Row
+from agentflow.rules.projection import FINISHED, Row
 
 MINUTE_MS: Final = 60_000
+HOUR: Final = 60
+"""Minutes."""
+SLOT: Final = 10
+"""Seconds of a slot of what is counted by queue, and of durations."""
+SLOT_MS: Final = SLOT * 1000
 _GROWTH: Final = 1.15
 """Classes of durations grow by this; a percentile is right within 8 %."""
+_CLASSES: Final = 1 / log(_GROWTH)
 
 
 @dataclass(slots=True)
 class Spend:
     """What tasks cost: money in micro-USD, tokens, and how many there were.
 
-    `wasted` is the part of `cost` that failed tasks have; `unknown` counts tasks without a price.
+    `wasted` is the part of `cost` that went into attempts that failed; `unknown` counts tasks
+    without a price.
     """
 
     tasks: int = 0
@@ -39,7 +45,7 @@ class Spend:
     cache_read: int = 0
     cache_write: int = 0
 
-    def add(self, row: Row, sign: int = 1) -> None:
+    def add(self, row: Row, sign: int = 1, wasted: int = 0) -> None:
         """Book a row, or with `sign` -1 take it out."""
         usage = row.usage
         self.tasks += sign
@@ -51,8 +57,7 @@ class Spend:
             self.unknown += sign
         else:
             self.cost += sign * row.cost
-            if row.state == State.FAILED:
-                self.wasted += sign * row.cost
+        self.wasted += sign * wasted
 
     def include(self, other: Spend) -> None:
         """Add another sum."""
@@ -65,44 +70,57 @@ class Spend:
         self.cache_read += other.cache_read
         self.cache_write += other.cache_write
 
+    @property
+    def all_input(self) -> int:
+        """Input tokens of all sorts."""
+        return self.input + self.cache_read + self.cache_write
+
 
 Account = tuple[str, str, str]
 """Model ("" where there is none), queue and kind."""
+Accounts = dict[Account, Spend]
+_NOTHING: Final[Accounts] = {}
 
 
 class Durations:
     """A histogram of seconds, by time slot, for percentiles over a window."""
 
-    SLOT_MS: Final = 10_000
-
     def __init__(self) -> None:
-        self._slots: dict[int, Counter[int]] = defaultdict(Counter)
+        self._slots: dict[int, dict[int, int]] = {}
 
-    def change(self, at_ms: int, seconds: float, sign: int) -> None:
-        """Count a duration that ended at `at_ms`."""
-        slot = at_ms // self.SLOT_MS
-        found = self._slots[slot]
-        found[_class(seconds)] += sign
-        if found[_class(seconds)] == 0:
-            del found[_class(seconds)]
+    def change(self, slot: int, ms: int, sign: int) -> None:
+        """Count a duration that ended in a slot."""
+        found = self._slots.get(slot)
+        if found is None:
+            found = self._slots[slot] = {}
+        each = int(log(ms) * _CLASSES) if ms > 1 else 0
+        number = found.get(each, 0) + sign
+        if number:
+            found[each] = number
+        else:
+            found.pop(each, None)
             if not found:
                 del self._slots[slot]
 
     def copy(self) -> Durations:
         """The same histogram, which no longer changes with this one."""
         other = Durations()
-        for slot, found in self._slots.items():
-            other._slots[slot] = found.copy()
+        other._slots = {slot: found.copy() for slot, found in self._slots.items()}
         return other
 
-    def percentiles(self, since_ms: int, *shares: float) -> list[float | None]:
-        """The durations below which these shares lie, of those that ended since then."""
-        merged: Counter[int] = Counter()
-        first = since_ms // self.SLOT_MS
-        for slot, found in self._slots.items():
-            if slot >= first:
-                merged.update(found)
-        total = merged.total()
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Durations) and self._slots == other._slots
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def percentiles(self, since_ms: int, until_ms: int, *shares: float) -> list[float | None]:
+        """The durations below which these shares lie, of those that ended in between."""
+        first, last = since_ms // SLOT_MS, until_ms // SLOT_MS
+        merged: dict[int, int] = {}
+        for slot in _within(self._slots, first, last):
+            for each, number in self._slots[slot].items():
+                merged[each] = merged.get(each, 0) + number
+        total = sum(merged.values())
         if not total:
             return [None] * len(shares)
         classes = sorted(merged)
@@ -117,8 +135,11 @@ class Durations:
         return answers
 
 
-def _class(seconds: float) -> int:
-    return int(log(max(1.0, seconds * 1000)) / log(_GROWTH))
+def _within(slots: dict[int, dict[int, int]], first: int, last: int) -> Iterable[int]:
+    """The slots from `first` to `last` that there are, by the shorter way."""
+    if last - first < len(slots):
+        return (slot for slot in range(first, last + 1) if slot in slots)
+    return (slot for slot in slots if first <= slot <= last)
 
 
 class Totals:
@@ -140,53 +161,99 @@ class Totals:
         self.arrivals: Counter[int] = Counter()
         """Submissions by second."""
         self.queue_ends: dict[str, Counter[int]] = defaultdict(Counter)
-        """By queue: ends of all sorts by ten seconds."""
-        self.spend: dict[int, dict[Account, Spend]] = {}
+        """By queue: ends of all sorts by `SLOT` seconds."""
+        self.queue_failures: dict[str, Counter[int]] = defaultdict(Counter)
+        """By queue: failed ends by `SLOT` seconds."""
+        self.causes: dict[str, Counter[int]] = defaultdict(Counter)
+        """By fingerprint: failed ends by minute."""
+        self.spend: dict[int, Accounts] = {}
         """By minute since 1970 and account."""
+        self.costs: Counter[int] = Counter()
+        """Micro-USD by minute since 1970: what every frame asks for."""
         self.waits = Durations()
         self.runs = Durations()
+        self._hours: dict[int, Accounts] = {}
+        self._stale: set[int] = set()
 
-    def add(self, row: Row) -> None:
-        """A row is there."""
-        self._count(row, 1)
-        if row.state == State.RUNNING:
-            self.running.add(row.id)
-        elif row.state in (State.SCHEDULED, State.RETRYING):
-            self.parked.add(row.id)
-        elif row.state == State.FAILED:
-            self.failed[row.id] = row.updated
-
-    def remove(self, row: Row) -> None:
-        """It is there no more."""
-        self._count(row, -1)
-        self.running.discard(row.id)
-        self.parked.discard(row.id)
-        self.failed.pop(row.id, None)
-
-    def _count(self, row: Row, sign: int) -> None:
-        _change(self.states[row.queue], row.state, sign)
+    def add(self, row: Row, wasted: int = 0) -> None:
+        """A row is there; `wasted` is what failed attempts of it cost."""
         if row.submitted is not None:
-            _change(self.arrivals, row.submitted // 1000, sign)
-        if row.usage.total or row.cost is None or row.cost:
-            self._book(row, sign)
-        if not row.finished:
-            return
-        ended = row.updated
-        _change(self.failures if row.state == State.FAILED else self.ends, ended // 1000, sign)
-        _change(self.queue_ends[row.queue], ended // 10_000, sign)
-        if row.started is not None:
-            self.runs.change(ended, ((row.ended or ended) - row.started) / 1000, sign)
-            if row.submitted is not None:
-                self.waits.change(ended, (row.started - row.submitted) / 1000, sign)
+            _change(self.arrivals, row.submitted // 1000, 1)
+        self._enter(row)
+        self._count(row, 1, wasted)
 
-    def _book(self, row: Row, sign: int) -> None:
+    def remove(self, row: Row, wasted: int = 0) -> None:
+        """It is there no more."""
+        if row.submitted is not None:
+            _change(self.arrivals, row.submitted // 1000, -1)
+        self._leave(row)
+        self._count(row, -1, wasted)
+
+    def replace(self, old: Row, new: Row, wasted: int = 0, now_wasted: int = 0) -> None:
+        """A row takes the place of another one of its task: what both have in common stays."""
+        if old.submitted != new.submitted:
+            if old.submitted is not None:
+                _change(self.arrivals, old.submitted // 1000, -1)
+            if new.submitted is not None:
+                _change(self.arrivals, new.submitted // 1000, 1)
+        if old.state != new.state or new.state == "failed":
+            self._leave(old)
+            self._enter(new)
+        self._count(old, -1, wasted)
+        self._count(new, 1, now_wasted)
+
+    def _enter(self, row: Row) -> None:
+        state = row.state
+        if state == "running":
+            self.running.add(row.id)
+        elif state == "failed":
+            self.failed[row.id] = row.updated
+        elif state == "retrying" or state == "scheduled":
+            self.parked.add(row.id)
+
+    def _leave(self, row: Row) -> None:
+        state = row.state
+        if state == "running":
+            self.running.discard(row.id)
+        elif state == "failed":
+            self.failed.pop(row.id, None)
+        elif state == "retrying" or state == "scheduled":
+            self.parked.discard(row.id)
+
+    def _count(self, row: Row, sign: int, wasted: int) -> None:
+        state, queue = row.state, row.queue
+        _change(self.states[queue], state, sign)
+        if row.cost != 0 or row.usage.total:
+            self._book(row, sign, wasted)
+        if state not in FINISHED:
+            return
+        ended, started = row.updated, row.started
+        _change(self.queue_ends[queue], ended // SLOT_MS, sign)
+        if state == "succeeded":
+            _change(self.ends, ended // 1000, sign)
+        elif state == "failed":
+            _change(self.failures, ended // 1000, sign)
+            _change(self.queue_failures[queue], ended // SLOT_MS, sign)
+            _change(self.causes[row.fingerprint], ended // MINUTE_MS, sign)
+        if started is not None:
+            slot = ended // SLOT_MS
+            self.runs.change(slot, (row.ended or ended) - started, sign)
+            if row.submitted is not None:
+                self.waits.change(slot, started - row.submitted, sign)
+
+    def _book(self, row: Row, sign: int, wasted: int) -> None:
         minute = row.updated // MINUTE_MS
         account = (row.model or "", row.queue, row.kind)
-        accounts = self.spend.setdefault(minute, {})
+        accounts = self.spend.get(minute)
+        if accounts is None:
+            accounts = self.spend[minute] = {}
         found = accounts.get(account)
         if found is None:
             found = accounts[account] = Spend()
-        found.add(row, sign)
+        found.add(row, sign, wasted)
+        if row.cost:
+            _change(self.costs, minute, sign * row.cost)
+        self._stale.add(minute // HOUR)
         if found.tasks == 0:
             del accounts[account]
             if not accounts:
@@ -195,19 +262,17 @@ class Totals:
     def copy(self) -> Totals:
         """The same sums, which no longer change with these."""
         other = Totals()
-        for queue, counts in self.states.items():
-            other.states[queue] = counts.copy()
-        for queue, ends in self.queue_ends.items():
-            other.queue_ends[queue] = ends.copy()
-        other.running, other.parked = self.running.copy(), self.parked.copy()
-        other.failed = self.failed.copy()
-        other.ends, other.failures = self.ends.copy(), self.failures.copy()
-        other.arrivals = self.arrivals.copy()
+        for name in ("states", "queue_ends", "queue_failures", "causes"):
+            mine, its = getattr(self, name), getattr(other, name)
+            its.update({key: counts.copy() for key, counts in mine.items()})
+        for name in ("running", "parked", "failed", "ends", "failures", "arrivals", "costs"):
+            setattr(other, name, getattr(self, name).copy())
         other.waits, other.runs = self.waits.copy(), self.runs.copy()
         other.spend = {
             minute: {account: replace(spend) for account, spend in accounts.items()}
             for minute, accounts in self.spend.items()
         }
+        other._stale = {minute // HOUR for minute in self.spend}
         return other
 
     # Reading.
@@ -217,12 +282,20 @@ class Totals:
         return sum(counts[state] for counts in self.states.values())
 
     def booked(self, since_ms: int = 0) -> Iterator[tuple[int, Account, Spend]]:
-        """What was booked in the minutes from then on."""
+        """What was booked from that minute on, in parts: each with the minute that it begins in.
+
+        A part is a minute, or an hour that lies in between as a whole.
+        """
         first = since_ms // MINUTE_MS
-        for minute, accounts in self.spend.items():
-            if minute >= first:
+        hours = self._by_hour()
+        whole = -(-first // HOUR)
+        for minute in range(first, whole * HOUR):
+            for account, spend in self.spend.get(minute, _NOTHING).items():
+                yield minute, account, spend
+        for hour, accounts in hours.items():
+            if hour >= whole:
                 for account, spend in accounts.items():
-                    yield minute, account, spend
+                    yield hour * HOUR, account, spend
 
     def spent(self, since_ms: int = 0) -> Spend:
         """The sum of that."""
@@ -231,6 +304,40 @@ class Totals:
             whole.include(spend)
         return whole
 
+    def _by_hour(self) -> dict[int, Accounts]:
+        """The sums of hours, made anew where a minute of one has changed."""
+        for hour in self._stale:
+            accounts: Accounts = {}
+            for minute in range(hour * HOUR, (hour + 1) * HOUR):
+                for account, spend in self.spend.get(minute, {}).items():
+                    if account in accounts:
+                        accounts[account].include(spend)
+                    else:
+                        accounts[account] = replace(spend)
+            if accounts:
+                self._hours[hour] = accounts
+            else:
+                self._hours.pop(hour, None)
+        self._stale.clear()
+        return self._hours
+
+    def minutes(self, last: int, number: int) -> list[Spend]:
+        """The sums of `number` minutes, `last` the newest of them."""
+        found = []
+        for minute in range(last - number + 1, last + 1):
+            whole = Spend()
+            for spend in self.spend.get(minute, {}).values():
+                whole.include(spend)
+            found.append(whole)
+        return found
+
+
+def since(counts: Counter[int], first: int, last: int) -> int:
+    """The sum over the slots from `first` to before `last`, at the cost of the fewer lookups."""
+    if last - first < len(counts):
+        return sum(counts.get(slot, 0) for slot in range(first, last))
+    return sum(number for slot, number in counts.items() if first <= slot < last)
+
 
 def series(counts: Counter[int], now: int, slots: int, width: int = 1) -> list[int]:
     """The last `slots` sums over `width` seconds each, the newest last.
@@ -238,16 +345,25 @@ def series(counts: Counter[int], now: int, slots: int, width: int = 1) -> list[i
     The present one is left out: what is not over yet would always look like a fall.
     """
     last = now // width
+    get = counts.get
     return [
-        sum(counts.get(second, 0) for second in range(slot * width, (slot + 1) * width))
+        sum(get(second, 0) for second in range(slot * width, (slot + 1) * width))
         for slot in range(last - slots, last)
     ]
 
 
-def _change(counts: Counter[str] | Counter[int], key: str | int, sign: int) -> None:
-    counter: Counter[str | int] = counts  # type: ignore[assignment]  # either has one sort of key
-    value = counter[key] + sign
+def slots(counts: Counter[int] | None, now: int, number: int) -> list[int]:
+    """The last `number` slots of what is counted by `SLOT` seconds, the present one left out."""
+    if not counts:
+        return [0] * number
+    last = now // SLOT
+    return [counts.get(slot, 0) for slot in range(last - number, last)]
+
+
+def _change(counts: dict[str, int] | dict[int, int], key: str | int, sign: int) -> None:
+    counter: dict[str | int, int] = counts  # type: ignore[assignment]  # either has one sort of key
+    value = counter.get(key, 0) + sign
     if value:
         counter[key] = value
     else:
-        del counter[key]
+        counter.pop(key, None)

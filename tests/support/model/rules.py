@@ -29,8 +29,10 @@ def last(entry: Entry) -> record.Last:
 
 @cache
 def delivery(message: int, follows: int, delivered: int, old: bool) -> claim.Delivery:
-    """The real struct for a delivery of the model."""
-    return claim.Delivery(str(message), follows, delivered, limits.HORIZON + 1.0 if old else 1.0)
+    """The real struct for a delivery of the model; one too many is deadly there, as it may be."""
+    age = limits.HORIZON + 1.0 if old else 1.0
+    deadly = delivered > limits.MAX_DELIVERIES
+    return claim.Delivery(str(message), follows, delivered, age, deadly=deadly)
 
 
 @cache

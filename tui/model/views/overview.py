@@ -1,26 +1,125 @@
-"""The overview: what needs you, what flows and what it costs, who works on what."""
+"""The overview: what needs you, what flows and what it costs, who works on what.
+
+Panels stand from the top in the order of their importance. Where there is little room the charts
+leave first, then the events, then the lines of single queues.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from agentflow.protocol.record import State
 from agentflow.rules.projection import Row
 from tui.model.amounts import count, money, rate, short, span, sparks
 from tui.model.attention import Item, attention
-from tui.model.effects import Copy, Effect, Fetch
-from tui.model.lines import Hit, Line, Run, cell, clip, columns_of, line, rule
-from tui.model.scene import GLYPHS, Scene
+from tui.model.effects import Copy, Effect, Fetch, Prompt
+from tui.model.lines import EMPTY, Hit, Line, Run, cell, clip, columns_of, fitted, line, rule
+from tui.model.plots import chart
+from tui.model.scene import Scene
 from tui.model.store import Actor
-from tui.model.table import Table
-from tui.model.totals import MINUTE_MS, series
+from tui.model.table import Column, Table, listed
+from tui.model.totals import SLOT, series, slots
 from tui.model.views.events import event_line
 from tui.model.views.tasks import columns
 
 WINDOW: Final = 600
-STATES: Final = ("queued", "running", "retrying", "scheduled")
+"""Seconds that "lately" means here."""
 MOST_ATTENTION: Final = 5
+QUEUES: Final = 3
 GRID_ROWS: Final = 3
+CHART_ROWS: Final = 3
+CHART_MINUTES: Final = 60
+
+
+_DROPS: Final = {
+    "id": 0,
+    "queue": 6,
+    "kind": 7,
+    "worker": 4,
+    "attempt": 8,
+    "run": 0,
+    "progress": 3,
+    "rate": 5,
+    "out": 2,
+    "last": 1,
+}
+RUNNING: Final = [
+    replace(column, drop=_DROPS[column.key], most=20 if column.key == "id" else column.most)
+    for column in columns(*_DROPS)
+]
+"""The columns of what runs: how far it is matters more here than where it waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """What flows through a queue, or through all of them (`name` "all")."""
+
+    name: str
+    states: dict[str, int]
+    dead: int | None
+    oldest: float | None
+    per_second: float
+    ends: list[int]
+
+
+def _count(state: str, title: str, width: int, drop: int, key: str | None = None) -> Column[_Flow]:
+    key = key or state
+    return Column(
+        key,
+        title,
+        width,
+        lambda flow, scene: count(flow.states.get(key, 0)),
+        token=lambda flow, scene: f"state.{state}" if flow.states.get(key) else "dim",
+        right=True,
+        drop=drop,
+    )
+
+
+def _flow_columns(scene: Scene, spark: int) -> list[Column[_Flow]]:
+    sign = scene.glyph
+    return [
+        Column(
+            "queue",
+            "QUEUE",
+            9,
+            lambda flow, scene: flow.name,
+            token=lambda flow, scene: "bold" if flow.name == "all" else "text",
+            grows=True,
+            most=24,
+        ),
+        _count("queued", f"{sign('queued')} QUEUED", 8, 0),
+        _count("running", f"{sign('running')} RUNNING", 9, 0),
+        _count("retrying", f"{sign('retrying')} RETRY", 7, 1),
+        _count("scheduled", f"{sign('scheduled')} SCHED", 7, 6),
+        _count("succeeded", "ENDED", 8, 0, "ended"),
+        _count("failed", f"{sign('failed')} FAILED", 8, 0, "lately failed"),
+        Column(
+            "dead",
+            "DEAD",
+            6,
+            lambda flow, scene: "" if flow.dead is None else count(flow.dead),
+            token=lambda flow, scene: "state.failed" if flow.dead else "dim",
+            right=True,
+            drop=3,
+        ),
+        Column(
+            "oldest",
+            "OLDEST",
+            6,
+            lambda flow, scene: span(flow.oldest),
+            right=True,
+            drop=5,
+        ),
+        Column("rate", "/S", 5, lambda flow, scene: rate(flow.per_second), right=True, drop=2),
+        Column(
+            "spark",
+            "ENDED, 10 MIN",
+            spark,
+            lambda flow, scene: sparks([float(each) for each in flow.ends[-spark:]]),
+            token=lambda flow, scene: "spark",
+            drop=4,
+        ),
+    ]
 
 
 class Overview:
@@ -30,28 +129,16 @@ class Overview:
     title: str = "Overview"
 
     def __init__(self) -> None:
-        self._glyph = GLYPHS.__getitem__
-        self._scene: Scene | None = None
         self._rows: Table[Row] = Table(
-            [
-                column
-                for column in columns(self._sign, self._worker)
-                if column.key not in ("state", "age", "priority", "wait", "model")
-            ],
+            RUNNING,
             sort="run",
+            reverse=True,
             empty="nothing runs",
         )
+        self._store: object = None
         self._needs: list[Item] = []
         self._chosen = -1
         """The attention item that is chosen; -1: the table of tasks is where the keys go."""
-
-    def _sign(self, state: str) -> str:
-        assert self._scene is not None
-        return self._scene.glyph(state)
-
-    def _worker(self, actor: str) -> str:
-        assert self._scene is not None
-        return self._scene.store.name_of(actor)
 
     @property
     def table(self) -> Table[Any]:
@@ -67,13 +154,16 @@ class Overview:
 
     def body(self, scene: Scene, width: int, height: int) -> list[Line]:
         """Panels from the top; where there is little room the lower ones get less."""
-        self._scene = scene
-        small = height < 26
-        found = self._attention(scene, width, 3 if small else MOST_ATTENTION)
-        found += self._flow(scene, width, small=small)
-        found += self._workers(scene, width, 1 if small else GRID_ROWS)
+        tall = height >= 30
+        small = height < 20
+        found = self._attention(scene, width, MOST_ATTENTION if tall else 2 if small else 3)
+        queues = QUEUES if tall else 0
+        found += self._flow(scene, width, queues=queues, latency=not small)
+        if tall and width >= 80:
+            found += self._charts(scene, width)
+        found += self._workers(scene, width, GRID_ROWS if tall else 1)
         rest = height - len(found)
-        news = 0 if rest < 12 else min(6, rest // 4)
+        news = 0 if rest < 10 or not tall else min(8, max(4, rest // 4))
         found += self._running(scene, width, rest - news)
         if news:
             found += self._events(scene, width, news)
@@ -81,153 +171,120 @@ class Overview:
 
     def _attention(self, scene: Scene, width: int, most: int) -> list[Line]:
         self._needs = attention(scene)
-        found = [rule(f"needs attention ({len(self._needs)})", width, "! jump  enter open")]
         if not self._needs:
             self._chosen = -1
             return [rule("nothing needs you", width)]
+        worst = sum(item.level == "crit" for item in self._needs)
+        title = f"needs attention ({len(self._needs)})"
+        more = len(self._needs) - most
+        right = f"{more} more   ! goes there" if more > 0 else "! goes there   enter opens"
+        found = [rule(title, width, right, token="crit" if worst else "rule")]
         self._chosen = min(self._chosen, len(self._needs) - 1)
         first = max(0, self._chosen - most + 1)
+        hints = max((len(item.hint) for item in self._needs[first : first + most]), default=0)
+        hints = min(hints, 34, width // 3 if width >= 100 else width // 4)
         for at, item in enumerate(self._needs[first : first + most], first):
             token = "crit" if item.level == "crit" else "warn"
-            hint = cell(item.hint, min(34, width // 3))
-            room = width - len(hint) - 3
+            level = f"{scene.glyph(item.level)} {item.level.upper()} "
             text = line(
-                (f" {scene.glyph(item.level)} ", token),
-                (item.text, token),
-                (f"  {item.evidence}" if item.evidence else "", "dim"),
+                (f" {level if width >= 80 else level[:2]} ", token),
+                (item.text, token if item.level == "crit" else "text"),
+                (f"   {item.evidence}" if item.evidence else "", "dim"),
             )
-            made = columns_of([clip(text, room), line((hint, "key"))], width)
+            room = width - hints - 3
+            made = columns_of([clip(text, room), line((cell(item.hint, hints), "key"))], width)
             base = "cursor" if at == self._chosen else ""
             found.append(made._replace(base=base, hits=(Hit(0, width, "need", str(at)),)))
         return found
 
-    def _flow(self, scene: Scene, width: int, *, small: bool) -> list[Line]:
+    def _flow(self, scene: Scene, width: int, *, queues: int, latency: bool) -> list[Line]:
+        spark = 30 if width >= 110 else 15
+        rows = scene.lately("flow", lambda: flows(scene, QUEUES))[: 1 + queues]
+        found = [rule("flow", width, "ended and failed: last 10 min")]
+        if len(rows) == 2:
+            del rows[1]  # the only queue is all of them
+        found += listed(_flow_columns(scene, spark), rows, width, scene)
+        if latency:
+            found.append(scene.lately(("latency", width), lambda: self._latency(scene, width)))
+        return found
+
+    def _latency(self, scene: Scene, width: int) -> Line:
         store, now = scene.store, int(scene.now)
-        totals = store.totals
-        since = (now - WINDOW) * 1000
-        ends = sum(number for at, number in totals.ends.items() if now - WINDOW <= at < now)
-        failures = sum(number for at, number in totals.failures.items() if now - WINDOW <= at < now)
-        waiting = sum(store.waiting(queue) for queue in store.queues())
-        counts: list[Run] = [(" ", "text")]
-        numbers = {
-            "queued": max(waiting, 0),
-            **{state: totals.state(state) for state in STATES[1:]},
-        }
-        for state in STATES:
-            counts += [
-                (f"{scene.glyph(state)} {state} ", f"state.{state}"),
-                (f"{count(numbers[state])}   ", "bold"),
-            ]
-        counts += [
-            (f"{scene.glyph('succeeded')} done/10m ", "state.succeeded"),
-            (f"{count(ends)}   ", "bold"),
-            (f"{scene.glyph('failed')} failed/10m ", "state.failed"),
-            (f"{count(failures)}   ", "bold"),
-            ("dead ", "dim"),
-            (count(store.dead), "bold"),
-        ]
-        found = [rule("flow", width, "last 10m"), clip(line(*counts), width)]
-        done = series(totals.ends, now, 60)
-        spent = self._per_minute(scene)
-        wait = totals.waits.percentiles(since, 0.5, 0.95, 0.99)
-        run = totals.runs.percentiles(since, 0.5, 0.95, 0.99)
-        per_second = sum(done[-10:]) / 10
-        spark = 30 if width >= 110 else 16
+        totals, until = store.totals, now * 1000
+        wait = totals.waits.percentiles(until - WINDOW * 1000, until, 0.5, 0.95, 0.99)
+        run = totals.runs.percentiles(until - WINDOW * 1000, until, 0.5, 0.95, 0.99)
+        arrived = sum(series(totals.arrivals, now, 60)) / 60
         parts = [
-            line(
-                (" done/s ", "dim"),
-                (f"{rate(per_second):>6} ", "bold"),
-                (sparks([float(each) for each in done[-spark:]], ascii=scene.ascii), "spark"),
+            line(("  wait ", "dim"), *_three(wait)),
+            line(("run ", "dim"), *_three(run)),
+            line(("submitted ", "dim"), (f"{rate(arrived)}/s", "text")),
+            line(("generated ", "dim"), (f"{short(tokens_a_second(scene))} tok/s", "text")),
+        ]
+        return fitted(parts, width)
+
+    def _charts(self, scene: Scene, width: int) -> list[Line]:
+        return scene.lately(("charts", width), lambda: self._drawn_charts(scene, width))
+
+    def _drawn_charts(self, scene: Scene, width: int) -> list[Line]:
+        now = int(scene.now)
+        each = (width - 4) // 3
+        done = [number / 10 for number in series(scene.store.totals.ends, now, 60, 10)]
+        minutes = scene.store.totals.minutes(now // 60 - 1, CHART_MINUTES)
+        panels = [
+            chart("done/s, 10 min", rate(done[-1]), done, each, CHART_ROWS, label=_axis),
+            chart(
+                "tokens/min, 1 h",
+                f"in {short(minutes[-1].all_input)} out {short(minutes[-1].output)}",
+                [float(spend.output + spend.all_input) for spend in minutes],
+                each,
+                CHART_ROWS,
+                label=_axis,
             ),
-            line(
-                (" $/min ", "dim"),
-                (f"{money(round(spent[-1])):>8} ", "bold"),
-                (sparks(spent[-spark:], ascii=scene.ascii), "spark.money"),
+            chart(
+                "$/min, 1 h",
+                money(minutes[-1].cost),
+                [float(spend.cost) for spend in minutes],
+                each,
+                CHART_ROWS,
+                label=_dollars,
+                token="spark.money",
             ),
         ]
-        found.append(columns_of(parts, width))
-        latency = line(
-            (" wait p50/p95/p99 ", "dim"),
-            ("/".join(span(each) for each in wait), "text"),
-            ("   run ", "dim"),
-            ("/".join(span(each) for each in run), "text"),
-            ("   tokens/min ", "dim"),
-            (short(self._tokens_per_minute(scene)), "text"),
-        )
-        found.append(clip(latency, width))
-        if not small:
-            found += self._by_queue(scene, width)
-        return found
-
-    def _per_minute(self, scene: Scene) -> list[float]:
-        minutes = self._minutes(scene, 31)
-        return [float(minutes.get(minute, (0, 0))[0]) for minute in sorted(minutes)]
-
-    def _minutes(self, scene: Scene, number: int) -> dict[int, tuple[int, int]]:
-        last = int(scene.now * 1000) // MINUTE_MS
-        found = dict.fromkeys(range(last - number, last), (0, 0))
-        for minute in found:
-            for spend in scene.store.totals.spend.get(minute, {}).values():
-                cost, out = found[minute]
-                found[minute] = (cost + spend.cost, out + spend.output)
-        return found
-
-    def _tokens_per_minute(self, scene: Scene) -> float:
-        minutes = self._minutes(scene, 3)
-        return sum(out for _, out in minutes.values()) / 3
-
-    def _by_queue(self, scene: Scene, width: int) -> list[Line]:
-        store = scene.store
-        names = sorted(store.queues(), key=lambda name: -store.waiting(name))[:3]
-        found = []
-        for name in names:
-            states = dict(store.totals.states.get(name, {}))
-            states[State.QUEUED] = store.waiting(name)
-            texts: list[Run] = [(f" {cell(name, 16)}", "text")]
-            texts += [
-                (f"{state} {states.get(state, 0):,}  ", f"state.{state}")
-                for state in (*STATES, "succeeded", "failed", "cancelled")
-                if states.get(state) or state in ("queued", "running")
-            ]
-            found.append(clip(line(*texts), width))
-        return found
+        return [columns_of(parts, width) for parts in zip(*panels, strict=True)]
 
     def _workers(self, scene: Scene, width: int, rows: int) -> list[Line]:
-        workers = scene.store.workers()
         if not scene.live:
             return [rule("workers", width, "not recorded")]
-        lost = sum(each.lost(scene.now) for each in workers)
-        draining = sum(each.beat.stopping and not each.lost(scene.now) for each in workers)
-        slots = sum(each.beat.slots for each in workers if not each.lost(scene.now))
-        running = sum(each.beat.running for each in workers if not each.lost(scene.now))
-        title = f"workers {len(workers) - lost} up"
-        title += f"  {lost} lost" if lost else ""
-        title += f"  {draining} draining" if draining else ""
-        title += f"  slots {running:,}/{slots:,}"
-        legend = "  ".join(
-            f"{scene.glyph(state)} {state}" for state in ("busy", "idle", "draining", "lost")
-        )
-        found = [rule(title, width, legend if width >= 100 else "")]
-        for start in range(0, min(len(workers), rows * (width - 2)), width - 2):
-            part = workers[start : start + width - 2]
-            runs: list[Run] = [(" ", "text")]
-            for each in part:
-                state = worker_state(each, scene.now)
-                runs.append((scene.glyph(state), f"worker.{state}"))
-            found.append(clip(line(*runs), width))
-        return found
+        workers = scene.store.workers()
+        states = [worker_state(each, scene.now) for each in workers]
+        up = [each for each, state in zip(workers, states, strict=True) if state != "lost"]
+        title = f"workers {len(up)} up"
+        for state in ("lost", "draining"):
+            if number := states.count(state):
+                title += f"  {number} {state}"
+        busy = sum(each.beat.running for each in up)
+        title += f"  slots {busy:,}/{sum(each.beat.slots for each in up):,}"
+        legend = "  ".join(f"{scene.glyph(state)} {state}" for state in GRID)
+        found = [rule(title, width, legend if width >= 100 else "3 all")]
+        return found + grid(scene, workers, width, rows)
 
     def _running(self, scene: Scene, width: int, height: int) -> list[Line]:
         store = scene.store
-        rows = {task_id: store.rows[task_id] for task_id in store.totals.running}
-        self._rows.refresh(rows, scene.now)
-        found = [rule("running, oldest first", width, f"{len(rows):,} running")]
-        return found + self._rows.lines(width, max(2, height - 1), scene.now)
+        if self._store is not store:
+            self._store = store
+            self._rows.invalidate()
+        self._rows.refresh(store.rows, scene.now, among=store.totals.running)
+        number = len(store.totals.running)
+        found = [rule("running now, oldest first", width, f"{number:,}   2 all tasks")]
+        if self._rows.sort != "run" or not self._rows.reverse:
+            found = [rule(f"running now, by {self._rows.sort}", width, f"{number:,}   2 all tasks")]
+        return found + self._rows.lines(width, max(2, height - 1), scene)
 
     def _events(self, scene: Scene, width: int, height: int) -> list[Line]:
-        found = [rule("events", width, "7 all")]
+        found = [rule("events, newest first", width, "7 all")]
         events = list(scene.store.events)[-(height - 1) :]
-        return found + [event_line(scene, event, width) for event in reversed(events)]
+        found += [event_line(scene, event, width) for event in reversed(events)]
+        return (found + [clip(EMPTY, width)] * height)[:height]
 
     # Commands.
 
@@ -237,20 +294,31 @@ class Overview:
             self._chosen = 0 if self._chosen < 0 and self._needs else -1
             return []
         if self._chosen >= 0:
-            if command == "move":
-                self._chosen = min(len(self._needs) - 1, max(0, self._chosen + int(argument)))
+            if command in ("move", "half", "page", "end"):
+                by = int(argument) * (1 if command == "move" else len(self._needs))
+                self._chosen = min(len(self._needs) - 1, max(0, self._chosen + by))
                 return []
-            if command == "back":
+            if command in ("back", "row"):
                 self._chosen = -1
-                return []
+                return [] if command == "back" else None
+        task = self._rows.item()
         match command:
             case "need":
                 self._chosen = int(argument)
                 return []
-            case "why" if self._rows.cursor:
-                return [Fetch("why", self._rows.cursor)]
-            case "copy_command" if self._rows.cursor:
-                return [Copy(f"agentflow get {self._rows.cursor}", "the command")]
+            case "filter" if not argument:
+                return [
+                    Prompt("/", "show_tasks", hint="tasks: state:failed  label:team=x  any text")
+                ]
+            case "filter":
+                return [Prompt("/", "show_tasks", argument)]
+            case "why" if task is not None:
+                return [Fetch("why", task.id)]
+            case "copy_command" if (item := self.chosen()) is not None:
+                text = item.hint if item.hint.startswith("agentflow ") else "agentflow stats"
+                return [Copy(text, "the command")]
+            case "copy_command" if task is not None:
+                return [Copy(f"agentflow get {task.id}", "the command")]
         return None
 
     def chosen(self) -> Item | None:
@@ -264,6 +332,112 @@ class Overview:
         return self._rows.chosen()
 
 
+GRID: Final = ("busy", "idle", "draining", "lost")
+
+
+def flows(scene: Scene, most: int) -> list[_Flow]:
+    """All that flows, and the queues with the most of it."""
+    store, now = scene.store, int(scene.now)
+    totals = store.totals
+    names = store.queues()
+
+    def flow(name: str) -> _Flow:
+        states = dict(totals.states.get(name, {}))
+        states["queued"] = store.waiting(name)
+        ends = slots(totals.queue_ends.get(name), now, WINDOW // SLOT)
+        failed = slots(totals.queue_failures.get(name), now, WINDOW // SLOT)
+        states["ended"], states["lately failed"] = sum(ends), sum(failed)
+        depth = store.depths.get(name)
+        oldest = scene.now - depth.oldest if depth is not None and depth.oldest else None
+        return _Flow(name, states, None, oldest, sum(ends[-6:]) / 60, _halves(ends))
+
+    each = [flow(name) for name in names]
+    counted = ("queued", "running", "retrying", "scheduled")
+    whole = {
+        key: sum(one.states.get(key, 0) for one in each)
+        for key in (*counted, "ended", "lately failed")
+    }
+    ends = [sum(parts) for parts in zip(*(one.ends for one in each), strict=True)]
+    all_of_it = _Flow(
+        "all",
+        whole,
+        store.dead,
+        max((one.oldest for one in each if one.oldest is not None), default=None),
+        sum(one.per_second for one in each),
+        ends or [0] * (WINDOW // SLOT // 2),
+    )
+    each.sort(key=lambda one: -sum(one.states.get(key, 0) for key in (*counted, "ended")))
+    return [all_of_it, *each[:most]]
+
+
+def _halves(ends: list[int]) -> list[int]:
+    return [ends[at] + ends[at + 1] for at in range(0, len(ends) - 1, 2)]
+
+
+def _three(found: list[float | None]) -> list[Run]:
+    runs: list[Run] = []
+    for name, value in zip(("p50", "p95", "p99"), found, strict=True):
+        runs += [(f"{name} ", "dim"), (f"{span(value)} ", "text")]
+    return runs
+
+
+def _axis(value: float) -> str:
+    return short(value) if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def _dollars(micro: float) -> str:
+    return f"${micro / 1e6:.1f}" if micro % 1e6 else f"${micro / 1e6:.0f}"
+
+
+def tokens_a_second(scene: Scene) -> float:
+    """Tokens that the running tasks generate a second, as the last heartbeats say."""
+    return sum(
+        flow.rate
+        for actor in scene.store.actors.values()
+        if not actor.lost(scene.now)
+        for flow in actor.flows.values()
+    )
+
+
+def grid(scene: Scene, workers: list[Actor], width: int, rows: int) -> list[Line]:
+    """A sign for each worker, those of a host beside each other, as many as find room."""
+    hosts: dict[str, list[Actor]] = {}
+    for each in workers:
+        hosts.setdefault(each.beat.host, []).append(each)
+    named = 1 < len(hosts) <= 12
+    cells: list[tuple[str, str]] = []
+    for host in sorted(hosts):
+        if named:
+            cells += [(char, "dim") for char in f"{cell(host, min(12, len(host)))} "]
+        cells += [
+            (scene.glyph(state), f"worker.{state}")
+            for state in (worker_state(each, scene.now) for each in hosts[host])
+        ]
+        if named:
+            cells += [(" ", "text")] * 2
+    room = width - 2
+    found = []
+    for start in range(0, min(len(cells), rows * room), room):
+        part = cells[start : start + room]
+        found.append(clip(Line(((" ", "text"), *joined(part))), width))
+    if len(cells) > rows * room and found:
+        more = f" +{len(cells) - rows * room:,} "
+        cut = clip(found[-1], width - len(more))
+        found[-1] = Line((*cut.runs, (more, "dim")))
+    return found
+
+
+def joined(cells: list[Run]) -> list[Run]:
+    """Neighbours of one token as one run."""
+    runs: list[Run] = []
+    for text, token in cells:
+        if runs and runs[-1][1] == token:
+            runs[-1] = (runs[-1][0] + text, token)
+        else:
+            runs.append((text, token))
+    return runs
+
+
 def worker_state(actor: Actor, now: float) -> str:
     """One word for a worker."""
     if actor.lost(now):
@@ -273,4 +447,4 @@ def worker_state(actor: Actor, now: float) -> str:
     return "busy" if actor.beat.running else "idle"
 
 
-__all__ = ["Overview", "worker_state"]
+__all__ = ["Overview", "grid", "worker_state"]

@@ -1,0 +1,170 @@
+"""Reads the streams into evidence, in the order in which a message travels.
+
+Schedules, then task messages, then records: whoever leaves one stage is in the next already, so a
+system at work is not mistaken for one that loses tasks. Pages may come from any replica, which lags
+a little; what looks lost is therefore read again, its last record from the leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from agentflow.bus.jetstream import JetStream
+from agentflow.bus.message import Message
+from agentflow.bus.pages import page, sequence_of, stored_ns, subject_of
+from agentflow.errors import InvalidTask, NotFound
+from agentflow.protocol import control, streams, subjects
+from agentflow.protocol import record as records
+from agentflow.protocol import task as tasks
+from agentflow.protocol.record import Last
+from agentflow.protocol.task import TaskBody
+from agentflow.rules.audit import ConsumerState, Evidence, Slots, Waiting, suspects
+from agentflow.rules.audit_log import Trail
+from agentflow.tasklog import last_of
+
+_DUE: Final = "agentflow.due."
+_WATCHED: Final = (subjects.TASKS, subjects.RECORDS, subjects.DEAD)
+LOOKS: Final = 3
+"""How often what looks lost is looked at again, `PAUSE` seconds apart."""
+PAUSE: Final = 0.5
+
+
+async def messages(js: JetStream, stream: str, filter: str = ">") -> AsyncIterator[Message]:
+    """All messages of a stream, in its order. Raises BusError."""
+    sequence, more = 1, True
+    while more:
+        found, more = await page(js.connection, stream, sequence, filter=filter)
+        for message in found:
+            yield message
+        if found:
+            sequence = sequence_of(found[-1]) + 1
+        elif more:
+            more = False  # nothing came although something is left: purged at this moment
+
+
+async def entries(js: JetStream, filter: str = ">") -> AsyncIterator[tuple[str, Last]]:
+    """Subjects and records of all logs, or of one. Raises BusError."""
+    async for message in messages(js, subjects.RECORDS, filter):
+        subject = subject_of(message)
+        yield subject, Last(sequence_of(message), records.decode(message.data, subject))
+
+
+async def read(js: JetStream) -> Evidence:
+    """What the streams hold. Raises BusError."""
+    found = Evidence()
+    await _queue(js, found)
+    info = await js.stream_info(subjects.RECORDS)
+    found.first_record = info["state"]["first_seq"]
+    age = info["config"].get("max_age", 0)
+    if age:
+        found.expires_ns = _ns(info["ts"]) - age
+    async for subject, entry in entries(js):
+        task_id = subjects.record_id(subject)
+        trail = found.trails.get(task_id)
+        if trail is None:
+            trail = found.trails[task_id] = Trail(task_id)
+        record = entry.record
+        assert record is not None
+        trail.take(entry.sequence, record)
+        if record.message:
+            found.named.add(record.message)
+        if record.request_id:
+            found.requests.add(record.request_id)
+    async for message in messages(js, subjects.DEAD):
+        found.letters.add(subject_of(message).split(".", 3)[3])
+    for stream in _WATCHED:
+        try:
+            consumers = await js.consumers(stream)
+        except NotFound:
+            continue
+        found.consumers += [_consumer(stream, each) for each in consumers]
+    return found
+
+
+async def _queue(js: JetStream, found: Evidence) -> None:
+    """Schedules, then the task messages; how many there ever were is asked before."""
+    info = await js.stream_info(subjects.TASKS)
+    found.last_sequence = info["state"]["last_seq"]
+    found.created_ns = _ns(info["created"])
+    found.schedules.clear()
+    found.due.clear()
+    found.queued.clear()
+    async for message in messages(js, subjects.SCHEDULE):
+        subject = subject_of(message)
+        if subject.startswith(_DUE):
+            found.due.append(_waiting(message, subject))
+        else:
+            task_id, _, sequence = subject.split(".", 2)[2].rpartition(".")
+            found.schedules.add((task_id, int(sequence) if sequence.isdigit() else 0))
+    async for message in messages(js, subjects.TASKS):
+        found.queued[sequence_of(message)] = _waiting(message, subject_of(message))
+
+
+async def look_again(js: JetStream, found: Evidence) -> None:
+    """Clear those that only moved on while the streams were read. Raises BusError."""
+    for _ in range(LOOKS):
+        doubtful = suspects(found)
+        if not doubtful:
+            return
+        await asyncio.sleep(PAUSE)
+        last = found.last_sequence
+        await _queue(js, found)
+        found.last_sequence = last  # what came since has records that were not read
+        for task_id in doubtful:
+            now = last_of(await js.last(subjects.RECORDS, subjects.log(task_id)))
+            known = found.trails[task_id].last
+            if known is None or now.sequence != known.sequence:
+                found.moved_on.add(task_id)
+
+
+async def slots(js: JetStream, seconds: float) -> list[Slots]:
+    """What the workers' heartbeats say, the last of each in so many seconds. Raises BusError."""
+    beats: dict[str, Slots] = {}
+
+    def heard(message: Message) -> None:
+        beat = control.decode_heartbeat(message.data)
+        if beat is None or beat.role != "worker":
+            return
+        if beat.interval_s:
+            beats[beat.actor] = Slots(beat.actor, beat.running, beat.held)
+        else:
+            beats.pop(beat.actor, None)
+
+    subscription = await js.connection.subscribe(subjects.PRESENCE, heard)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        await subscription.close()
+    return list(beats.values())
+
+
+def _waiting(message: Message, subject: str) -> Waiting:
+    headers = message.headers
+    body: TaskBody | None = None
+    try:
+        follows = tasks.follows(headers)
+    except InvalidTask:
+        follows = 0
+    sequence, stored = sequence_of(message), stored_ns(message)
+    with contextlib.suppress(InvalidTask):  # it fails under the id that headers or place give
+        body = tasks.parse_body(message.data, headers)
+    queue = subject.split(".")[2]
+    task_id = tasks.task_id(headers, body, queue, sequence, stored)
+    return Waiting(task_id, tasks.message_identity(sequence, stored), follows)
+
+
+def _consumer(stream: str, info: dict[str, Any]) -> ConsumerState:
+    ours = stream == subjects.TASKS and streams.own_consumer(info["config"]) is not None
+    return ConsumerState(stream, info["name"], ours, info.get("num_ack_pending", 0))
+
+
+def _ns(text: str) -> int:
+    """An instant of the JetStream API in nanoseconds since 1970."""
+    # datetime keeps microseconds only.
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
+    return seconds * 1_000_000_000 + int(fraction.ljust(9, "0")[:9])

@@ -1,0 +1,98 @@
+"""What is not in the streams: the submitter's ledger, the workers' logs, what Claude was asked."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agentflow.errors import UsageError
+from agentflow.protocol import limits, subjects
+from agentflow.rules.audit import Call, Calls, Submission
+
+MESSAGES: Final = "/v1/messages"
+WITHIN: Final = 30.0
+_DROPPED: Final = re.compile(rf"task ({limits.ID_PATTERN}): message (\d+-\d+) dropped")
+
+
+class _Line(msgspec.Struct):
+    id: str
+    sequence: int | None = None
+    acknowledged: bool = True
+    state: str | None = None
+
+
+class _Request(msgspec.Struct):
+    path: str
+    request_id: str
+    status: int | None = None
+
+
+class _Stats(msgspec.Struct):
+    requests: int
+    log: list[_Request]
+
+
+def read_ledger(lines: Iterable[str], name: str = "ledger") -> list[Submission]:
+    """The submissions in a file: an id a line, or JSON objects with `id`.
+
+    Other fields are `sequence`, `acknowledged`, `state`; more are ignored, so that results of
+    `agentflow run` and the output of `submit --json` are ledgers too. Raises UsageError.
+    """
+    found = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text:
+            continue
+        if text.startswith("{"):
+            try:
+                entry = msgspec.json.decode(text, type=_Line)
+            except msgspec.DecodeError as error:
+                raise UsageError(f"{name}: line {number} is no submission: {error}") from None
+            found.append(Submission(entry.id, entry.sequence, entry.acknowledged, entry.state))
+        elif subjects.is_id(text):
+            found.append(Submission(text))
+        else:
+            raise UsageError(
+                f"{name}: line {number} is neither an id nor a JSON object: {text[:60]!r}"
+            )
+    return found
+
+
+def read_drops(lines: Iterable[str]) -> dict[str, str]:
+    """Messages that a worker's log (as text or JSON) says were dropped, with their ids."""
+    return {found[2]: found[1] for line in lines if (found := _DROPPED.search(line))}
+
+
+def read_requests(data: bytes, name: str) -> Calls:
+    """The requests in an answer of the simulator's `/_fake/stats`. Raises UsageError."""
+    try:
+        stats = msgspec.json.decode(data, type=_Stats)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{name} is not what /_fake/stats answers: {error}") from None
+    calls = [Call(each.request_id, each.status) for each in stats.log if each.path == MESSAGES]
+    return Calls(calls, complete=len(stats.log) == stats.requests)
+
+
+def ask_simulator(url: str) -> Calls:
+    """The requests that a simulator was sent; blocks. Raises UsageError."""
+    address = f"{url.rstrip('/')}/_fake/stats"
+    if not address.startswith(("http://", "https://")):
+        raise UsageError(f"{url!r} is not the URL of a simulator")
+    try:
+        with urllib.request.urlopen(address, timeout=WITHIN) as answer:
+            return read_requests(answer.read(), address)
+    except OSError as error:
+        raise UsageError(f"the simulator at {url} does not answer: {error}") from None
+
+
+def requests_file(path: str) -> Calls:
+    """The requests in a file that holds what `/_fake/stats` answered. Raises UsageError."""
+    try:
+        return read_requests(Path(path).read_bytes(), path)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None

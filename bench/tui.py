@@ -1,0 +1,200 @@
+"""What does the dashboard cost? The real app in a pseudo-terminal of 120x36, over a made-up load.
+
+    first paint   from the start of the process to a whole frame in the terminal
+    idle          nothing happens but the clock and four heartbeats every two seconds
+    busy          1,000 changes a second to 10,000 tasks
+    heavy         5,000 changes a second to 50,000 tasks
+
+Shares of one core are the process's own CPU time over wall time, without the making of the load:
+folding items into the store, drawing frames (the model's lines, and their comparison), and the rest
+(Textual: strips, the terminal; the loop). A live feed's receiving comes on top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from bench import machine, memory
+
+RESULTS: Final = Path(__file__).parent / "results" / "tui.json"
+COLUMNS: Final = 120
+LINES: Final = 36
+PAINTS: Final = 5
+
+CASES: Final[dict[str, dict[str, Any]]] = {
+    "idle": {"tasks": 200, "rate": 0, "hertz": 10, "view": "overview"},
+    "busy, 10 Hz": {"tasks": 10_000, "rate": 1000, "hertz": 10, "view": "overview"},
+    "busy, 4 Hz": {"tasks": 10_000, "rate": 1000, "hertz": 4, "view": "overview"},
+    "busy, tasks, 10 Hz": {"tasks": 10_000, "rate": 1000, "hertz": 10, "view": "tasks"},
+    "busy, tasks, 4 Hz": {"tasks": 10_000, "rate": 1000, "hertz": 4, "view": "tasks"},
+    "heavy, 10 Hz": {"tasks": 50_000, "rate": 5000, "hertz": 10, "view": "overview"},
+    "heavy, tasks, 10 Hz": {"tasks": 50_000, "rate": 5000, "hertz": 10, "view": "tasks"},
+}
+
+
+class Terminal:
+    """A program in a pseudo-terminal that somebody reads."""
+
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env=os.environ
+            | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+            | (environment or {}),
+        )
+        os.close(slave)
+        self.received = 0
+
+    async def read(self) -> bytes:
+        """What it wrote; b"" at its end."""
+        try:
+            data = await asyncio.to_thread(os.read, self.master, 65536)
+        except OSError:
+            data = b""
+        self.received += len(data)
+        return data
+
+    async def until(self, text: bytes) -> float:
+        """Seconds since the start until it wrote this."""
+        seen = b""
+        while text not in seen:
+            data = await self.read()
+            if not data:
+                raise RuntimeError(f"the dashboard ended early: {seen[-2000:]!r}")
+            seen = seen[-200:] + data
+        return time.monotonic() - self.began
+
+    def end(self) -> None:
+        """End it, if it has not ended."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        os.close(self.master)
+
+
+async def first_paint() -> float:
+    """Seconds until the key bar, the last line of a frame, is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = str(Path(folder) / "report")
+        terminal = Terminal("-m", "bench.dashboard", report, "60", "200", "0", "10", "overview")
+        reading = asyncio.create_task(terminal.until(b"open"))
+        try:
+            return await reading
+        finally:
+            await asyncio.to_thread(terminal.end)
+
+
+async def measure(seconds: float, case: dict[str, Any]) -> dict[str, Any]:
+    """One case."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report"
+        terminal = Terminal(
+            "-m",
+            "bench.dashboard",
+            str(report),
+            str(seconds),
+            *(str(case[name]) for name in ("tasks", "rate", "hertz", "view")),
+        )
+        deadline = time.monotonic() + seconds + 120
+
+        async def drain() -> None:
+            while await terminal.read():
+                pass
+
+        draining = asyncio.create_task(drain())
+        weight: dict[str, float | None] = {}
+        try:
+            while not report.exists() or not report.read_text():
+                if draining.done() or time.monotonic() > deadline:
+                    raise RuntimeError("the dashboard told no figures")
+                weight = memory.of(terminal.process.pid)
+                await asyncio.sleep(0.2)
+        finally:
+            await asyncio.to_thread(terminal.end)
+            await draining
+        found: dict[str, Any] = json.loads(report.read_text())
+    own = found["cpu"] - found["making"]
+    return {
+        "cpu_percent": round(100 * own, 2),
+        "folding_percent": round(100 * found["folding"], 2),
+        "frames_percent": round(100 * found["framing"], 2),
+        "rest_percent": round(100 * (own - found["folding"] - found["framing"]), 2),
+        "frames_per_s": round(found["frames_per_s"], 1),
+        "lines_per_s": round(found["lines_per_s"], 1),
+        "kbytes_per_s": round(found["bytes_per_s"] / 1000, 1),
+        "items_per_s": round(found["items_per_s"]),
+        "loop_behind_ms": round(1000 * found["behind_s"]),
+        "rss_mb": weight.get("rss_mb"),
+    }
+
+
+async def main(seconds: float = 15.0, only: str = "", out: Path = RESULTS) -> int:
+    """Run, print, write JSON; returns the exit code."""
+    facts = machine.describe()
+    if machine.busy(facts):
+        print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
+    paints = sorted([await first_paint() for _ in range(PAINTS)]) if not only else []
+    cases: dict[str, dict[str, Any]] = {}
+    for name, case in CASES.items():
+        if only in name:
+            cases[name] = await measure(seconds, case)
+            print(f"{name}: {json.dumps(cases[name])}", flush=True)
+    if only:
+        return 0
+    result = {
+        "machine": facts,
+        "load": {"seconds": seconds, "columns": COLUMNS, "lines": LINES, "cases": CASES},
+        "first_paint_s": {"best": round(paints[0], 2), "median": round(paints[PAINTS // 2], 2)},
+        "cases": cases,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n")
+    table(result)
+    print(f"written to {out}")
+    return 0
+
+
+def table(result: dict[str, Any]) -> None:
+    """The result as a person reads it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    facts, paint = result["machine"], result["first_paint_s"]
+    title = f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}"
+    shown = Table(title=f"{title}; first paint {paint['best']} s (median {paint['median']} s)")
+    headings = ("", "CPU %", "folding", "frames", "rest", "frames/s", "kB/s", "RSS MB")
+    for heading in headings:
+        shown.add_column(heading, justify="left" if not heading else "right")
+    keys = ("cpu", "folding", "frames", "rest")
+    for name, case in result["cases"].items():
+        shown.add_row(
+            name,
+            *(f"{case[f'{key}_percent']}" for key in keys),
+            f"{case['frames_per_s']}",
+            f"{case['kbytes_per_s']}",
+            f"{case['rss_mb']}",
+        )
+    Console(width=110).print(shown)

@@ -1,0 +1,29 @@
+"""What the dashboard needs of a feed, live or replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from agentflow.client import Flow
+from agentflow.rules import feed
+
+Apply = Callable[[feed.Item], None]
+
+
+class Source(Protocol):
+    """A feed. `run` lasts until it is cancelled; what it begins ends with it."""
+
+    @property
+    def now(self) -> float:
+        """The time that the items are of, in seconds since 1970."""
+
+    @property
+    def flow(self) -> Flow | None:
+        """The client for acts; None while there is no server, and always in a replay."""
+
+    async def run(self, apply: Apply) -> None:
+        """Call `apply` with each item, in the event loop."""
+
+    def follow_tokens(self, ids: Iterable[str]) -> None:
+        """Hear what is generated for exactly these tasks."""

@@ -1,0 +1,26 @@
+"""One picture for scripts: `agentflow tui --once`. No terminal, no terminal library."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tui.model.dashboard import Dashboard
+from tui.model.store import Store
+from tui.render import json, text
+
+
+def render(
+    store: Store,
+    *,
+    view: str,
+    format: Literal["text", "json"] = "text",
+    width: int = 120,
+    height: int = 36,
+    ascii: bool = False,
+    now: float,
+) -> str:
+    """A view of what is known, as text of at most this size, or whole as JSON."""
+    dash = Dashboard(store=store, readonly=True, ascii=ascii, view=view)
+    if format == "json":
+        return json.data(dash, now)
+    return text.picture(dash, width, height, now)

@@ -1,0 +1,1 @@
+"""The model without a terminal: as plain text, and as JSON."""

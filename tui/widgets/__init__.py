@@ -1,0 +1,1 @@
+"""What draws the model's lines in a terminal."""
