@@ -60,14 +60,14 @@ def compare(
 ) -> None:
     """Worker designs on the same tasks: SDK in process, CLI a task, and others."""
     module = importlib.import_module("bench.compare")
-    loads, rows = importlib.import_module("bench.loads"), importlib.import_module("bench.rows")
+    ladders, rows = importlib.import_module("bench.ladders"), importlib.import_module("bench.rows")
     names = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := set(names) - rows.BY_NAME.keys():
         raise click.UsageError(
             f"there is no design {', '.join(sorted(unknown))}; there are {', '.join(rows.BY_NAME)}"
         )
     ladder = module.with_cli_tasks(
-        loads.TINY if tiny else loads.QUICK if quick else loads.FULL, cli_tasks
+        ladders.TINY if tiny else ladders.QUICK if quick else ladders.FULL, cli_tasks
     )
     code = asyncio.run(module.main(ladder, names=names, cli=cli, anyway=anyway, out=out))
     raise SystemExit(code)

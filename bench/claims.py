@@ -20,6 +20,9 @@ SDK: Final = "sdk"
 NODE: Final = "node"
 ABOUT: Final = 1.25
 """A claim within this ratio of what is measured is about right."""
+BOUND: Final = 0.6
+"""Share of all cores in a worker's hands above which the machine, not the design's places, is the
+limit: the rest goes to the client, the server, the master and the simulator."""
 ABSENT: Final = "not measured"
 
 
@@ -209,7 +212,7 @@ def _run(comparison: Comparison) -> Verdict:
             f"{narrow.over_floor:.2f} times the floor, with {wide.trial.load.in_flight} to "
             f"{wide.over_floor:.2f} times."
         )
-        if cli:
+        if cli and _share(comparison, cli) > BOUND:
             verdict += " The CLI is bound by this machine's cores, not by its places."
     return Verdict(
         "1000 tasks, 100 workers x 10 at once",
@@ -217,6 +220,11 @@ def _run(comparison: Comparison) -> Verdict:
         _said(said, " and ".join(parts) or None),
         verdict,
     )
+
+
+def _share(comparison: Comparison, each: Measured) -> float:
+    """Of all cores that the worker used while it was measured."""
+    return each.cpu_s / (sum(each.makespans_s) * int(comparison.machine.get("cores") or 1))
 
 
 def _cpu(comparison: Comparison) -> Verdict:
@@ -227,7 +235,7 @@ def _cpu(comparison: Comparison) -> Verdict:
     def said(each: Measured | None) -> str | None:
         if each is None:
             return None
-        share = each.cpu_s / (sum(each.makespans_s) * cores) * 100
+        share = _share(comparison, each) * 100
         return f"{share:.0f} % of {cores} cores, {words.ms(each.cpu_ms)} a task"
 
     verdict = ABSENT
@@ -307,9 +315,11 @@ def _year(comparison: Comparison) -> Verdict:
         said = _said(one, other)
         verdict = (
             f"Extrapolated, for {money.TASKS_PER_S:.0f} tasks a second: the difference is "
-            f"{words.times(bills[0].year_usd / bills[1].year_usd)} times, not 1.2 times, and CPU "
-            "decides it, which the document leaves out."
+            f"{words.times(bills[0].year_usd / bills[1].year_usd)} times, not 1.2 times"
         )
+        if bills[0].by_cpu > bills[0].by_memory:
+            verdict += ", and CPU decides it, which the document leaves out"
+        verdict += "."
     return Verdict(
         "1000 tasks at once, all year",
         "CLI 100 x 4 GB, $36,000; SDK 100 x 3.5 GB, $30,000",

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from agentflow.errors import AgentFlowError
 from bench import comparison, drive, figures, machine, plan, rig, sizes, tables, tree
 from bench.comparison import Comparison, Failed, Measured, Row, Trial
-from bench.loads import SEED, Ladder
+from bench.ladders import SEED, Ladder
 from bench.rows import BY_NAME, DESIGNS
 from bench.rows.design import Design, find_cli
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.loads import Load
+from bench.ladders import Load
 from bench.rows.design import Size
 
 FOLDER: Final = Path(__file__).parent / "results"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bench.comparison import Memory, Overhead
 from bench.drive import Answer
-from bench.loads import Latency
+from bench.ladders import Latency
 from bench.tree import Look
 
 

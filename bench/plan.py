@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from bench.comparison import Trial
-from bench.loads import CLI_IN_FLIGHT, Ladder, Load
+from bench.ladders import CLI_IN_FLIGHT, Ladder, Load
 from bench.rows.design import Design
 
 CLI_CPU_S: Final = 0.9

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import claims, comparison, figures, loads, money, plan, report, words
+from bench import claims, comparison, figures, ladders, money, plan, report, words
 from bench.comparison import Comparison, Measured, Memory, Overhead, Row, Trial
 from bench.drive import Answer
-from bench.loads import FULL, QUICK, SEED, Latency, Load
+from bench.ladders import FULL, QUICK, SEED, Latency, Load
 from bench.money import Instance
 from bench.rows import BY_NAME, DESIGNS
 from bench.tree import Look
@@ -91,8 +91,8 @@ WHOLE = a_comparison(
 
 def test_the_floor_is_what_the_answers_alone_take() -> None:
     assert [load.floor() for load in FULL.steps] == [60.0, 40.0, 20.0, 2.0]
-    assert loads.floor([3.0, 1.0, 1.0, 1.0], 2) == 3.0
-    assert loads.floor([1.0, 1.0, 3.0], 2) == 4.0
+    assert ladders.floor([3.0, 1.0, 1.0, 1.0], 2) == 3.0
+    assert ladders.floor([1.0, 1.0, 3.0], 2) == 4.0
 
 
 def test_a_prompt_is_asked_once_in_a_measurement() -> None:
@@ -121,7 +121,7 @@ def test_a_cli_stays_at_ten_in_flight_and_says_what_it_leaves_out() -> None:
 
 
 def test_the_ladders_fit_their_time() -> None:
-    def minutes(ladder: loads.Ladder) -> float:
+    def minutes(ladder: ladders.Ladder) -> float:
         trials = plan.trials(DESIGNS, ladder)
         return sum(plan.expected_s(each, BY_NAME[each.design], 2) for each in trials) / 60
 
