@@ -76,7 +76,6 @@ def compare(
 @bench.command("report")
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--quick", is_flag=True, help="Of the last quick comparison.")
-@click.option("--readme", is_flag=True, help="Print the README's table instead.")
 @click.option("--instance-memory", type=click.FloatRange(0.1), help="GB of one of your instances.")
 @click.option("--instance-cores", type=click.IntRange(1), help="Its cores. [default: 2]")
 @click.option("--instance-price", type=click.FloatRange(0), help="Its dollars a month.")
@@ -86,7 +85,6 @@ def compare(
 def report(
     file: Path | None,
     quick: bool,
-    readme: bool,
     instance_memory: float | None,
     instance_cores: int | None,
     instance_price: float | None,
@@ -107,7 +105,7 @@ def report(
     elif instance_memory is not None or instance_price is not None or instance_cores is not None:
         raise click.UsageError("an instance needs --instance-memory and --instance-price")
     found = file or results.path("quick" if quick else "full")
-    raise SystemExit(module.main(found, own=own, readme=readme, out=out))
+    raise SystemExit(module.main(found, own=own, out=out))
 
 
 @bench.command("claude")

@@ -18,13 +18,17 @@ from bench.money import Instance
 
 REPORT: Final = Path(__file__).parent / "report.md"
 CHARTS: Final = Path(__file__).parent / "charts"
+README: Final = Path(__file__).parent.parent / "README.md"
+BEGIN: Final = "<!-- bench report: begin -->\n"
+END: Final = "<!-- bench report: end -->\n"
 
 _RIGHT: Final = "-:"
 _LEFT: Final = "-"
 
 
-def main(file: Path, *, own: Instance | None, readme: bool, out: Path | None) -> int:
-    """Write the report and its charts; returns the exit code."""
+def main(file: Path, *, own: Instance | None, out: Path | None) -> int:
+    """Write the report and its charts; those of a full run into the README too. Returns the exit
+    code."""
     console = Console()
     try:
         found = comparison.read(file)
@@ -34,9 +38,6 @@ def main(file: Path, *, own: Instance | None, readme: bool, out: Path | None) ->
     except msgspec.ValidationError as error:
         console.print(f"{file} is of another version of this program ({error}): compare again.")
         return 2
-    if readme:
-        print(section(found))
-        return 0
     full = found.ladder == "full"
     to = out or (REPORT if full else file.with_suffix(".md"))
     charts = CHARTS if full and out is None else to.parent / f"{to.stem}-charts"
@@ -52,6 +53,11 @@ def main(file: Path, *, own: Instance | None, readme: bool, out: Path | None) ->
     links = [each.relative_to(to.parent).as_posix() for each in drawn]
     to.write_text(markdown(found, own=own, charts=links), encoding="utf-8")
     console.print(f"Written: {to}, {len(drawn)} charts in {charts}")
+    if full and out is None:
+        shown = [each.relative_to(README.parent).as_posix() for each in drawn[:1]]
+        text = README.read_text(encoding="utf-8")
+        README.write_text(spliced(text, section(found, shown)), encoding="utf-8")
+        console.print(f"Written into {README}: one table" + (" and a chart" if shown else ""))
     return 0
 
 
@@ -70,8 +76,15 @@ def markdown(found: Comparison, *, own: Instance | None = None, charts: Sequence
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def section(found: Comparison) -> str:
-    """A table for the README."""
+def spliced(text: str, part: str) -> str:
+    """A text with another part between the marks; without marks, as it was."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{begin}\n{part}\n\n{end}{after}" if begin and end else text
+
+
+def section(found: Comparison, charts: Sequence[str] = ()) -> str:
+    """A table for the README, and below it charts."""
     headings = ("design", "overhead p50 / p99", "CPU a task", "memory a task", "start-up")
     rows, width = [], found.common_width
     for row in found.rows:
@@ -94,7 +107,9 @@ def section(found: Comparison) -> str:
         f"SIMULATED answers{latency}, {width} tasks in flight, {facts['cores']} cores "
         f"({facts['cpu']}), commit {facts['commit']}:"
     )
-    return f"{said}\n\n{table(headings, rows)}"
+    more = "All loads, the method, and the document's claims beside what was measured: "
+    parts = [said, table(headings, rows), _pictures(charts), f"{more}[report](bench/report.md)."]
+    return "\n\n".join(part for part in parts if part)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:

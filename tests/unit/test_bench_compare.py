@@ -233,6 +233,15 @@ def test_the_readme_s_table_has_the_designs_side_by_side() -> None:
     assert "| Go, claude -p per task | 3.50 s / 10.50 s | 1.00 s | 120 MB | 1.50 s |" in text
 
 
+def test_the_readme_gets_the_last_report_between_its_marks() -> None:
+    text = f"Before.\n{report.BEGIN}{report.END}After.\n"
+    once = report.spliced(text, "First.")
+    assert once == f"Before.\n{report.BEGIN}\nFirst.\n\n{report.END}After.\n"
+    assert report.spliced(once, "Second.") == once.replace("First.", "Second.")
+    assert report.spliced("No marks.", "First.") == "No marks."
+    assert f"{report.BEGIN}\nx\n" in report.spliced(report.README.read_text(encoding="utf-8"), "x")
+
+
 def test_a_comparison_is_read_as_it_was_written(tmp_path: Path) -> None:
     file = tmp_path / "compare.json"
     comparison.write(WHOLE, file)
