@@ -189,8 +189,8 @@ def _over_floor(found: Comparison) -> Figure | None:
     axis.axhline(1.0, color=INK, linewidth=0.9)
     axis.set_yscale("log")
     highest = max(each.over_floor for each in constant)
-    steps = [step for step in (1, 2, 5, 10, 20, 50, 100, 200) if step <= highest * 1.5]
-    axis.set_yticks(steps, [f"{step} x" for step in steps])
+    steps = [step for step in (1, 1.5, 2, 3, 5, 10, 20, 50, 100) if step <= highest * 1.5]
+    axis.set_yticks(steps, [f"{step:g} x" for step in steps])
     axis.minorticks_off()
     axis.set_ylim(0.93, highest * 1.3)
     axis.set_xticks(range(len(widths)), [f"{width:,} in flight" for width in widths])

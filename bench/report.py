@@ -345,7 +345,11 @@ def _method(found: Comparison) -> str:
             "- The log-normal latencies are drawn from the prompt, so they are the same for all.",
             "- PSS is sampled from beside, at most a tenth of a core; CPU is read from the kernel, "
             "and has all processes that have ended.",
-            "- The CLI runs with its calls to other hosts switched off, which makes it faster.",
+            "- The CLI runs with its calls to other hosts switched off and in an empty folder; both "
+            "make it faster.",
+            "- Where Linux shares the cores by session, whoever opens one for each run, as kind "
+            "`claude-cli` does, gets more of a busy machine than the others do: one more reason "
+            "to compare on a quiet one.",
             "- One attempt a task: whatever fails is counted as an error.",
             *(
                 [

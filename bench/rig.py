@@ -113,12 +113,15 @@ class Rig:
 async def child(
     arguments: Sequence[str], environment: Mapping[str, str], log: Path, *, stdout: bool = False
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process that is gone afterwards; what it says goes to a file."""
+    """A process that is gone afterwards; what it says goes to a file.
+
+    It works in a folder with nothing in it: in a repository Claude Code asks git how things are.
+    """
     with log.open("wb") as said:
         started = await asyncio.create_subprocess_exec(
             *arguments,
             env=dict(environment),
-            cwd=ROOT,
+            cwd=log.parent / "work",
             # Both end with this process, however it dies: stdin tells the programs that are no
             # AgentFlow, the lifeline those that are.
             stdin=asyncio.subprocess.PIPE,
@@ -158,6 +161,7 @@ async def rig(design: Design, *, slots: int, processes: int, cli: str | None) ->
     with tempfile.TemporaryDirectory(prefix="bench-") as name, _lifeline() as lifeline:
         folder = Path(name)
         (folder / "home").mkdir()
+        (folder / "work").mkdir()
         base = _environment(folder, cli) | lifeline.environment
         async with simulator(base, folder / "simulator.log") as (api, pid):
             base |= {"ANTHROPIC_BASE_URL": api}
@@ -202,6 +206,7 @@ def _environment(folder: Path, cli: str | None) -> dict[str, str]:
         **QUIET,
         "HOME": str(folder / "home"),
         "XDG_CONFIG_HOME": str(folder / "home"),
+        "PYTHONPATH": str(ROOT),
         "ANTHROPIC_API_KEY": "simulated",
         "AGENTFLOW_SIMULATED": "1",
         "AGENTFLOW_WORKSPACES": str(folder / "workspaces"),

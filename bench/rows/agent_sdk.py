@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bench import sizes
-from bench.rows.design import BUILT, INSTALL, Design, Place, Size, worker
+from bench.rows.design import BUILT, INSTALL, ROOT, Design, Place, Size, worker
 
 VENV = BUILT / "agent-sdk"
 
@@ -43,7 +44,7 @@ def _versions(_: str | None) -> dict[str, str]:
 
 def _environment(place: Place) -> dict[str, str]:
     # Its own packages first, in the versions that it was installed with.
-    return {"PYTHONPATH": str(_packages() or "")}
+    return {"PYTHONPATH": f"{_packages()}{os.pathsep}{ROOT}"}
 
 
 DESIGN = Design(

@@ -7,8 +7,6 @@ no isolation between tasks, and it is what makes this design fast.
 
 from __future__ import annotations
 
-import os
-
 from claude_agent_sdk import (
     AssistantMessage,
     ClaudeAgentOptions,
@@ -24,8 +22,7 @@ _idle: list[ClaudeSDKClient] = []
 
 
 async def _connected() -> ClaudeSDKClient:
-    path = os.environ.get("AGENTFLOW_BENCH_AGENT_CLI") or None
-    client = ClaudeSDKClient(ClaudeAgentOptions(cli_path=path))
+    client = ClaudeSDKClient(ClaudeAgentOptions())
     await client.connect()
     return client
 
