@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --no-build-isolation: pip would fetch a build backend of its own, without hashes.
 # The stamp comes last, so that an install that broke half-way is made again.
@@ -37,6 +37,21 @@ demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
 test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+SECONDS ?= 600
+SEED ?=
+
+.PHONY: faults
+faults: $(STAMP) ## Run the fault tests at full scale, with the default lease
+	$(BIN)/python -m pytest --long tests/faults
+
+.PHONY: chaos
+chaos: $(STAMP) ## Break everything at random under load (SECONDS=600 SEED=...)
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak
+soak: $(STAMP) ## 300 tasks/s for half an hour: memory, streams, latency (MINUTES=30)
+	$(BIN)/python -m bench soak --minutes $(or $(MINUTES),30)
+
 .PHONY: check
 check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/ruff check .
@@ -50,6 +65,10 @@ bench: $(DRAWING) tools ## Compare worker designs on 1000 simulated tasks (40 mi
 	@bench/workers/install
 	$(BIN)/python -m bench compare $(BENCH)
 	$(BIN)/python -m bench report $(BENCH)
+
+.PHONY: screenshots
+screenshots: $(STAMP) ## Take the dashboard's pictures for the README again
+	$(BIN)/python -m tools.screenshots
 
 .PHONY: tools
 tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools

@@ -260,6 +260,8 @@ class SyncFlow:
     drain = _run(client.Flow.drain)
     drain_tasks = _run(client.Flow.drain_tasks)
     why = _run(client.Flow.why)
+    prompt = _run(client.Flow.prompt)
+    snapshot = _run(client.Flow.snapshot)
     watch = _stream(client.Flow.watch)
     cancel_all = _stream(client.Flow.cancel_all)
 

@@ -16,6 +16,9 @@ NAMES = {
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
     "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
     "peers": "AgentFlow beside other Python task queues, on the same work",
+    "recovery": "until work goes on after kill -9 of worker, master, server, or all",
+    "soak": "half an hour at 300 tasks/s: memory, streams, latency",
+    "scale": "how the cost of a task grows, and the tables of docs/scaling.md",
 }
 
 
@@ -146,6 +149,45 @@ def peers(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None) -> 
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     raise SystemExit(code)
+
+
+@bench.command("scale")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50))
+@click.option("--quick", is_flag=True, help="Small values and loads, once, to see that it works.")
+@click.option("--only", multiple=True, metavar="AXIS", help="One axis, such as workers.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another result file.")
+@click.option("--page", is_flag=True, help="Only write docs/scaling.md from the result.")
+def scale(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None, page: bool) -> None:
+    """How the cost of a task grows: workers, backlog, payload, history, queues, copies."""
+    module = importlib.import_module("bench.scale.run")
+    if page:
+        importlib.import_module("bench.scale.page").refresh(out or module.RESULTS)
+        return
+    try:
+        code = asyncio.run(module.main(1 if quick else rounds, quick, only, out or module.RESULTS))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(code)
+
+
+@bench.command("recovery")
+@click.option("--kills", default=30, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--queued", default=100_000, show_default=True, type=click.IntRange(100))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def recovery(kills: int, queued: int, out: Path | None) -> None:
+    """Until work goes on after kill -9 of worker, master, server, or all."""
+    module = importlib.import_module("bench.recovery")
+    raise SystemExit(asyncio.run(module.main(kills, queued, out or module.RESULTS)))
+
+
+@bench.command("soak")
+@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(0.5))
+@click.option("--rate", default=300.0, show_default=True, help="Tasks a second.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def soak(minutes: float, rate: float, out: Path | None) -> None:
+    """Half an hour at 300 tasks/s: memory, streams, latency."""
+    module = importlib.import_module("bench.soak")
+    raise SystemExit(asyncio.run(module.main(minutes, rate, out or module.RESULTS)))
 
 
 if __name__ == "__main__":

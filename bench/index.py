@@ -40,7 +40,7 @@ ASK_EVERY: Final = 0.02
 RESULTS: Final = Path(__file__).parent / "results" / "index.json"
 
 
-async def fill(js: JetStream, tasks: int) -> None:
+async def fill(js: JetStream, tasks: int, queued: int = QUEUED) -> None:
     """Tasks that ran and ended, as a worker writes them, and some that wait."""
     gate = asyncio.Semaphore(WINDOW)
 
@@ -79,7 +79,7 @@ async def fill(js: JetStream, tasks: int) -> None:
 
     for first in range(0, tasks, WINDOW):
         await asyncio.gather(*(ended(number) for number in range(first, first + WINDOW)))
-    for number in range(QUEUED):
+    for number in range(queued):
         await js.store(subjects.task("waiting"), b"%d" % number)
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
 
 from agentflow.rules.display import one_line, safe
 from tui import files
@@ -31,14 +31,30 @@ from tui.model.effects import (
 
 if TYPE_CHECKING:
     from tui.app import DashboardApp
-    from tui.feed.acting import Acting
+    from tui.bus import Bus
     from tui.screens.dialog import Dialog
     from tui.screens.submit import Draft
 
 T = TypeVar("T")
 
+UNREACHED: Final = "there is no server behind this"
+
 CLIPBOARD_MOST: Final = 100_000
 """Bytes that terminals take into the clipboard; more they drop, some without a word."""
+
+
+@runtime_checkable
+class Rewindable(Protocol):
+    """A source in which one can be at another time: a recording."""
+
+    last: float
+
+    @property
+    def now(self) -> float:
+        """The time that is shown."""
+
+    def seek(self, at: float) -> None:
+        """Show another one."""
 
 
 class Outside:
@@ -49,6 +65,7 @@ class Outside:
         self._asked: dict[str, list[str]] = {}
         """By command: what was answered before."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reached: Bus | None = None
 
     def carry_out(self, effects: list[Effect]) -> None:
         """All of them, in their order."""
@@ -200,28 +217,50 @@ class Outside:
     # What goes over the bus.
 
     def _act(self, effect: Confirm, command: str) -> None:
-        if (acting := self._acting()) is not None:
-            self.start(effect.act, acting.perform(effect.act, effect.targets, command))
+        if (bus := self._bus()) is not None:
+            self.start(effect.act, bus.acting.perform(effect.act, effect.targets, command))
 
     def _send(self, draft: Draft) -> None:
         def stored(task_id: str) -> None:
             if draft.follow:
                 self._app.do("open_task", task_id)
 
-        if (acting := self._acting()) is not None:
-            self.start("submit", acting.submit(draft.arguments, draft.command, stored))
-
-    def _acting(self) -> Acting | None:
-        flow = self._app.source.flow
-        if flow is None:
-            self._app.tell("nothing was done: there is no connection", "warn")
-            return None
-        from tui.feed.acting import Acting
-
-        return Acting(flow, self._app.dash, lambda: self._app.source.now, self._app.touch)
+        if (bus := self._bus()) is not None:
+            self.start("submit", bus.acting.submit(draft.arguments, draft.command, stored))
 
     def _fetch(self, effect: Fetch) -> None:
-        self._app.tell("this feed has nothing behind it", "warn")
+        if (bus := self._bus()) is not None:
+            self.start(f"reading of {effect.what}", bus.answering.fetch(effect))
+        else:
+            self._app.dash.answers.problems[(effect.what, effect.id)] = UNREACHED
 
     def _travel(self, effect: Travel) -> None:
-        self._app.tell("this feed has nothing behind it", "warn")
+        source = self._app.source
+        if isinstance(source, Rewindable):
+            _rewind(source, effect)
+            self._app.touch()
+        elif (bus := self._bus()) is not None:
+            self.start("time travel", bus.travelling.go(effect))
+        elif not effect.live:
+            self._app.tell(f"the past cannot be read: {UNREACHED}", "warn")
+
+    def _bus(self) -> Bus | None:
+        flow = self._app.source.flow
+        if flow is None:
+            self._reached = None
+        elif self._reached is None or self._reached.flow is not flow:
+            from tui.bus import Bus
+
+            app = self._app
+            self._reached = Bus(flow, app.dash, lambda: app.source.now, app.touch)
+        return self._reached
+
+
+def _rewind(source: Rewindable, effect: Travel) -> None:
+    """Go elsewhere in a recording; a step there is a second."""
+    if effect.live:
+        source.seek(source.last)
+    elif effect.to is not None:
+        source.seek(effect.to)
+    else:
+        source.seek(source.now + effect.leap + effect.step)

@@ -30,16 +30,17 @@ _COLOURS: Final = {
 
 
 @click.command("doctor")
+@click.option("--durable", is_flag=True, help="Fail unless what is acknowledged is on disk.")
 @connection_options
 @json_option
-def command(as_json: bool, **connection: str | None) -> int:
+def command(durable: bool, as_json: bool, **connection: str | None) -> int:
     """Check this machine, the NATS server, and who is at work.
 
     Exits 0 when nothing fails (warnings are none), 1 when something does, 3 when NATS cannot be
     reached.
     """
     store = connection.get("store")
-    checks, reached = run_async(_examine(resolve(connection), store))
+    checks, reached = run_async(_examine(resolve(connection), store, durable))
     if as_json:
         output.show_json({"worst": worst(checks), "checks": checks})
     else:
@@ -59,7 +60,7 @@ def _show(check: Check) -> None:
         click.echo(f"        {one_line(check.remedy)}")
 
 
-async def _examine(options: Connect, store: str | None) -> tuple[list[Check], bool]:
+async def _examine(options: Connect, store: str | None, durable: bool) -> tuple[list[Check], bool]:
     stack = _stack(options, store)
     machine = asyncio.create_task(machine_checks.all_of(stack, store_dir(store)))
     # Imported here: a machine without nats-py is one of the things to be found out.
@@ -69,7 +70,8 @@ async def _examine(options: Connect, store: str | None) -> tuple[list[Check], bo
         text = f"the NATS client cannot be imported: {error}"
         return [*await machine, Check("nats", Status.FAIL, text, "pip install agentflow")], False
     try:
-        server, reached = await server_checks.all_of(options, stack.monitor if stack else None)
+        monitor = stack.monitor if stack else None
+        server, reached = await server_checks.all_of(options, monitor, durable=durable)
     except BusError as error:
         server, reached = [Check("server", Status.FAIL, str(error))], False
     return [*await machine, *server], reached

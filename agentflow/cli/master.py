@@ -31,6 +31,12 @@ from agentflow.protocol import limits
     metavar="SECONDS",
     help="How long to wait for NATS at the start.",
 )
+@click.option("--durable", is_flag=True, help="Warn unless what is acknowledged is on disk.")
+@click.option(
+    "--monitor",
+    metavar="URL",
+    help="The server's monitoring port. [default: port 8222 of its host]",
+)
 @metrics_option("Serve Prometheus metrics here.")
 @log_options
 @connection_options
@@ -38,6 +44,8 @@ def command(
     name: str | None,
     retention: int,
     wait: float,
+    durable: bool,
+    monitor: str | None,
     metrics: tuple[str, int] | None,
     **connection: Any,
 ) -> None:
@@ -56,6 +64,8 @@ def command(
             name=name,
             retention=float(retention * limits.DAY),
             wait=wait,
+            durable=durable,
+            monitor=monitor,
             metrics=metrics,
         )
     )

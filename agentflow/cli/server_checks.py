@@ -6,18 +6,16 @@ it expects a stream of another name.
 
 from __future__ import annotations
 
-import asyncio
 import re
-import urllib.request
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import msgspec
 
 from agentflow.bus.connection import Connection
 from agentflow.bus.jetstream import JetStream
+from agentflow.bus.monitoring import sync_of
 from agentflow.cli import streams as listing
 from agentflow.cli.check import Check, Status
 from agentflow.cli.output import seconds
@@ -29,21 +27,21 @@ from agentflow.protocol import api, control, headers, limits, subjects
 from agentflow.protocol.api import QueueView, StatsView
 from agentflow.protocol.control import Holds
 from agentflow.rules import gateviews
+from agentflow.rules.durability import weaker
 
 NEEDED: Final = (2, 12)
 """Message schedules came with it."""
 TESTED: Final = (2, 15)
-MONITORING_PORT: Final = 8222
-MONITORING_WITHIN: Final = 0.5
 API_WITHIN: Final = 1.0
-SLOW_SYNC: Final = 10.0
 CLOCK_WARN: Final = 2.0
 APPLY: Final = "agentflow streams apply"
 
 _NOWHERE: Final = headers.encode({"Nats-Expected-Stream": "agentflow-doctor"})
 
 
-async def all_of(options: Connect, monitor: str | None) -> tuple[list[Check], bool]:
+async def all_of(
+    options: Connect, monitor: str | None, *, durable: bool = False
+) -> tuple[list[Check], bool]:
     """Every check of the server, and whether it was reached at all. Raises BusError."""
     try:
         connection = await Connection.open(options, "agentflow doctor")
@@ -58,7 +56,7 @@ async def all_of(options: Connect, monitor: str | None) -> tuple[list[Check], bo
             return checks, True
         checks += await _definitions(js)
         checks.append(await _permissions(js))
-        checks.append(await sync_interval(connection, monitor))
+        checks.append(await sync_interval(connection, monitor, durable=durable))
         checks.append(payload(connection.max_payload))
         checks.append(await clock(js))
         checks += await _gates(js)
@@ -175,38 +173,28 @@ async def _subscribe(connection: Connection) -> None:
 # The server's own settings.
 
 
-async def sync_interval(connection: Connection, monitor: str | None) -> Check:
+async def sync_interval(
+    connection: Connection, monitor: str | None, *, durable: bool = False
+) -> Check:
     """How long an acknowledged message may not be on disk; only the monitoring port tells."""
     name = "sync interval"
-    found = await asyncio.to_thread(_varz, connection, monitor)
+    found = await sync_of(connection, monitor)
     if found is None:
         return Check(
             name,
-            Status.UNKNOWN,
+            Status.FAIL if durable else Status.UNKNOWN,
             "the server's monitoring port cannot be read, so it is unknown how soon an "
             "acknowledged task is on disk",
             "look at jetstream.sync_interval in the server's configuration (its default is 2 m)",
         )
-    config: dict[str, Any] = (found.get("jetstream") or {}).get("config") or {}
-    if config.get("sync_always"):
+    if found.always:
         return Check(name, Status.OK, "always: what is acknowledged is on disk")
-    every = config.get("sync_interval", 0) / 1e9
-    text = f"{seconds(every)}: a power cut may lose what was acknowledged in that time"
-    if every > SLOW_SYNC:
+    text = f"{seconds(found.every)}: a power cut may lose what was acknowledged in that time"
+    if durable:
+        return Check(name, Status.FAIL, text, "set jetstream.sync_interval to always")
+    if weaker(found, durable=False):
         return Check(name, Status.WARN, text, "set jetstream.sync_interval to 1s, or to always")
     return Check(name, Status.OK, text)
-
-
-def _varz(connection: Connection, monitor: str | None) -> dict[str, Any] | None:
-    host = urlsplit((connection.options.urls or ("",))[0]).hostname or "127.0.0.1"
-    url = f"{monitor or f'http://{host}:{MONITORING_PORT}'}/varz"
-    try:
-        with urllib.request.urlopen(url, timeout=MONITORING_WITHIN) as answer:
-            found: dict[str, Any] = msgspec.json.decode(answer.read())
-    except (OSError, ValueError):
-        return None
-    # Another server may listen on the usual port.
-    return found if found.get("server_id") == connection.server.get("server_id") else None
 
 
 def payload(maximum: int) -> Check:

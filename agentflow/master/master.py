@@ -29,6 +29,7 @@ from agentflow.bus.connection import Connection
 from agentflow.bus.follower import Follower, Source
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Message
+from agentflow.bus.monitoring import sync_of
 from agentflow.bus.pages import stored_ns, subject_of
 from agentflow.bus.provision import Difference
 from agentflow.bus.service import Service
@@ -46,6 +47,7 @@ from agentflow.master.vanished import Vanished
 from agentflow.protocol import limits, record, subjects
 from agentflow.protocol.control import Control, Drain
 from agentflow.protocol.record import Last
+from agentflow.rules.durability import weaker
 from agentflow.rules.projection import Row, from_record, from_task, needs_payload
 from agentflow.tasklog import TaskLog
 
@@ -77,10 +79,14 @@ class Master:
         index_limit: int = indexes.LIMIT,
         lost_after: float = limits.LOST_AFTER,
         pace: Pace = USUAL,
+        durable: bool = False,
+        monitor: str | None = None,
     ) -> None:
         self._js = JetStream(connection)
         self._connection = connection
         self._retention = retention
+        self._durability = (durable, monitor)
+        self._weaker = ""
         self.actor = Actor(
             connection, role="master", name=name, describe=self._describe, receive=self._receive
         )
@@ -191,6 +197,11 @@ class Master:
             if difference not in self._differences:
                 _log.warning("%s: %s", difference.name, difference.text)
         self._differences = found
+        durable, monitor = self._durability
+        text = weaker(await sync_of(self._connection, monitor), durable=durable)
+        if text and text != self._weaker:
+            _log.warning("%s", text)
+        self._weaker = text
 
     async def _keep_provided(self) -> None:
         """Look now and then, and after a reconnection: an administrator may delete a stream."""
@@ -289,7 +300,8 @@ class Master:
     # What is said about it.
 
     def _notes(self) -> list[str]:
-        return [f"{found.name}: {found.text}" for found in self._differences]
+        notes = [f"{found.name}: {found.text}" for found in self._differences]
+        return [*notes, self._weaker] if self._weaker else notes
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -352,9 +364,13 @@ async def serve(
     name: str | None = None,
     retention: float = limits.RETENTION,
     wait: float = 10.0,
+    durable: bool = False,
+    monitor: str | None = None,
     metrics: tuple[str, int] | None = None,
 ) -> None:
     """Run a master until SIGTERM or SIGINT; `metrics` is where Prometheus may ask.
+
+    It warns where the server (`monitor` is its monitoring port) is less `durable` than asked.
 
     Raises AgentFlowError when it cannot start.
 
@@ -366,7 +382,9 @@ async def serve(
         await connect(options, name="agentflow master", wait=wait) as connection,
         contextlib.AsyncExitStack() as stack,
     ):
-        master = Master(connection, name=name, retention=retention)
+        master = Master(
+            connection, name=name, retention=retention, durable=durable, monitor=monitor
+        )
         logs.set_actor(master.actor.name)
         if metrics is not None:
             from agentflow.master.measured import measured

@@ -19,13 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from bench import memory
 from bench.peers import figures, shapes
 from bench.peers.brokers import Broker, NotMeasured, running
 from bench.peers.catalogue import Setting
 from bench.peers.shapes import Load
+from bench.watched import Watched
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENTS = ROOT / ".tools" / "peers"
@@ -42,44 +40,6 @@ def programs(setting: Setting) -> Path:
     if not (home / "installed.txt").exists():
         raise NotMeasured(f"{setting.environment} is not installed: tools/install-peers")
     return home / "bin"
-
-
-class Watched:
-    """CPU seconds and memory of some processes and their children."""
-
-    def __init__(self, **pids: tuple[int, ...]) -> None:
-        self._pids = pids
-        self._before = self._cpu()
-
-    def _family(self, name: str) -> list[psutil.Process]:
-        found = []
-        for pid in self._pids[name]:
-            with suppress(psutil.NoSuchProcess):
-                head = psutil.Process(pid)
-                found += [head, *head.children(recursive=True)]
-        return found
-
-    def _cpu(self) -> dict[str, float]:
-        used = dict.fromkeys(self._pids, 0.0)
-        for name in self._pids:
-            for process in self._family(name):
-                with suppress(psutil.NoSuchProcess):
-                    times = process.cpu_times()
-                    used[name] += times.user + times.system
-        return used
-
-    def cpu_since(self) -> dict[str, float]:
-        """CPU seconds of each since the last call."""
-        before, self._before = self._before, self._cpu()
-        return {name: round(now - before[name], 2) for name, now in self._before.items()}
-
-    def memory(self) -> dict[str, float]:
-        """Megabytes of each, a page that n processes share counted as 1/n."""
-        return {
-            name: round(sum(memory.of(process.pid)["pss_mb"] or 0.0 for process in family), 1)
-            for name in self._pids
-            if (family := self._family(name))
-        }
 
 
 @asynccontextmanager
@@ -175,7 +135,8 @@ async def _client(
             said = json.loads(line)
             said["cpu_s"], said["memory_mb"] = watched.cpu_since(), watched.memory()
             found[said.pop("shape")] = said
-        if await child.wait():
+        # Some stumble over their own threads when all is said.
+        if await child.wait() and "end" not in found:
             raise NotMeasured(f"its client failed{_words(place)}")
     finally:
         if child.returncode is None:

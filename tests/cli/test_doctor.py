@@ -284,6 +284,11 @@ def test_the_sync_interval_is_read_from_the_monitoring_port(
             server, lambda js: server_checks.sync_interval(js.connection, server.monitoring)
         )
         assert (found.status, text in found.text) == (status, True)
+        found = with_js(
+            server,
+            lambda js: server_checks.sync_interval(js.connection, server.monitoring, durable=True),
+        )
+        assert found.status is (Status.OK if setting == "always" else Status.FAIL)
         # Another server's monitoring port says nothing about this one.
         other = NatsServer(tmp_path / "other").start()
         try:

@@ -745,3 +745,12 @@ async def test_a_server_without_jetstream_is_said(
     assert process.returncode == 3
     assert b"JetStream" in told
     assert b"Traceback" not in told
+
+
+async def test_a_server_less_durable_than_asked_is_said(nats_server: NatsServer) -> None:
+    asks = {True: ["set jetstream.sync_interval to always"], False: []}
+    for durable, expected in asks.items():
+        options = {"durable": durable, "monitor": nats_server.monitoring}
+        async with masters.a_master(nats_server.url, **options) as found:
+            notes = found.actor.heartbeat().notes
+            assert [note.partition("; ")[2] for note in notes] == expected

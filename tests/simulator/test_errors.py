@@ -124,7 +124,7 @@ async def test_no_answer_at_all_is_a_connection_error(
 
 async def test_a_hang_is_a_timeout(client: AsyncAnthropic, simulator: Simulator) -> None:
     with pytest.raises(anthropic.APITimeoutError):
-        await client.messages.create(**fake(fault="hang"), timeout=0.1)
+        await client.messages.create(**fake(fault="hang"), timeout=httpx2.Timeout(20.0, read=0.3))
     await simulator.wait_for(lambda: simulator.log.in_flight == 0)
 
     entry = simulator.stats().log[0]
@@ -147,8 +147,10 @@ async def test_a_json_body_dropped_in_the_middle(client: AsyncAnthropic) -> None
 
 async def test_a_stall_in_the_middle_is_a_read_timeout(client: AsyncAnthropic) -> None:
     seen: list[str] = []
+    # Only the reading is to be quick: on a loaded machine a connection may take its time.
+    patience = httpx2.Timeout(20.0, read=0.5)
     with pytest.raises(httpx2.ReadTimeout):
-        await streamed(client, {**fake(stall=60, stall_after=3), "timeout": 0.1}, seen)
+        await streamed(client, {**fake(stall=60, stall_after=3), "timeout": patience}, seen)
 
     assert seen.count("content_block_delta") == 3
 

@@ -48,10 +48,11 @@ class Proxy:
         """End it and all connections."""
         if self._server is not None:
             self._server.close()
+        # Streams log a served connection that is cancelled; one that is cut ends by itself.
+        self.release()
         self.cut()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5.0)
 
     def hold(self, *, up: bool = True, down: bool = True) -> None:
         """Deliver nothing from now on: `up` to the server, `down` to the clients."""
@@ -105,7 +106,6 @@ class Proxy:
             for each in (writer, back):
                 each.transport.abort()
                 self._writers.discard(each)
-            await asyncio.gather(*pumps, return_exceptions=True)
             self._tasks.discard(task)
 
     async def _pump(

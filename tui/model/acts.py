@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from agentflow.protocol.record import State
+from agentflow.rules import gateviews
 from tui.model import keys
 from tui.model.amounts import money
 from tui.model.effects import Choose, Confirm, Effect
@@ -197,6 +198,8 @@ ACTS: Final[dict[str, Act]] = {
     )
 }
 
+GATED: Final = frozenset({"overview", "queues"})
+"""Views that show what is paused or closed."""
 TOGGLES: Final = frozenset({"pause", "pause_all"})
 """Keys that pause what goes on and resume what is stopped; `_all`: whatever the view shows."""
 
@@ -254,6 +257,13 @@ def menu(scene: Scene, view: str, targets: Callable[[str], list[str]]) -> Choose
             title = f"{act.verb} {_counted(len(effects[0].targets), act.of)}"
             title += " (the group)" if key.argument.endswith("_group") else ""
         options.append(("act", key.argument, f"{title}   {keys.named(key.key)}"))
+    if view in GATED and not scene.readonly:
+        # A pool and a kind have no row of their own to put the cursor on.
+        options += [
+            ("begin", f"resume {gate.key}", f"resume {gate.what} {gate.name}")
+            for gate in scene.store.gates
+            if gate.what != gateviews.QUEUE
+        ]
     return Choose("what can be done here", tuple(options)) if options else None
 
 

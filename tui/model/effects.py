@@ -80,11 +80,14 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Travel:
-    """Go to another time: `to` seconds since 1970, a `step` of records, or `live` again."""
+    """Go to another time: `to` seconds since 1970, a `step` of records, a `leap` of seconds from
+    where one is or is on the way to, or `live` again.
+    """
 
     to: float | None = None
     step: int = 0
     live: bool = False
+    leap: float = 0.0
 
 
 Effect = Quit | Prompt | Choose | Copy | Export | Page | Fetch | Confirm | Submit | Travel

@@ -40,12 +40,15 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was typed, judged: `problems` by field, the command line that does the same, and the
+    """What was typed, judged: `problems` by field, the command lines that do the same, and the
     arguments of `flow.submit` (those of a form with problems are not to be used).
+
+    `nats` is that of the `nats` CLI alone, "" for what a file has: it would be too long.
     """
 
     problems: dict[str, str] = field(default_factory=dict)
     command: str = ""
+    nats: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -113,7 +116,8 @@ def check(
     body = {name: value for name, value in arguments.items() if name in task.FIELDS}
     if not problems:
         problems.update(_judged(body, arguments, "file" if "file" in typed else "prompt"))
-    return Checked(problems, _command(typed, body), arguments)
+    nats = _with_nats(body, arguments) if not problems and "file" not in typed else ""
+    return Checked(problems, _command(typed, body), nats, arguments)
 
 
 def _judged(body: dict[str, Any], arguments: dict[str, Any], source: str) -> dict[str, str]:
@@ -267,6 +271,14 @@ def _command(typed: Mapping[str, str], body: Mapping[str, Any]) -> str:
     elif prompt:
         words += ["--", prompt] if prompt[0] == "-" else [prompt]
     return shlex.join(words)
+
+
+def _with_nats(body: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+    payload = msgspec.json.encode(body).decode()
+    # The CLI fills in templates.
+    more = ["--no-templates"] if "{{" in payload else []
+    subject = subjects.task(arguments["queue"], arguments["priority"])
+    return shlex.join(["nats", "pub", subject, payload, *more])
 
 
 def _parameter(value: Any) -> str:

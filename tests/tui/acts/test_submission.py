@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from agentflow.cli import submit as cli
-from agentflow.protocol import limits
+from agentflow.protocol import limits, task
 from agentflow.protocol.api import GateView
 from agentflow.protocol.record import Usage
 from agentflow.protocol.task import TaskBody
@@ -172,6 +172,19 @@ def test_the_command_line_submits_the_same(
     wanted = dict(checked.arguments)
     assert (queue, priority) == (wanted.pop("queue"), wanted.pop("priority"))
     assert body == TaskBody(**wanted)
+
+
+def test_the_nats_cli_submits_the_same() -> None:
+    values = {"prompt": "say {{Count}}", "queue": "q", "priority": "high", "id": "i", "start": "1h"}
+    checked = submission.check(values, NOW)
+    words = shlex.split(checked.nats)
+    assert words[:3] == ["nats", "pub", "agentflow.tasks.q.high"]
+    assert words[4:] == ["--no-templates"]
+    body = task.parse_body(words[3].encode(), {})
+    assert (body.prompt, body.id) == ("say {{Count}}", "i")
+    assert body.not_before is not None
+    assert body.not_before.timestamp() == NOW + 3600
+    assert submission.check({"file": "f"}, NOW, content="x").nats == ""
 
 
 def test_the_estimate_names_cost_wait_and_what_stands_in_the_way() -> None:

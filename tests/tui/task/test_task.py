@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from agentflow.protocol.record import Failure
@@ -304,7 +306,10 @@ def test_what_can_be_copied_and_exported() -> None:
     assert choice.options[0][1] == f"agentflow get {ID}"
     (copied,) = world.dash.do(*choice.options[3][:2], NOW)
     assert isinstance(copied, Copy)
-    assert copied.text.startswith("nats stream get AGENTFLOW_RECORDS")
+    assert shlex.split(copied.text) == [
+        *("nats", "req", "$JS.API.STREAM.MSG.GET.AGENTFLOW_RECORDS"),
+        *('{"last_by_subj": "agentflow.*.t-1"}', "--raw"),
+    ]
 
 
 def test_text_and_record_leave_as_they_are_uncut() -> None:

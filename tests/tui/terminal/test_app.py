@@ -37,7 +37,7 @@ async def test_an_export_never_writes_over_a_file(seat, home):
         sitting.app.outside.carry_out([Export("tasks", "csv", "a,b\r\n")])
         found = sorted(home.glob("tasks-*.csv"))
         assert len(found) == 3
-        assert found[0].read_text().startswith("id,")
+        assert found[0].read_text().count("\n") > 100
         assert "exported to tasks-" in sitting.notice
 
 

@@ -31,6 +31,8 @@ WIDE: Final = 100
 SIDE: Final = 36
 AGAIN: Final = 0.5
 """Seconds between two readings of a log that grows."""
+TRIES: Final = 3
+"""Readings of a log more than changes of it, where it comes from a replica that is behind."""
 WHY_LINES: Final = 4
 
 
@@ -50,6 +52,7 @@ class Task:
         """Whether it is decided that the output is read from its end."""
         self._asked: tuple[str, int, float] = ("", -1, 0.0)
         self._asked_at = 0.0
+        self._tries = 0
         self._why = -1
         """The sequence of the record that the answer to `why` is about; -1: nobody asked."""
         self._sheet: Sheet = ()
@@ -82,14 +85,20 @@ class Task:
         row = scene.store.rows.get(self.id)
         sequence = row.sequence if row is not None else 0
         lacks = (self.id, sequence, scene.store.linked_at)
-        if self._asked == lacks:
-            return []
+        same = self._asked[0] == self.id
         # At another time the log that is here has all that is shown.
-        early = not scene.live or scene.now < self._asked_at + AGAIN
-        if self._asked[0] == self.id and early:
+        if same and (not scene.live or scene.now < self._asked_at + AGAIN):
             return []
+        if self._asked == lacks and not self._behind(scene, sequence):
+            return []
+        self._tries = self._tries + 1 if self._asked == lacks else 0
         self._asked, self._asked_at = lacks, scene.now
         return [Fetch("log", self.id)]
+
+    def _behind(self, scene: Scene, sequence: int) -> bool:
+        """Whether a log came without the record that the feed has told of: from a slow replica."""
+        log = scene.answers.logs.get(self.id)
+        return bool(log and log[-1][0] < sequence) and self._tries < TRIES
 
     # Drawing.
 
@@ -341,7 +350,8 @@ class Task:
             f"agentflow get {name}",
             f"agentflow watch {name}",
             f"agentflow why {name}",
-            f"nats stream get AGENTFLOW_RECORDS --last-for 'agentflow.*.{self.id}'",
+            "nats req '$JS.API.STREAM.MSG.GET.AGENTFLOW_RECORDS' "
+            f"""'{{"last_by_subj": "agentflow.*.{self.id}"}}' --raw""",
             f"nats sub 'agentflow.live.*.{self.id}'",
             f"nats sub agentflow.tokens.{name}",
         )

@@ -1,0 +1,217 @@
+"""One point: its servers, a master, its workers, a client, all fresh.
+
+tasks_per_s      no-op tasks whose results came back; of a backlog, tasks drained
+submit_per_s     of a backlog: tasks stored
+p50, p99         one task at a time, from submit to result; beside a backlog with high priority
+cpu_us_per_task  of each part
+server_bytes     what the streams hold of it, per task
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import agentflow
+from agentflow.bus.jetstream import JetStream
+from agentflow.client.submission import prepare
+from agentflow.errors import AgentFlowError
+from agentflow.protocol import subjects
+from bench import index
+from bench.scale import servers
+from bench.scale.axes import Point
+from bench.scale.servers import Servers
+from bench.watched import Watched
+
+WINDOW = 1000
+"""Tasks under way at once."""
+DRAINED_EVERY = 0.05
+ROOT = Path(__file__).parent.parent.parent
+STARTED_WITHIN = 120.0
+
+
+@asynccontextmanager
+async def program(
+    *arguments: str, says: bytes | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A program of ours, ended afterwards; waits for a line that it says first."""
+    pipe = asyncio.subprocess.PIPE if says else asyncio.subprocess.DEVNULL
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, cwd=ROOT, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        if says is not None and child.stdout is not None:
+            async with asyncio.timeout(STARTED_WITHIN):
+                await child.stdout.readuntil(says)
+        yield child
+    finally:
+        if child.returncode is None:
+            child.terminate()
+            try:
+                async with asyncio.timeout(60):
+                    await child.wait()
+            except TimeoutError:
+                child.kill()
+        await child.wait()
+
+
+async def measure(point: Point) -> dict[str, Any]:
+    """Its figures. Raises RuntimeError when a result is missing."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with servers.running(point.server, Path(folder)) as running:
+            return await _measure(point, running)
+
+
+def queues(count: int) -> list[str]:
+    """Names of queues."""
+    return ["default", *(f"queue-{number}" for number in range(1, count))]
+
+
+async def _measure(point: Point, running: Servers) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    prompt = "A queue keeps the order of the day. " * (point.payload // 36 + 1)
+    prompt = prompt[: point.payload]
+    names = queues(point.queues)
+    async with AsyncExitStack() as stack:
+        flow = await stack.enter_async_context(agentflow.connect(running.url))
+        if point.history:
+            await index.fill(flow.js, point.history, queued=0)
+        if point.backlog:
+            began = time.perf_counter()
+            await _queue(flow, point.backlog, prompt)
+            found["submit_per_s"] = round(point.backlog / (time.perf_counter() - began))
+        bytes_before = await _bytes(flow.js)
+        master = await stack.enter_async_context(
+            program("-m", "agentflow", "master", "--nats", running.url)
+        )
+        if point.dashboards:
+            many = str(point.dashboards)
+            await stack.enter_async_context(
+                program("-m", "bench.scale.dashboards", running.url, many, says=b"ready")
+            )
+        began = time.perf_counter()
+        work = ["-m", "agentflow", "worker", "--nats", running.url, "--kinds", "echo"]
+        work += ["--queues", ",".join(names), "-c", str(point.slots)]
+        work += ["--processes", str(point.workers)]
+        worker = await stack.enter_async_context(program(*work))
+        watched = Watched(
+            servers=running.pids, worker=(worker.pid,), master=(master.pid,), client=(os.getpid(),)
+        )
+        if point.backlog:
+            found |= await _drain(flow, point, watched, began)
+        else:
+            await _all_up(flow, point.workers)
+            found |= await _alone(flow, point.singles, "normal")
+            watched.cpu_since()
+            found |= await _burn(flow, point, names, prompt)
+            found["cpu_us_per_task"] = _per_task(watched, point.tasks)
+            grown = await _bytes(flow.js) - bytes_before
+            found["server_bytes"] = round(grown / (point.tasks + point.singles))
+        found["memory_mb"] = watched.memory()
+    return found
+
+
+async def _all_up(flow: agentflow.Flow, workers: int) -> None:
+    """Wait until every worker process has told of itself."""
+    async with asyncio.timeout(STARTED_WITHIN):
+        while True:
+            try:
+                if len(await flow.workers()) >= workers:
+                    break
+            except AgentFlowError:
+                pass  # the master is starting, too
+            await asyncio.sleep(0.1)
+    task = await flow.submit("ready", kind="echo")
+    await task.result()
+
+
+async def _alone(flow: agentflow.Flow, count: int, priority: str) -> dict[str, Any]:
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        task = await flow.submit("alone", kind="echo", priority=priority)
+        await task.result()
+        times.append((time.perf_counter() - began) * 1000)
+    return spread(times)
+
+
+def spread(times: list[float]) -> dict[str, float]:
+    """p50 and p99 of some milliseconds."""
+    cuts = statistics.quantiles(times, n=100)
+    return {"p50_ms": round(cuts[49], 3), "p99_ms": round(cuts[98], 3)}
+
+
+async def _burn(
+    flow: agentflow.Flow, point: Point, names: list[str], prompt: str
+) -> dict[str, Any]:
+    def items() -> Iterator[dict[str, str]]:
+        for number in range(point.tasks):
+            yield {"prompt": prompt, "queue": names[number % len(names)]}
+
+    began = time.perf_counter()
+    came = 0
+    async for result in flow.map(items(), concurrency=WINDOW, kind="echo"):
+        came += result.ok
+    if came != point.tasks:
+        raise RuntimeError(f"{came} of {point.tasks} tasks came back")
+    return {"tasks_per_s": round(point.tasks / (time.perf_counter() - began))}
+
+
+async def _queue(flow: agentflow.Flow, count: int, prompt: str) -> None:
+    """Store a backlog; nobody waits for its results."""
+    numbers = iter(range(count))
+    fields = {"prompt": prompt, "kind": "echo"}
+
+    async def submitting() -> None:
+        for number in numbers:
+            await flow.sender.send(prepare(fields, task_id=f"backlog-{number}"))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(WINDOW):
+            group.create_task(submitting())
+
+
+async def _drain(
+    flow: agentflow.Flow, point: Point, watched: Watched, began: float
+) -> dict[str, Any]:
+    """Time until the queue is empty, the workers' start included; urgent tasks come meanwhile."""
+    task = await flow.submit("first", kind="echo", priority="high")
+    await task.result()
+    first = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        empty = group.create_task(_emptied(flow.js))
+        count = min(point.singles, max(20, point.backlog // 200))
+        urgent = group.create_task(_alone(flow, count, "high"))
+    return urgent.result() | {
+        "first_result_s": round(first - began, 2),
+        "tasks_per_s": round(point.backlog / (empty.result() - first)),
+        "cpu_us_per_task": _per_task(watched, point.backlog),
+    }
+
+
+async def _emptied(js: JetStream) -> float:
+    """When the last queued task was done."""
+    while True:
+        info = await js.stream_info(subjects.TASKS)
+        if not info["state"]["messages"]:
+            return time.perf_counter()
+        await asyncio.sleep(DRAINED_EVERY)
+
+
+async def _bytes(js: JetStream) -> int:
+    total = 0
+    for name in (subjects.TASKS, subjects.RECORDS):
+        total += int((await js.stream_info(name))["state"]["bytes"])
+    return total
+
+
+def _per_task(watched: Watched, tasks: int) -> dict[str, int]:
+    return {part: round(used / tasks * 1e6) for part, used in watched.cpu_since().items()}

@@ -1,0 +1,71 @@
+"""`python -m bench scale`: every point in turn, round after round."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from bench import machine
+from bench.scale import axes, page, point
+
+RESULTS = Path(__file__).parent.parent / "results" / "scale.json"
+
+
+async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESULTS) -> int:
+    """Measure, print, write JSON; returns the exit code."""
+    points = axes.points(quick=quick, only=only)
+    facts = machine.describe()
+    if machine.busy(facts):
+        print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
+    found: list[list[dict[str, Any]]] = [[] for _ in points]
+    failed: dict[int, str] = {}
+    for number in range(rounds):
+        for place, each in enumerate(points):
+            name = f"round {number + 1} {each.axis} {each.value}"
+            try:
+                figures = await point.measure(each)
+            except Exception as error:  # one point that fails must not cost the others
+                failed[place] = f"{type(error).__name__}: {error}"[:200]
+                print(f"{name}: failed: {failed[place]}", flush=True)
+                continue
+            found[place].append(figures)
+            print(f"{name}: {json.dumps(figures)}", flush=True)
+    result = {
+        "machine": facts | {"busy": machine.busy(facts)},
+        "rounds": rounds,
+        "quick": quick,
+        "window": point.WINDOW,
+        "points": [
+            {
+                "axis": each.axis,
+                "value": each.value,
+                "setting": asdict(each),
+                "figures": median(found[place]),
+                "rounds": found[place],
+                **({"failed": failed[place]} if place in failed and not found[place] else {}),
+            }
+            for place, each in enumerate(points)
+        ],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n")
+    Console(width=140).print(Markdown(page.tables(result)))
+    print(f"written to {out}")
+    return 1 if failed else 0
+
+
+def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each figure, also of those within figures."""
+    found: dict[str, Any] = {}
+    for name in rounds[0] if rounds else ():
+        values = [each[name] for each in rounds]
+        found[name] = (
+            median(values) if isinstance(values[0], dict) else round(statistics.median(values), 3)
+        )
+    return found
