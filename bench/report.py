@@ -345,8 +345,8 @@ def _method(found: Comparison) -> str:
             "- The log-normal latencies are drawn from the prompt, so they are the same for all.",
             "- PSS is sampled from beside, at most a tenth of a core; CPU is read from the kernel, "
             "and has all processes that have ended.",
-            "- The CLI runs with its calls to other hosts switched off and in an empty folder; both "
-            "make it faster.",
+            "- The CLI runs in an empty folder and with its calls to other hosts switched off; it "
+            "is faster so.",
             "- Where Linux shares the cores by session, whoever opens one for each run, as kind "
             "`claude-cli` does, gets more of a busy machine than the others do: one more reason "
             "to compare on a quiet one.",
