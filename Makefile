@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --no-build-isolation: pip would fetch a build backend of its own, without hashes.
 # The stamp comes last, so that an install that broke half-way is made again.
@@ -57,6 +57,10 @@ check: $(STAMP) ## Lint, format, types and the direction of imports
 bench: $(STAMP) ## Measure speed and memory beside the bare protocol and the bare SDK
 	$(BIN)/python -m bench core
 	$(BIN)/python -m bench claude
+
+.PHONY: screenshots
+screenshots: $(STAMP) ## Take the dashboard's pictures for the README again
+	$(BIN)/python -m tools.screenshots
 
 .PHONY: tools
 tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools

@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import ClassVar, Final
 
 from textual import events
@@ -32,6 +32,7 @@ from agentflow.rules import feed
 from agentflow.rules.display import one_line
 from tui import files
 from tui.driver import Terminal
+from tui.feed.opening import opened
 from tui.feed.source import Source
 from tui.frame import Clock, Pace, fastest
 from tui.model.amounts import size
@@ -278,28 +279,14 @@ def run(settings: Settings) -> None:
         logs.settings(level="WARNING", file=os.environ.get(logs.FILE_ENV) or str(files.log()))
     )
     dash = Dashboard(readonly=settings.readonly, ascii=settings.ascii, view=settings.view)
-    with ExitStack() as stack:
-        source = _source(settings, dash, stack)
+
+    def forget() -> None:
+        dash.store = Store()
+
+    with opened(settings, forget) as source:
         app = DashboardApp(dash, source, theme=theme, pace=Pace(fastest(os.environ)))
         code = app.run()
     if app.problem:
         raise UsageError(app.problem)
     if code:
         raise SystemExit(code)
-
-
-def _source(settings: Settings, dash: Dashboard, stack: ExitStack) -> Source:
-    if settings.replay is not None:
-        from tui.feed.replay import Replay
-
-        def forget() -> None:
-            dash.store = Store()
-
-        return stack.enter_context(Replay(settings.replay, forget, speed=settings.speed))
-    from tui.feed.live import LiveFeed
-    from tui.feed.recorder import Recorder
-
-    recorder = None
-    if settings.record is not None:
-        recorder = stack.enter_context(Recorder(settings.record))
-    return LiveFeed(settings.connect, newest=settings.newest, recorder=recorder)

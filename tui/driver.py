@@ -7,10 +7,13 @@ cannot be written is dropped, and the app is told once.
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
 from textual.drivers.linux_driver import LinuxDriver
+
+STDERR = 2
 
 
 class Terminal(LinuxDriver):
@@ -19,6 +22,17 @@ class Terminal(LinuxDriver):
     written = 0
     """Characters so far, for the meter."""
     gone = False
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        # Not shutil's: COLUMNS and LINES of the environment would be believed for ever.
+        for fileno in (self.fileno, STDERR):
+            try:
+                columns, lines = os.get_terminal_size(fileno)
+            except OSError:
+                continue
+            if columns and lines:
+                return columns, lines
+        return super()._get_terminal_size()
 
     def write(self, data: str) -> None:
         """Write, or note that nobody is there to read."""

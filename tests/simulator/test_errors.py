@@ -124,7 +124,7 @@ async def test_no_answer_at_all_is_a_connection_error(
 
 async def test_a_hang_is_a_timeout(client: AsyncAnthropic, simulator: Simulator) -> None:
     with pytest.raises(anthropic.APITimeoutError):
-        await client.messages.create(**fake(fault="hang"), timeout=0.1)
+        await client.messages.create(**fake(fault="hang"), timeout=httpx2.Timeout(20.0, read=0.3))
     await simulator.wait_for(lambda: simulator.log.in_flight == 0)
 
     entry = simulator.stats().log[0]

@@ -30,11 +30,18 @@ def faketime() -> Path | None:
     return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 
 
+def tmux() -> Path | None:
+    """A terminal that a program can look at; Debian's package is tmux."""
+    found = shutil.which("tmux")
+    return Path(found) if found else None
+
+
 FINDERS: dict[str, Callable[[], Path | None]] = {
     "claude": claude_cli,
     "faketime": faketime,
     "nats": nats_cli,
     "node": node,
+    "tmux": tmux,
 }
 
 

@@ -77,7 +77,7 @@ def test_the_arithmetic_is_of_the_measured_figures() -> None:
     text = page.tables(result())
     assert "432 million a day" in text  # 5000/s * 86400 s
     assert "6.7 GiB" in text  # 1 KiB * 1,000,000 * 7
-    assert "10 MB each with 100" in text  # 1024 MB / 100
+    assert "10 MB each with 100" in text  # 999 MB / 100
     assert "10 GiB over the fleet" in text
 
 

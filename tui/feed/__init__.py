@@ -1,6 +1,7 @@
 """Where the items come from that the model folds, and what the dashboard does on the bus.
 
 source.py     what both offer
+opening.py    which of them was asked for
 live.py       the live feed of the client, kept open
 recorder.py   a live feed kept in a file, an item a line
 replay.py     such a file played again: pause, pace, seek

@@ -13,6 +13,7 @@ from typing import Final
 
 from agentflow.protocol.record import State
 from agentflow.rules import gateviews
+from tui.model import query
 from tui.model.amounts import short, span
 from tui.model.headroom import headroom
 from tui.model.scene import Scene
@@ -30,6 +31,8 @@ LAG_MS: Final = 500.0
 """How late an event loop may be: leases are renewed every five seconds."""
 SETTLED: Final = 5.0
 """Seconds after which a connection has heard every actor that lives."""
+ORPHANED: Final = 30.0
+"""Seconds after which a task of an actor that nobody has heard is worth a line."""
 NAMED: Final = 3
 """Workers that have a line of their own; more share one."""
 
@@ -54,17 +57,11 @@ class _Facts:
     scene: Scene
     up: list[Actor] = field(default_factory=list)
     lost: list[Actor] = field(default_factory=list)
-    held_by: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """By actor: the tasks that run there as far as their logs say."""
 
     def __post_init__(self) -> None:
         store = self.scene.store
         for actor in store.workers():
             (self.lost if actor.lost(self.scene.now) else self.up).append(actor)
-        for task_id in store.totals.running:
-            row = store.rows.get(task_id)
-            if row is not None:
-                self.held_by[row.actor].append(task_id)
 
     @property
     def heard(self) -> bool:
@@ -129,9 +126,10 @@ def _lost_workers(facts: _Facts) -> Iterator[Item]:
     scene = facts.scene
     holding = []
     for actor in facts.lost:
-        tasks = facts.held_by.get(actor.beat.actor, [])
-        number = max(len(tasks), 0 if tasks else actor.beat.running)
-        holding.append((number, actor))
+        # What its tasks' logs say counts; before they are read, what it said itself.
+        logged = scene.store.totals.running_by[actor.beat.actor]
+        known = scene.store.known.complete
+        holding.append((logged if known else max(logged, actor.beat.running), actor))
     holding.sort(key=lambda each: -each[0])
     for number, actor in holding[:NAMED]:
         yield Item(
@@ -160,20 +158,26 @@ def _orphans(facts: _Facts) -> Iterator[Item]:
     if not facts.heard:
         return
     store, now = facts.scene.store, facts.scene.now
+    gone = {actor for actor in store.totals.running_by if actor not in store.actors}
+    if not gone:
+        return
     found = []
-    for actor, tasks in facts.held_by.items():
-        if actor not in store.actors:
-            # Between a claim and the first heartbeat of a new worker lie two seconds.
-            found += [each for each in tasks if now - store.rows[each].updated / 1000 > 30]
+    for task_id in store.totals.running:
+        row = store.rows.get(task_id)
+        # Between a claim and the first heartbeat of a new worker lie two seconds.
+        if row is not None and row.actor in gone and now - row.updated / 1000 > ORPHANED:
+            found.append(task_id)
     if found:
         found.sort()
         yield Item(
             "crit",
-            f"{_tasks(len(found))} run on workers that are gone",
+            f"{_tasks(len(found))} {'runs' if len(found) == 1 else 'run'} on workers that are gone",
             ", ".join(found[:3]) + ("" if len(found) < 4 else ", ..."),
             "2 tasks",
             "show_tasks",
-            "state:running age>30s",
+            "state:running " + query.term("worker", sorted(gone)[0])
+            if len(gone) == 1
+            else "state:running",
         )
 
 
@@ -284,6 +288,8 @@ def _limits(facts: _Facts) -> Iterator[Item]:
 
 
 def _blocked(facts: _Facts) -> Iterator[Item]:
+    if not facts.scene.live:
+        return
     late = [each for each in facts.up if (each.beat.loop_lag_ms or 0) > LAG_MS]
     for actor in sorted(late, key=lambda each: -(each.beat.loop_lag_ms or 0))[:NAMED]:
         lag = (actor.beat.loop_lag_ms or 0) / 1000
@@ -311,6 +317,11 @@ def _notes(facts: _Facts) -> Iterator[Item]:
     for note, names in sorted(saying.items()):
         who = names[0] if len(names) == 1 else f"{len(names):,} actors"
         yield Item("warn", f"{who}: {note}", "", "3 workers", "view", "workers")
+
+
+def _unread(facts: _Facts) -> Iterator[Item]:
+    for part, text in sorted(facts.scene.store.notes.items()):
+        yield Item("warn", f"{part}: not all is known", text, "7 events", "view", "events")
 
 
 def _no_master(facts: _Facts) -> Iterator[Item]:
@@ -355,6 +366,7 @@ _RULES: Final[tuple[Callable[[_Facts], Iterator[Item]], ...]] = (
     _limits,
     _paused,
     _old_queues,
+    _unread,
     _no_master,
     _blocked,
     _notes,

@@ -12,7 +12,7 @@ from datetime import tzinfo
 
 from tui.model import acts, commands, heading, keys
 from tui.model.effects import Copy, Effect, Prompt, Quit, Submit, Travel
-from tui.model.lines import EMPTY, Line, clip, in_ascii
+from tui.model.lines import EMPTY, Line, clip, dimmed, in_ascii
 from tui.model.query import QueryError
 from tui.model.scene import Answers, Receipt, Scene, View
 from tui.model.store import Store
@@ -174,6 +174,8 @@ class Dashboard:
         bottom = heading.bottom(self, scene, width, now)
         room = height - len(top) - len(bottom)
         body = self.here.body(scene, width, room)
+        if self.travelled is None and self.store.link is not None and not self.store.link.up:
+            body = [dimmed(each) for each in body]
         blank = clip(EMPTY, width)
         return [*top, *(body + [blank] * room)[:room], *bottom]
 
@@ -228,7 +230,7 @@ def _open(dash: Dashboard, scene: Scene, _: str) -> list[Effect] | None:
     if item is not None:
         return dash.do(item.command, item.argument, scene.now) if item.command else None
     table = dash.here.table
-    if table is None or not table.cursor:
+    if table is None or table.item() is None:
         return None
     return dash.do("open_task", table.cursor, scene.now)
 

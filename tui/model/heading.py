@@ -44,28 +44,28 @@ def top(dash: Dashboard, scene: Scene, width: int, now: float) -> list[Line]:
 def _status(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
     store = dash.store
     link = store.link
-    left: list[Part] = [(0, (" AgentFlow ", "brand"))]
+    left: list[Part] = [(0, (" AgentFlow  ", "brand"))]
     if link is None:
-        left.append((0, ("connecting ", "warn")))
+        left.append((0, ("connecting  ", "warn")))
     elif not link.up:
-        left.append((0, (f"{scene.glyph('crit')} disconnected ", "crit")))
+        left.append((0, (f"{scene.glyph('crit')} disconnected  ", "crit")))
     else:
         age = max(0.0, now - store.heard)
         token = "ok" if age < STALE else "warn"
         word = "live" if age < STALE else "silent"
-        left.append((0, (f"{scene.glyph('running')} {word} {span(age):<4} ", token)))
+        left.append((0, (f"{scene.glyph('running')} {word} {span(age):<4}  ", token)))
     if link is not None and link.url:
-        left.append((8, (f"{link.url.removeprefix('nats://')} ", "dim")))
+        left.append((8, (f"{link.url.removeprefix('nats://')}  ", "dim")))
     alive = [each.beat.name for each in store.masters() if not each.lost(now)]
     if alive:
-        left.append((7, (f"master {alive[0]} ", "dim")))
+        left.append((7, (f"master {alive[0]}  ", "dim")))
     elif link is not None:
-        left.append((3, ("no master ", "warn")))
+        left.append((3, ("no master  ", "warn")))
     if not store.known.complete:
         share = 100 * store.known.done / max(1, store.known.total)
-        left.append((1, (f"reading {share:.0f}% ", "warn")))
+        left.append((1, (f"reading {share:.0f}%  ", "warn")))
     if any(each.beat.simulated for each in store.actors.values()):
-        left.append((2, ("SIMULATED ", "warn")))
+        left.append((2, ("SIMULATED  ", "warn")))
     today, hour = _spent(scene)
     right: list[Part] = [
         (3, (f"{money(today)} today ", "text")),
@@ -105,12 +105,10 @@ def _banner(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
     if dash.travelled is not None:
         ago = span(now - dash.travelled_to)
         text = (
-            f" ◀ {scene.clock(dash.travelled_to)}, {ago} ago   [ ] record   {{ }} minute   t go to"
+            f" ◀ {scene.clock(dash.travelled_to)}, {ago} ago   L live   [ ] record   {{ }} minute"
         )
-        return clip(
-            line((text + "   L live   workers and text are not recorded", "travel"), base="travel"),
-            width,
-        )
+        text += "   t go to   workers and text are not recorded"
+        return clip(line((text, "travel"), base="travel"), width)
     if link is not None and not link.up:
         since_then = span(now - dash.store.linked_at)
         text = f" {sign} disconnected for {since_then}, trying again. Acts are off. "
@@ -142,7 +140,7 @@ def _tabs(dash: Dashboard, width: int) -> Line:
 
 def bottom(dash: Dashboard, scene: Scene, width: int, now: float) -> list[Line]:
     """A notice or the newest receipt while it is news, and the keys that are valid here."""
-    found = [_keybar(dash, width)]
+    found = [_keybar(dash, scene, width)]
     if dash.metered:
         found.insert(0, clip(line((f" {dash.meter}", "dim")), width))
     if (said := _said(dash, width, now)) is not None:
@@ -160,9 +158,9 @@ def _said(dash: Dashboard, width: int, now: float) -> Line | None:
     return None
 
 
-def _keybar(dash: Dashboard, width: int) -> Line:
+def _keybar(dash: Dashboard, scene: Scene, width: int) -> Line:
     """As many keys as find room, the most wanted ones; the way to all others always does."""
-    valid = keys.bar(keys.keys_of(dash.view, readonly=dash.readonly))
+    valid = keys.bar(keys.keys_of(dash.view, readonly=scene.readonly))
     left = width - 1 - sum(_size(key) for key in valid if key.command == "help")
     shown = []
     for key in valid:

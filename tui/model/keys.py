@@ -37,9 +37,9 @@ class Key:
 _LISTS: Final = ("overview", "tasks", "workers", "queues", "costs", "dead", "events")
 _SORTED: Final = ("overview", "tasks", "workers", "queues", "costs", "dead")
 _FILTERED: Final = ("overview", "tasks", "workers", "queues", "dead", "events", "task", "help")
-_TASKS: Final = ("tasks", "overview", "dead", "task")
+_TASKS: Final = ("tasks", "overview", "task")
 _MARKED: Final = ("tasks", "dead", "workers", "queues")
-_TEXT: Final = ("task", "help")
+_TEXT: Final = ("task",)
 
 KEYS: Final[tuple[Key, ...]] = (
     Key("1", "view", "overview", "overview"),

@@ -178,6 +178,11 @@ def clip(found: Line, width: int) -> Line:
     return Line(tuple(runs), found.base, hits)
 
 
+def dimmed(found: Line) -> Line:
+    """The line as something that is no longer sure."""
+    return found._replace(runs=tuple((text, "dim") for text, _ in found.runs))
+
+
 def size_of(found: Line) -> int:
     """How many columns a line has."""
     return sum(columns(text) for text, _ in found.runs)

@@ -66,11 +66,12 @@ def chart(
     """
     room = max(2, width - _LABEL - 1)
     shown = list(values)[-2 * room :]
-    top = ceiling(max(shown, default=0.0))
+    highest = max(shown, default=0.0)
+    top = ceiling(highest)
     drawn = area(shown, top, rows)
     found = [clip(line((f" {title}  ", "dim"), (now, "bold")), width)]
     for at, text in enumerate(drawn):
-        name = label(top) if at == 0 else label(0) if at == rows - 1 else ""
+        name = label(0) if at == rows - 1 else label(top) if at == 0 and highest > 0 else ""
         axis = "┤" if name else "│"
         found.append(
             clip(line((cell(name, _LABEL - 1, True), "dim"), (axis, "rule"), (text, token)), width)

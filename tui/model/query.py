@@ -11,7 +11,6 @@ timeout                  a regular expression, found in id, labels, error, note 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -99,7 +98,8 @@ KNOWN_LABELS: Final = 10_000
 """Texts of labels that a filter remembers; tasks may all have different ones."""
 FIELDS: Final = (*_TEXT, "label", *_NUMBER)
 
-_SPECIAL: Final = re.compile("[\"',\\[\\]*?]")
+_SIGNS: Final = re.compile(r'["\[\]*?]')
+_BARE: Final = re.compile(r"[\w.?=@/+-]*")
 _FIELD: Final = re.compile(r"([a-z]+):(.*)", re.S)
 _COMPARE: Final = re.compile(r"([a-z]+)(>=|<=|>|<|=)\$?(\d+(?:\.\d+)?)(ms|s|m|h|d|k|M)?")
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "k": 1e3, "M": 1e6}
@@ -117,13 +117,8 @@ def parse(text: str) -> Query:
     text = text.strip()
     if not text:
         return ALL
-    try:
-        # Not posix: a backslash belongs to the expression.
-        words = shlex.split(text, posix=False)
-    except ValueError:
-        raise QueryError("a quotation mark is open") from None
     tests, timed = [], False
-    for word in words:
+    for word in _words(text):
         test, moves = _term(word)
         tests.append(test)
         timed = timed or moves
@@ -132,8 +127,27 @@ def parse(text: str) -> Query:
 
 def term(field: str, value: str) -> str:
     """The term for one value of a field; for a sign of the language stands what fits any."""
-    value = _SPECIAL.sub("?", value)
-    return f'{field}:"{value}"' if any(char.isspace() for char in value) else f"{field}:{value}"
+    value = _SIGNS.sub("?", value)
+    return f"{field}:{value}" if _BARE.fullmatch(value) else f'{field}:"{value}"'
+
+
+def _words(text: str) -> list[str]:
+    """The words; quotation marks hold one together where they begin it or a value in it."""
+    words: list[str] = []
+    word = quote = ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char.isspace():
+            words.append(word)
+            word = ""
+            continue
+        elif char in "\"'" and (not word or word[-1] in "!:="):
+            quote = char
+        word += char
+    if quote:
+        raise QueryError("a quotation mark is open")
+    return [each for each in (*words, word) if each]
 
 
 def _term(word: str) -> tuple[Test, bool]:
@@ -143,7 +157,7 @@ def _term(word: str) -> tuple[Test, bool]:
     if (compared := _COMPARE.fullmatch(word)) is not None and compared[1] in _NUMBER:
         return _comparison(compared), compared[1] in _TIMED
     if (found := _FIELD.fullmatch(word)) is not None:
-        name, values = found[1], _unquoted(found[2]).split(",")
+        name, values = found[1], _values(found[2])
         if name == "label":
             return _labelled(values), False
         if name in _TEXT:
@@ -151,6 +165,11 @@ def _term(word: str) -> tuple[Test, bool]:
         if name not in _NUMBER and name not in ("http", "https"):
             raise QueryError(f"there is no field {name}; there are {', '.join(FIELDS)}")
     return _searched(_unquoted(word)), False
+
+
+def _values(text: str) -> list[str]:
+    bare = _unquoted(text)
+    return text.split(",") if bare == text else [bare]
 
 
 def _unquoted(word: str) -> str:
@@ -184,7 +203,10 @@ def _valued(read: Callable[[Row], str], values: list[str]) -> Test:
 
 
 def _labelled(values: list[str]) -> Test:
-    pairs = [value.partition("=") for value in values]
+    pairs = [
+        (name, equals, _unquoted(value))
+        for name, equals, value in (each.partition("=") for each in values)
+    ]
     # Thousands of tasks have the same labels, so their text is read once.
     known: dict[str, bool] = {"": False}
 

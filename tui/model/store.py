@@ -147,6 +147,8 @@ class Store:
     linked_at: float = 0.0
     """When the link came up or was lost."""
     known: Known = field(default_factory=Known)
+    notes: dict[str, str] = field(default_factory=dict)
+    """By part of the feed: what it cannot do."""
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
     tokens: dict[str, TokenText] = field(default_factory=dict)
     """Text of the tasks that are followed."""
@@ -193,6 +195,8 @@ class Store:
                 self.known.older = item.older
             case feed.Anew():
                 self._anew(item.stream)
+            case feed.Note():
+                self._note(item)
 
     def follow(self, ids: Iterable[str]) -> None:
         """Keep the text that is generated for these tasks; what was followed before goes first."""
@@ -322,6 +326,14 @@ class Store:
             if key not in standing:
                 self.events.append(Event(item.at, None, f"{gate.what} {gate.name}", "open again"))
 
+    def _note(self, item: feed.Note) -> None:
+        if item.text:
+            if self.notes.get(item.part) != item.text:
+                self.events.append(Event(item.at, None, item.part, item.text, "warn"))
+            self.notes[item.part] = item.text
+        elif self.notes.pop(item.part, None) is not None:
+            self.events.append(Event(item.at, None, item.part, "can be read again"))
+
     def _link(self, item: feed.Link) -> None:
         if self.link is None or self.link.up != item.up:
             self.linked_at = item.at
@@ -341,6 +353,7 @@ class Store:
             totals=self.totals.copy(),
             actors={name: actor.copy() for name, actor in self.actors.items()},
             known=replace(self.known),
+            notes=self.notes.copy(),
             events=self.events.copy(),
             tokens={name: text.copy() for name, text in self.tokens.items()},
             lately=Lately(),

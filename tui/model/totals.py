@@ -150,6 +150,8 @@ class Totals:
         """By queue: tasks in each state."""
         self.running: set[str] = set()
         """Ids of the tasks that run."""
+        self.running_by: Counter[str] = Counter()
+        """By actor: how many run there."""
         self.parked: set[str] = set()
         """Ids of the tasks that wait for an instant."""
         self.failed: dict[str, int] = {}
@@ -196,7 +198,7 @@ class Totals:
                 _change(self.arrivals, old.submitted // 1000, -1)
             if new.submitted is not None:
                 _change(self.arrivals, new.submitted // 1000, 1)
-        if old.state != new.state or new.state == "failed":
+        if old.state != new.state or old.actor != new.actor or new.state == "failed":
             self._leave(old)
             self._enter(new)
         self._count(old, -1, wasted)
@@ -206,6 +208,7 @@ class Totals:
         state = row.state
         if state == "running":
             self.running.add(row.id)
+            _change(self.running_by, row.actor, 1)
         elif state == "failed":
             self.failed[row.id] = row.updated
         elif state == "retrying" or state == "scheduled":
@@ -215,6 +218,7 @@ class Totals:
         state = row.state
         if state == "running":
             self.running.discard(row.id)
+            _change(self.running_by, row.actor, -1)
         elif state == "failed":
             self.failed.pop(row.id, None)
         elif state == "retrying" or state == "scheduled":
@@ -265,7 +269,16 @@ class Totals:
         for name in ("states", "queue_ends", "queue_failures", "causes"):
             mine, its = getattr(self, name), getattr(other, name)
             its.update({key: counts.copy() for key, counts in mine.items()})
-        for name in ("running", "parked", "failed", "ends", "failures", "arrivals", "costs"):
+        for name in (
+            "running",
+            "running_by",
+            "parked",
+            "failed",
+            "ends",
+            "failures",
+            "arrivals",
+            "costs",
+        ):
             setattr(other, name, getattr(self, name).copy())
         other.waits, other.runs = self.waits.copy(), self.runs.copy()
         other.spend = {

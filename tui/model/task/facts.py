@@ -33,7 +33,7 @@ def facts(scene: Scene, task: Subject, width: int) -> list[Line]:
 def _drawn(fact: Fact, width: int) -> Line:
     name, value, token = fact
     if token == "rule":
-        return clip(line((f"{name} ".ljust(width, "─"), "rule")), width)
+        return clip(line((f"{name} ", "dim"), ("─" * (width - len(name) - 1), "rule")), width)
     return clip(
         line((cell(name, NAME) + " ", "dim"), (cell(value, width - NAME - 1), token)), width
     )

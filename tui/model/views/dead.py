@@ -25,6 +25,8 @@ AGAIN: Final = 2.0
 """Seconds between two readings of the letters, however fast they become more."""
 
 
+GROUPED: Final = 3.0
+"""Seconds between two countings: each looks at every letter."""
 NO_CAUSE: Final = "unknown"
 
 
@@ -151,7 +153,7 @@ LETTERS: Final[tuple[Column[Letter], ...]] = (
     Column(
         "at",
         "FAILED",
-        8,
+        9,
         lambda letter, scene: f"{span(scene.now - letter.at)} ago",
         lambda letter: -letter.at,
         right=True,
@@ -266,15 +268,15 @@ class Dead:
         """The letters, or the failed tasks where they are not read."""
         letters = scene.answers.letters if scene.live else None
         if letters is None:
-            letters = scene.lately("failed rows", lambda: failed(scene))
+            letters = scene.lately("failed rows", lambda: failed(scene), GROUPED)
         if self.filter:
             wanted = self.filter.lower()
             letters = [letter for letter in letters if wanted in _words(letter)]
         return letters
 
     def _grouped(self, scene: Scene, letters: list[Letter]) -> dict[str, Cause]:
-        key = ("causes", len(letters), self.filter, scene.answers.letters is None)
-        return scene.lately(key, lambda: causes(scene, letters))
+        key = ("causes", id(letters), len(letters), self.filter)
+        return scene.lately(key, lambda: causes(scene, letters), GROUPED)
 
     def _cause(self, causes: dict[str, Cause]) -> Cause | None:
         if self.flat or self.inside:
@@ -287,10 +289,10 @@ class Dead:
         if letter is None:
             letter = cause.newest
         found = remedy(letter.reason, letter.error)
-        again = "a retry may succeed" if found.again else "the same fails again"
+        again = ": a retry may succeed" if found.again else ""
         labels = "  ".join(f"{name}={value}" for name, value in letter.labels.items()) or "-"
         facts = [
-            ("means", f"{found.cause} ({letter.reason or 'no reason'}): {again}", "text"),
+            ("means", f"{found.cause} ({letter.reason or 'no reason'}){again}", "text"),
             ("do", found.advice, "ok" if found.again else "warn"),
             ("error", letter.error or "-", "state.failed"),
             (

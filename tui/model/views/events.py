@@ -75,7 +75,8 @@ class Events:
         for at, event in enumerate(self._shown[self._top : self._top + room], self._top):
             made = event_line(scene, event, width)
             if at == self._at and not self.follow:
-                made = made._replace(base="cursor")
+                _, *rest = made.runs
+                made = made._replace(base="cursor", runs=(("▌", "mark"), *rest))
             found.append(made)
         if not self._shown:
             text = "nothing with that text" if self.filter else "nothing happened yet"
@@ -201,13 +202,15 @@ def event_line(scene: Scene, event: Event, width: int) -> Line:
     name = ID if width >= 90 else NARROW_ID
     if row is None:
         made = line(
-            (f" {scene.clock(event.at)} ", "dim"),
+            " ",
+            (f"{scene.clock(event.at)} ", "dim"),
             (cell(event.subject, name) + " ", "text"),
             (event.text, event.token),
         )
         return clip(made, width)
     made = line(
-        (f" {scene.clock(event.at)} ", "dim"),
+        " ",
+        (f"{scene.clock(event.at)} ", "dim"),
         (cell(row.id, name) + " ", "text"),
         (f"{scene.glyph(row.state)} {row.state:<10}", f"state.{row.state}"),
         (happened(scene, row), "dim"),

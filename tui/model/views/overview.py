@@ -16,7 +16,7 @@ from tui.model.effects import Copy, Effect, Fetch, Prompt
 from tui.model.lines import EMPTY, Hit, Line, Run, cell, clip, columns_of, fitted, line, rule
 from tui.model.plots import chart
 from tui.model.scene import Scene
-from tui.model.store import Actor
+from tui.model.store import Actor, Store
 from tui.model.table import Column, Table, listed
 from tui.model.totals import SLOT, series, slots
 from tui.model.views.events import event_line
@@ -135,7 +135,8 @@ class Overview:
             reverse=True,
             empty="nothing runs",
         )
-        self._store: object = None
+        self._store: Store | None = None
+        self._changed: set[str] | None = None
         self._needs: list[Item] = []
         self._chosen = -1
         """The attention item that is chosen; -1: the table of tasks is where the keys go."""
@@ -161,7 +162,7 @@ class Overview:
         found += self._flow(scene, width, queues=queues, latency=not small)
         if tall and width >= 80:
             found += self._charts(scene, width)
-        found += self._workers(scene, width, GRID_ROWS if tall else 1)
+        found += self._fleet(scene, width, GRID_ROWS if tall else 1)
         rest = height - len(found)
         news = 0 if rest < 10 or not tall else min(8, max(4, rest // 4))
         found += self._running(scene, width, rest - news)
@@ -173,7 +174,8 @@ class Overview:
         self._needs = attention(scene)
         if not self._needs:
             self._chosen = -1
-            return [rule("nothing needs you", width)]
+            known = scene.store.link is not None or not scene.live
+            return [rule("nothing needs you" if known else "nothing is known yet", width)]
         worst = sum(item.level == "crit" for item in self._needs)
         title = f"needs attention ({len(self._needs)})"
         more = len(self._needs) - most
@@ -186,8 +188,10 @@ class Overview:
         for at, item in enumerate(self._needs[first : first + most], first):
             token = "crit" if item.level == "crit" else "warn"
             level = f"{scene.glyph(item.level)} {item.level.upper()} "
+            here = "▌" if at == self._chosen else " "
             text = line(
-                (f" {level if width >= 80 else level[:2]} ", token),
+                (here, "mark"),
+                (f"{level if width >= 80 else level[:2]} ", token),
                 (item.text, token if item.level == "crit" else "text"),
                 (f"   {item.evidence}" if item.evidence else "", "dim"),
             )
@@ -268,12 +272,23 @@ class Overview:
         found = [rule(title, width, legend if width >= 100 else "3 all")]
         return found + grid(scene, workers, width, rows)
 
+    def _fleet(self, scene: Scene, width: int, rows: int) -> list[Line]:
+        return scene.lately(("fleet", width, rows), lambda: self._workers(scene, width, rows))
+
     def _running(self, scene: Scene, width: int, height: int) -> list[Line]:
         store = scene.store
-        if self._store is not store:
-            self._store = store
+        if self._store is not store or self._changed is None:
+            if self._store is not None and self._changed is not None:
+                self._store.unwatch(self._changed)
+            self._store, self._changed = store, store.watch()
             self._rows.invalidate()
-        self._rows.refresh(store.rows, scene.now, among=store.totals.running)
+        self._rows.refresh(
+            store.rows,
+            scene.now,
+            changed=self._changed,
+            among=store.totals.running,
+            wanted=_runs,
+        )
         number = len(store.totals.running)
         found = [rule("running now, oldest first", width, f"{number:,}   2 all tasks")]
         if self._rows.sort != "run" or not self._rows.reverse:
@@ -330,6 +345,10 @@ class Overview:
         if act in ("pause", "resume"):
             return [gate.name for gate in scene.store.gates if gate.what == "queue"]
         return self._rows.chosen()
+
+
+def _runs(row: Row) -> bool:
+    return row.state == "running"
 
 
 GRID: Final = ("busy", "idle", "draining", "lost")

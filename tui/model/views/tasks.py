@@ -223,7 +223,7 @@ EMPTY: Final = "no tasks yet: n submits one"
 
 @dataclass(slots=True)
 class Group:
-    """Tasks that have something in common; `example` is what one that failed says."""
+    """Tasks that have something in common; `example` is the error that they share."""
 
     name: str
     tasks: int = 0
@@ -242,8 +242,6 @@ class Group:
         self.succeeded += row.state == State.SUCCEEDED
         self.cost += row.cost or 0
         self.newest = max(self.newest, row.updated)
-        if not self.example and row.error:
-            self.example = row.error
 
 
 def _number(
@@ -268,12 +266,14 @@ def _number(
     )
 
 
-def _dim(item: object, scene: Scene) -> str:
-    return "dim"
+def _named(group: Group, scene: Scene) -> str:
+    if group.example and group.name:
+        return f"{group.name}  {group.example}"
+    return group.name or "(none)"
 
 
 GROUP_COLUMNS: Final[list[Column[Group]]] = [
-    Column("name", "GROUP", 20, lambda g, scene: g.name or "(none)", lambda g: g.name, grows=True),
+    Column("name", "GROUP", 20, _named, lambda g: g.name, grows=True),
     _number("tasks", "TASKS", 9, lambda g: g.tasks),
     _number("running", "RUNNING", 8, lambda g: g.running, drop=3),
     _number("succeeded", "DONE", 9, lambda g: g.succeeded, drop=2),
@@ -297,7 +297,6 @@ GROUP_COLUMNS: Final[list[Column[Group]]] = [
         right=True,
         drop=4,
     ),
-    Column("example", "", 20, lambda g, scene: g.example, token=_dim, drop=5, grows=True),
 ]
 
 
@@ -354,6 +353,8 @@ class Tasks:
             wanted = (lambda row: wants(row, now)) if self.filter.tests else None
             self._rows.refresh(store.rows, now, changed=changed, wanted=wanted)
         elif self._groups.due(now):
+            # Whatever has an error neither runs nor is done.
+            self._groups.hidden = {"running", "succeeded"} if self.group == "error" else set()
             key = ("groups", self.group, self.filter.text)
             self._found = scene.lately(key, lambda: self._grouped(scene), GROUPED)
             self._groups.refresh(self._found, now)
@@ -361,6 +362,7 @@ class Tasks:
     def _grouped(self, scene: Scene) -> dict[str, Group]:
         found: dict[str, Group] = {}
         read = grouping(self.group)
+        by_error = self.group == "error"
         wants = self.filter.wants if self.filter.tests else None
         for row in scene.store.rows.values():
             if wants is not None and not wants(row, scene.now):
@@ -370,6 +372,8 @@ class Tasks:
             if group is None:
                 group = found[name] = Group(name)
             group.add(row)
+            if by_error and row.error:
+                group.example = row.error
         return found
 
     def body(self, scene: Scene, width: int, height: int) -> list[Line]:

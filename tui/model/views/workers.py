@@ -41,6 +41,8 @@ class Seen:
 
 def _load(seen: Seen, scene: Scene) -> str:
     slots = seen.beat.slots
+    if seen.state == "lost":
+        return ""
     return bar(seen.beat.running / slots if slots else 0.0, 8, ascii=scene.ascii)
 
 
@@ -407,6 +409,8 @@ def _work_of(scene: Scene, actor: Actor) -> list[_Work]:
         )
         for task in named.values()
     ]
+    if store.totals.running_by[actor.beat.actor] == 0:
+        return sorted(found, key=lambda work: (work.since, work.id))
     whole = len(named) >= actor.beat.running
     for task_id in store.totals.running:
         row = store.rows.get(task_id)
