@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import signal
 from pathlib import Path
 
 import click
@@ -24,6 +25,8 @@ NAMES = {
 @click.pass_context
 def bench(context: click.Context) -> None:
     """Measure AgentFlow."""
+    # By default it would end us at once, and what we started would run on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if context.invoked_subcommand is None:
         for name, text in NAMES.items():
             click.echo(f"python -m bench {name:8} {text}")
