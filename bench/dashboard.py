@@ -1,10 +1,10 @@
 """The dashboard under load, in a terminal of its own: the process that `bench.tui` measures.
 
-    python -m bench.dashboard REPORT SECONDS TASKS RATE HERTZ VIEW
+    python -m bench.dashboard REPORT SECONDS TASKS RATE HERTZ VIEW [URL]
 
-It runs the real app over the lifelike feed of the tests, for so long after all tasks are known,
-and then writes what its parts took, in seconds of the loop's thread: the making of the load (which
-no dashboard has), the folding of items, the drawing of frames.
+It runs the real app, over the lifelike feed of the tests or the live feed of a server, for so long
+after all tasks are known, and then writes what its parts took, in seconds of the loop's thread: the
+making of the load (which no dashboard has), the folding of items, the drawing of frames.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from agentflow.client import Flow
+from agentflow.config import Connect
 from agentflow.rules import feed
 from tests.tui.support.source import LifelikeSource
 from tui.app import DashboardApp
+from tui.feed.live import LiveFeed
 from tui.frame import Pace
 from tui.model.dashboard import Dashboard
 from tui.theme import choose
@@ -67,6 +70,55 @@ class Load(LifelikeSource):
         await asyncio.Event().wait()
 
 
+class Live:
+    """The feed of a real server, with the cost of folding measured apart."""
+
+    making = 0.0
+
+    def __init__(self, url: str, *, tasks: int, seconds: float) -> None:
+        self._feed = LiveFeed(Connect(urls=(url,)))
+        self._tasks = tasks
+        self.seconds = seconds
+        self.folding = 0.0
+        self.items = 0
+        self.behind = 0.0
+        self.begun = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    @property
+    def now(self) -> float:
+        """The server's time."""
+        return self._feed.now
+
+    @property
+    def flow(self) -> Flow | None:
+        """The client."""
+        return self._feed.flow
+
+    def follow_tokens(self, ids: Iterable[str]) -> None:
+        """Hear what is generated for these tasks."""
+        self._feed.follow_tokens(ids)
+
+    async def run(self, apply: Callable[[feed.Item], None]) -> None:
+        """Begin when all is read; then as long as is wanted."""
+        known = 0
+
+        def take(item: feed.Item) -> None:
+            nonlocal known
+            began = time.thread_time()
+            apply(item)
+            self.folding += time.thread_time() - began
+            if isinstance(item, feed.Rows):
+                known += len(item.rows)
+                if self.begun.is_set():
+                    self.items += len(item.rows)
+            if known >= self._tasks and not self.begun.is_set():
+                self.begun.set()
+                asyncio.get_running_loop().call_later(self.seconds, self.ended.set)
+
+        await self._feed.run(take)
+
+
 class Measured(DashboardApp):
     """The app, with its frames measured."""
 
@@ -79,14 +131,18 @@ class Measured(DashboardApp):
 
 
 async def main(
-    report: Path, seconds: float, tasks: int, rate: float, hertz: float, view: str
+    report: Path, seconds: float, tasks: int, rate: float, hertz: float, view: str, url: str = ""
 ) -> None:
     """Run, and tell."""
-    source = Load(tasks=tasks, workers=200 if tasks > 1000 else 4, rate=rate, seconds=seconds)
+    workers = 200 if tasks > 1000 else 4
+    source: Load | Live = Load(tasks=tasks, workers=workers, rate=rate, seconds=seconds)
+    if url:
+        source = Live(url, tasks=tasks, seconds=seconds)
     app = Measured(Dashboard(view=view), source, theme=choose("dark", {}), pace=Pace(hertz))
 
     async def measure() -> None:
         await source.begun.wait()
+        report.with_suffix(".begun").touch()
         # What the beginning leaves behind is no part of the load.
         await asyncio.sleep(1.0)
         driver = app._driver
@@ -119,4 +175,6 @@ async def main(
 
 if __name__ == "__main__":
     name, seconds, tasks, rate, hertz, view = sys.argv[1:7]
-    asyncio.run(main(Path(name), float(seconds), int(tasks), float(rate), float(hertz), view))
+    asyncio.run(
+        main(Path(name), float(seconds), int(tasks), float(rate), float(hertz), view, *sys.argv[7:])
+    )

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import events
 from textual.app import App, ComposeResult
@@ -41,10 +41,12 @@ from tui.model.effects import Effect
 from tui.model.store import Store
 from tui.outside import Outside
 from tui.screens.dialog import Dialog
-from tui.screens.palette import KeyCommands
 from tui.settings import Settings
 from tui.theme import Theme, choose, chromes
 from tui.widgets.canvas import Canvas
+
+if TYPE_CHECKING:
+    from textual.command import Provider
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +55,13 @@ TWICE: Final = 1.0
 AGAIN: Final = 5.0
 """Seconds until a feed that failed is tried again."""
 ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+def _palette() -> type[Provider]:
+    """Imported when it is opened."""
+    from tui.screens.palette import KeyCommands
+
+    return KeyCommands
 
 
 class Main(Screen[None], inherit_bindings=False):
@@ -75,7 +84,7 @@ class DashboardApp(App[int], inherit_bindings=False):
         Binding("ctrl+c", "interrupt", show=False, priority=True),
         Binding("ctrl+p", "command_palette", show=False, priority=True),
     ]
-    COMMANDS = {KeyCommands}  # noqa: RUF012 -- Textual's own declaration
+    COMMANDS = {_palette}  # noqa: RUF012 -- Textual's own declaration
 
     def __init__(self, dash: Dashboard, source: Source, *, theme: Theme, pace: Pace) -> None:
         # With NO_COLOR Textual would make greys of what it draws itself; so it makes nothing.
@@ -144,6 +153,7 @@ class DashboardApp(App[int], inherit_bindings=False):
 
     def _take(self, item: feed.Item) -> None:
         self.dash.store.apply(item)
+        self.clock.stir()
 
     # Frames.
 

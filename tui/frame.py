@@ -2,7 +2,8 @@
 
 Ten times a second, four times over ssh or while nobody looks (the terminal has lost focus), and
 never oftener than every second time a frame's own cost: a slow machine draws less, it does not lag.
-Where nothing has changed a tick does nothing: one comparison.
+Where nothing has changed nothing is drawn: four times a second it is seen whether a second has
+passed, and the feed ends the calm.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Final
 FAST: Final = 10.0
 SLOW: Final = 4.0
 """Frames a second."""
+CALM: Final = 0.25
+"""Seconds between two looks at the clock while nothing happens."""
 _SMOOTH: Final = 0.2
 
 
@@ -54,27 +57,40 @@ class Clock:
         self.pace = pace
         self._dirty = dirty
         self._draw = draw
-        self._hurry = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._calm = False
 
     def hurry(self) -> None:
         """A key was pressed: do not let the eye wait for the tick."""
-        self._hurry.set()
+        self._wake.set()
+
+    def stir(self) -> None:
+        """The feed has told something: end a calm, but keep the pace."""
+        if self._calm:
+            self._wake.set()
 
     async def run(self) -> None:
         """Tick until cancelled."""
         while True:
-            spent = 0.0
             if self._dirty():
                 # Our own time: that others want the machine too is no reason to draw less.
                 began = time.thread_time()
                 self._draw()
                 spent = time.thread_time() - began
                 self.pace.drawn(spent)
-            self._hurry.clear()
-            # Keys that are held down must not starve the feed.
-            await asyncio.sleep(spent)
-            try:
-                async with asyncio.timeout(max(0.0, self.pace.wait() - spent)):
-                    await self._hurry.wait()
-            except TimeoutError:
-                continue
+                self._wake.clear()
+                # Keys that are held down must not starve the feed.
+                await asyncio.sleep(spent)
+                await self._wait(self.pace.wait() - spent)
+            else:
+                self._wake.clear()
+                self._calm = True
+                await self._wait(CALM)
+                self._calm = False
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from agentflow.client import Flow
 from agentflow.rules import feed
+
+if TYPE_CHECKING:
+    # The terminal is drawn before nats is imported.
+    from agentflow.client import Flow
 
 Apply = Callable[[feed.Item], None]
 

@@ -55,6 +55,34 @@ async def test_nothing_is_drawn_where_nothing_changed():
     assert clock.pace.frames == 2
 
 
+async def test_the_feed_ends_a_calm_but_does_not_set_the_pace():
+    drawn, dirty = [], [True]
+    looked = asyncio.Event()
+
+    def is_dirty() -> bool:
+        looked.set()
+        return dirty.pop() if dirty else False
+
+    # A frame an hour.
+    clock = Clock(Pace(1 / 3600), dirty=is_dirty, draw=lambda: drawn.append(1))
+    task = asyncio.create_task(clock.run())
+    async with asyncio.timeout(10):
+        await looked.wait()
+        looked.clear()
+        dirty.append(True)
+        for _ in range(1000):
+            clock.stir()
+            await asyncio.sleep(0)
+        assert not looked.is_set()
+        assert len(drawn) == 1
+        clock.hurry()
+        await looked.wait()
+        looked.clear()
+        assert len(drawn) == 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_key_does_not_wait_for_the_tick():
     drawn = asyncio.Event()
     dirty = [False]
