@@ -119,7 +119,8 @@ class DashboardApp(App[int], inherit_bindings=False):
         """Begin to listen and to tick."""
         self.canvas.focus()
         self.heed_signals()
-        self._entitle("AgentFlow")
+        if self._driver is not None:
+            self._driver.write(f"\x1b]2;{self.title}\x07")
         self._tasks = [
             asyncio.create_task(self._feed(), name="feed"),
             asyncio.create_task(self.clock.run(), name="frames"),
@@ -268,10 +269,6 @@ class DashboardApp(App[int], inherit_bindings=False):
         """Leave the terminal to another program meanwhile; False where it failed."""
         with self.suspend():
             return work()
-
-    def _entitle(self, title: str) -> None:
-        if self._driver is not None:
-            self._driver.write(f"\x1b]2;{title}\x07")
 
 
 def run(settings: Settings) -> None:

@@ -170,7 +170,8 @@ def test_one_picture_is_the_screen_without_tabs_and_keys():
     store, now = known()
     text = render(store, view="overview", width=100, height=30, now=now)
     lines = text.split("\n")
-    assert lines[0].startswith(" AgentFlow  ● live")
+    assert lines[0].startswith(" AgentFlow ")
+    assert "● live" in lines[0]
     assert "? help" not in text
     assert "1 Overview" not in text
     assert len(lines) <= 30
