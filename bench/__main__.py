@@ -184,7 +184,7 @@ def recovery(kills: int, queued: int, out: Path | None) -> None:
 
 
 @bench.command("soak")
-@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(0.5))
+@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(10))
 @click.option("--rate", default=300.0, show_default=True, help="Tasks a second.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
 def soak(minutes: float, rate: float, out: Path | None) -> None:
