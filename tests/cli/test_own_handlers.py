@@ -80,14 +80,14 @@ async def test_up_serves_an_app_and_leaves_drained_workers_down(home: Home) -> N
         assert refused.code == 2
         assert "with workers of its own: start those with --app" in refused.err
         assert len(await flow.drain("worker-1")) == 2
-        await until(lambda: len(home.processes("worker-1")) == 0)
+        await up.says("worker-1 was drained and stays down; 1 of 2 workers go on")
+        assert len(home.processes("worker-1")) == 0
         assert len(await flow.drain("worker-2")) == 2
-        await until(lambda: len(home.processes("agentflow worker")) == 0)
+        await up.says("worker-2 was drained and stays down; no worker is left")
+        assert len(home.processes("agentflow worker")) == 0
     up.signal(signal.SIGTERM)
     done = await up.done()
     assert done.code == 0
-    assert "worker-1 was drained and stays down; 1 of 2 workers go on" in done.err
-    assert "worker-2 was drained and stays down; no worker is left" in done.err
     assert "crashed" not in done.err
 
 

@@ -132,7 +132,7 @@ async def test_a_burst_of_thousands_is_read_from_the_stream(
 ) -> None:
     for each in (watched._records, watched._tasks):
         source = each._follower._source
-        each._follower._source = msgspec.structs.replace(source, most=50)
+        each._follower._source = msgspec.structs.replace(source, most=5)
     await asyncio.gather(masters.fill(observer.js, 2_000), queue(observer, 100))
     await as_stored(fold, observer, 2_100)
     assert watched._records._follower.bursts
@@ -411,7 +411,8 @@ async def test_only_the_tokens_of_the_tasks_asked_for_are_subscribed(
 
 async def test_items_are_dated_by_the_servers_clock(watched: Live, flow: Flow, fold: Fold) -> None:
     await watched.depths_known.wait()
-    flow.js.clock_offset = 1_000.0
+    server = flow.js.now
+    flow.js.now = lambda: server() + timedelta(seconds=1_000)
     watched.follow_tokens(["t1"])
     await flow.connection.flush()
     flow.connection.publish(subjects.tokens("t1"), b"x")

@@ -37,15 +37,25 @@ class Program:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.pid = process.pid
+        self._said = b""
 
     def signal(self, number: signal.Signals) -> None:
         """To this process alone, not to those it started."""
         self.process.send_signal(number)
 
+    async def says(self, text: str) -> None:
+        """Return when a line with this text stands on its stderr."""
+        assert self.process.stderr is not None
+        line = b""
+        while text.encode() not in line:
+            line = await asyncio.to_thread(self.process.stderr.readline)
+            assert line, f"it ended without saying {text!r}:\n{self._said.decode()}"
+            self._said += line
+
     async def done(self) -> Done:
         """What became of it."""
         out, err = await asyncio.to_thread(self.process.communicate, timeout=60)
-        return Done(self.process.returncode, out.decode(), (err or b"").decode())
+        return Done(self.process.returncode, out.decode(), (self._said + (err or b"")).decode())
 
 
 class Home:
