@@ -145,7 +145,7 @@ class Dashboard:
             return
         if view != self.view:
             self._back = [*self._back[-20:], self.view]
-            self.view = view
+            self._show(view)
         show = getattr(self.here, "show", None)
         if show is not None and argument:
             show(argument)
@@ -153,12 +153,17 @@ class Dashboard:
     def back(self) -> bool:
         """Go back one view; False at the root."""
         if self._back:
-            self.view = self._back.pop()
+            self._show(self._back.pop())
             return True
         if self.view != FIRST:
-            self.view = FIRST
+            self._show(FIRST)
             return True
         return False
+
+    def _show(self, view: str) -> None:
+        self.view = view
+        if (table := self.here.table) is not None:
+            table.opened()
 
     def habits(self) -> dict[str, Habit]:
         """How the person wants to see each view's table; `adopt` takes it back."""

@@ -123,6 +123,7 @@ class Table(Generic[T]):
         """Whether the person has put the cursor somewhere."""
         self._due = 0.0
         self._stale = True
+        self._opened = False
         self._items: Mapping[str, T] = {}
 
     # Which rows.
@@ -134,7 +135,11 @@ class Table(Generic[T]):
 
     def due(self, now: float) -> bool:
         """Whether a refresh would do anything."""
-        return self._stale or now >= self._due
+        return self._stale or self._opened or now >= self._due
+
+    def opened(self) -> None:
+        """It is seen again: what changed meanwhile is in its place before anybody moves."""
+        self._opened = True
 
     def refresh(
         self,
@@ -163,7 +168,7 @@ class Table(Generic[T]):
             changed.clear()
         if self.marks:
             self.marks &= self._keys.keys()
-        self._stale = False
+        self._stale = self._opened = False
         self._due = now + max(REFRESH, looked / A_SECOND)
         self._find()
         return True

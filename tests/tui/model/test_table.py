@@ -119,6 +119,16 @@ def test_the_order_stands_still_while_the_cursor_moves() -> None:
     assert made.order[0] == "k005"
 
 
+def test_a_table_that_is_seen_again_is_in_order_before_the_cursor_moves() -> None:
+    made, items = table()
+    items["new"] = Thing("new", -1)
+    made.opened()
+    made.move(1, 100.2)
+    assert made.refresh(items, 100.2)
+    assert made.order[0] == "new"
+    assert not made.refresh(items, 100.3)
+
+
 def test_the_order_is_made_seldomer_where_very_many_rows_are_looked_at() -> None:
     made, items = table(60_000)
     assert not made.due(101.1)
