@@ -65,8 +65,11 @@ def compare(
     out: Path | None,
 ) -> None:
     """Worker designs on the same tasks: SDK in process, CLI a task, and others."""
-    module = importlib.import_module("bench.compare")
-    ladders, rows = importlib.import_module("bench.ladders"), importlib.import_module("bench.rows")
+    module = importlib.import_module("bench.compare.run")
+    ladders, rows = (
+        importlib.import_module("bench.compare.ladders"),
+        importlib.import_module("bench.compare.rows"),
+    )
     names = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := set(names) - rows.BY_NAME.keys():
         raise click.UsageError(
@@ -98,10 +101,10 @@ def report(
     anyway: bool,
 ) -> None:
     """Report and charts from the results of compare."""
-    module = importlib.import_module("bench.report")
+    module = importlib.import_module("bench.compare.report")
     money, results = (
-        importlib.import_module("bench.money"),
-        importlib.import_module("bench.comparison"),
+        importlib.import_module("bench.compare.money"),
+        importlib.import_module("bench.compare.comparison"),
     )
     own = None
     if instance_memory is not None and instance_price is not None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bench.drive import Answer, Order
+from bench.compare.drive import Answer, Order
 from bench.workers.sse import AnswerBroken, Api
 
 

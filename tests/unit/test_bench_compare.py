@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import claims, comparison, figures, ladders, money, plan, report, words
-from bench.comparison import Comparison, Measured, Memory, Overhead, Row, Trial
-from bench.drive import Answer
-from bench.ladders import FULL, QUICK, SEED, Latency, Load
-from bench.money import Instance
-from bench.rows import BY_NAME, DESIGNS
+from bench.compare import claims, comparison, figures, ladders, money, plan, report, words
+from bench.compare.comparison import Comparison, Measured, Memory, Overhead, Row, Trial
+from bench.compare.drive import Answer
+from bench.compare.ladders import FULL, QUICK, SEED, Latency, Load
+from bench.compare.money import Instance
+from bench.compare.rows import BY_NAME, DESIGNS
 from bench.tree import Look
 
 TWO = Latency(2.0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.rows.design import Size
+    from bench.compare.rows.design import Size
 
 
 def file_mb(path: str | Path) -> float:
@@ -32,7 +32,7 @@ def folder_mb(path: Path, without: Sequence[str] = ()) -> float:
 def of_python(name: str, without: Sequence[str] = ()) -> Size | None:
     """An installed distribution with all that it requires, but for the named ones and what only
     they require. `interpreter_mb` is the standard library and the interpreter."""
-    from bench.rows.design import Size
+    from bench.compare.rows.design import Size
 
     try:
         found = list(closure(name, without))
@@ -73,7 +73,7 @@ def _files_mb(found: Distribution) -> float:
     editable = found.read_text("direct_url.json")
     if editable and '"editable": true' in editable:
         # Its files are where they are written, and not in the list.
-        root = Path(__file__).resolve().parent.parent
+        root = Path(__file__).resolve().parents[2]
         return sum(folder_mb(root / name) for name in ("agentflow", "tui"))
     return sum(each.stat().st_size for each in files if each.is_file()) / 1e6
 

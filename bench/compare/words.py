@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.comparison import Trial
+from bench.compare.comparison import Trial
 
 
 def ms(value: float) -> str:

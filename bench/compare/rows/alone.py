@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from bench import sizes
-from bench.rows.design import Design, nothing_missing
+from bench.compare import sizes
+from bench.compare.rows.design import Design, nothing_missing
 
 DESIGN = Design(
     name="alone",

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.ladders import Load
-from bench.rows.design import Size
+from bench.compare.ladders import Load
+from bench.compare.rows.design import Size
 
-FOLDER: Final = Path(__file__).parent / "results"
+FOLDER: Final = Path(__file__).parents[1] / "results"
 VERSION: Final = 1
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
-from bench import sizes
-from bench.rows.design import BUILT, INSTALL, QUEUE, WORKERS, Design, Place, Size, program
+from bench.compare import sizes
+from bench.compare.rows.design import BUILT, INSTALL, QUEUE, WORKERS, Design, Place, Size, program
 
 FOLDER = BUILT / "node"
 PACKAGES = ("@anthropic-ai/sdk", "@nats-io/transport-node")

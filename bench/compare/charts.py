@@ -11,8 +11,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from bench import claims, words
-from bench.comparison import Comparison, Measured, Row
+from bench.compare import claims, words
+from bench.compare.comparison import Comparison, Measured, Row
 
 CALL: Final = "#1b7f79"
 """Designs whose task is a call."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from bench import sizes
-from bench.rows.design import (
+from bench.compare import sizes
+from bench.compare.rows.design import (
     BUILT,
     INSTALL,
     QUEUE,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.rows import claude_cli
-from bench.rows.design import Design, cli_missing, worker
+from bench.compare.rows import claude_cli
+from bench.compare.rows.design import Design, cli_missing, worker
 
 DESIGN = Design(
     name="claude-p",

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from bench.comparison import Comparison, Measured
+from bench.compare.comparison import Comparison, Measured
 
 TASKS_PER_S: Final = 500.0
 """1000 tasks of 2.0 s at once."""

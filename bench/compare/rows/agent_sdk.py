@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench import sizes
-from bench.rows.design import BUILT, INSTALL, ROOT, Design, Place, Size, worker
+from bench.compare import sizes
+from bench.compare.rows.design import BUILT, INSTALL, ROOT, Design, Place, Size, worker
 
 VENV = BUILT / "agent-sdk"
 

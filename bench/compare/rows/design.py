@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[3]
 TOOLS: Final = ROOT / ".tools"
 BUILT: Final = ROOT / ".bench"
 WORKERS: Final = ROOT / "bench" / "workers"

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from bench import money, words
-from bench.comparison import Comparison, Measured
+from bench.compare import money, words
+from bench.compare.comparison import Comparison, Measured
 
 CLI: Final = ("go", "claude-p", "claude-cli")
 """What stands for the document's CLI worker: the first of these that was measured."""

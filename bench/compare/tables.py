@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from bench import words
-from bench.comparison import Comparison, Measured
+from bench.compare import words
+from bench.compare.comparison import Comparison, Measured
 
 
 def line(each: Measured) -> str:

@@ -12,13 +12,13 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from bench import claims, comparison, money, words
-from bench.comparison import Comparison, Measured
-from bench.money import Instance
+from bench.compare import claims, comparison, money, words
+from bench.compare.comparison import Comparison, Measured
+from bench.compare.money import Instance
 
-REPORT: Final = Path(__file__).parent / "report.md"
-CHARTS: Final = Path(__file__).parent / "charts"
-README: Final = Path(__file__).parent.parent / "README.md"
+REPORT: Final = Path(__file__).parents[1] / "report.md"
+CHARTS: Final = Path(__file__).parents[1] / "charts"
+README: Final = Path(__file__).parents[2] / "README.md"
 BEGIN: Final = "<!-- bench report: begin -->\n"
 END: Final = "<!-- bench report: end -->\n"
 
@@ -42,7 +42,7 @@ def main(file: Path, *, own: Instance | None, out: Path | None) -> int:
     to = out or (REPORT if full else file.with_suffix(".md"))
     charts = CHARTS if full and out is None else to.parent / f"{to.stem}-charts"
     try:
-        from bench import charts as drawing
+        from bench.compare import charts as drawing
     except ImportError:
         drawn: Sequence[Path] = ()
         console.print(

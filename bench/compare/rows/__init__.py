@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench.rows import agent_sdk, alone, claude_cli, claude_p, go, node, raw_http, sdk
-from bench.rows.design import Design
+from bench.compare.rows import agent_sdk, alone, claude_cli, claude_p, go, node, raw_http, sdk
+from bench.compare.rows.design import Design
 
 DESIGNS: Final[tuple[Design, ...]] = (
     alone.DESIGN,

@@ -27,9 +27,9 @@ from agentflow.local.parent import PARENT_FD, Lifeline
 from agentflow.local.server import LocalServer
 from agentflow.simulator import Stats
 from agentflow.simulator.knobs import Layer
-from bench import drive
-from bench.rows.design import QUEUE, ROOT, Design, Place
-from bench.rows.design import agentflow as command
+from bench.compare import drive
+from bench.compare.rows.design import QUEUE, ROOT, Design, Place
+from bench.compare.rows.design import agentflow as command
 
 START_WITHIN: Final = 180.0
 """Seconds in which a hundred processes have started, on two cores."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench import sizes
-from bench.rows.design import Design, nothing_missing, worker
+from bench.compare import sizes
+from bench.compare.rows.design import Design, nothing_missing, worker
 
 DESIGN = Design(
     name="sdk",

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
-from bench.comparison import Trial
-from bench.ladders import CLI_IN_FLIGHT, Ladder, Load
-from bench.rows.design import Design
+from bench.compare.comparison import Trial
+from bench.compare.ladders import CLI_IN_FLIGHT, Ladder, Load
+from bench.compare.rows.design import Design
 
 CLI_CPU_S: Final = 0.9
 """Of one run of the CLI when ten run at once; measured with 2.1.197."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from bench.comparison import Memory, Overhead
-from bench.drive import Answer
-from bench.ladders import Latency
+from bench.compare.comparison import Memory, Overhead
+from bench.compare.drive import Answer
+from bench.compare.ladders import Latency
 from bench.tree import Look
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench import sizes
-from bench.rows.design import Design, Place, Size, cli_missing, worker
+from bench.compare import sizes
+from bench.compare.rows.design import Design, Place, Size, cli_missing, worker
 
 
 def size(cli: str | None) -> Size | None:
