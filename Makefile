@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DRAWING := $(VENV)/.drawing
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -21,6 +22,11 @@ $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes -r requirements.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What draws the charts; the tests do without.
+$(DRAWING): $(STAMP) requirements-bench.txt
+	@$(PIP) install --require-hashes -r requirements-bench.txt
 	@touch $@
 
 .PHONY: demo
@@ -53,10 +59,12 @@ check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# make bench BENCH=--quick is the short one. It runs alone: a busy machine is refused.
 .PHONY: bench
-bench: $(STAMP) ## Measure speed and memory beside the bare protocol and the bare SDK
-	$(BIN)/python -m bench core
-	$(BIN)/python -m bench claude
+bench: $(DRAWING) tools ## Compare worker designs on 1000 simulated tasks (40 min; BENCH=--quick: 3)
+	@bench/workers/install
+	$(BIN)/python -m bench compare $(BENCH)
+	$(BIN)/python -m bench report $(BENCH)
 
 .PHONY: screenshots
 screenshots: $(STAMP) ## Take the dashboard's pictures for the README again
@@ -72,4 +80,4 @@ lock: ## Write the hashed requirements files again
 
 .PHONY: clean
 clean: ## Remove what make made
-	rm -rf $(VENV) .tools build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench .tools build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -10,6 +10,8 @@ from pathlib import Path
 import click
 
 NAMES = {
+    "compare": "worker designs on the same tasks: SDK in process, CLI a task, and others",
+    "report": "report and charts from the results of compare",
     "core": "speed and weight of the queue itself, beside the bare protocol",
     "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
@@ -39,6 +41,77 @@ def core(rounds: int, quick: bool) -> None:
     """Speed and weight of the queue itself, beside the bare protocol."""
     module = importlib.import_module("bench.core")
     raise SystemExit(asyncio.run(module.main(rounds=rounds, quick=quick)))
+
+
+@bench.command("compare")
+@click.option("--quick", is_flag=True, help="A little of each load: under three minutes.")
+@click.option("--tiny", is_flag=True, hidden=True)
+@click.option(
+    "--only", metavar="DESIGNS", default="", help="These designs, with commas between: sdk,node."
+)
+@click.option("--cli", metavar="PROGRAM", help="The Claude Code to run. [default: make tools' one]")
+@click.option(
+    "--cli-tasks", type=click.IntRange(1, 1000), help="Runs of a CLI a load at most. [default: 200]"
+)
+@click.option("--anyway", is_flag=True, help="Compare on a busy machine too; the result says so.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def compare(
+    quick: bool,
+    tiny: bool,
+    only: str,
+    cli: str | None,
+    cli_tasks: int | None,
+    anyway: bool,
+    out: Path | None,
+) -> None:
+    """Worker designs on the same tasks: SDK in process, CLI a task, and others."""
+    module = importlib.import_module("bench.compare")
+    ladders, rows = importlib.import_module("bench.ladders"), importlib.import_module("bench.rows")
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    if unknown := set(names) - rows.BY_NAME.keys():
+        raise click.UsageError(
+            f"there is no design {', '.join(sorted(unknown))}; there are {', '.join(rows.BY_NAME)}"
+        )
+    ladder = module.with_cli_tasks(
+        ladders.TINY if tiny else ladders.QUICK if quick else ladders.FULL, cli_tasks
+    )
+    code = asyncio.run(module.main(ladder, names=names, cli=cli, anyway=anyway, out=out))
+    raise SystemExit(code)
+
+
+@bench.command("report")
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--quick", is_flag=True, help="Of the last quick comparison.")
+@click.option("--instance-memory", type=click.FloatRange(0.1), help="GB of one of your instances.")
+@click.option("--instance-cores", type=click.IntRange(1), help="Its cores. [default: 2]")
+@click.option("--instance-price", type=click.FloatRange(0), help="Its dollars a month.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the report.")
+# What `make bench BENCH=...` passes on to both commands.
+@click.option("--anyway", is_flag=True, hidden=True)
+def report(
+    file: Path | None,
+    quick: bool,
+    instance_memory: float | None,
+    instance_cores: int | None,
+    instance_price: float | None,
+    out: Path | None,
+    anyway: bool,
+) -> None:
+    """Report and charts from the results of compare."""
+    module = importlib.import_module("bench.report")
+    money, results = (
+        importlib.import_module("bench.money"),
+        importlib.import_module("bench.comparison"),
+    )
+    own = None
+    if instance_memory is not None and instance_price is not None:
+        own = money.Instance(
+            "yours", instance_memory, instance_cores or money.CORES, instance_price
+        )
+    elif instance_memory is not None or instance_price is not None or instance_cores is not None:
+        raise click.UsageError("an instance needs --instance-memory and --instance-price")
+    found = file or results.path("quick" if quick else "full")
+    raise SystemExit(module.main(found, own=own, out=out))
 
 
 @bench.command("claude")
@@ -111,7 +184,7 @@ def recovery(kills: int, queued: int, out: Path | None) -> None:
 
 
 @bench.command("soak")
-@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(0.5))
+@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(10))
 @click.option("--rate", default=300.0, show_default=True, help="Tasks a second.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
 def soak(minutes: float, rate: float, out: Path | None) -> None:

@@ -39,7 +39,7 @@ from bench.core import process
 VICTIMS = 10
 WITHIN = 90.0
 FULL = 0.8
-"""Share of the best second that counts as full speed."""
+"""Share of the median second that counts as full speed."""
 RESULTS = Path(__file__).parent / "results" / "recovery.json"
 
 
@@ -212,14 +212,14 @@ async def stack_restart(server: LocalServer, ear: Ear, queued: int) -> dict[str,
     by_second: dict[int, int] = {}
     for at in ear.ends:
         by_second[int(at - began)] = by_second.get(int(at - began), 0) + 1
-    best = max(by_second.values())
-    full = min(second for second, count in by_second.items() if count >= FULL * best)
+    usual = statistics.median(by_second.values())  # the best second is luck
+    full = min(second for second, count in by_second.items() if count >= FULL * usual)
     return {
         "queued": queued,
         "server_ready_s": round(ready, 2),
         "first_completion_s": round(ear.ends[0] - began, 2),
         "full_speed_s": full + 1,
-        "tasks_per_s": best,
+        "tasks_per_s": round(usual),
     }
 
 

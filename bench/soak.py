@@ -5,7 +5,8 @@ streams and consumers are counted, and the latency of the tasks that ended meanw
 kept for two minutes here, not for seven days, so that the streams reach their final size.
 
 Judged is the last third against the second: memory of each process by its median, latency by its
-p50, messages and consumers by their counts. The first third is for caches to fill.
+p50, messages and consumers by their counts. The first third is for caches to fill, and for the
+records to be as many as they get; so a run takes ten minutes at least.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from typing import Any
 
 import click
@@ -58,6 +60,9 @@ def command(
     from agentflow.master import serve
 
     stop_with_parent()
+    # It gives way to those who do the work: what it knows may be late, no task waits for it.
+    with contextlib.suppress(OSError):
+        os.nice(15)
     asyncio.run(
         serve(
             resolve(connection),

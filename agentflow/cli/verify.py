@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -12,10 +13,13 @@ from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
     from agentflow.rules.audit import Calls, Figures, Report, Submission
+    from agentflow.rules.audit_log import Finding
 
 LISTEN = 5.0
 """Seconds in which each living worker sends a heartbeat, whatever happened to one of them."""
 SHOWN = 50
+NEWEST = 5_000_000
+"""Messages of a stream: all of them."""
 
 
 @click.command("verify")
@@ -45,6 +49,7 @@ SHOWN = 50
     metavar="N",
     help="How often a task may have been started for nothing, at most; 0: no worker was lost.",
 )
+@click.option("--dashboard", is_flag=True, help="Compare with what the dashboard would count.")
 @json_option
 @connection_options
 def command(
@@ -55,6 +60,7 @@ def command(
     logs: tuple[IO[str], ...],
     rest: bool,
     faults: int | None,
+    dashboard: bool,
     as_json: bool,
     **connection: str | None,
 ) -> int:
@@ -79,6 +85,8 @@ def command(
         calls = sources.requests_file(requests)
     dropped = {name: of for log in logs for name, of in sources.read_drops(log).items()}
     report = options.run_async(_verify(connection, known, complete, calls, dropped, rest, faults))
+    if dashboard:
+        report.findings += options.run_async(_dashboard(connection, report.figures))
     _show(report, as_json)
     return 0 if report.kept else 1
 
@@ -107,6 +115,21 @@ async def _verify(
             faults=faults,
             listen=LISTEN if rest else 0.0,
         )
+
+
+async def _dashboard(connection: dict[str, str | None], figures: Figures) -> list[Finding]:
+    """What the dashboard's own fold of its own feed counts differently."""
+    from agentflow.rules.audit import differing
+    from tui.model.store import Store
+
+    store = Store(limit=figures.tasks + 1)
+    async with options.flow(connection) as flow:
+        for item in await flow.snapshot(newest=NEWEST):
+            store.apply(item)
+    told: Counter[str] = Counter()
+    for counts in store.totals.states.values():
+        told.update(counts)
+    return differing(figures.states, told, "the dashboard")
 
 
 def _show(report: Report, as_json: bool) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -373,11 +372,7 @@ async def serve(
     It warns where the server (`monitor` is its monitoring port) is less `durable` than asked.
 
     Raises AgentFlowError when it cannot start.
-
-    It gives way to those who do the work: what it knows may be late, no task waits for it.
     """
-    with contextlib.suppress(OSError):
-        os.nice(15)
     async with (
         await connect(options, name="agentflow master", wait=wait) as connection,
         contextlib.AsyncExitStack() as stack,

@@ -19,7 +19,7 @@ an earlier one is found in a later.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -203,12 +203,24 @@ def suspects(found: Evidence) -> list[str]:
     ]
 
 
+def differing(states: Mapping[str, int], told: Mapping[str, int], who: str) -> list[Finding]:
+    """Where `who` counts other tasks in a state than there are."""
+    return [
+        Finding(Kind.MISTOLD, f"{who} counts {told.get(state, 0):,} {state}, there are {count:,}")
+        for state in sorted(states.keys() | {name for name, count in told.items() if count})
+        if (count := states.get(state, 0)) != told.get(state, 0)
+    ]
+
+
 def _figures(found: Evidence) -> Figures:
     trails = found.trails.values()
+    states = Counter(str(trail.state) for trail in trails)
+    if unseen := {waiting.id for waiting in found.queued.values()} - found.trails.keys():
+        states[State.QUEUED] += len(unseen)
     return Figures(
         submitted=None if found.ledger is None else len({line.id for line in found.ledger}),
         tasks=len(found.trails.keys() | {waiting.id for waiting in found.queued.values()}),
-        states=dict(Counter(str(trail.state) for trail in trails)),
+        states=dict(states),
         executions=sum(trail.starts for trail in trails),
         taken_over=sum(trail.takeovers for trail in trails),
         handed_back=sum(trail.handed_back for trail in trails),

@@ -56,6 +56,12 @@ def test_a_server_where_all_is_well_ends_with_0(
     assert done.out.endswith("Nothing is lost, nothing ended twice.\n")
 
 
+def test_the_dashboard_counts_what_is_there(cli: Here, nats: NatsServer, ran: list[str]) -> None:
+    done = cli("verify", "--dashboard", "--json")
+    assert [each for each in done.lines[0]["findings"] if each["kind"] == "mistold"] == []
+    assert done.lines[0]["figures"]["states"]["succeeded"] >= 3
+
+
 def test_requests_may_come_from_a_file(
     cli: Here, nats: NatsServer, ran: list[str], tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ async def test_everything_killed_at_once_and_started_again(
     nats_server: NatsServer,
     parts: Parts,
     lease: float,
+    scale: Scale,
 ) -> None:
     def start() -> list[Any]:
         work = ("worker", "--lease", str(lease), "--kinds", "echo,sleep", "-c", "8")
@@ -102,7 +103,7 @@ async def test_everything_killed_at_once_and_started_again(
     everything = start()
     for worker in everything[1:]:
         await worker.says("slots on")
-    for round_ in range(2):
+    for round_ in range(scale(1, 3)):
         known = len(observer.live)
         await ledger.submit_all(task(f"r{round_}-{number}", 0.5) for number in range(60))
         await observer.until(lambda known=known: len(observer.live) > known + 5, 60)
@@ -112,9 +113,10 @@ async def test_everything_killed_at_once_and_started_again(
         nats_server.start()
         everything = start()
     await ended(observer, ledger.ids, 90)
-    assert await check(observer.js, ledger, faults=2) == []
+    assert await check(observer.js, ledger, faults=scale(1, 3)) == []
 
 
+@pytest.mark.long("it sleeps longer than the lease, for all")
 async def test_everything_suspended_for_longer_than_the_lease(
     observer: Observer, ledger: Ledger, nats_server: NatsServer, launch: Any, ready: Any
 ) -> None:

@@ -38,7 +38,7 @@ async def test_a_network_down_for_longer_than_the_lease_ends_each_task_once(
     for task_id in ledger.ids:
         await observer.state(task_id, State.RUNNING)
     proxy.hold()
-    other = launch()
+    other = launch(ask=0.9 if lease < 5 else 5.0)
     await ready(other)
     taken = {observer.workers[other.pid].actor}
     for task_id in ledger.ids:

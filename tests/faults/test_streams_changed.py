@@ -142,6 +142,7 @@ async def test_a_schedule_that_fires_twice_runs_once(
     assert [run.attempt for run in read_runs(runs) if run.what == "start"] == [1, 2]
 
 
+@pytest.mark.long("the server moves due messages again only after some 15 s")
 async def test_schedules_that_come_due_into_a_full_queue_all_run(
     observer: Observer, ledger: Ledger, launch: Any, ready: Any, scale: Scale
 ) -> None:

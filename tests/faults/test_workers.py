@@ -77,6 +77,7 @@ async def test_a_blocked_event_loop_loses_its_lease_and_no_task(
     assert await check(observer.js, ledger, faults=1) == []
 
 
+@pytest.mark.long("it blocks for longer than the lease")
 async def test_a_blocked_event_loop_alone_runs_its_task_once(
     observer: Observer, ledger: Ledger, launch: Any, ready: Any, runs: Path
 ) -> None:
@@ -216,6 +217,7 @@ async def test_an_older_and_a_newer_worker_side_by_side(
 
 
 @pytest.mark.tools("faketime")
+@pytest.mark.long("three jumps, each with retries that wait")
 async def test_clocks_that_jump_end_nothing_early_and_nothing_twice(
     observer: Observer, ledger: Ledger, launch: Any, ready: Any, tmp_path: Path
 ) -> None:

@@ -6,15 +6,18 @@ second submissions and early cancellations there were.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from agentflow.audit import verify
 from agentflow.audit.reading import entries
 from agentflow.bus.jetstream import JetStream
+from agentflow.client import Flow
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Last
-from agentflow.rules.audit import Calls, Submission
+from agentflow.rules.audit import Calls, Submission, differing
 from agentflow.rules.audit_log import Kind
+from tui.model.store import Store
 
 __all__ = ["check", "entries", "logs"]
 
@@ -25,6 +28,18 @@ async def logs(js: JetStream) -> dict[str, list[Last]]:
     async for subject, last in entries(js):
         found.setdefault(subjects.record_id(subject), []).append(last)
     return found
+
+
+async def _dashboard(js: JetStream) -> Counter[str]:
+    """By state: what the dashboard's model makes of the feed of this moment."""
+    store = Store()
+    async with Flow(js.connection.options) as flow:
+        for item in await flow.snapshot(newest=5_000_000):
+            store.apply(item)
+    told: Counter[str] = Counter()
+    for counts in store.totals.states.values():
+        told.update(counts)
+    return told
 
 
 async def check(
@@ -44,6 +59,8 @@ async def check(
     report = await verify(
         js, ledger=known, complete=True, at_rest=True, faults=faults, calls=calls, listen=listen
     )
+    told = await _dashboard(js)
+    report.findings += differing(report.figures.states, told, "the dashboard")
     strict = all(line.sequence is not None for line in known)
     return [
         f"{finding.kind}: {finding.id}: {finding.text}"

@@ -17,6 +17,7 @@ from agentflow.rules.audit import (
     Slots,
     Submission,
     Waiting,
+    differing,
     judge,
     suspects,
 )
@@ -321,3 +322,17 @@ def test_a_record_of_a_later_version_is_left_alone(logs: Logs) -> None:
     logs.follow("a", State.RUNNING, v=9, attempt=7)
     assert logs.judged().findings == []
     assert logs.judged(at_rest=True).ids == ["a"]
+
+
+def test_counts_of_others_are_held_against_the_logs(logs: Logs) -> None:
+    logs.whole("a")
+    logs.evidence.queued[2] = Waiting("b", "2-2")
+    states = logs.judged().figures.states
+    assert states == {"succeeded": 1, "queued": 1}
+    assert differing(states, {"succeeded": 1, "queued": 1, "failed": 0}, "it") == []
+    found = differing(states, {"succeeded": 2, "failed": 1}, "it")
+    assert [finding.text for finding in found] == [
+        "it counts 1 failed, there are 0",
+        "it counts 0 queued, there are 1",
+        "it counts 2 succeeded, there are 1",
+    ]

@@ -29,6 +29,16 @@ def test_a_test_that_is_named_exists_and_is_not_skipped(file: str, name: str) ->
     assert "pytestmark = pytest.mark.skip" not in (ROOT / file).read_text()
 
 
+@pytest.mark.parametrize(("file", "name"), NAMED)
+def test_what_make_test_leaves_out_is_said_to_be_long(file: str, name: str) -> None:
+    marks = [ast.unparse(mark) for mark in functions(file)[name].decorator_list]
+    # A whole module may be marked.
+    text = (ROOT / file).read_text()
+    module = text[text.find("\npytestmark") :].split("\n\n")[0]
+    long = any("mark.long" in mark for mark in marks) or "mark.long" in module
+    assert (f"{name}` (long)" in PAGE) == long
+
+
 def test_every_row_of_the_scenarios_names_one() -> None:
     table = PAGE[PAGE.index("| what happens | shown by |") :].split("\n\n")[0]
     rows = table.splitlines()[2:]

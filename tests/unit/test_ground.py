@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIREMENTS = ["requirements.txt", "requirements-runtime.txt"]
+REQUIREMENTS = [
+    "requirements.txt",
+    "requirements-runtime.txt",
+    "requirements-bench.txt",
+    "bench/workers/agent-sdk.txt",
+]
 # Written in pieces, so that this file does not find itself.
 FOREIGN = {
     "a path of one machine": r"/(?:wor[k]/|roo[t]/|farm/|hom[e]/(?!agentflow\b)|User[s]/)",
@@ -57,13 +62,16 @@ def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
 def test_the_image_runs_the_versions_that_the_tests_ran_on() -> None:
     pins = [
         set(re.findall(r"^\S+==\S+", (ROOT / name).read_text(), re.MULTILINE))
-        for name in REQUIREMENTS
+        for name in REQUIREMENTS[:3]
     ]
     assert pins[1] < pins[0]
+    drawn_with = {pin.partition("=")[0] for pin in pins[2]}
+    assert {pin for pin in pins[0] if pin.partition("=")[0] in drawn_with} <= pins[2]
 
 
-def test_node_clients_are_pinned_exactly() -> None:
-    package = json.loads((ROOT / "tools/package.json").read_text())
+@pytest.mark.parametrize("name", ["tools/package.json", "bench/workers/node/package.json"])
+def test_node_clients_are_pinned_exactly(name: str) -> None:
+    package = json.loads((ROOT / name).read_text())
     for name, version in package["dependencies"].items():
         assert re.fullmatch(r"\d+\.\d+\.\d+", version), name
 

@@ -6,7 +6,7 @@ size of the screen are given; what needs a terminal, a clock or the bus is an ef
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
@@ -16,6 +16,7 @@ from tui.model.lines import EMPTY, Line, clip, dimmed, in_ascii
 from tui.model.query import QueryError
 from tui.model.scene import Answers, Receipt, Scene, View
 from tui.model.store import Store
+from tui.model.table import Habit
 from tui.model.views import VIEWS
 
 NOTICE_FOR = 6.0
@@ -158,6 +159,19 @@ class Dashboard:
             self.view = FIRST
             return True
         return False
+
+    def habits(self) -> dict[str, Habit]:
+        """How the person wants to see each view's table; `adopt` takes it back."""
+        return {
+            name: view.table.habit() for name, view in self.views.items() if view.table is not None
+        }
+
+    def adopt(self, habits: Mapping[str, Habit]) -> None:
+        """Show the tables as they were kept."""
+        for name, habit in habits.items():
+            view = self.views.get(name)
+            if view is not None and view.table is not None:
+                view.table.adopt(habit)
 
     # Drawing.
 

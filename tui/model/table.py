@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+import msgspec
+
 from tui.model import lines as widths
 from tui.model.lines import Hit, Line, Run, cell, clip, line
 from tui.model.scene import Scene
@@ -48,6 +50,14 @@ class Column(Generic[T]):
     grows: bool = False
     most: int = 1000
     falling: bool = False
+
+
+class Habit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a person wants to see a table."""
+
+    sort: str
+    reverse: bool = False
+    hidden: list[str] = []
 
 
 def fit(columns: Sequence[Column[T]], width: int) -> list[tuple[Column[T], int]]:
@@ -285,6 +295,20 @@ class Table(Generic[T]):
             self.hidden.discard(key)
         elif key in shown and len(shown) > 1:
             self.hidden.add(key)
+
+    def habit(self) -> Habit:
+        """How it is sorted and which columns it hides, to be kept."""
+        return Habit(sort=self.sort, reverse=self.reverse, hidden=sorted(self.hidden))
+
+    def adopt(self, habit: Habit) -> None:
+        """Sort and hide as was kept; what it does not know (any more) it passes over."""
+        known = {each.key for each in self.columns}
+        if any(each.key == habit.sort and each.sort is not None for each in self.columns):
+            self.sort, self.reverse = habit.sort, habit.reverse
+        self.hidden = known & set(habit.hidden)
+        if self.hidden == known:
+            self.hidden = set()
+        self.invalidate()
 
     # Marking.
 

@@ -444,9 +444,7 @@ def dashboard(**options: Any) -> Dashboard:
     dash.answers.letters = scenery.letters()
     dash.receipts = [
         Receipt(NOW - 95, "agentflow pause nightly", "paused, 24 tasks wait", "ok", True),
-        Receipt(NOW - 40, "agentflow cancel pr-3127-004", "sent, w-07 was told", "dim", False),
     ]
-    dash.receipts = dash.receipts[:1]
     return dash
 
 

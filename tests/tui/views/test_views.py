@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from agentflow.rules import feed
@@ -9,6 +10,7 @@ from tests.tui.support import scenery
 from tests.tui.support.scenery import CAUSES, NOW
 from tui.model.dashboard import Dashboard
 from tui.model.effects import Choose, Confirm, Copy, Export, Fetch, Prompt
+from tui.model.table import Habit
 
 
 def opened(view: str, argument: str = "") -> Dashboard:
@@ -89,6 +91,23 @@ def test_columns_are_chosen_one_after_the_other() -> None:
     assert isinstance(again, Choose)
     assert ("columns", "queue", "[ ] QUEUE") in again.options
     assert "QUEUE" not in text(dash)
+
+
+def test_how_a_table_is_shown_can_be_kept_and_taken_back() -> None:
+    dash = opened("tasks")
+    dash.do("sort_by", "cost", NOW)
+    dash.do("columns", "queue", NOW)
+    kept = msgspec.json.encode(dash.habits())
+    other = scenery.dashboard()
+    other.adopt(msgspec.json.decode(kept, type=dict[str, Habit]))
+    other.open("tasks")
+    shown = text(other)
+    assert "COST▼" in shown
+    assert "QUEUE" not in shown
+    assert other.here.table is not None
+    other.here.table.adopt(Habit(sort="none", hidden=["id", "nonsense"]))
+    assert other.here.table.sort == "cost"
+    assert other.here.table.hidden == {"id"}
 
 
 def test_what_is_marked_is_what_an_act_is_done_to() -> None:

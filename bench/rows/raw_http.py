@@ -1,0 +1,19 @@
+"""The request by hand within AgentFlow's worker."""
+
+from __future__ import annotations
+
+from bench import sizes
+from bench.rows.design import Design, nothing_missing, worker
+
+DESIGN = Design(
+    name="raw-http",
+    title="AgentFlow, raw HTTP",
+    text="a hand-made client (bench/workers/sse.py) as a handler of AgentFlow's worker",
+    kind="raw-http",
+    command=lambda place, slots, processes: worker(
+        place, slots, processes, "bench.workers.raw_http:app"
+    ),
+    missing=nothing_missing,
+    versions=lambda _: {},
+    size=lambda _: sizes.of_python("agentflow", without=("anthropic",)),
+)

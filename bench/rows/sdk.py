@@ -1,0 +1,18 @@
+"""AgentFlow's worker with the SDK in process."""
+
+from __future__ import annotations
+
+from bench import sizes
+from bench.rows.design import Design, nothing_missing, worker
+
+DESIGN = Design(
+    name="sdk",
+    title="AgentFlow, SDK in process",
+    text="AgentFlow's own worker: kind `claude`, anthropic in the worker's process, streamed",
+    kind="claude",
+    command=lambda place, slots, processes: worker(place, slots, processes, "--kinds", "claude"),
+    missing=nothing_missing,
+    versions=lambda _: sizes.versions("anthropic", "httpx2"),
+    size=lambda _: sizes.of_python("agentflow"),
+    prefork=True,
+)
