@@ -30,7 +30,7 @@ from agentflow import logs
 from agentflow.errors import AgentFlowError, UsageError
 from agentflow.rules import feed
 from agentflow.rules.display import one_line
-from tui import files
+from tui import files, habits
 from tui.driver import Terminal
 from tui.feed.opening import opened
 from tui.feed.source import Source
@@ -286,6 +286,8 @@ def run(settings: Settings) -> None:
         logs.settings(level="WARNING", file=os.environ.get(logs.FILE_ENV) or str(files.log()))
     )
     dash = Dashboard(readonly=settings.readonly, ascii=settings.ascii, view=settings.view)
+    kept = habits.place()
+    dash.adopt(habits.read(kept))
 
     def forget() -> None:
         dash.store = Store()
@@ -293,6 +295,7 @@ def run(settings: Settings) -> None:
     with opened(settings, forget) as source:
         app = DashboardApp(dash, source, theme=theme, pace=Pace(fastest(os.environ)))
         code = app.run()
+    habits.keep(dash.habits(), kept)
     if app.problem:
         raise UsageError(app.problem)
     if code:

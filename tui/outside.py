@@ -121,6 +121,7 @@ class Outside:
                 with self._app.guarded("the answer could not be taken"):
                     then(answer)
 
+        dialog.copy = lambda text, what: self._copy(Copy(text, what))
         # Awaited, it would hold up the key that asked for it.
         _ = self._app.push_screen(dialog, answered)
 

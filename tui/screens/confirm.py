@@ -13,7 +13,7 @@ from textual.widgets import Input, Label
 from agentflow.rules.display import one_line
 from tui.model.acts import Preview
 from tui.model.lines import Line, line, wrap
-from tui.screens.dialog import Dialog
+from tui.screens.dialog import COPY_KEYS, Dialog
 from tui.theme import Theme
 from tui.widgets.panel import Panel
 
@@ -78,21 +78,31 @@ class Confirm(Dialog[bool]):
             found += [line((" " * 9, "text"), (part, token)) for part in parts[1:]]
         commands = wrap(one_line(preview.command), room)
         if len(commands) > COMMAND_LINES:
-            commands = [*commands[: COMMAND_LINES - 1], "… (y copies all of it)"]
+            commands = [*commands[: COMMAND_LINES - 1], "… (f2 copies all of it)"]
         for at, part in enumerate(commands):
             found.append(line((f"{'command' if not at else '':<9}", "dim"), (part, "code")))
         return found
 
+    def command_lines(self) -> tuple[str, str]:
+        """Those of the preview."""
+        return self._preview.command, self._preview.nats
+
     def _keys(self) -> Line:
+        copies = COPY_KEYS if self._preview.nats else COPY_KEYS[:2]
         if self._preview.type_number:
             return line(
-                ("enter", "key.act"), (" do it   ", "dim"), ("esc", "key"), (" leave", "dim")
+                ("enter", "key.act"),
+                (" do it   ", "dim"),
+                *copies,
+                ("esc", "key"),
+                (" leave", "dim"),
             )
         return line(
             ("y", "key.act"),
             (" or ", "dim"),
             ("enter", "key.act"),
             (" do it   ", "dim"),
+            *copies,
             ("n", "key"),
             (" or ", "dim"),
             ("esc", "key"),

@@ -191,6 +191,11 @@ class Submit(Dialog[Draft]):
                 found.append(line((f"{name if not at else '':<12}", "dim"), (part, token)))
         return found
 
+    def command_lines(self) -> tuple[str, str]:
+        """Those that submit what was typed."""
+        checked = self._judge()
+        return checked.command, checked.nats
+
     # Ending.
 
     def action_send(self, follow: bool) -> None:
@@ -244,8 +249,10 @@ _KEYS: Final = line(
     (" submit and open   ", "dim"),
     ("ctrl+e", "key"),
     (" editor   ", "dim"),
-    ("tab", "key"),
-    (" next   ", "dim"),
+    ("f2", "key"),
+    (" command   ", "dim"),
+    ("f3", "key"),
+    (" for nats   ", "dim"),
     ("esc", "key"),
     (" leave", "dim"),
 )

@@ -105,6 +105,36 @@ async def test_a_confirmation_says_what_how_many_and_the_command(seat, acted):
         assert sitting.app.screen.query(".danger")
 
 
+@pytest.mark.parametrize(
+    ("key", "begins"), [("f2", "agentflow pause "), ("f3", "nats kv put agentflow pause.")]
+)
+async def test_a_confirmation_gives_the_command_that_does_the_same(
+    seat, acted, home, key: str, begins: str
+):
+    async with seat(view="queues") as sitting:
+        await sitting.press("P", key)
+        assert sitting.dialog == "Confirm"
+        copied = (home / "cache" / "agentflow" / "copied.txt").read_text()
+        assert copied.startswith(begins)
+        assert acted == []
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted"),
+    [
+        ("f2", "agentflow submit 'Say hello'"),
+        ("f3", """nats pub agentflow.tasks.default '{"prompt":"Say hello","kind":"claude"}'"""),
+    ],
+)
+async def test_the_form_gives_the_command_that_does_the_same(seat, home, key: str, wanted: str):
+    async with seat() as sitting:
+        await sitting.press("n")
+        sitting.app.screen.query_one("#field-prompt", TextArea).text = "Say hello"
+        await sitting.press(key)
+        assert sitting.dialog == "Submit"
+        assert (home / "cache" / "agentflow" / "copied.txt").read_text().strip() == wanted
+
+
 async def test_above_fifty_the_number_must_be_typed(seat, acted):
     async with seat(view="tasks", tasks=3000) as sitting:
         await sitting.press("/")
