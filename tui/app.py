@@ -286,6 +286,7 @@ def run(settings: Settings) -> None:
         logs.settings(level="WARNING", file=os.environ.get(logs.FILE_ENV) or str(files.log()))
     )
     dash = Dashboard(readonly=settings.readonly, ascii=settings.ascii, view=settings.view)
+    dash.recording = settings.replay.name if settings.replay is not None else ""
     kept = habits.place()
     dash.adopt(habits.read(kept))
 

@@ -20,6 +20,8 @@ def render(
     now: float,
 ) -> str:
     """A view of what is known, as text of at most this size, or whole as JSON."""
+    # A snapshot listens for as long as everybody who lives needs to say so.
+    store.linked_at = 0.0
     dash = Dashboard(store=store, readonly=True, ascii=ascii, view=view)
     if format == "json":
         return json.data(dash, now)

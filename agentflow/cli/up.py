@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Collection
@@ -116,11 +117,15 @@ def command(
 
 def _tell(event: Event) -> None:
     if event.kind == "drained":
-        click.echo(f"{event.part} was drained and stays down; {event.detail}", err=True)
+        _say(f"{event.part} was drained and stays down; {event.detail}")
     if event.kind in ("crashed", "restarted"):
-        click.echo(
-            f"{event.part} {event.kind}" + (f": {event.detail}" if event.detail else ""), err=True
-        )
+        _say(f"{event.part} {event.kind}" + (f": {event.detail}" if event.detail else ""))
+
+
+def _say(text: str) -> None:
+    """For the person at the terminal, who may be gone with it: the stack goes on, and stops."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 async def _stay(stack: LocalStack, options: Connect, workers: int, simulate: bool) -> None:
@@ -128,11 +133,12 @@ async def _stay(stack: LocalStack, options: Connect, workers: int, simulate: boo
     stop = asyncio.Event()
 
     def asked() -> None:
-        if stop.is_set():
+        again = stop.is_set()
+        stop.set()
+        if again:
             stack.hurry()
         else:
-            click.echo("stopping ... (again to hurry)", err=True)
-        stop.set()
+            _say("stopping ... (again to hurry)")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked)
@@ -158,7 +164,7 @@ async def _stay(stack: LocalStack, options: Connect, workers: int, simulate: boo
     finally:
         await stack.stop()
         ended.cancel()
-    click.echo("stopped", err=True)
+    _say("stopped")
 
 
 async def _until_served(

@@ -107,3 +107,14 @@ async def test_a_job_whose_workers_are_all_drained_ends(home: Home) -> None:
     done = await job.done()
     assert done.code == 3
     assert "every worker was drained, so nothing goes on" in done.err
+
+
+async def test_up_stops_although_nobody_reads_what_it_says(home: Home) -> None:
+    up = await home.up("--workers", "1")
+    assert up.process.stderr is not None
+    assert up.process.stdout is not None
+    up.process.stderr.close()
+    up.process.stdout.close()
+    up.signal(signal.SIGTERM)
+    assert await asyncio.to_thread(up.process.wait, 60) == 0
+    assert home.processes("agentflow") == []

@@ -106,7 +106,7 @@ def _closed_pools(facts: _Facts) -> Iterator[Item]:
             "crit" if gateviews.alerting(gate) else "warn",
             f"pool {gate.name} is closed {until} ({gate.reason or 'no reason'})",
             why,
-            gateviews.remedy(gate) if gate.until is None else "4 queues",
+            gateviews.remedy(gate) if gate.until is None else "key 4: queues",
             "view",
             "queues",
         )
@@ -116,7 +116,8 @@ def _no_worker(facts: _Facts) -> Iterator[Item]:
     if not facts.heard or facts.up:
         return
     waiting = facts.scene.store.totals.state(State.QUEUED)
-    evidence = f"{waiting:,} tasks wait" if waiting else "a task would wait"
+    verb = "waits" if waiting == 1 else "wait"
+    evidence = f"{_tasks(waiting)} {verb}" if waiting else "a task would wait"
     yield Item("crit" if waiting else "warn", "there is no worker", evidence, "agentflow worker")
 
 
@@ -137,7 +138,7 @@ def _lost_workers(facts: _Facts) -> Iterator[Item]:
             f"worker {actor.beat.name} is lost" + (f" with {_tasks(number)}" if number else ""),
             f"silent for {span(actor.age(scene.now))}"
             + ("; others take them over" if number else ""),
-            "3 workers",
+            "key 3: workers",
             "view",
             "workers",
         )
@@ -147,7 +148,7 @@ def _lost_workers(facts: _Facts) -> Iterator[Item]:
             "crit" if number else "warn",
             f"{len(rest):,} more workers are lost with {_tasks(number)}",
             ", ".join(actor.beat.name for _, actor in rest[:5]),
-            "3 workers",
+            "key 3: workers",
             "view",
             "workers",
         )
@@ -173,7 +174,7 @@ def _orphans(facts: _Facts) -> Iterator[Item]:
             "crit",
             f"{_tasks(len(found))} {'runs' if len(found) == 1 else 'run'} on workers that are gone",
             ", ".join(found[:3]) + ("" if len(found) < 4 else ", ..."),
-            "2 tasks",
+            "key 2: tasks",
             "show_tasks",
             "state:running " + query.term("worker", sorted(gone)[0])
             if len(gone) == 1
@@ -221,7 +222,7 @@ def _failures(facts: _Facts) -> Iterator[Item]:
             "crit",
             f"{number:,} tasks failed of one cause in {LATELY}m",
             example.get(cause, cause),
-            "6 dead letters",
+            "key 6: dead letters",
             "view",
             "dead",
         )
@@ -260,7 +261,7 @@ def _old_queues(facts: _Facts) -> Iterator[Item]:
                     "warn",
                     f"queue {name}: the oldest task waits for {span(scene.now - depth.oldest)}",
                     f"{_tasks(sum(depth.waiting.values()))} wait",
-                    "4 queues",
+                    "key 4: queues",
                     "view",
                     "queues",
                 )
@@ -281,7 +282,7 @@ def _limits(facts: _Facts) -> Iterator[Item]:
             f"{family.name}: {100 * room.left:.0f} % of {name.replace('-', ' ')} left",
             f"{short(room.remaining)} of {short(room.limit)} in pool {family.pool}{reset}"
             f"; {family.held:,} held, {family.refused:,} refused",
-            "5 costs",
+            "key 5: costs",
             "view",
             "costs",
         )
@@ -297,7 +298,7 @@ def _blocked(facts: _Facts) -> Iterator[Item]:
             "warn",
             f"worker {actor.beat.name}: its event loop stood still for {span(lag)}",
             "its log names the task that does not await",
-            "3 workers",
+            "key 3: workers",
             "view",
             "workers",
         )
@@ -316,12 +317,12 @@ def _notes(facts: _Facts) -> Iterator[Item]:
                 saying[note].append(actor.beat.name)
     for note, names in sorted(saying.items()):
         who = names[0] if len(names) == 1 else f"{len(names):,} actors"
-        yield Item("warn", f"{who}: {note}", "", "3 workers", "view", "workers")
+        yield Item("warn", f"{who}: {note}", "", "key 3: workers", "view", "workers")
 
 
 def _unread(facts: _Facts) -> Iterator[Item]:
     for part, text in sorted(facts.scene.store.notes.items()):
-        yield Item("warn", f"{part}: not all is known", text, "7 events", "view", "events")
+        yield Item("warn", f"{part}: not all is known", text, "key 7: events", "view", "events")
 
 
 def _no_master(facts: _Facts) -> Iterator[Item]:
@@ -346,7 +347,7 @@ def _versions(facts: _Facts) -> Iterator[Item]:
             "warn",
             f"workers of {len(versions)} versions",
             ", ".join(parts),
-            "3 workers",
+            "key 3: workers",
             "view",
             "workers",
         )

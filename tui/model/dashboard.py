@@ -28,10 +28,11 @@ NARROWEST, SHORTEST = 60, 20
 
 @dataclass(slots=True)
 class Notice:
-    """A sentence for the person, until when."""
+    """A sentence for the person, since when and until when."""
 
     text: str
     token: str
+    since: float
     until: float
 
 
@@ -42,6 +43,8 @@ class Dashboard:
     store: Store = field(default_factory=Store)
     readonly: bool = False
     ascii: bool = False
+    recording: str = ""
+    """The name of the recording that is replayed."""
     zone: tzinfo | None = None
     """The zone of times of day; None: that of this machine."""
     view: str = FIRST
@@ -137,7 +140,7 @@ class Dashboard:
 
     def tell(self, text: str, now: float, token: str = "text") -> None:
         """Show a notice for a while."""
-        self.notice = Notice(text, token, now + NOTICE_FOR)
+        self.notice = Notice(text, token, now, now + NOTICE_FOR)
 
     def open(self, view: str, argument: str = "") -> None:
         """Open a view, if there is such a one; `back` returns to this one."""

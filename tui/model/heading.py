@@ -29,6 +29,8 @@ DAY: Final = 24 * 60
 HOUR: Final = 60
 """Minutes."""
 ACT_KEYS: Final = "key.act"
+LISTENS: Final = 2.5
+"""Seconds in which every actor that lives has said so."""
 RECEIPT_FOR: Final = 10.0
 """Seconds for which the end of an act is news."""
 
@@ -45,7 +47,11 @@ def _status(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
     store = dash.store
     link = store.link
     left: list[Part] = [(0, (" AgentFlow  ", "brand"))]
-    if link is None:
+    if dash.recording:
+        left.append((0, (f"replay of {dash.recording}  ", "travel")))
+    elif dash.travelled is not None:
+        left.append((0, ("another time  ", "travel")))
+    elif link is None:
         left.append((0, ("connecting  ", "warn")))
     elif not link.up:
         left.append((0, (f"{scene.glyph('crit')} disconnected  ", "crit")))
@@ -57,7 +63,9 @@ def _status(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
     if link is not None and link.url:
         left.append((8, (f"{link.url.removeprefix('nats://')}  ", "dim")))
     alive = [each.beat.name for each in store.masters() if not each.lost(now)]
-    if alive:
+    if not dash.store.actors and now - dash.store.linked_at < LISTENS:
+        pass  # nobody can have said anything yet
+    elif alive:
         left.append((7, (f"master {alive[0]}  ", "dim")))
     elif link is not None:
         left.append((3, ("no master  ", "warn")))
@@ -149,12 +157,14 @@ def bottom(dash: Dashboard, scene: Scene, width: int, now: float) -> list[Line]:
 
 
 def _said(dash: Dashboard, width: int, now: float) -> Line | None:
-    if dash.notice is not None and dash.notice.until > now:
-        return clip(line((f" {dash.notice.text}", dash.notice.token)), width)
-    if dash.receipts:
-        newest = dash.receipts[-1]
-        if not newest.ended or now - max(newest.at, newest.changed) < RECEIPT_FOR:
-            return clip(line((f" {newest.command}: ", "dim"), (newest.text, newest.token)), width)
+    newest = dash.receipts[-1] if dash.receipts else None
+    notice = dash.notice if dash.notice is not None and dash.notice.until > now else None
+    if notice is not None and (newest is None or newest.at < notice.since):
+        return clip(line((f" {notice.text}", notice.token)), width)
+    if newest is not None and (
+        not newest.ended or now - max(newest.at, newest.changed) < RECEIPT_FOR
+    ):
+        return clip(line((f" {newest.command}: ", "dim"), (newest.text, newest.token)), width)
     return None
 
 

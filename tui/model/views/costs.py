@@ -5,6 +5,7 @@ Money is booked in the minute of a task's last record, and days are UTC's, as bi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import nlargest
 from typing import Any, Final
@@ -292,7 +293,7 @@ class Costs:
         minute = int(scene.now) // 60
         midnight = minute - minute % DAY
         today = since(costs, midnight, minute + 1)
-        hour = since(costs, minute - HOUR, minute)
+        hour = burn(costs, minute)
         left = (midnight + DAY) * 60 - scene.now
         ahead = today + round(hour * left / 3600)
         lately = [costs.get(each, 0) for each in range(minute - SPARK, minute)]
@@ -457,3 +458,11 @@ def dearest(store: Store, now: float, seconds: int) -> list[Row]:
 
 
 __all__ = ["Costs", "dearest", "shares"]
+
+
+def burn(costs: Mapping[int, int], minute: int) -> int:
+    """Money an hour, in micro-USD: of the whole minutes since the first one of the last hour that
+    cost anything, the present one left out.
+    """
+    first = next((each for each in range(minute - HOUR, minute) if costs.get(each)), minute)
+    return since(costs, first, minute) * HOUR // max(1, minute - first)

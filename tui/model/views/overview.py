@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from agentflow.rules.projection import Row
 from tui.model.amounts import count, money, rate, short, span, sparks
-from tui.model.attention import Item, attention
+from tui.model.attention import SETTLED, Item, attention
 from tui.model.effects import Copy, Effect, Fetch, Prompt
 from tui.model.lines import EMPTY, Hit, Line, Run, cell, clip, columns_of, fitted, line, rule
 from tui.model.plots import chart
@@ -68,7 +68,10 @@ def _count(state: str, title: str, width: int, drop: int, key: str | None = None
         key,
         title,
         width,
-        lambda flow, scene: count(flow.states.get(key, 0)),
+        lambda flow, scene: (
+            # A task that no worker has seen has no record.
+            count(flow.states.get(key, 0)) if scene.live or key != "queued" else "-"
+        ),
         token=lambda flow, scene: f"state.{state}" if flow.states.get(key) else "dim",
         right=True,
         drop=drop,
@@ -97,7 +100,9 @@ def _flow_columns(scene: Scene, spark: int) -> list[Column[_Flow]]:
             "dead",
             "DEAD",
             6,
-            lambda flow, scene: "" if flow.dead is None else count(flow.dead),
+            lambda flow, scene: (
+                "" if flow.dead is None else count(flow.dead) if scene.live else "-"
+            ),
             token=lambda flow, scene: "state.failed" if flow.dead else "dim",
             right=True,
             drop=3,
@@ -174,8 +179,7 @@ class Overview:
         self._needs = attention(scene)
         if not self._needs:
             self._chosen = -1
-            known = scene.store.link is not None or not scene.live
-            return [rule("nothing needs you" if known else "nothing is known yet", width)]
+            return [rule(_calm(scene), width)]
         worst = sum(item.level == "crit" for item in self._needs)
         title = f"needs attention ({len(self._needs)})"
         more = len(self._needs) - most
@@ -352,6 +356,18 @@ def _runs(row: Row) -> bool:
 
 
 GRID: Final = ("busy", "idle", "draining", "lost")
+
+
+def _calm(scene: Scene) -> str:
+    """What may be said where nothing is known to need anybody."""
+    store = scene.store
+    if not scene.live:
+        return "needs attention: of the past only failures are recorded"
+    if store.link is None or not (store.link.up or store.items or store.actors):
+        return "nothing is known yet"
+    if not store.actors and scene.now - store.linked_at < SETTLED:
+        return "listening for workers"
+    return "nothing needs you"
 
 
 def flows(scene: Scene, most: int) -> list[_Flow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,7 +46,14 @@ class Queue:
     ends: tuple[int, ...]
 
 
+def _now(text: Callable[[Queue, Scene], str]) -> Callable[[Queue, Scene], str]:
+    """What is told live and not recorded: of another time it is not known."""
+    return lambda queue, scene: text(queue, scene) if scene.live else "-"
+
+
 def _state(queue: Queue, scene: Scene) -> str:
+    if not scene.live:
+        return "-"
     return f"{scene.glyph(queue.state)} {queue.state}"
 
 
@@ -86,7 +93,7 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "waiting",
         "WAITING",
         8,
-        lambda queue, scene: count(queue.waiting),
+        _now(lambda queue, scene: count(queue.waiting)),
         lambda queue: queue.waiting,
         lambda queue, scene: "bold" if queue.waiting else "dim",
         right=True,
@@ -96,7 +103,7 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "high",
         "HIGH",
         5,
-        lambda queue, scene: count(queue.high) if queue.high else "",
+        _now(lambda queue, scene: count(queue.high) if queue.high else ""),
         lambda queue: queue.high,
         right=True,
         drop=6,
@@ -106,7 +113,7 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "low",
         "LOW",
         5,
-        lambda queue, scene: count(queue.low) if queue.low else "",
+        _now(lambda queue, scene: count(queue.low) if queue.low else ""),
         lambda queue: queue.low,
         right=True,
         drop=6,
@@ -116,7 +123,7 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "oldest",
         "OLDEST",
         6,
-        lambda queue, scene: span(queue.oldest),
+        _now(lambda queue, scene: span(queue.oldest)),
         lambda queue: queue.oldest or 0.0,
         right=True,
         falling=True,
@@ -125,7 +132,7 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "taken",
         "TAKEN",
         6,
-        lambda queue, scene: count(queue.taken),
+        _now(lambda queue, scene: count(queue.taken)),
         lambda queue: queue.taken,
         right=True,
         drop=5,
@@ -165,7 +172,7 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "drained",
         "DRAINED",
         7,
-        _drained,
+        _now(_drained),
         _drained_key,
         right=True,
         drop=2,
@@ -175,7 +182,7 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "workers",
         "WORKERS",
         7,
-        lambda queue, scene: count(queue.workers),
+        _now(lambda queue, scene: count(queue.workers)),
         lambda queue: queue.workers,
         right=True,
         drop=3,
@@ -185,7 +192,7 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "slots",
         "SLOTS",
         6,
-        lambda queue, scene: count(queue.slots),
+        _now(lambda queue, scene: count(queue.slots)),
         lambda queue: queue.slots,
         right=True,
         drop=7,
@@ -242,6 +249,8 @@ class Queues:
         self._table.refresh(items, scene.now)
         waiting = sum(queue.waiting for queue in found)
         title = f"queues {len(found)}   {waiting:,} waiting"
+        if not scene.live:
+            title = f"queues {len(found)}   what waited, pauses and workers are not recorded"
         for state in ("paused", "unserved"):
             if number := sum(queue.state == state for queue in found):
                 title += f"   {number} {state}"
@@ -269,23 +278,41 @@ class Queues:
             if queue.name in actor.beat.queues and not actor.lost(scene.now)
         ]
         facts = [
-            ("waiting", f"{queue.waiting:,}   the oldest for {span(queue.oldest)}"),
+            (
+                "waiting",
+                f"{queue.waiting:,}   the oldest for {span(queue.oldest)}"
+                if scene.live
+                else "not recorded",
+            ),
             ("in hand", f"{queue.taken:,} messages   {queue.running:,} tasks run"),
             ("parked", f"{queue.parked:,} wait for their time"),
             ("ended", f"{sum(queue.ends):,} in 10 min, {failed:,} failed"),
-            ("served by", f"{len(serving):,}: {', '.join(serving)}" if serving else "nobody"),
+            (
+                "served by",
+                f"{len(serving):,}: {', '.join(serving)}"
+                if serving
+                else "nobody"
+                if scene.live
+                else "not recorded",
+            ),
         ]
         left = [clip(line((f" {name:<10}", "dim"), text), half) for name, text in facts]
         ends = [number / SLOT / 2 for number in queue.ends]
         right = chart("ended/s, 10 min", rate(ends[-1]), ends, width - half - 2, 4, label=short)
         return [
-            rule(f"{queue.name}  {queue.state}", width, "enter its tasks"),
+            rule(
+                f"{queue.name}  {queue.state}" if scene.live else queue.name,
+                width,
+                "enter its tasks",
+            ),
             *(columns_of(pair, width) for pair in zip(left, right, strict=True)),
             clip(EMPTY, width),
         ]
 
     def _gates(self, scene: Scene, width: int, most: int) -> list[Line]:
         gates = scene.store.gates
+        if not scene.live:
+            return [rule("paused and closed: not recorded", width)]
         if not gates:
             return [rule("nothing is paused or closed", width)]
         found = [rule(f"paused and closed ({len(gates)})", width, "what lifts it")]
