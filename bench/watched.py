@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psutil
 
-from bench import memory
+from bench import memory, tree
 
 
 class Watched:
@@ -20,11 +20,9 @@ class Watched:
     def _family(self, name: str) -> list[psutil.Process]:
         found = []
         for pid in self._pids[name]:
-            with suppress(psutil.NoSuchProcess):
-                head = psutil.Process(pid)
-                found.append(head)
-                if pid != os.getpid():  # which started all the others, too
-                    found += head.children(recursive=True)
+            family = tree.processes(pid)
+            # This process started all the others, too.
+            found += family[:1] if pid == os.getpid() else family
         return found
 
     def _cpu(self) -> dict[str, float]:

@@ -21,6 +21,7 @@ from agentflow.errors import UsageError
 if TYPE_CHECKING:
     from tui.settings import Settings
 
+THEMES: Final = ("auto", "dark", "light", "ansi", "none")
 VIEWS: Final = ("overview", "tasks", "workers", "queues", "costs", "dead", "events")
 WIDTH: Final = 120
 HEIGHT: Final = 36
@@ -63,7 +64,9 @@ HEIGHT: Final = 36
     help="With --replay: seconds of the recording in one. [default: 1]",
 )
 @click.option("--ascii", is_flag=True, help="Draw with letters and signs of ASCII only.")
-@click.option("--theme", metavar="NAME", help="Colours. [default: as the terminal has them]")
+@click.option(
+    "--theme", type=click.Choice(THEMES), help="Colours. [default: as the terminal has them]"
+)
 @connection_options
 def command(
     view: str,

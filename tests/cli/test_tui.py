@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agentflow.cli import tui
 from agentflow.client import Flow
 from agentflow.config import Connect
 from agentflow.local.demo import Demo
@@ -14,6 +15,8 @@ from agentflow.rules import feed
 from tests.cli.conftest import Here, environment
 from tests.support.fold import Fold
 from tests.support.until import until
+from tui.model.dashboard import Dashboard
+from tui.theme import THEMES
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.timeout(90)
         ("--format json", "belong to --once"),
         ("--demo --nats x", "a server of its own"),
         ("--view nonsense", "nonsense"),
+        ("--once --theme nord", "nord"),
         ("", "no terminal"),
     ],
 )
@@ -36,6 +40,11 @@ def test_what_does_not_go_together_is_said(cli: Here, arguments: str, text: str)
     assert done.code == 2
     assert text in done.err
     assert done.out == ""
+
+
+def test_the_command_line_knows_the_themes_and_views_that_there_are() -> None:
+    assert set(tui.THEMES) == {"auto", *THEMES}
+    assert set(tui.VIEWS) <= Dashboard().views.keys()
 
 
 def test_a_list_of_options_needs_neither_a_terminal_library_nor_nats(tmp_path: Path) -> None:

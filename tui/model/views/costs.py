@@ -19,8 +19,9 @@ from tui.model.lines import EMPTY, Line, clip, fitted, line, rule
 from tui.model.scene import Scene, Way
 from tui.model.store import Store
 from tui.model.table import Column, Table, listed
+from tui.model.taskcolumns import columns
+from tui.model.taskgroups import grouping, label_names
 from tui.model.totals import Spend, since
-from tui.model.views.tasks import columns, grouping, label_names
 
 PERIODS: Final[dict[str, int]] = {"minute": 60, "hour": 3600, "day": 86_400, "all": 0}
 """Seconds that each looks back; 0: over all that is known."""

@@ -18,9 +18,9 @@ from tui.model.plots import chart
 from tui.model.scene import Scene
 from tui.model.store import Actor, Store
 from tui.model.table import Column, Table, listed
+from tui.model.taskcolumns import columns
 from tui.model.totals import SLOT, series, slots
 from tui.model.views.events import event_line
-from tui.model.views.tasks import columns
 
 WINDOW: Final = 600
 """Seconds that "lately" means here."""
