@@ -6,6 +6,8 @@ import os
 import platform
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,6 +34,24 @@ def describe() -> dict[str, Any]:
 def busy(facts: dict[str, Any]) -> bool:
     """Whether other work was going on: a load above a quarter of the cores when we began."""
     return float(facts["load_before"][0]) > (facts["cores"] or 1) / 4
+
+
+def settled(say: Callable[[str], object] = print, *, patience_s: float = 180.0) -> dict[str, Any]:
+    """`describe`, once the load of what came before has worn off, or patience has.
+
+    The load is a mean over the last minute: right after an installation it is that one's, and a
+    benchmark that began or refused then would do so for nothing.
+    """
+    facts, until = describe(), time.monotonic() + patience_s
+    if busy(facts):
+        say(
+            f"The load is {facts['load_before'][0]} on {facts['cores']} cores; "
+            f"waiting for a quiet machine, up to {patience_s:.0f} s ..."
+        )
+    while busy(facts) and time.monotonic() < until:
+        time.sleep(1)
+        facts["load_before"] = [round(value, 2) for value in os.getloadavg()]
+    return facts
 
 
 def _cpu() -> str:

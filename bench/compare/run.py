@@ -46,7 +46,7 @@ async def main(
 ) -> int:
     """Run, print, write JSON; returns the exit code."""
     console = Console(width=None if Console().is_terminal else 120)
-    facts = machine.describe()
+    facts = machine.describe() if anyway else machine.settled(console.print)
     busy = machine.busy(facts)
     if busy and not anyway:
         console.print(

@@ -24,7 +24,7 @@ async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESU
     """Measure, print, write JSON; returns the exit code."""
     load = QUICK if quick else FULL
     settings = catalogue.chosen(only)
-    facts = machine.describe()
+    facts = machine.describe() if quick else machine.settled()
     if machine.busy(facts):
         print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
     turns: dict[str, list[figures.Turn]] = {setting.key: [] for setting in settings}

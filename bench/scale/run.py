@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent.parent / "results" / "scale.json"
 async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESULTS) -> int:
     """Measure, print, write JSON; returns the exit code."""
     points = axes.points(quick=quick, only=only)
-    facts = machine.describe()
+    facts = machine.describe() if quick else machine.settled()
     if machine.busy(facts):
         print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
     found: list[list[dict[str, Any]]] = [[] for _ in points]
