@@ -16,7 +16,7 @@ NAMES = {
     "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
     "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
-    "peers": "AgentFlow beside other Python task queues, on the same work",
+    "peers": "AgentFlow beside other Python task queues, and the tables of docs/peers.md",
     "recovery": "until work goes on after kill -9 of worker, master, server, or all",
     "soak": "half an hour at 300 tasks/s: memory, streams, latency",
     "scale": "how the cost of a task grows, and the tables of docs/scaling.md",
@@ -147,9 +147,13 @@ def tui(seconds: float, only: str) -> None:
 @click.option("--quick", is_flag=True, help="A small load, to see that it works.")
 @click.option("--only", multiple=True, metavar="NAME", help="A queue, or queue/setting.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another result file.")
-def peers(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None) -> None:
+@click.option("--page", is_flag=True, help="Only write docs/peers.md from the result.")
+def peers(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None, page: bool) -> None:
     """AgentFlow beside other Python task queues; tools/install-peers installs them."""
     module = importlib.import_module("bench.peers.rounds")
+    if page:
+        importlib.import_module("bench.peers.page").refresh(out or module.RESULTS)
+        return
     try:
         code = asyncio.run(module.main(rounds, quick, only, out or module.RESULTS))
     except ValueError as error:

@@ -37,10 +37,12 @@ from agentflow.errors import BusError
 from agentflow.protocol import subjects
 from agentflow.rules.audit import Report
 from agentflow.rules.audit_log import Kind
+from tests.support import tools
 from tests.support.ledger import Ledger
 from tests.support.nats_server import NatsServer
 from tests.support.parts import Part, Parts
 from tests.support.proxy import Proxy
+from tests.support.slow_disk import SlowDisk
 
 WORKERS = 4
 SLOTS = 40
@@ -56,9 +58,12 @@ ACTS = {
     "stop server": 2,
     "reset network": 3,
     "drop network": 3,
+    "slow disk": 2,
     "kill all": 1,
 }
 """What may happen, and how often beside the others."""
+SLOW = 0.02
+"""Seconds that each write and sync of a slow disk takes."""
 
 
 class Act(msgspec.Struct, frozen=True):
@@ -93,6 +98,7 @@ class Stack:
     workers: list[Part] = field(default_factory=list)
     master: Part | None = None
     later: set[asyncio.Task[None]] = field(default_factory=set)
+    disk: SlowDisk | None = None
 
     def start_worker(self, at: int) -> Part:
         url = self.proxy.url if at % 2 else self.server.url
@@ -140,6 +146,12 @@ class Stack:
             case "drop network":
                 self.proxy.hold()
                 self.undo(act.seconds, self.proxy.release)
+            case "slow disk" if tools.strace() is None:
+                print("           left out: strace is not installed, or may not trace here")
+            case "slow disk" if self.disk is None:
+                disk = SlowDisk(self.server.pid, SLOW, self.server.folder / "strace.log").start()
+                self.disk = disk
+                self.undo(max(act.seconds, 1.0), self.quick_disk)
             case "kill all":
                 await asyncio.to_thread(self.server.kill)
                 for each in self.workers:
@@ -150,10 +162,17 @@ class Stack:
                 self.workers = [self.start_worker(at) for at in range(WORKERS)]
                 self.start_master()
 
+    def quick_disk(self) -> None:
+        """As fast as ever."""
+        if self.disk is not None:
+            self.disk.end()
+            self.disk = None
+
     async def calm(self) -> None:
         """No fault any more: what was stopped goes on."""
         for task in self.later:
             task.cancel()
+        self.quick_disk()
         self.proxy.release()
         self.server.resume()
         for worker in self.workers:

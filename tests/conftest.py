@@ -65,8 +65,9 @@ def tools_of(item: pytest.Item) -> set[str]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for name in sorted(tools_of(item)):
         if tools.FINDERS[name]() is None:
-            how = "apt install libfaketime" if name == "faketime" else "make tools"
-            pytest.skip(f"{name} is not there; `{how}` installs it")
+            package = tools.PACKAGES.get(name)
+            how = f"apt-get install {package}" if package else "make tools"
+            pytest.skip(f"{name} is not there, or may not run; `{how}` installs it")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentflow.local.server import LocalServer
+from agentflow.local.server import LocalServer, find_binary
 
 READY_WITHIN = 10.0
 
@@ -84,8 +84,10 @@ async def _listening(port: int) -> None:
 async def versions() -> dict[str, str | None]:
     """What `--version` of the brokers' programs says."""
     found: dict[str, str | None] = {}
-    for name in ("redis-server", "nats-server"):
-        program = shutil.which(name)
+    for name, program in (
+        ("redis-server", shutil.which("redis-server")),
+        ("nats-server", find_binary()),
+    ):
         found[name] = None
         if program is not None:
             child = await asyncio.create_subprocess_exec(

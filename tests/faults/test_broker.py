@@ -4,6 +4,7 @@ import asyncio
 import random
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from tests.support.checker import check
 from tests.support.ledger import Ledger
 from tests.support.nats_server import NatsServer
 from tests.support.observer import Observer
-from tests.support.parts import Parts
+from tests.support.parts import Part, Parts
+from tests.support.slow_disk import SlowDisk
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -167,12 +169,31 @@ async def _succeeded(observer: Observer, task_id: str) -> bool:
     return (await observer.last(task_id)).state == "succeeded"
 
 
+Stall = Callable[[Parts, str], Part]
+
+
+def a_stream_of_results(parts: Parts, url: str) -> Part:
+    return parts.start("watch", "--nats", url)
+
+
+def a_dashboard(parts: Parts, url: str) -> Part:
+    """`agentflow tui` in a terminal of its own, which shows its tasks."""
+    return parts.start(
+        "tui", "--nats", url, "--view", "tasks", terminal=True, TERM="xterm-256color"
+    )
+
+
+@pytest.mark.parametrize("stalling", [a_stream_of_results, a_dashboard])
 async def test_a_slow_reader_costs_itself_its_connection_and_nobody_a_task(
-    observer: Observer, ledger: Ledger, launch: Any, ready: Any, parts: Parts, tmp_path: Path
+    observer: Observer,
+    ledger: Ledger,
+    launch: Any,
+    ready: Any,
+    parts: Parts,
+    stalling: Stall,
 ) -> None:
     """A terminal that stands still: the server drops what it would send it, not what others do."""
-    url = observer.connection.options.urls[0]
-    watcher = parts.start("watch", "--nats", url)
+    watcher = stalling(parts, observer.connection.options.urls[0])
     await ready(launch(slots=50))
     while "first-" not in watcher.text():
         await ledger.submit_all([task(f"first-{len(ledger)}")])
@@ -183,5 +204,34 @@ async def test_a_slow_reader_costs_itself_its_connection_and_nobody_a_task(
     )
     await observer.all_ended(ledger.ids, 60)
     watcher.signal(signal.SIGCONT)
+    await ledger.submit_all([task("after-it-stood")])
+    await watcher.shows("after-it-stood")
     await observer.at_rest(30)
     assert await check(observer.js, ledger, faults=0) == []
+
+
+@pytest.mark.tools("strace")
+@pytest.mark.long("a disk that is slow for longer than the lease, after one that is only slow")
+async def test_a_slow_disk_delays_and_loses_nothing(
+    observer: Observer,
+    ledger: Ledger,
+    nats_server: NatsServer,
+    launch: Any,
+    ready: Any,
+    lease: float,
+    tmp_path: Path,
+) -> None:
+    """Each write of the server takes 20 ms, then longer than a renewal may."""
+    await ready(launch(), launch())
+    for delay, seconds in ((0.02, 10.0), (lease, 3 * lease)):
+        disk = SlowDisk(nats_server.pid, delay, tmp_path / f"strace-{delay}").start()
+        try:
+            end = asyncio.get_running_loop().time() + seconds
+            while asyncio.get_running_loop().time() < end:
+                await ledger.submit(task(f"t{len(ledger)}", 0.05, max_attempts=100), within=5.0)
+                await asyncio.sleep(0.02)
+            assert disk.delayed
+        finally:
+            await asyncio.to_thread(disk.end)
+    await ended(observer, ledger.ids, 60 + 4 * lease)
+    assert await check(observer.js, ledger) == []

@@ -21,12 +21,16 @@ server_name: {name}
 listen: 127.0.0.1:{port}
 http: 127.0.0.1:{monitoring_port}
 max_payload: 8MB
+{jetstream}
+{extra}
+"""
+JETSTREAM = """
 jetstream {{
   store_dir: {store}
   sync_interval: 1s
   max_buffered_msgs: 50000
+  {options}
 }}
-{extra}
 """
 
 
@@ -53,11 +57,13 @@ def free_port() -> int:
 class NatsServer:
     """One server process on one store; stopped and started again it keeps port and store."""
 
-    def __init__(self, folder: Path, *, extra: str = "") -> None:
+    def __init__(self, folder: Path, *, extra: str = "", jetstream: str | None = "") -> None:
+        """`jetstream` is added to its block; None leaves JetStream out."""
         self.folder = folder
         self.store = folder / "store"
         self.log = folder / "nats-server.log"
         self.extra = extra
+        self.jetstream = jetstream
         self.port = 0
         self.monitoring_port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -137,7 +143,7 @@ class NatsServer:
                 name=f"test-{self.port}",
                 port=self.port,
                 monitoring_port=self.monitoring_port,
-                store=json.dumps(str(self.store)),
+                jetstream=self._jetstream(),
                 extra=self.extra,
             )
         )
@@ -155,6 +161,11 @@ class NatsServer:
             if self.alive:
                 self.kill()
             raise
+
+    def _jetstream(self) -> str:
+        if self.jetstream is None:
+            return ""
+        return JETSTREAM.format(store=json.dumps(str(self.store)), options=self.jetstream)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from pathlib import Path
 
 from tests.support.tools import ROOT
 from tests.support.until import until
 
+SIZE = (36, 120)
+"""Rows and columns of a terminal."""
+
 
 class Part:
     """One process of `python -m agentflow`, with its log."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, terminal: bool = False, **environment: str
+    ) -> None:
         self.arguments = arguments
         self.log = folder / f"{arguments[0]}-{os.urandom(3).hex()}.log"
+        screen = _terminal(self.log) if terminal else None
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -29,10 +41,13 @@ class Part:
                 [sys.executable, "-m", "agentflow", *arguments],
                 cwd=folder,
                 env=kept | {"HOME": str(folder), "PYTHONPATH": str(ROOT)} | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdin=subprocess.DEVNULL if screen is None else screen,
+                stdout=log if screen is None else screen,
+                stderr=log if screen is None else screen,
+                start_new_session=terminal,
             )
+        if screen is not None:
+            os.close(screen)
 
     @property
     def pid(self) -> int:
@@ -45,6 +60,11 @@ class Part:
     def text(self) -> str:
         """Its log so far."""
         return self.log.read_text(errors="replace")
+
+    async def shows(self, text: str, within: float = 30.0) -> None:
+        """Wait until this text is somewhere in what it wrote."""
+        async with asyncio.timeout(within):
+            await until(lambda: text in self.text())
 
     async def says(self, text: str, within: float = 30.0) -> str:
         """The line of its log with this text, as soon as it is there."""
@@ -80,6 +100,22 @@ class Part:
             self.kill()
 
 
+def _terminal(log: Path) -> int:
+    """The program's side of a terminal; what is written to it is appended to the log."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
+
+    def read() -> None:
+        # EIO is how the end of a terminal's program reads.
+        with log.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while data := os.read(ours, 65536):
+                file.write(data)
+        os.close(ours)
+
+    threading.Thread(target=read, daemon=True).start()
+    return theirs
+
+
 class Parts:
     """Starts them, and ends what is left."""
 
@@ -87,8 +123,8 @@ class Parts:
         self.folder = folder
         self._started: list[Part] = []
 
-    def start(self, *arguments: str, **environment: str) -> Part:
-        part = Part(self.folder, *arguments, **environment)
+    def start(self, *arguments: str, terminal: bool = False, **environment: str) -> Part:
+        part = Part(self.folder, *arguments, terminal=terminal, **environment)
         self._started.append(part)
         return part
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,17 @@ def faketime() -> Path | None:
     return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 
 
+def strace() -> Path | None:
+    """A tracer that can hold up system calls; None also where it may not trace."""
+    found = shutil.which("strace")
+    if (
+        found is None
+        or subprocess.run([found, "-o", "/dev/null", "true"], capture_output=True).returncode
+    ):
+        return None
+    return Path(found)
+
+
 def tmux() -> Path | None:
     """A terminal that a program can look at; Debian's package is tmux."""
     found = shutil.which("tmux")
@@ -41,8 +53,11 @@ FINDERS: dict[str, Callable[[], Path | None]] = {
     "faketime": faketime,
     "nats": nats_cli,
     "node": node,
+    "strace": strace,
     "tmux": tmux,
 }
+PACKAGES = {"faketime": "libfaketime", "strace": "strace", "tmux": "tmux"}
+"""Of Debian; `make tools` installs the others."""
 
 
 def required() -> frozenset[str]:

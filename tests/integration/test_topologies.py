@@ -1,0 +1,92 @@
+"""Servers joined and divided as docs/scaling.md says: a leaf node, and accounts side by side."""
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentflow.client import Flow
+from agentflow.config import Connect
+from tests.support.nats_server import NatsServer, free_port
+from tests.support.parts import Parts
+from tests.support.until import until
+
+LEAF = """
+leafnodes {{ remotes: [{{ url: "nats://127.0.0.1:{port}" }}] }}
+mappings {{ "$JS.API.>": "$JS.hub.API.>" }}
+"""
+ACCOUNTS = """
+accounts {
+  red { jetstream: enabled, users: [{ user: red, password: r }] }
+  blue { jetstream: enabled, users: [{ user: blue, password: b }] }
+}
+"""
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    """Starts processes of the program; they end with the test."""
+    found = Parts(tmp_path)
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def servers() -> Iterator[list[NatsServer]]:
+    """Those that are to be stopped, the last first."""
+    found: list[NatsServer] = []
+    yield found
+    for server in reversed(found):
+        server.stop()
+
+
+def _leaves(server: NatsServer) -> int:
+    """How many leaf nodes have joined it."""
+    with urllib.request.urlopen(f"{server.monitoring}/leafz", timeout=5) as answer:
+        return int(json.load(answer)["leafnodes"])
+
+
+async def test_a_worker_behind_a_leaf_node_works_for_the_hub(
+    tmp_path: Path, servers: list[NatsServer], parts: Parts
+) -> None:
+    """The leaf has no JetStream: what the worker asks of it is mapped to the hub's domain."""
+    port = free_port()
+    listen = f"leafnodes {{ listen: 127.0.0.1:{port} }}"
+    hub = NatsServer(tmp_path / "hub", extra=listen, jetstream="domain: hub").start()
+    servers.append(hub)
+    leaf = NatsServer(tmp_path / "leaf", extra=LEAF.format(port=port), jetstream=None).start()
+    servers.append(leaf)
+    await until(lambda: _leaves(hub) == 1)
+    async with Flow(Connect(urls=(hub.url,))) as flow:
+        worker = parts.start("worker", "--kinds", "echo", "--nats", leaf.url)
+        await worker.says("slots on")
+        handles = [await flow.submit(f"n{each}", kind="echo") for each in range(20)]
+        results = [await handle.result(timeout=30) for handle in handles]
+    assert [result.text for result in results] == [f"n{each}" for each in range(20)]
+    # The other way round: whoever submits at the leaf.
+    async with Flow(Connect(urls=(leaf.url,))) as flow:
+        handle = await flow.submit("from the leaf", kind="echo")
+        assert (await handle.result(timeout=30)).text == "from the leaf"
+
+
+async def test_two_accounts_of_a_server_are_two_sets_of_streams(
+    tmp_path: Path, servers: list[NatsServer], parts: Parts
+) -> None:
+    server = NatsServer(tmp_path / "nats", extra=ACCOUNTS).start()
+    servers.append(server)
+    urls = [
+        server.url.replace("//", f"//{user}:{password}@")
+        for user, password in (("red", "r"), ("blue", "b"))
+    ]
+    async with Flow(Connect(urls=(urls[0],))) as red, Flow(Connect(urls=(urls[1],))) as blue:
+        worker = parts.start("worker", "--kinds", "echo", "--nats", urls[0])
+        await worker.says("slots on")
+        # The same id in both: neither knows of the other's.
+        ours = await red.submit("of red", kind="echo", id="same")
+        theirs = await blue.submit("of blue", kind="echo", id="same")
+        assert (await ours.result(timeout=30)).text == "of red"
+        other = parts.start("worker", "--kinds", "echo", "--nats", urls[1])
+        await other.says("slots on")
+        assert (await theirs.result(timeout=30)).text == "of blue"
