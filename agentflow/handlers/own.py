@@ -158,9 +158,10 @@ class OwnHandler:
         """Run the function. Raises InvalidTask and AttemptFailed."""
         definition = self._definition
         arguments = definition.arguments.of(run.task)
-        kind = Context if definition.is_async else SyncContext
-        context = kind(run, self._shared.claude, definition.logger)
+        context: Context | SyncContext | None = None
         if definition.arguments.context is not None:
+            kind = Context if definition.is_async else SyncContext
+            context = kind(run, self._shared.claude, definition.logger)
             arguments[definition.arguments.context] = context
         flush = True
         try:
@@ -179,7 +180,8 @@ class OwnHandler:
         except Fail as wish:
             raise InvalidTask(str(wish), reason=wish.reason) from wish
         finally:
-            await context.close(flush=flush)
+            if context is not None:
+                await context.close(flush=flush)
         return self._outcome(value, run)
 
     async def _in_thread(self, run: Run, arguments: dict[str, Any]) -> Any:
