@@ -7,7 +7,6 @@ fast as ptrace lets them be.
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from pathlib import Path
 from typing import Self
@@ -52,6 +51,6 @@ class SlowDisk:
     def end(self) -> None:
         """As fast as ever: the tracer lets go of the process."""
         if self._tracer is not None:
-            self._tracer.send_signal(signal.SIGINT)
+            self._tracer.terminate()
             self._tracer.wait(30)
             self._tracer = None
