@@ -14,6 +14,10 @@ last slot is taken, lingering requests are withdrawn, by giving up the subject t
 otherwise a message would wander through all the busy workers of a fleet. Bulk and lingering
 requests have subjects of their own, as a delivered message does not say which one it answers.
 
+A bulk request brings 16 MiB at most, and the next one is sent when all of it has come: the server
+cuts off a client for whom more than it allows waits (64 MiB), and its tasks would wait for their
+lease. A message that is larger is asked for alone.
+
 Lingering requests carry an idle heartbeat: silence for two and a half of them means the server no
 longer knows the request (its restart, a new leader, a deleted consumer), and it is asked anew. All
 are asked anew at once after a reconnection.
@@ -42,12 +46,15 @@ HEARTBEAT: Final = 5.0
 SILENCE: Final = 2.5 * HEARTBEAT
 NO_WAIT_DEADLINE: Final = 2.0
 BATCH: Final = 256
+BULK_BYTES: Final = 16 * 1024 * 1024
+"""Of a bulk request's messages: the server cuts off a client that 64 MiB wait for."""
 SHARED_EVERY: Final = 8
 PROBE_EVERY: Final = 0.25
 GATHER: Final = 0.02
 """Seconds that a few free slots wait for more, so that many short tasks share a request."""
 RETRY: Final = 0.5
 _NOTHING: Final = frozenset({404, 408})
+_TOO_MANY_BYTES: Final = "message size exceeds maxbytes"
 
 ACK: Final = b"+ACK"
 IN_PROGRESS: Final = b"+WPI"
@@ -130,8 +137,10 @@ class Puller:
         self._bulk_inbox: Subscription | None = None
         self._bulk = ""
         self._bulk_source = _Source("")
+        self._bulk_asked = 0
         self._bulk_left = 0
         self._bulk_since = 0.0
+        self._outsized = False
         self._linger_inbox: Subscription | None = None
         self._lingering: dict[str, _Source] = {}
         self.deliveries = 0
@@ -253,9 +262,14 @@ class Puller:
     def _ask_bulk(self, source: _Source, batch: int) -> None:
         if self._bulk_inbox is None:
             self._bulk_inbox = self._inbox(self._bulk_received)
-        self._bulk = self._request(self._bulk_inbox, source, b'{"batch":%d,"no_wait":true}' % batch)
+        if self._outsized:
+            batch, body = 1, b'{"batch":1,"no_wait":true}'
+        else:
+            body = b'{"batch":%d,"max_bytes":%d,"no_wait":true}' % (batch, BULK_BYTES)
+        self._outsized = False
+        self._bulk = self._request(self._bulk_inbox, source, body)
         self._bulk_source = source
-        self._bulk_left = batch
+        self._bulk_asked = self._bulk_left = batch
         self._bulk_since = time.monotonic()
 
     def _end_bulk(self, *, cold: bool) -> None:
@@ -320,7 +334,10 @@ class Puller:
                     self._end_bulk(cold=False)
         elif message.subject == self._bulk:
             code, text = blocks.status(message.block)
-            if code not in _NOTHING:
+            if code == 409 and text.lower() == _TOO_MANY_BYTES:
+                # The next one alone may be too large, and would be for ever.
+                self._outsized = self._bulk_left == self._bulk_asked
+            elif code not in _NOTHING:
                 self._trouble(self._bulk_source, code, text)
             self._end_bulk(cold=code in _NOTHING)
 

@@ -321,3 +321,35 @@ async def test_old_requests_disturb_nothing_after_a_lost_connection(
             while station.held:
                 station.finish()
             await stream_has(js, subjects.TASKS, 0)
+
+
+async def test_no_request_brings_more_bytes_than_a_connection_is_sure_to_take(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker for whom 64 MiB wait is cut off, and its tasks wait for their lease."""
+    monkeypatch.setattr(puller, "BULK_BYTES", 100_000)
+    async with connected(nats_server.url) as connection, connected(nats_server.url) as other:
+        js = await provisioned(connection)
+        asked: list[bytes] = []
+        api = "$JS.API.CONSUMER.MSG.NEXT.AGENTFLOW_TASKS.default-normal"
+        await other.subscribe(api, lambda message: asked.append(message.data))
+        await other.flush()
+        await submit(js, *("a" * 30_000 for _ in range(21)))
+        async with Station(connection, slots=40) as station:
+            await station.got(21)
+        # Three fit: seven requests with messages.
+        assert sum(b"no_wait" in each for each in asked) >= 7
+        assert not station.mended
+
+
+async def test_a_message_larger_than_what_is_asked_for_comes_all_the_same(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(puller, "BULK_BYTES", 10_000)
+    async with connected(nats_server.url) as connection:
+        js = await provisioned(connection)
+        await submit(js, "first", "a" * 30_000, "b" * 30_000, "last")
+        async with Station(connection, slots=40) as station:
+            await station.got(4)
+        assert [text[:5] for text in station.seen] == ["first", "aaaaa", "bbbbb", "last"]
+        assert not station.mended
