@@ -34,6 +34,8 @@ from bench.watched import Watched
 WINDOW = 1000
 """Tasks under way at once."""
 DRAINED_EVERY = 0.05
+LEAST_URGENT = 10
+"""Urgent tasks; of fewer a p99 says nothing."""
 ROOT = Path(__file__).parent.parent.parent
 STARTED_WITHIN = 120.0
 
@@ -109,7 +111,7 @@ async def _measure(point: Point, running: Servers) -> dict[str, Any]:
             found |= await _drain(flow, point, watched, began)
         else:
             await _all_up(flow, point.workers)
-            found |= await _alone(flow, point.singles, "normal")
+            found |= await _alone(flow, point.singles)
             watched.cpu_since()
             found |= await _burn(flow, point, names, prompt)
             found["cpu_us_per_task"] = _per_task(watched, point.tasks)
@@ -133,11 +135,11 @@ async def _all_up(flow: agentflow.Flow, workers: int) -> None:
     await task.result()
 
 
-async def _alone(flow: agentflow.Flow, count: int, priority: str) -> dict[str, Any]:
+async def _alone(flow: agentflow.Flow, count: int) -> dict[str, Any]:
     times = []
     for _ in range(count):
         began = time.perf_counter()
-        task = await flow.submit("alone", kind="echo", priority=priority)
+        task = await flow.submit("alone", kind="echo")
         await task.result()
         times.append((time.perf_counter() - began) * 1000)
     return spread(times)
@@ -188,13 +190,24 @@ async def _drain(
     first = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         empty = group.create_task(_emptied(flow.js))
-        count = min(point.singles, max(20, point.backlog // 200))
-        urgent = group.create_task(_alone(flow, count, "high"))
-    return urgent.result() | {
+        urgent = group.create_task(_beside(flow, empty))
+    times = urgent.result()
+    return (spread(times) if len(times) >= LEAST_URGENT else {}) | {
         "first_result_s": round(first - began, 2),
         "tasks_per_s": round(point.backlog / (empty.result() - first)),
         "cpu_us_per_task": _per_task(watched, point.backlog),
     }
+
+
+async def _beside(flow: agentflow.Flow, empty: asyncio.Task[float]) -> list[float]:
+    """Milliseconds of urgent tasks, one at a time, for as long as the backlog is there."""
+    times: list[float] = []
+    while not empty.done():
+        began = time.perf_counter()
+        task = await flow.submit("urgent", kind="echo", priority="high")
+        await task.result()
+        times.append((time.perf_counter() - began) * 1000)
+    return times
 
 
 async def _emptied(js: JetStream) -> float:

@@ -63,8 +63,9 @@ async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESU
 def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Of each figure, also of those within figures."""
     found: dict[str, Any] = {}
-    for name in rounds[0] if rounds else ():
-        values = [each[name] for each in rounds]
+    # A short backlog is gone before a figure could be taken of it, in one round or another.
+    for name in dict.fromkeys(name for each in rounds for name in each):
+        values = [each[name] for each in rounds if name in each]
         found[name] = (
             median(values) if isinstance(values[0], dict) else round(statistics.median(values), 3)
         )

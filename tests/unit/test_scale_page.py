@@ -95,3 +95,4 @@ def test_the_median_reaches_into_figures() -> None:
     rounds = [{"a": 1, "b": {"c": 5}}, {"a": 3, "b": {"c": 1}}, {"a": 2, "b": {"c": 3}}]
     assert run.median(rounds) == {"a": 2, "b": {"c": 3}}
     assert run.median([]) == {}
+    assert run.median([{"a": 1}, {"a": 2, "b": 7}]) == {"a": 1.5, "b": 7}
