@@ -67,6 +67,18 @@ def test_a_missed_aim_is_called_missed() -> None:
     assert "reached**" not in missed
 
 
+def test_each_other_aim_is_told_with_who_does_best() -> None:
+    found = result({"arq/tuned": 700.0, "arq/plain": 700.0, "agentflow/tuned": 5000.0})
+    settings = found["settings"]
+    settings["arq/plain"]["p50_ms"]["median"] = 0.5
+    # With few slots there is little to do at once: no sleeper of it counts.
+    settings["arq/plain"]["over_floor"]["median"] = 1.0
+    text = page.tables(found)
+    ours, theirs = "`agentflow/tuned` 1.50", "`arq/plain` 0.50, missed"
+    assert f"| p50 of one task, ms | {ours} | {theirs} | {theirs} |" in text
+    assert "| `agentflow/tuned` 1.02 | `arq/tuned` 1.02, reached |" in text
+
+
 def test_what_was_not_measured_and_a_busy_machine_are_said() -> None:
     text = page.tables(result({"agentflow/tuned": 5000.0}, busy=True))
     assert "- `celery/plain`: no room | here" in text
