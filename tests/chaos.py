@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import shutil
 import signal
 import statistics
 import sys
@@ -227,16 +228,22 @@ async def load(ledger: Ledger, rate: float, seconds: float, seed: int) -> None:
 async def drained(js: JetStream) -> float:
     """Seconds until nothing waits, runs or is scheduled; AssertionError when it does not come."""
     began = time.monotonic()
+    left = "no server"
     while time.monotonic() - began < DRAIN:
         try:
             tasks = (await js.stream_info(subjects.TASKS))["state"]["messages"]
             waits = (await js.stream_info(subjects.SCHEDULE))["state"]["messages"]
             if not tasks and not waits:
                 return time.monotonic() - began
-        except BusError:
-            pass
+            consumers = await js.consumers(subjects.TASKS)
+            left = f"{tasks} tasks and {waits} schedules are left" + "".join(
+                f"; {each['name']}: {each['num_pending']} to come, {each['num_ack_pending']} held"
+                for each in consumers
+            )
+        except BusError as error:
+            left = str(error)
         await asyncio.sleep(0.2)
-    raise AssertionError(f"not drained within {DRAIN:g} s")
+    raise AssertionError(f"not drained within {DRAIN:g} s: {left}")
 
 
 async def quiet(js: JetStream) -> None:
@@ -337,13 +344,17 @@ def main(seconds: float, seed: int | None, rate: float, out: Path | None) -> Non
     """Break everything at random, then prove that nothing was lost."""
     seed = random.randrange(1_000_000) if seed is None else seed
     print(f"seed {seed}: repeat with SEED={seed}")
-    with tempfile.TemporaryDirectory(prefix="agentflow-chaos-") as folder:
-        figures, report = asyncio.run(run(seconds, seed, rate, Path(folder)))
+    # Removed only after a run that went well: the logs in it tell why one did not.
+    folder = Path(tempfile.mkdtemp(prefix="agentflow-chaos-"))
+    print(f"logs in {folder}")
+    figures, report = asyncio.run(run(seconds, seed, rate, folder))
     print(json.dumps(figures, indent=2))
     if out is not None:
         out.write_text(json.dumps(figures, indent=2) + "\n")
     wrong = broken(report)
     print("\n".join(wrong[:50]) or "Nothing is lost, nothing ended twice.")
+    if not wrong:
+        shutil.rmtree(folder)
     sys.exit(1 if wrong else 0)
 
 
