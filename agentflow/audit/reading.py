@@ -8,7 +8,6 @@ a little; what looks lost is therefore read again, its last record from the lead
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,12 +15,11 @@ from typing import Any, Final
 from agentflow.bus.jetstream import JetStream
 from agentflow.bus.message import Message
 from agentflow.bus.pages import page, sequence_of, stored_ns, subject_of
-from agentflow.errors import InvalidTask, NotFound
+from agentflow.errors import NotFound
 from agentflow.protocol import control, streams, subjects
 from agentflow.protocol import record as records
 from agentflow.protocol import task as tasks
 from agentflow.protocol.record import Last
-from agentflow.protocol.task import TaskBody
 from agentflow.rules.audit import ConsumerState, Evidence, Slots, Waiting, suspects
 from agentflow.rules.audit_log import Trail
 from agentflow.tasklog import last_of
@@ -143,17 +141,9 @@ async def slots(js: JetStream, seconds: float) -> list[Slots]:
 
 
 def _waiting(message: Message, subject: str) -> Waiting:
-    headers = message.headers
-    body: TaskBody | None = None
-    try:
-        follows = tasks.follows(headers)
-    except InvalidTask:
-        follows = 0
     sequence, stored = sequence_of(message), stored_ns(message)
-    with contextlib.suppress(InvalidTask):  # it fails under the id that headers or place give
-        body = tasks.parse_body(message.data, headers)
     queue = subject.split(".")[2]
-    task_id = tasks.task_id(headers, body, queue, sequence, stored)
+    task_id, follows = tasks.identified(message.headers, message.data, queue, sequence, stored)
     return Waiting(task_id, tasks.message_identity(sequence, stored), follows)
 
 

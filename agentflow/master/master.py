@@ -7,7 +7,8 @@ may run, and all of them answer.
     index             rows and sums (index.py)
     presence          heartbeats (presence.py)
     api, submissions  the service `agentflow` (api.py, submit.py)
-    lease, sweep      one of several masters ends what is lost (lease.py, sweep.py)
+    lease, sweep      one of several masters ends what is lost (lease.py, sweep.py), and removes
+                      what was acknowledged and is still there (leftovers.py)
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from agentflow.master import index as indexes
 from agentflow.master.api import Api
 from agentflow.master.index import Index
 from agentflow.master.lease import Lease
+from agentflow.master.leftovers import Leftovers
 from agentflow.master.presence import Presence
 from agentflow.master.queues import Queues
 from agentflow.master.submit import Submissions
@@ -106,6 +108,7 @@ class Master:
             corrected=self._corrected,
             pace=pace,
         )
+        self.leftovers = Leftovers(self._js, self.log, self.lease)
         self._queues = Queues(self._js)
         self._board = Board(self._js)
         self._submissions = Submissions(self._js, self.log)
@@ -158,6 +161,7 @@ class Master:
             ("lease", self.lease.keep),
             ("board", self._board.watch),
             ("sweep", self.sweep.run),
+            ("leftovers", self.leftovers.run),
         ):
             self.actor.background(name, work)
         self.actor.on_stop("requests", self._submissions.stop)

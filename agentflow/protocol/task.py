@@ -7,6 +7,7 @@ in `max_tokens` is not a task with another limit.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -185,6 +186,20 @@ def task_id(
     except InvalidTask:
         given = None
     return given or derived_id(queue, sequence, stored_ns)
+
+
+def identified(
+    headers: Mapping[str, str], payload: bytes, queue: str, sequence: int, stored_ns: int
+) -> tuple[str, int]:
+    """The id under which a stored message is run or failed, and the sequence that it follows."""
+    body: TaskBody | None = None
+    try:
+        after = follows(headers)
+    except InvalidTask:
+        after = 0
+    with contextlib.suppress(InvalidTask):  # it fails under the id that headers or place give
+        body = parse_body(payload, headers)
+    return task_id(headers, body, queue, sequence, stored_ns), after
 
 
 def follows(headers: Mapping[str, str]) -> int:

@@ -78,6 +78,15 @@ def decide(delivery: Delivery, last: Last) -> Act:
             return Act.ACK
 
 
+def is_done_with(delivery: Delivery, last: Last) -> bool:
+    """Whether a worker is done with a message once it has acknowledged it.
+
+    One that names this message and has failed comes with a dead letter, which is there before the
+    acknowledgement is.
+    """
+    return decide(delivery, last) in (Act.ACK, Act.REPUBLISH_DEAD)
+
+
 def _start(delivery: Delivery) -> Act:
     return Act.REJECT if delivery.deadly else Act.CLAIM
 
