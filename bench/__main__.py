@@ -155,7 +155,9 @@ def peers(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None, pag
         importlib.import_module("bench.peers.page").refresh(out or module.RESULTS)
         return
     try:
-        code = asyncio.run(module.main(rounds, quick, only, out or module.RESULTS))
+        # What is kept is of a full run.
+        kept = module.PART if quick or only else module.RESULTS
+        code = asyncio.run(module.main(rounds, quick, only, out or kept))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     raise SystemExit(code)
@@ -164,7 +166,12 @@ def peers(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None, pag
 @bench.command("scale")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 50))
 @click.option("--quick", is_flag=True, help="Small values and loads, once, to see that it works.")
-@click.option("--only", multiple=True, metavar="AXIS", help="One axis, such as workers.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="AXIS",
+    help="One axis, such as workers; the result keeps the others.",
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another result file.")
 @click.option("--page", is_flag=True, help="Only write docs/scaling.md from the result.")
 def scale(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None, page: bool) -> None:
@@ -174,7 +181,8 @@ def scale(rounds: int, quick: bool, only: tuple[str, ...], out: Path | None, pag
         importlib.import_module("bench.scale.page").refresh(out or module.RESULTS)
         return
     try:
-        code = asyncio.run(module.main(1 if quick else rounds, quick, only, out or module.RESULTS))
+        kept = module.PART if quick else module.RESULTS
+        code = asyncio.run(module.main(1 if quick else rounds, quick, only, out or kept))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     raise SystemExit(code)

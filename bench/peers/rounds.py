@@ -16,6 +16,7 @@ from bench.peers.brokers import NotMeasured
 from bench.peers.shapes import Load
 
 RESULTS = Path(__file__).parent.parent / "results" / "peers.json"
+PART = RESULTS.with_stem("peers-part")
 FULL = Load(tasks=20_000, singles=500, sleepers=1000, window=1000, seconds=10.0, nap=2.0)
 QUICK = Load(tasks=1_000, singles=50, sleepers=100, window=200, seconds=3.0, nap=0.5)
 

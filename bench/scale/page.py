@@ -25,7 +25,7 @@ def tables(result: dict[str, Any]) -> str:
     for axis in AXES:
         rows = [point for point in result["points"] if point["axis"] == axis.field]
         if rows:
-            parts.append(f"**By {axis.title}**\n\n{table(axis.title, rows)}")
+            parts.append(f"**By {axis.title}**{_since(rows, result)}\n\n{table(axis.title, rows)}")
     parts.append(arithmetic(result["points"]))
     return "\n\n".join(parts)
 
@@ -42,6 +42,19 @@ def about(result: dict[str, Any]) -> str:
     if facts["busy"]:
         text += " **The machine was doing other work.**"
     return text
+
+
+def _since(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
+    """What an axis that was measured by itself says of that."""
+    found = rows[0].get("measured")
+    if found is None or found["time"] == result["machine"]["time"]:
+        return ""
+    busy = "; **the machine was doing other work**" if found["busy"] else ""
+    rounds = f"{found['rounds']} round{'s' * (found['rounds'] > 1)}"
+    return (
+        f", measured by itself: commit {found['commit']}, {found['time'][:10]}, load "
+        f"{found['load_before'][0]}, {rounds}{busy}"
+    )
 
 
 COLUMNS: Final = (

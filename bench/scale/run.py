@@ -15,6 +15,7 @@ from bench import machine
 from bench.scale import axes, page, point
 
 RESULTS = Path(__file__).parent.parent / "results" / "scale.json"
+PART = RESULTS.with_stem("scale-part")
 
 
 async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESULTS) -> int:
@@ -36,8 +37,10 @@ async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESU
                 continue
             found[place].append(figures)
             print(f"{name}: {json.dumps(figures)}", flush=True)
+    facts["busy"] = machine.busy(facts)
+    measured = {name: facts[name] for name in ("commit", "time", "load_before", "busy")}
     result = {
-        "machine": facts | {"busy": machine.busy(facts)},
+        "machine": facts,
         "rounds": rounds,
         "quick": quick,
         "window": point.WINDOW,
@@ -45,6 +48,7 @@ async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESU
             {
                 "axis": each.axis,
                 "value": each.value,
+                "measured": measured | {"rounds": rounds},
                 "setting": asdict(each),
                 "figures": median(found[place]),
                 "rounds": found[place],
@@ -53,11 +57,20 @@ async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESU
             for place, each in enumerate(points)
         ],
     }
+    if only and out.exists():
+        result = merged(json.loads(out.read_text()), result)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n")
     Console(width=140).print(Markdown(page.tables(result)))
     print(f"written to {out}")
     return 1 if failed else 0
+
+
+def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """A result with some axes measured anew; each point says when and of which commit."""
+    axes_now = {each["axis"] for each in now["points"]}
+    kept = [each for each in before["points"] if each["axis"] not in axes_now]
+    return {**(before if kept else now), "points": [*kept, *now["points"]]}
 
 
 def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:

@@ -87,6 +87,22 @@ def test_a_point_that_failed_says_why() -> None:
     assert "| 1,000,000 | not measured: no room |" in page.tables(result())
 
 
+def test_an_axis_measured_by_itself_takes_the_place_of_what_was_and_says_so() -> None:
+    before = result()
+    facts = {"commit": "def", "time": "2026-11-28T01:00:00+00:00", "load_before": [0.4]}
+    new = {"axis": "backlog", "value": "1000", "figures": {"tasks_per_s": 7}}
+    now = result(points=[new | {"measured": facts | {"busy": False, "rounds": 2}}])
+    found = run.merged(before, now)
+    assert [each["axis"] for each in found["points"]] == ["server", "workers", "workers", "backlog"]
+    text = page.tables(found)
+    assert (
+        "**By queued tasks**, measured by itself: commit def, 2026-11-28, load 0.4, 2 rounds\n"
+        in text
+    )
+    assert "no room" not in text
+    assert text.count("measured by itself") == 1
+
+
 def test_the_page_has_the_marks() -> None:
     assert pages.begin(page.COMMAND) in page.PAGE.read_text()
 
