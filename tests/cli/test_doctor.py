@@ -276,8 +276,8 @@ def test_the_sync_interval_is_read_from_the_monitoring_port(
 ) -> None:
     from tests.support import nats_server as module
 
-    changed = module.CONFIG.replace("sync_interval: 1s", f"sync_interval: {setting}")
-    monkeypatch.setattr(module, "CONFIG", changed)
+    changed = module.JETSTREAM.replace("sync_interval: 1s", f"sync_interval: {setting}")
+    monkeypatch.setattr(module, "JETSTREAM", changed)
     server = NatsServer(tmp_path / "sync").start()
     try:
         found = with_js(
