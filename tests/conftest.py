@@ -10,6 +10,7 @@ from hypothesis import settings
 from tests.support import tools
 from tests.support.nats_server import NatsServer
 from tests.support.nats_server import free_port as any_free_port
+from tests.support.parts import Parts
 
 # A timing on a shared machine is no property of the code.
 settings.register_profile("agentflow", deadline=None)
@@ -44,6 +45,14 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    """Starts processes of the program; they end with the test."""
+    found = Parts(tmp_path)
+    yield found
+    found.end()
 
 
 @pytest.fixture

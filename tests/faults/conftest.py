@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from agentflow.protocol import limits
 from tests.support.ledger import Ledger
 from tests.support.nats_server import NatsServer
 from tests.support.observer import Observer
-from tests.support.parts import Parts
 from tests.support.proxy import Proxy
 from tests.support.worker_process import WorkerProcess
 
@@ -71,14 +70,6 @@ def ready(observer: Observer) -> Any:
 def ledger(observer: Observer) -> Ledger:
     """Submits, and knows what was acknowledged."""
     return Ledger(observer.js)
-
-
-@pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
-    """Starts processes of the program; they end with the test."""
-    found = Parts(tmp_path)
-    yield found
-    found.end()
 
 
 @pytest.fixture

@@ -26,14 +26,6 @@ accounts {
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
-    """Starts processes of the program; they end with the test."""
-    found = Parts(tmp_path)
-    yield found
-    found.end()
-
-
-@pytest.fixture
 def servers() -> Iterator[list[NatsServer]]:
     """Those that are to be stopped, the last first."""
     found: list[NatsServer] = []
