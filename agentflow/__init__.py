@@ -4,14 +4,14 @@ In a program of your own:
 
     import agentflow
 
-    async with agentflow.connect() as flow:
-        task = await flow.submit("Write a haiku")
+    async with agentflow.connect() as client:
+        task = await client.submit("Write a haiku")
         result = await task.result(timeout=60)
 
 In a script or a notebook, without await:
 
-    with agentflow.sync.connect() as flow:
-        result = flow.submit("Write a haiku").result(timeout=60)
+    with agentflow.sync.connect() as client:
+        result = client.submit("Write a haiku").result(timeout=60)
 
 Handlers of your own (`agentflow worker module:app`):
 
@@ -27,20 +27,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from agentflow.version import __version__
 
 if TYPE_CHECKING:
     from agentflow import sync
     from agentflow.app import App, AttemptFailed, ClaudeAnswer, Context, Fail, Retry, SyncContext
-    from agentflow.client import Flow, connect
+    from agentflow.client import Client, connect
 
 __all__ = [
     "App",
     "AttemptFailed",
     "ClaudeAnswer",
+    "Client",
     "Context",
     "Fail",
-    "Flow",
     "Retry",
     "SyncContext",
     "__version__",
@@ -54,6 +54,6 @@ def __getattr__(name: str) -> Any:
     if name == "sync":
         return importlib.import_module("agentflow.sync")
     if name in __all__:
-        place = "client" if name in ("Flow", "connect") else "app"
+        place = "client" if name in ("Client", "connect") else "app"
         return getattr(importlib.import_module(f"agentflow.{place}"), name)
     raise AttributeError(f"module 'agentflow' has no attribute {name!r}")

@@ -29,12 +29,12 @@ from typing import Any, Final
 
 import msgspec
 
-from agentflow import __version__
-from agentflow.bus.connection import Connection
-from agentflow.bus.message import Message
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Message
 from agentflow.errors import AgentFlowError, NotConnected
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Control, Heartbeat
+from agentflow.version import __version__
 
 _log = logging.getLogger(__name__)
 

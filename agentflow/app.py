@@ -20,9 +20,9 @@ from typing import Any, Final, TypeVar, overload
 
 from agentflow.errors import Fail, InvalidHandler, Retry, UsageError
 from agentflow.handlers import registry
-from agentflow.handlers.context import ClaudeAnswer, Context, SyncContext
 from agentflow.handlers.contract import AttemptFailed, Handler
-from agentflow.handlers.own import Definition, OwnHandler, Shared
+from agentflow.handlers.functions.context import ClaudeAnswer, Context, SyncContext
+from agentflow.handlers.functions.function import Definition, OwnHandler, Shared
 from agentflow.protocol import limits
 
 __all__ = [

@@ -2,8 +2,8 @@
 
     import agentflow
 
-    with agentflow.sync.connect() as flow:
-        task = flow.submit("Write a haiku")
+    with agentflow.sync.connect() as client:
+        task = client.submit("Write a haiku")
         print(task.result(timeout=60).text)
 
 Each method is the one of `agentflow.Flow` or `TaskHandle` of the same name, run to its end in the
@@ -22,14 +22,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iter
 from contextlib import aclosing
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
 
-from agentflow import client
-from agentflow.client.flow import Item
-from agentflow.client.handle import TaskHandle
-from agentflow.client.result import Result
-from agentflow.client.watching import Event
+from agentflow.client import session
+from agentflow.client.session import Client, Item
+from agentflow.client.tasks.handle import TaskHandle
+from agentflow.client.tasks.watching import Event
 from agentflow.errors import NotConnected, UsageError
+from agentflow.views.result import Result
 
-__all__ = ["SyncFlow", "SyncTask", "connect"]
+__all__ = ["SyncClient", "SyncTask", "connect"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -171,50 +171,50 @@ class _Stream(Generic[T]):
 
 
 def _run(
-    method: Callable[Concatenate[client.Flow, P], Awaitable[R]],
-) -> Callable[Concatenate[SyncFlow, P], R]:
+    method: Callable[Concatenate[Client, P], Awaitable[R]],
+) -> Callable[Concatenate[SyncClient, P], R]:
     """The method, run to its end."""
 
     @functools.wraps(method)
-    def run(self: SyncFlow, /, *arguments: P.args, **named: P.kwargs) -> R:
+    def run(self: SyncClient, /, *arguments: P.args, **named: P.kwargs) -> R:
         return self._call(method, *arguments, **named)
 
     return run
 
 
 def _task(
-    method: Callable[Concatenate[client.Flow, P], Awaitable[TaskHandle]],
-) -> Callable[Concatenate[SyncFlow, P], SyncTask]:
+    method: Callable[Concatenate[Client, P], Awaitable[TaskHandle]],
+) -> Callable[Concatenate[SyncClient, P], SyncTask]:
     """The method, run to its end, with the handle that it returns for this side."""
 
     @functools.wraps(method)
-    def run(self: SyncFlow, /, *arguments: P.args, **named: P.kwargs) -> SyncTask:
+    def run(self: SyncClient, /, *arguments: P.args, **named: P.kwargs) -> SyncTask:
         return SyncTask(self, self._call(method, *arguments, **named))
 
     return run
 
 
 def _stream(
-    method: Callable[Concatenate[client.Flow, P], AsyncGenerator[R]],
-) -> Callable[Concatenate[SyncFlow, P], Iterator[R]]:
+    method: Callable[Concatenate[Client, P], AsyncGenerator[R]],
+) -> Callable[Concatenate[SyncClient, P], Iterator[R]]:
     """The method's async generator as a generator."""
 
     @functools.wraps(method)
-    def run(self: SyncFlow, /, *arguments: P.args, **named: P.kwargs) -> Iterator[R]:
+    def run(self: SyncClient, /, *arguments: P.args, **named: P.kwargs) -> Iterator[R]:
         yield from _Stream(
-            self._thread, lambda: method(self.flow, *arguments, **named), ahead=AHEAD
+            self._thread, lambda: method(self.client, *arguments, **named), ahead=AHEAD
         )
 
     return run
 
 
-class SyncFlow:
-    """`agentflow.Flow` without `await`. `flow` is the client in the thread."""
+class SyncClient:
+    """`agentflow.Client` without `await`. `client` is the one in the thread."""
 
-    def __init__(self, flow: client.Flow) -> None:
+    def __init__(self, client: Client) -> None:
         self._thread = LoopThread("agentflow")
         try:
-            self.flow = self._thread.call(flow.open())
+            self.client = self._thread.call(client.open())
         except BaseException:
             self._thread.close()
             raise
@@ -223,7 +223,7 @@ class SyncFlow:
         """See Flow.close; ends the thread too."""
         if self._thread.open:
             try:
-                self._thread.call(self.flow.close())
+                self._thread.call(self.client.close())
             finally:
                 self._thread.close()
 
@@ -240,34 +240,34 @@ class SyncFlow:
         **named: P.kwargs,
     ) -> R:
         async def work() -> R:
-            return await method(self.flow, *arguments, **named)
+            return await method(self.client, *arguments, **named)
 
         return self._thread.call(work())
 
-    submit = _task(client.Flow.submit)
-    submit_body = _task(client.Flow.submit_body)
-    retry = _task(client.Flow.retry)
-    get = _run(client.Flow.get)
-    read = _run(client.Flow.read)
-    cancel = _run(client.Flow.cancel)
-    list = _run(client.Flow.list)
-    stats = _run(client.Flow.stats)
-    workers = _run(client.Flow.workers)
-    unserved = _run(client.Flow.unserved)
-    pause = _run(client.Flow.pause)
-    resume = _run(client.Flow.resume)
-    pauses = _run(client.Flow.pauses)
-    drain = _run(client.Flow.drain)
-    drain_tasks = _run(client.Flow.drain_tasks)
-    why = _run(client.Flow.why)
-    prompt = _run(client.Flow.prompt)
-    snapshot = _run(client.Flow.snapshot)
-    watch = _stream(client.Flow.watch)
-    cancel_all = _stream(client.Flow.cancel_all)
+    submit = _task(Client.submit)
+    submit_body = _task(Client.submit_body)
+    retry = _task(Client.retry)
+    get = _run(Client.get)
+    read = _run(Client.read)
+    cancel = _run(Client.cancel)
+    list = _run(Client.list)
+    stats = _run(Client.stats)
+    workers = _run(Client.workers)
+    unserved = _run(Client.unserved)
+    pause = _run(Client.pause)
+    resume = _run(Client.resume)
+    pauses = _run(Client.pauses)
+    drain = _run(Client.drain)
+    drain_tasks = _run(Client.drain_tasks)
+    why = _run(Client.why)
+    prompt = _run(Client.prompt)
+    snapshot = _run(Client.snapshot)
+    watch = _stream(Client.watch)
+    cancel_all = _stream(Client.cancel_all)
 
     def task(self, task_id: str, *, newer_than: int = 0) -> SyncTask:
         """See Flow.task."""
-        return SyncTask(self, self.flow.task(task_id, newer_than=newer_than))
+        return SyncTask(self, self.client.task(task_id, newer_than=newer_than))
 
     def map(
         self,
@@ -292,7 +292,7 @@ class SyncFlow:
                 yield item
 
         stream = _Stream(
-            self._thread, lambda: self.flow.map(handed_over(), concurrency=concurrency, **options)
+            self._thread, lambda: self.client.map(handed_over(), concurrency=concurrency, **options)
         )
         source = iter(items)
         under_way, more = 0, True
@@ -334,17 +334,17 @@ class SyncFlow:
         """See Flow.as_completed."""
         handles = [task.handle for task in tasks]
         yield from _Stream(
-            self._thread, lambda: self.flow.as_completed(handles, timeout=timeout), ahead=AHEAD
+            self._thread, lambda: self.client.as_completed(handles, timeout=timeout), ahead=AHEAD
         )
 
 
 class SyncTask:
     """`TaskHandle` without `await`. `handle` is the one in the thread."""
 
-    __slots__ = ("_flow", "handle")
+    __slots__ = ("_client", "handle")
 
-    def __init__(self, flow: SyncFlow, handle: TaskHandle) -> None:
-        self._flow = flow
+    def __init__(self, client: SyncClient, handle: TaskHandle) -> None:
+        self._client = client
         self.handle = handle
 
     def __repr__(self) -> str:
@@ -363,29 +363,29 @@ class SyncTask:
 
     def result(self, timeout: float | None = None, **options: Any) -> Any:
         """See TaskHandle.result."""
-        return self._flow._thread.call(self.handle.result(timeout, **options))
+        return self._client._thread.call(self.handle.result(timeout, **options))
 
     def cancel(self) -> Result:
         """See TaskHandle.cancel."""
-        return self._flow._thread.call(self.handle.cancel())
+        return self._client._thread.call(self.handle.cancel())
 
     def retry(self) -> SyncTask:
         """See TaskHandle.retry."""
-        return self._flow.retry(self.id)
+        return self._client.retry(self.id)
 
     def watch(self) -> Iterator[Event]:
         """See TaskHandle.watch."""
-        return self._flow.watch(self.id, newer_than=self.handle.newer_than)
+        return self._client.watch(self.id, newer_than=self.handle.newer_than)
 
 
-@functools.wraps(client.connect)
-def _connect(*arguments: Any, **named: Any) -> SyncFlow:
-    return SyncFlow(client.connect(*arguments, **named))
+@functools.wraps(session.connect)
+def _connect(*arguments: Any, **named: Any) -> SyncClient:
+    return SyncClient(session.connect(*arguments, **named))
 
 
-def _as_sync(_: Callable[P, client.Flow]) -> Callable[P, SyncFlow]:
+def _as_sync(_: Callable[P, Client]) -> Callable[P, SyncClient]:
     """The same arguments, the other client."""
     return _connect
 
 
-connect = _as_sync(client.connect)
+connect = _as_sync(session.connect)

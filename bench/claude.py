@@ -32,13 +32,13 @@ from typing import Any, Final
 import msgspec
 
 import agentflow
-from agentflow.client.result import Result
 from agentflow.errors import MasterAbsent
 from agentflow.local.server import LocalServer
-from bench import load, machine, tree
+from agentflow.views.result import Result
 from bench.core import process
-from bench.load import Shape
-from bench.outcome import Aim, show
+from bench.instruments import load, machine, tree
+from bench.instruments.load import Shape
+from bench.instruments.outcome import Aim, show
 
 RESULTS: Final = Path(__file__).parent / "results" / "claude.json"
 SAMPLE_EVERY: Final = 0.25
@@ -84,7 +84,7 @@ async def bare(shape: Shape, url: str) -> AsyncIterator[Side]:
     """The SDK alone."""
     arguments = (url, shape.processes, shape.calls, shape.in_flight)
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.sdk", *map(str, arguments)),
+        *(sys.executable, "-m", "bench.instruments.sdk", *map(str, arguments)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=1 << 24,
@@ -119,44 +119,44 @@ async def ours(shape: Shape, url: str) -> AsyncIterator[Side]:
             async with (
                 process(*common, "master", "--nats", server.url) as master,
                 process(*common, *work) as worker,
-                agentflow.connect(server.url) as flow,
+                agentflow.connect(server.url) as client,
             ):
-                await until_there(flow, shape.processes)
+                await until_there(client, shape.processes)
                 warm = {"extra_headers": {"x-fake": load.WARM}}
                 await asyncio.gather(
                     *(
-                        finished(flow, "warm", params=warm)
+                        finished(client, "warm", params=warm)
                         for _ in range(shape.slots * shape.processes)
                     )
                 )
                 beside = {"server": server.pid or 0, "master": master.pid}
-                yield Side(worker.pid, beside, lambda: rounded(flow, shape))
+                yield Side(worker.pid, beside, lambda: rounded(client, shape))
 
 
-async def until_there(flow: agentflow.Flow, processes: int) -> None:
+async def until_there(client: agentflow.Client, processes: int) -> None:
     """Return when all processes serve."""
     async with asyncio.timeout(WITHIN):
         found = 0
         while found < processes:
             await asyncio.sleep(0.2)
             with contextlib.suppress(MasterAbsent):
-                found = len(await flow.workers())
+                found = len(await client.workers())
 
 
-async def finished(flow: agentflow.Flow, prompt: str, **fields: Any) -> Result:
+async def finished(client: agentflow.Client, prompt: str, **fields: Any) -> Result:
     """A task's result."""
-    task = await flow.submit(prompt, **fields)
+    task = await client.submit(prompt, **fields)
     return await task.result()
 
 
-async def rounded(flow: agentflow.Flow, shape: Shape) -> Round:
+async def rounded(client: agentflow.Client, shape: Shape) -> Round:
     """One round of ours."""
     found = Round(0.0, [])
 
     async def place(prompts: Iterator[str]) -> None:
         for prompt in prompts:
             began = time.perf_counter()
-            found.results.append(await finished(flow, prompt))
+            found.results.append(await finished(client, prompt))
             found.times.append(time.perf_counter() - began)
 
     prompts = iter(load.prompts(shape.calls))

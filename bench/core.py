@@ -28,7 +28,7 @@ import nats
 
 import agentflow
 from agentflow.local.server import LocalServer
-from bench import bare, machine, memory
+from bench.instruments import bare, machine, memory
 
 PROMPT = "Summarise this paragraph in one sentence. " * 4
 SLOTS = 1200
@@ -85,7 +85,7 @@ async def run_bare(load: Load) -> dict[str, Any]:
             client = await nats.connect(server.url)
             await bare.set_up(client)
             await client.close()
-            async with process("-m", "bench.bare", server.url, str(SLOTS)) as worker:
+            async with process("-m", "bench.instruments.bare", server.url, str(SLOTS)) as worker:
                 client, one = await bare.submitter(server.url)
                 await one(PROMPT, 0.0)
                 found: dict[str, Any] = await latency(lambda: one(PROMPT, 0.0), load.singles)
@@ -122,18 +122,18 @@ async def run_ours(load: Load) -> dict[str, Any]:
             async with (
                 process(*common, "master", "--nats", server.url) as master,
                 process(*common, *work) as worker,
-                agentflow.connect(server.url) as flow,
+                agentflow.connect(server.url) as client,
             ):
 
                 async def one() -> None:
-                    task = await flow.submit(PROMPT, kind="echo")
+                    task = await client.submit(PROMPT, kind="echo")
                     await task.result()
 
                 await one()
                 idle = {"worker": memory.of(worker.pid), "master": memory.of(master.pid)}
                 found: dict[str, Any] = await latency(one, load.singles)
                 began = time.perf_counter()
-                results = flow.map(
+                results = client.map(
                     (PROMPT for _ in range(load.tasks)), concurrency=WINDOW, kind="echo"
                 )
                 count = 0
@@ -143,7 +143,7 @@ async def run_ours(load: Load) -> dict[str, Any]:
                 assert count == load.tasks, f"{count} of {load.tasks} came back"
                 found["tasks_per_s"] = round(load.tasks / seconds)
                 began = time.perf_counter()
-                sleepers = flow.map(
+                sleepers = client.map(
                     (PROMPT for _ in range(load.sleepers)),
                     concurrency=load.sleepers,
                     kind="sleep",

@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import msgspec
 
-from agentflow.bus import provision
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.errors import BusError
 from agentflow.local.server import LocalServer
@@ -29,8 +29,8 @@ from agentflow.protocol.api import ListRequest, StatsView
 from agentflow.protocol.record import EMPTY, Last, State, Usage
 from agentflow.rules import records as entries
 from agentflow.rules.records import Origin, Spent
-from bench import machine, memory
 from bench.core import process
+from bench.instruments import machine, memory
 
 TASKS: Final = 100_000
 QUEUED: Final = 1_000

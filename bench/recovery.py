@@ -26,15 +26,15 @@ from typing import Any
 
 import msgspec
 
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Message
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Message
 from agentflow.config import Connect
 from agentflow.errors import BusError
 from agentflow.local.server import LocalServer
 from agentflow.protocol import limits, record, subjects
-from bench import machine
 from bench.core import process
+from bench.instruments import machine
 
 VICTIMS = 10
 WITHIN = 90.0

@@ -22,16 +22,16 @@ from typing import Any
 import msgspec
 
 from agentflow.audit import verify
-from agentflow.bus import provision
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Message
+from agentflow.audit.trail import Kind
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Message
 from agentflow.config import Connect
 from agentflow.local.server import LocalServer
 from agentflow.protocol import record, streams, subjects
-from agentflow.rules.audit_log import Kind
-from bench import machine, memory
 from bench.core import process
+from bench.instruments import machine, memory
 
 EVERY = 10.0
 KEPT = 120.0

@@ -30,7 +30,7 @@ from typing import Any, Final
 import psutil
 
 from agentflow.local.server import LocalServer
-from bench import machine, memory
+from bench.instruments import machine, memory
 
 RESULTS: Final = Path(__file__).parent / "results" / "tui.json"
 COLUMNS: Final = 120
@@ -109,7 +109,9 @@ async def first_paint() -> tuple[float, float]:
     """Seconds until the key bar, the last line of a frame, is there: wall and CPU."""
     with tempfile.TemporaryDirectory() as folder:
         report = str(Path(folder) / "report")
-        terminal = Terminal("-m", "bench.dashboard", report, "60", "200", "0", "10", "overview")
+        terminal = Terminal(
+            "-m", "bench.instruments.dashboard", report, "60", "200", "0", "10", "overview"
+        )
         reading = asyncio.create_task(terminal.until(b"open"))
         try:
             wall = await reading
@@ -127,7 +129,7 @@ async def measure_live(seconds: float, case: dict[str, Any]) -> dict[str, Any]:
             await asyncio.to_thread(subprocess.run, apply, check=True, capture_output=True)
             load = (server.url, str(case["tasks"]), str(case["rate"]), str(seconds + 30))
             writer = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bench.records", *load),
+                *(sys.executable, "-m", "bench.instruments.records", *load),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
@@ -153,7 +155,7 @@ async def measure(
         report = Path(folder) / "report"
         terminal = Terminal(
             "-m",
-            "bench.dashboard",
+            "bench.instruments.dashboard",
             str(report),
             str(seconds),
             *(str(case[name]) for name in ("tasks", "rate", "hertz", "view")),

@@ -92,9 +92,9 @@ async def main(changes: list[Change]) -> int:
     """Submit a task a file, collect the remarks, print them."""
     remarks: list[tuple[str, Remark]] = []
     failed = 0
-    async with agentflow.connect() as flow:
+    async with agentflow.connect() as client:
         tasks = [{"kind": "review", "params": msgspec.structs.asdict(one)} for one in changes]
-        async for result in flow.map(tasks, queue="reviews"):
+        async for result in client.map(tasks, queue="reviews"):
             assert result.index is not None
             path = changes[result.index].path
             if result.ok:

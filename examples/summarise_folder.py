@@ -73,9 +73,9 @@ async def main(folder: str, words: str = "50") -> int:
         if path.suffix in SUFFIXES and path.is_file()
     ]
     cost, failed = 0.0, 0
-    async with agentflow.connect() as flow:
+    async with agentflow.connect() as client:
         tasks = (task_of(path, int(words)) for path in files)
-        async for result in flow.map(tasks, queue="summaries"):
+        async for result in client.map(tasks, queue="summaries"):
             assert result.index is not None
             name = files[result.index].name
             cost += result.cost_usd or 0.0

@@ -84,9 +84,9 @@ async def main(reader: csv.DictReader[str], column: str, language: str) -> int:
     writer.writeheader()
     taken: deque[list[dict[str, str]]] = deque()
     failed = 0
-    async with agentflow.connect() as flow:
+    async with agentflow.connect() as client:
         tasks = tasks_of(reader, column, language, taken)
-        async for result in flow.map(tasks, queue="translations", ordered=True):
+        async for result in client.map(tasks, queue="translations", ordered=True):
             rows = taken.popleft()
             texts = result.value if result.ok else [""] * len(rows)
             for row, text in zip(rows, texts, strict=True):

@@ -28,16 +28,16 @@ import click
 import msgspec
 
 from agentflow.audit import verify
+from agentflow.audit.judgement import Report
 from agentflow.audit.reading import entries, slots
-from agentflow.bus import provision
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Message
+from agentflow.audit.trail import Kind
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Message
 from agentflow.config import Connect
 from agentflow.errors import BusError
 from agentflow.protocol import subjects
-from agentflow.rules.audit import Report
-from agentflow.rules.audit_log import Kind
 from tests.support import tools
 from tests.support.ledger import Ledger
 from tests.support.nats_server import NatsServer

@@ -16,15 +16,15 @@ from pathlib import Path
 import msgspec
 from textual.pilot import Pilot
 
-from agentflow.client import Flow
+from agentflow.client import Client
 from agentflow.config import Connect
+from agentflow.dashboard.feed.live import LiveFeed
+from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.local.demo import Demo
-from agentflow.rules import feed
-from tui.app import DashboardApp
-from tui.feed.live import LiveFeed
-from tui.frame import Pace
-from tui.model.dashboard import Dashboard
-from tui.theme import THEMES
+from agentflow.views import feed
+from agentflow_tui.app import DashboardApp
+from agentflow_tui.frame import Pace
+from agentflow_tui.theme import THEMES
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 SIZE = (120, 34)
@@ -44,9 +44,9 @@ class Staged:
         return self._source.now
 
     @property
-    def flow(self) -> Flow | None:
+    def client(self) -> Client | None:
         """Its client."""
-        return self._source.flow
+        return self._source.client
 
     def follow_tokens(self, ids: Iterable[str]) -> None:
         """Hear what is generated for these tasks."""

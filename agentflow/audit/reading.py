@@ -12,17 +12,17 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Message
-from agentflow.bus.pages import page, sequence_of, stored_ns, subject_of
+from agentflow.audit.judgement import ConsumerState, Evidence, Slots, Waiting, suspects
+from agentflow.audit.trail import Trail
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
+from agentflow.bus.wire.message import Message
 from agentflow.errors import NotFound
+from agentflow.log.task import last_of
 from agentflow.protocol import control, streams, subjects
 from agentflow.protocol import record as records
 from agentflow.protocol import task as tasks
 from agentflow.protocol.record import Last
-from agentflow.rules.audit import ConsumerState, Evidence, Slots, Waiting, suspects
-from agentflow.rules.audit_log import Trail
-from agentflow.tasklog import last_of
 
 _DUE: Final = "agentflow.due."
 _WATCHED: Final = (subjects.TASKS, subjects.RECORDS, subjects.DEAD)

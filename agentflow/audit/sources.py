@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
+from agentflow.audit.judgement import Call, Calls, Submission
 from agentflow.errors import UsageError
 from agentflow.protocol import limits, subjects
-from agentflow.rules.audit import Call, Calls, Submission
 
 MESSAGES: Final = "/v1/messages"
 WITHIN: Final = 30.0

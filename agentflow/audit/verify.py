@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from agentflow.audit import reading
-from agentflow.bus.jetstream import JetStream
-from agentflow.rules.audit import Calls, Report, Submission, judge
+from agentflow.audit.judgement import Calls, Report, Submission, judge
+from agentflow.bus.streams.jetstream import JetStream
 
 
 async def verify(

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from agentflow import __version__
 from agentflow.errors import AgentFlowError
+from agentflow.version import __version__
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -23,37 +23,33 @@ if TYPE_CHECKING:
 PIPE_CLOSED: Final = 141
 INTERRUPTED: Final = 130
 
-COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
-    "run": ("agentflow.cli.run", "command", "Run all tasks of a file and keep their results."),
-    "up": ("agentflow.cli.up", "command", "Start NATS, a master and workers on this machine."),
-    "tui": ("agentflow.cli.tui", "command", "Open the dashboard."),
-    "submit": ("agentflow.cli.submit", "command", "Put a task into a queue."),
-    "get": ("agentflow.cli.get", "command", "Show a task and its result."),
-    "list": ("agentflow.cli.listing", "command", "List tasks, newest first."),
-    "cancel": ("agentflow.cli.cancel", "command", "End tasks that have not ended."),
-    "retry": ("agentflow.cli.retry", "command", "Run failed tasks again."),
-    "dead": ("agentflow.cli.dead", "command", "Failed tasks: list, group, retry, drop."),
-    "why": ("agentflow.cli.why", "command", "Say why a task waits."),
-    "pause": ("agentflow.cli.pause", "command", "Start nothing of a queue or kind."),
-    "resume": ("agentflow.cli.resume", "command", "Lift a pause, or open a closed pool."),
-    "drain": ("agentflow.cli.drain", "command", "Let a worker finish what it runs, and exit."),
-    "watch": ("agentflow.cli.watch", "command", "Show what happens as it happens."),
-    "workers": ("agentflow.cli.workers", "command", "List the workers."),
-    "stats": ("agentflow.cli.stats", "command", "Show queues, states, tokens and cost."),
-    "master": ("agentflow.cli.master", "command", "Run a master."),
-    "worker": ("agentflow.cli.worker", "command", "Run a worker."),
-    "simulator": ("agentflow.cli.simulator", "command", "Serve a simulated Messages API."),
-    "doctor": ("agentflow.cli.doctor", "command", "Check this machine and the NATS server."),
-    "health": ("agentflow.cli.health", "command", "Is the server there, and does this host beat?"),
-    "verify": ("agentflow.cli.verify", "command", "Prove that no task was lost or ended twice."),
-    "streams": (
-        "agentflow.cli.streams",
-        "command",
-        "Show, compare or repair the streams.",
-    ),
-    "completion": ("agentflow.cli.completion", "command", "Print a shell's completion script."),
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "run": ("run", "Run all tasks of a file and keep their results."),
+    "up": ("up", "Start NATS, a master and workers on this machine."),
+    "tui": ("tui", "Open the dashboard."),
+    "submit": ("submit", "Put a task into a queue."),
+    "get": ("get", "Show a task and its result."),
+    "list": ("listing", "List tasks, newest first."),
+    "cancel": ("cancel", "End tasks that have not ended."),
+    "retry": ("retry", "Run failed tasks again."),
+    "dead": ("dead", "Failed tasks: list, group, retry, drop."),
+    "why": ("why", "Say why a task waits."),
+    "pause": ("pause", "Start nothing of a queue or kind."),
+    "resume": ("resume", "Lift a pause, or open a closed pool."),
+    "drain": ("drain", "Let a worker finish what it runs, and exit."),
+    "watch": ("watch", "Show what happens as it happens."),
+    "workers": ("workers", "List the workers."),
+    "stats": ("stats", "Show queues, states, tokens and cost."),
+    "master": ("master", "Run a master."),
+    "worker": ("worker", "Run a worker."),
+    "simulator": ("simulator", "Serve a simulated Messages API."),
+    "doctor": ("doctor", "Check this machine and the NATS server."),
+    "health": ("health", "Is the server there, and does this host beat?"),
+    "verify": ("verify", "Prove that no task was lost or ended twice."),
+    "streams": ("streams", "Show, compare or repair the streams."),
+    "completion": ("completion", "Print a shell's completion script."),
 }
-"""Name: module, attribute, one sentence."""
+"""Name: module in cli/commands, one sentence."""
 
 
 class Commands(click.Group):
@@ -66,9 +62,9 @@ class Commands(click.Group):
         place = COMMANDS.get(cmd_name)
         if place is None:
             return None
-        module, attribute, _ = place
+        module = f"agentflow.cli.commands.{place[0]}"
         try:
-            command = getattr(importlib.import_module(module), attribute)
+            command = importlib.import_module(module).command
         except ModuleNotFoundError as error:
             if error.name != module:
                 raise
@@ -84,7 +80,7 @@ class Commands(click.Group):
 
         found = [
             CompletionItem(name, help=text)
-            for name, (_, _, text) in COMMANDS.items()
+            for name, (_, text) in COMMANDS.items()
             if name.startswith(incomplete)
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
@@ -92,7 +88,7 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click would load every command to ask for its help.
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.command(
@@ -106,7 +102,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Whatever happens, no traceback is shown."""
     if arguments is None and (instruction := os.environ.get("_AGENTFLOW_COMPLETE")):
-        from agentflow.cli import completion
+        from agentflow.cli.commands import completion
 
         return completion.answer(cli, instruction)
     # Not click's own main(): it ends with 1 when the reader of a pipe leaves, as if we had failed.
@@ -137,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(error: Exception, text: str, code: int) -> int:
-    from agentflow.rules.display import safe
+    from agentflow.views.display import safe
 
     if os.environ.get("AGENTFLOW_DEBUG"):
         import traceback

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from agentflow.protocol.api import GateView
-from agentflow.rules import gateviews
+from agentflow.views import gates as gateviews
 
 
 def lines(gates: Iterable[GateView]) -> list[str]:

@@ -65,14 +65,14 @@ def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def log_environment(options: dict[str, Any]) -> dict[str, str]:
     """What is wanted of the log, for child processes. Raises UsageError."""
-    from agentflow import logs
+    from agentflow.telemetry import logs
 
     return _settings(options, logs.settings).environment()
 
 
 def start_log(options: dict[str, Any]) -> None:
     """Log as wanted from here on. Raises UsageError."""
-    from agentflow import logs
+    from agentflow.telemetry import logs
 
     logs.set_up(_settings(options, logs.settings))
 

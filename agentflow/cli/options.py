@@ -14,7 +14,7 @@ import msgspec
 from agentflow.config import Connect, connect_options, located
 
 if TYPE_CHECKING:
-    from agentflow.client import Flow
+    from agentflow.client import Client
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -68,11 +68,11 @@ def resolve(connection: Mapping[str, str | None], *, local: bool = True) -> Conn
     return located(options, store) if local else options
 
 
-def flow(connection: Mapping[str, str | None], *, patience: float = 5.0) -> Flow:
+def client(connection: Mapping[str, str | None], *, patience: float = 5.0) -> Client:
     """A client for the options given, not yet connected."""
-    from agentflow.client import Flow
+    from agentflow.client import Client
 
-    return Flow(resolve(connection), patience=patience)
+    return Client(resolve(connection), patience=patience)
 
 
 def json_option(function: Callable[..., R]) -> Callable[..., R]:

@@ -1,6 +1,6 @@
 """What commands print: JSON lines for programs, plain text and tables for people.
 
-Everything that came from elsewhere goes through rules/display.py first.
+Everything that came from elsewhere goes through views/display.py first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from agentflow.rules.display import columns, fit, one_line, safe, safe_json
+from agentflow.views.display import columns, fit, one_line, safe, safe_json
 
 SIMULATED: Final = "SIMULATED"
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agentflow.cli import output
-from agentflow.client.result import Result, of_record
+from agentflow.views.result import Result, of_record
 
 if TYPE_CHECKING:
-    from agentflow.client import Event, Flow
+    from agentflow.client import Client, Event
 
 
 @contextmanager
@@ -26,11 +26,11 @@ def going_on(task_id: str) -> Iterator[None]:
         raise
 
 
-async def follow(flow: Flow, task_id: str, *, stream: bool, as_json: bool) -> int:
+async def follow(client: Client, task_id: str, *, stream: bool, as_json: bool) -> int:
     """Return the exit code when the task has ended; its answer is printed."""
     printed = Printed()
     result: Result | None = None
-    async for event in flow.watch(task_id, tokens=stream):
+    async for event in client.watch(task_id, tokens=stream):
         if event.kind == "tokens":
             if as_json:
                 output.show_json(event)

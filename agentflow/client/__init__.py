@@ -25,10 +25,10 @@ result.py      a task as users see it
 ids.py         new ids
 """
 
-from agentflow.client.deadletters import DeadFilter, DeadLetter
-from agentflow.client.flow import Flow, connect
-from agentflow.client.handle import TaskHandle
-from agentflow.client.result import Result
-from agentflow.client.watching import Event
+from agentflow.client.operate.deadletters import DeadFilter, DeadLetter
+from agentflow.client.session import Client, connect
+from agentflow.client.tasks.handle import TaskHandle
+from agentflow.client.tasks.watching import Event
+from agentflow.views.result import Result
 
-__all__ = ["DeadFilter", "DeadLetter", "Event", "Flow", "Result", "TaskHandle", "connect"]
+__all__ = ["Client", "DeadFilter", "DeadLetter", "Event", "Result", "TaskHandle", "connect"]

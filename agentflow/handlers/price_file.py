@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 
 from agentflow.errors import UsageError
-from agentflow.rules import prices
-from agentflow.rules.prices import Prices
+from agentflow.rules.routes import prices
+from agentflow.rules.routes.prices import Prices
 
 
 def own_file(environ: Mapping[str, str] = os.environ) -> tuple[Path, bool]:

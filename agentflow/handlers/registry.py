@@ -11,7 +11,7 @@ from agentflow.errors import UsageError
 from agentflow.handlers.contract import Handler
 
 if TYPE_CHECKING:
-    from agentflow.handlers.claude import ClaudeHandler
+    from agentflow.handlers.claude.handler import ClaudeHandler
 
 
 @runtime_checkable
@@ -36,7 +36,7 @@ class AsksClaude(Protocol):
 def make_claude() -> ClaudeHandler:
     """The handler of kind `claude`, not started."""
     # Here and not above: it imports anthropic, which takes 1.2 s and 74 MB.
-    from agentflow.handlers.claude import ClaudeHandler
+    from agentflow.handlers.claude.handler import ClaudeHandler
 
     return ClaudeHandler(pool=os.environ.get("AGENTFLOW_POOL") or None)
 
@@ -54,7 +54,7 @@ def _sleep() -> Handler:
 
 
 def _claude_cli() -> Handler:
-    from agentflow.handlers.claude_cli import ClaudeCliHandler
+    from agentflow.handlers.claude_cli.handler import ClaudeCliHandler
 
     return ClaudeCliHandler()
 

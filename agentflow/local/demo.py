@@ -104,7 +104,7 @@ class Demo:
 
 async def run(store: Path, workers: int) -> None:
     """The demonstration itself, until SIGTERM."""
-    from agentflow.client import Flow
+    from agentflow.client import Client
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -129,8 +129,8 @@ async def run(store: Path, workers: int) -> None:
     starting.result()
     assert stack.simulator_url is not None
     try:
-        async with Flow(Connect(urls=(stack.url,))) as flow:
-            load = asyncio.ensure_future(Load(flow, stack.simulator_url).run())
+        async with Client(Connect(urls=(stack.url,))) as client:
+            load = asyncio.ensure_future(Load(client, stack.simulator_url).run())
             print(READY + stack.url, flush=True)
             await asyncio.wait({ended, load}, return_when=asyncio.FIRST_COMPLETED)
             load.cancel()

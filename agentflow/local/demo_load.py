@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from agentflow.client import Flow, TaskHandle
+from agentflow.client import Client, TaskHandle
 from agentflow.errors import AgentFlowError
 
 _log = logging.getLogger(__name__)
@@ -156,8 +156,8 @@ NOBODY: Final = 0.004
 class Load:
     """Submits until it is cancelled."""
 
-    def __init__(self, flow: Flow, simulator: str, *, seed: int = 1) -> None:
-        self._flow = flow
+    def __init__(self, client: Client, simulator: str, *, seed: int = 1) -> None:
+        self._client = client
         self._simulator = simulator
         self._random = random.Random(seed)
         self._number = 0
@@ -176,7 +176,7 @@ class Load:
 
     async def _phase(self, phase: Phase) -> None:
         if phase.pause is not None:
-            await self._try(self._flow.pause(phase.pause, reason="stock-taking"))
+            await self._try(self._client.pause(phase.pause, reason="stock-taking"))
         await self._submit(phase.burst)
         due = 0.0
         for _ in range(round(phase.seconds / TICK)):
@@ -185,7 +185,7 @@ class Load:
             due -= int(due)
             await asyncio.sleep(TICK)
         if phase.pause is not None:
-            await self._try(self._flow.resume(phase.pause))
+            await self._try(self._client.resume(phase.pause))
 
     async def _submit(self, count: int) -> None:
         await asyncio.gather(*(self._try(self._one()) for _ in range(count)))
@@ -218,7 +218,7 @@ class Load:
         else:
             options |= {"prompt": prompt, "model": shape.model}
             options |= await self._prepared(case)
-        handle = await self._flow.submit(**options)
+        handle = await self._client.submit(**options)
         if chance.random() < CANCELLED:
             self._aside(lambda: self._cancel(handle, chance.uniform(1, 6)))
 
@@ -236,7 +236,7 @@ class Load:
 
     async def _cancel(self, handle: TaskHandle, after: float) -> None:
         await asyncio.sleep(after)
-        await self._try(self._flow.cancel(handle.id))
+        await self._try(self._client.cancel(handle.id))
 
     def _aside(self, work: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:

@@ -12,11 +12,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from agentflow import __version__
-from agentflow.bus.bucket import Board
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.service import Endpoint
+from agentflow.bus.streams.bucket import Board
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.service import Endpoint
 from agentflow.errors import BusError, TaskNotFound, UsageError
+from agentflow.log.task import TaskLog, last_of
 from agentflow.master.index import Cursor, Index
 from agentflow.master.presence import Presence
 from agentflow.master.queues import Queues
@@ -24,9 +24,9 @@ from agentflow.master.submit import Submissions
 from agentflow.protocol import api, subjects
 from agentflow.protocol.api import StatsView, Tasks, TaskView, Workers
 from agentflow.protocol.record import Failure, Record, State
-from agentflow.rules import gateviews
-from agentflow.rules.projection import Row, decode_labels, instant
-from agentflow.tasklog import TaskLog, last_of
+from agentflow.version import __version__
+from agentflow.views import gates as gateviews
+from agentflow.views.row import Row, decode_labels, instant
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from agentflow.master.totals import Totals, Words
 from agentflow.protocol.record import State, Usage
-from agentflow.rules.projection import FINISHED, Row, label_text, supersedes
+from agentflow.views.row import FINISHED, Row, label_text, supersedes
 
 LIMIT: Final = 200_000
 SCANNED: Final = 2_000

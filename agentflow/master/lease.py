@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams.jetstream import JetStream
 from agentflow.errors import BusError, WrongSequence
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import subjects

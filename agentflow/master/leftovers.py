@@ -17,15 +17,15 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Message
-from agentflow.bus.pages import page, sequence_of, stored_ns, subject_of
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
+from agentflow.bus.wire.message import Message
 from agentflow.errors import PermissionDenied
+from agentflow.log.task import TaskLog
 from agentflow.master.lease import Lease
 from agentflow.protocol import streams, subjects
 from agentflow.protocol import task as tasks
 from agentflow.rules.claim import Delivery, is_done_with
-from agentflow.tasklog import TaskLog
 
 _log = logging.getLogger(__name__)
 

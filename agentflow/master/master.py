@@ -3,7 +3,7 @@
 Tasks flow without it. What it knows it learned from the streams and forgets when it ends; several
 may run, and all of them answer.
 
-    records, tasks    two followers (bus/follower.py); messages become rows (rules/projection.py)
+    records, tasks    two followers (bus/streams/follower.py); messages become rows (views/row.py)
     index             rows and sums (index.py)
     presence          heartbeats (presence.py)
     api, submissions  the service `agentflow` (api.py, submit.py)
@@ -21,20 +21,20 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from agentflow import __version__, logs
 from agentflow.actor import Actor
-from agentflow.bus import provision
-from agentflow.bus.bucket import Board
-from agentflow.bus.connection import Connection
-from agentflow.bus.follower import Follower, Source
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Message
-from agentflow.bus.monitoring import sync_of
-from agentflow.bus.pages import stored_ns, subject_of
-from agentflow.bus.provision import Difference
-from agentflow.bus.service import Service
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.bucket import Board
+from agentflow.bus.streams.follower import Follower, Source
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.pages import stored_ns, subject_of
+from agentflow.bus.streams.provision import Difference
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Message
+from agentflow.bus.wire.monitoring import sync_of
+from agentflow.bus.wire.service import Service
 from agentflow.config import Connect
 from agentflow.errors import AgentFlowError, BusError, InvalidTask, NoStream, NotConnected
+from agentflow.log.task import TaskLog
 from agentflow.master import index as indexes
 from agentflow.master.api import Api
 from agentflow.master.index import Index
@@ -49,8 +49,9 @@ from agentflow.protocol import limits, record, subjects
 from agentflow.protocol.control import Control, Drain
 from agentflow.protocol.record import Last
 from agentflow.rules.durability import weaker
-from agentflow.rules.projection import Row, from_record, from_task, needs_payload
-from agentflow.tasklog import TaskLog
+from agentflow.telemetry import logs
+from agentflow.version import __version__
+from agentflow.views.row import Row, from_record, from_task, needs_payload
 
 _log = logging.getLogger(__name__)
 
@@ -387,7 +388,7 @@ async def serve(
         logs.set_actor(master.actor.name)
         if metrics is not None:
             from agentflow.master.measured import measured
-            from agentflow.metrics import served
+            from agentflow.telemetry.metrics import served
 
             await stack.enter_async_context(served(measured(master, connection), metrics))
         try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentflow.bus.connection import Connection
+from agentflow.bus.wire.connection import Connection
 from agentflow.master.master import Master
-from agentflow.metrics import MasterMetrics, QueueFigures
 from agentflow.protocol.subjects import Priority
+from agentflow.telemetry.metrics import MasterMetrics, QueueFigures
 
 
 def measured(master: Master, connection: Connection) -> MasterMetrics:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from agentflow.bus.connection import Connection
-from agentflow.bus.message import Message
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Message
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import WorkerView
 from agentflow.protocol.control import Heartbeat

@@ -1,6 +1,6 @@
 """The queues: how much waits, since when, and whether anybody takes it.
 
-Depths (bus/depths.py) are read at most every two seconds, and only when somebody asks.
+Depths (bus/streams/depths.py) are read at most every two seconds, and only when somebody asks.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from agentflow.bus.depths import Depth
-from agentflow.bus.depths import read as read_depths
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams.depths import Depth
+from agentflow.bus.streams.depths import read as read_depths
+from agentflow.bus.streams.jetstream import JetStream
 from agentflow.protocol.api import QueueView
 from agentflow.protocol.control import Heartbeat
 from agentflow.protocol.record import State

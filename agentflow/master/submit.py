@@ -16,13 +16,13 @@ from typing import Final
 
 import msgspec
 
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Message
-from agentflow.bus.submitter import Submitter
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.submitter import Submitter
+from agentflow.bus.wire.message import Message
 from agentflow.errors import MasterAbsent, PayloadTooLarge, UsageError
+from agentflow.log.task import TaskLog
 from agentflow.protocol import api, record, subjects, task
 from agentflow.protocol.subjects import Priority
-from agentflow.tasklog import TaskLog
 
 RUNS: Final = 5_000
 """Requests that may wait for their result at once."""

@@ -18,18 +18,18 @@ from typing import Final
 
 import msgspec
 
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
 from agentflow.errors import BusError
+from agentflow.log.task import Overtaken, TaskLog
 from agentflow.master.index import Index
 from agentflow.master.lease import Lease
 from agentflow.master.presence import Presence
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Held, Holds
 from agentflow.protocol.record import Last, Record, State
-from agentflow.rules.projection import Row
 from agentflow.rules.sweep import Facts, Step, next_step
-from agentflow.tasklog import Overtaken, TaskLog
+from agentflow.views.row import Row
 
 _log = logging.getLogger(__name__)
 

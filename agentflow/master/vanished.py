@@ -12,9 +12,9 @@ import asyncio
 import time
 from typing import Final
 
-from agentflow.bus.follower import Follower
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.pages import page, sequence_of
+from agentflow.bus.streams.follower import Follower
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.pages import page, sequence_of
 from agentflow.master.index import Index
 from agentflow.protocol import subjects
 from agentflow.protocol.record import State

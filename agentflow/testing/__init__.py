@@ -2,7 +2,7 @@
 
     def test_summaries(agentflow_stack):
         agentflow_stack.run(app)
-        task = agentflow_stack.flow.submit(kind="summarise", params={"path": "a.txt"})
+        task = agentflow_stack.client.submit(kind="summarise", params={"path": "a.txt"})
         assert task.result(timeout=20).ok
 
 stack.py      the stack

@@ -20,17 +20,18 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any, Final, Self
 
-from agentflow import client, sync
+from agentflow import sync
 from agentflow.app import App
-from agentflow.bus.connection import Connection
+from agentflow.bus.wire.connection import Connection
+from agentflow.client import Client, connect
 from agentflow.config import Connect
 from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler, Outcome, Run
-from agentflow.handlers.shared_claude import SharedClaude
+from agentflow.handlers.functions.shared_claude import SharedClaude
 from agentflow.local.server import LocalServer
 from agentflow.master.master import Master
 from agentflow.simulator import Simulator
-from agentflow.sync import LoopThread, SyncFlow
+from agentflow.sync import LoopThread, SyncClient
 from agentflow.testing.simulator import SimulatedClaude
 from agentflow.worker.worker import Worker
 
@@ -42,7 +43,7 @@ _STOP_WITHIN: Final = 10.0
 class Stack:
     """`with Stack() as stack`; its worker runs the kinds echo, sleep and claude.
 
-    `url` is the server's, `flow` a sync client, `simulator` the simulated Claude.
+    `url` is the server's, `client` a sync client, `simulator` the simulated Claude.
     """
 
     url: str
@@ -50,7 +51,7 @@ class Stack:
 
     def __init__(self) -> None:
         self._exit = ExitStack()
-        self._flow: SyncFlow | None = None
+        self._client: SyncClient | None = None
         self._running: list[RunningWorker] = []
         self._own: dict[str, Handler] = {}
 
@@ -91,15 +92,15 @@ class Stack:
     # For tests.
 
     @property
-    def flow(self) -> SyncFlow:
+    def client(self) -> SyncClient:
         """A client of the stack, for tests that are not async."""
-        if self._flow is None:
-            self._flow = self._exit.enter_context(sync.connect(self.url))
-        return self._flow
+        if self._client is None:
+            self._client = self._exit.enter_context(sync.connect(self.url))
+        return self._client
 
-    def connect(self) -> client.Flow:
-        """A client for async tests: `async with stack.connect() as flow`."""
-        return client.connect(self.url)
+    def connect(self) -> Client:
+        """A client for async tests: `async with stack.connect() as client`."""
+        return connect(self.url)
 
     def run(self, *apps: App, slots: int = 10) -> None:
         """Run the functions of apps on queue `default`, beside echo, sleep and claude.

@@ -24,17 +24,17 @@ from datetime import timedelta
 
 import msgspec
 
-from agentflow.bus.connection import Connection
+from agentflow.bus.wire.connection import Connection
 from agentflow.errors import InvalidTask, PayloadTooLarge, Superseded
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
+from agentflow.log.task import TaskLog
 from agentflow.protocol.record import Failure, Last, State
 from agentflow.protocol.task import Task
 from agentflow.rules import records as entries
 from agentflow.rules import retry, starting
-from agentflow.rules.gates import Route
 from agentflow.rules.records import Origin, Spent
 from agentflow.rules.retry import Signal
-from agentflow.tasklog import TaskLog
+from agentflow.rules.routes.gates import Route
 from agentflow.worker import handed, reply
 from agentflow.worker.gates import Gates
 from agentflow.worker.held import Ending, Held, Holding

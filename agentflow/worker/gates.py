@@ -16,13 +16,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from agentflow.bus.bucket import Board
+from agentflow.bus.streams.bucket import Board
 from agentflow.errors import BusError
 from agentflow.handlers.contract import AttemptFailed
 from agentflow.protocol.record import Failure
-from agentflow.rules import gates
-from agentflow.rules.gates import Closed, Pace, Route
 from agentflow.rules.retry import Decision, Signal
+from agentflow.rules.routes import gates
+from agentflow.rules.routes.gates import Closed, Pace, Route
 
 _log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from agentflow.bus.connection import Connection
-from agentflow.bus.message import Delivered
-from agentflow.bus.puller import ACK, IN_PROGRESS, nak
+from agentflow.bus.streams.puller import ACK, IN_PROGRESS, nak
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Delivered
 from agentflow.errors import NotConnected
 from agentflow.handlers.contract import Run
 from agentflow.protocol.record import Last

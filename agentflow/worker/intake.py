@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from agentflow.bus.connection import Connection
+from agentflow.bus.wire.connection import Connection
 from agentflow.errors import BusError, InvalidTask, PayloadTooLarge
 from agentflow.handlers.contract import Handler, Routed, defaults_of
+from agentflow.log.task import Overtaken, TaskLog
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol import task as tasks
 from agentflow.protocol.control import Held as HeldAnswer
@@ -27,10 +28,9 @@ from agentflow.protocol.task import Defaults, Task, TaskBody
 from agentflow.rules import records as entries
 from agentflow.rules import starting
 from agentflow.rules.claim import Act, Delivery, after_silence, decide, is_fresh
-from agentflow.rules.gates import Route
 from agentflow.rules.records import Origin
+from agentflow.rules.routes.gates import Route
 from agentflow.rules.starting import Park, TooLate
-from agentflow.tasklog import Overtaken, TaskLog
 from agentflow.worker import reply
 from agentflow.worker.attempt import Attempts
 from agentflow.worker.gates import Gates

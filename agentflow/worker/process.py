@@ -10,13 +10,13 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
-from agentflow import logs
-from agentflow.bus.connection import Connection
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.errors import NotConnected
 from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits
+from agentflow.telemetry import logs
 from agentflow.worker.worker import GRACE, Worker
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ async def _measured(
     if address is None:
         yield
         return
-    from agentflow.metrics import Figures, WorkerMetrics, served
+    from agentflow.telemetry.metrics import Figures, WorkerMetrics, served
 
     metrics = WorkerMetrics(
         connection,

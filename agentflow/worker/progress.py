@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 
+from agentflow.log.task import Overtaken, TaskLog
 from agentflow.protocol import limits
 from agentflow.protocol.record import State
 from agentflow.rules import records as entries
 from agentflow.rules.records import Origin
-from agentflow.tasklog import Overtaken, TaskLog
 from agentflow.worker.held import Ending, Held
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from agentflow.bus.message import Delivered
+from agentflow.bus.wire.message import Delivered
 from agentflow.errors import InvalidTask
 from agentflow.protocol import limits
 from agentflow.protocol import task as tasks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from agentflow.bus.connection import Connection
+from agentflow.bus.wire.connection import Connection
 from agentflow.errors import BusError
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import limits, subjects

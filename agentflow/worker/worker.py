@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from agentflow.actor import Actor
-from agentflow.bus import provision
-from agentflow.bus.bucket import Board
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Delivered
-from agentflow.bus.puller import Puller
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.bucket import Board
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.puller import Puller
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Delivered
 from agentflow.errors import (
     AgentFlowError,
     BusError,
@@ -26,6 +26,7 @@ from agentflow.errors import (
     Superseded,
 )
 from agentflow.handlers.contract import Handler, Noted, Pooled
+from agentflow.log.task import TaskLog
 from agentflow.protocol import subjects
 from agentflow.protocol.control import (
     Cancel,
@@ -38,7 +39,6 @@ from agentflow.protocol.control import (
     Held as HeldAnswer,
 )
 from agentflow.protocol.subjects import Priority
-from agentflow.tasklog import TaskLog
 from agentflow.worker.attempt import Attempts
 from agentflow.worker.gates import Gates
 from agentflow.worker.held import Ending, Held, Holding

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bench.compare.comparison import Memory, Overhead
 from bench.compare.drive import Answer
 from bench.compare.ladders import Latency
-from bench.tree import Look
+from bench.instruments.tree import Look
 
 
 def overhead(answers: Sequence[Answer], latency: Latency) -> Overhead:

@@ -176,14 +176,14 @@ async def rig(design: Design, *, slots: int, processes: int, cli: str | None) ->
                 child(
                     command("master", "--nats", server.url), base, folder / "master.log"
                 ) as master,
-                agentflow.connect(server.url) as flow,
+                agentflow.connect(server.url) as client,
             ):
-                await _until_streams(flow)
+                await _until_streams(client)
                 place = Place(server.url, api, folder, cli)
                 beside = {"server": server.pid or 0, "master": master.pid, "simulator": pid}
-                async with _worker(design, place, base, slots, processes, flow) as ready:
+                async with _worker(design, place, base, slots, processes, client) as ready:
                     ready.beside |= beside
-                    await _until_all(flow, ready, processes)
+                    await _until_all(client, ready, processes)
                     places = slots * processes
                     await _warm(ready, places if design.warm_all else 1, places)
                     yield ready
@@ -256,13 +256,13 @@ async def _worker(
     environment: dict[str, str],
     slots: int,
     processes: int,
-    flow: agentflow.Flow,
+    client: agentflow.Client,
 ) -> AsyncIterator[Rig]:
     """A design that takes its tasks from the queue."""
     own = {**environment, "NATS_URL": place.nats, **design.environment(place)}
     log = place.folder / "worker.log"
     # Submitted before, so that the worker finds it when it first looks.
-    first = await flow.submit("First.", **_fields(design))
+    first = await client.submit("First.", **_fields(design))
     arguments = design.command(place, slots, processes)
     began = time.monotonic()
     async with child(arguments, own, log) as process:
@@ -271,7 +271,7 @@ async def _worker(
 
         async def one(prompt: str) -> str:
             try:
-                task = await flow.submit(prompt, **_fields(design))
+                task = await client.submit(prompt, **_fields(design))
                 result = await task.result(timeout=TASK_WITHIN)
             except AgentFlowError as error:
                 return f"{type(error).__name__}: {error}"
@@ -300,26 +300,26 @@ def _fields(design: Design) -> dict[str, Any]:
     }
 
 
-async def _until_streams(flow: agentflow.Flow) -> None:
+async def _until_streams(client: agentflow.Client) -> None:
     """Return when the master has made the streams: a worker in another language cannot."""
-    await _until(flow, lambda views: True)
+    await _until(client, lambda views: True)
 
 
-async def _until_all(flow: agentflow.Flow, ready: Rig, processes: int) -> None:
+async def _until_all(client: agentflow.Client, ready: Rig, processes: int) -> None:
     """Return when all processes serve; the programs in other languages do not say so."""
     if processes > 1:
-        await _until(flow, lambda views: len(views) >= processes, ready)
+        await _until(client, lambda views: len(views) >= processes, ready)
 
 
 async def _until(
-    flow: agentflow.Flow, enough: Callable[[list[Any]], bool], ready: Rig | None = None
+    client: agentflow.Client, enough: Callable[[list[Any]], bool], ready: Rig | None = None
 ) -> None:
     async with asyncio.timeout(START_WITHIN):
         while True:
             if ready is not None and ready.worker.returncode is not None:
                 raise ready.gone()
             try:
-                if enough(list(await flow.workers())):
+                if enough(list(await client.workers())):
                     return
             except AgentFlowError:
                 pass

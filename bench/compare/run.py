@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from agentflow.errors import AgentFlowError
-from bench import machine, tree
 from bench.compare import comparison, drive, figures, plan, rig, sizes, tables
 from bench.compare.comparison import Comparison, Failed, Measured, Row, Trial
 from bench.compare.ladders import SEED, Ladder
 from bench.compare.rows import BY_NAME, DESIGNS
 from bench.compare.rows.design import Design, find_cli
+from bench.instruments import machine, tree
 
 PATIENCE = 4.0
 """A trial that takes so many times the expected time, and five minutes more, is given up."""

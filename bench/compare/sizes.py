@@ -74,7 +74,7 @@ def _files_mb(found: Distribution) -> float:
     if editable and '"editable": true' in editable:
         # Its files are where they are written, and not in the list.
         root = Path(__file__).resolve().parents[2]
-        return sum(folder_mb(root / name) for name in ("agentflow", "tui"))
+        return sum(folder_mb(root / name) for name in ("agentflow", "tui/agentflow_tui"))
     return sum(each.stat().st_size for each in files if each.is_file()) / 1e6
 
 

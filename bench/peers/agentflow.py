@@ -43,15 +43,15 @@ def value_of(result: agentflow.Result) -> int:
 async def main() -> None:
     """The client."""
     check = shapes.Check()
-    async with agentflow.connect(shapes.url("nats")) as flow:
+    async with agentflow.connect(shapes.url("nats")) as client:
 
         async def one(number: int) -> None:
-            task = await flow.submit(**item(number, 0.0))
+            task = await client.submit(**item(number, 0.0))
             check.back(value_of(await task.result()))
 
         async def many(numbers: Iterable[int], window: int, seconds: float) -> None:
             items = (item(number, seconds) for number in numbers)
-            results: AsyncIterator[agentflow.Result] = flow.map(items, concurrency=window)
+            results: AsyncIterator[agentflow.Result] = client.map(items, concurrency=window)
             async for result in results:
                 check.back(value_of(result))
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from bench import pages
+from bench.instruments import pages
 
 PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "peers.md"
 COMMAND: Final = "python -m bench peers --page"

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import machine
+from bench.instruments import machine
 from bench.peers import brokers, catalogue, figures, turn
 from bench.peers.brokers import NotMeasured
 from bench.peers.shapes import Load

@@ -19,11 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.instruments.watched import Watched
 from bench.peers import figures, shapes
 from bench.peers.brokers import Broker, NotMeasured, running
 from bench.peers.catalogue import Setting
 from bench.peers.shapes import Load
-from bench.watched import Watched
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENTS = ROOT / ".tools" / "peers"

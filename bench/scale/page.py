@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentflow.protocol.limits import HEARTBEAT
-from bench import pages
+from bench.instruments import pages
 from bench.scale.axes import AXES
 
 PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "scaling.md"

@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import agentflow
-from agentflow.bus.jetstream import JetStream
-from agentflow.client.submission import prepare
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.client.tasks.submission import prepare
 from agentflow.errors import AgentFlowError
 from agentflow.protocol import subjects
 from bench import index
+from bench.instruments.watched import Watched
 from bench.scale import servers
 from bench.scale.axes import Point
 from bench.scale.servers import Servers
-from bench.watched import Watched
 
 WINDOW = 1000
 """Tasks under way at once."""
@@ -83,14 +83,14 @@ async def _measure(point: Point, running: Servers) -> dict[str, Any]:
     prompt = prompt[: point.payload]
     names = queues(point.queues)
     async with AsyncExitStack() as stack:
-        flow = await stack.enter_async_context(agentflow.connect(running.url))
+        client = await stack.enter_async_context(agentflow.connect(running.url))
         if point.history:
-            await index.fill(flow.js, point.history, queued=0)
+            await index.fill(client.js, point.history, queued=0)
         if point.backlog:
             began = time.perf_counter()
-            await _queue(flow, point.backlog, prompt)
+            await _queue(client, point.backlog, prompt)
             found["submit_per_s"] = round(point.backlog / (time.perf_counter() - began))
-        bytes_before = await _bytes(flow.js)
+        bytes_before = await _bytes(client.js)
         master = await stack.enter_async_context(
             program("-m", "agentflow", "master", "--nats", running.url)
         )
@@ -108,38 +108,38 @@ async def _measure(point: Point, running: Servers) -> dict[str, Any]:
             servers=running.pids, worker=(worker.pid,), master=(master.pid,), client=(os.getpid(),)
         )
         if point.backlog:
-            found |= await _drain(flow, point, watched, began)
+            found |= await _drain(client, point, watched, began)
         else:
-            await _all_up(flow, point.workers)
-            found |= await _alone(flow, point.singles)
+            await _all_up(client, point.workers)
+            found |= await _alone(client, point.singles)
             watched.cpu_since()
-            found |= await _burn(flow, point, names, prompt)
+            found |= await _burn(client, point, names, prompt)
             found["cpu_us_per_task"] = _per_task(watched, point.tasks)
-            grown = await _bytes(flow.js) - bytes_before
+            grown = await _bytes(client.js) - bytes_before
             found["server_bytes"] = round(grown / (point.tasks + point.singles))
         found["memory_mb"] = watched.memory()
     return found
 
 
-async def _all_up(flow: agentflow.Flow, workers: int) -> None:
+async def _all_up(client: agentflow.Client, workers: int) -> None:
     """Wait until every worker process has told of itself."""
     async with asyncio.timeout(STARTED_WITHIN):
         while True:
             try:
-                if len(await flow.workers()) >= workers:
+                if len(await client.workers()) >= workers:
                     break
             except AgentFlowError:
                 pass  # the master is starting, too
             await asyncio.sleep(0.1)
-    task = await flow.submit("ready", kind="echo")
+    task = await client.submit("ready", kind="echo")
     await task.result()
 
 
-async def _alone(flow: agentflow.Flow, count: int) -> dict[str, Any]:
+async def _alone(client: agentflow.Client, count: int) -> dict[str, Any]:
     times = []
     for _ in range(count):
         began = time.perf_counter()
-        task = await flow.submit("alone", kind="echo")
+        task = await client.submit("alone", kind="echo")
         await task.result()
         times.append((time.perf_counter() - began) * 1000)
     return spread(times)
@@ -152,7 +152,7 @@ def spread(times: list[float]) -> dict[str, float]:
 
 
 async def _burn(
-    flow: agentflow.Flow, point: Point, names: list[str], prompt: str
+    client: agentflow.Client, point: Point, names: list[str], prompt: str
 ) -> dict[str, Any]:
     def items() -> Iterator[dict[str, str]]:
         for number in range(point.tasks):
@@ -160,21 +160,21 @@ async def _burn(
 
     began = time.perf_counter()
     came = 0
-    async for result in flow.map(items(), concurrency=WINDOW, kind="echo"):
+    async for result in client.map(items(), concurrency=WINDOW, kind="echo"):
         came += result.ok
     if came != point.tasks:
         raise RuntimeError(f"{came} of {point.tasks} tasks came back")
     return {"tasks_per_s": round(point.tasks / (time.perf_counter() - began))}
 
 
-async def _queue(flow: agentflow.Flow, count: int, prompt: str) -> None:
+async def _queue(client: agentflow.Client, count: int, prompt: str) -> None:
     """Store a backlog; nobody waits for its results."""
     numbers = iter(range(count))
     fields = {"prompt": prompt, "kind": "echo"}
 
     async def submitting() -> None:
         for number in numbers:
-            await flow.sender.send(prepare(fields, task_id=f"backlog-{number}"))
+            await client.sender.send(prepare(fields, task_id=f"backlog-{number}"))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(WINDOW):
@@ -182,15 +182,15 @@ async def _queue(flow: agentflow.Flow, count: int, prompt: str) -> None:
 
 
 async def _drain(
-    flow: agentflow.Flow, point: Point, watched: Watched, began: float
+    client: agentflow.Client, point: Point, watched: Watched, began: float
 ) -> dict[str, Any]:
     """Time until the queue is empty, the workers' start included; urgent tasks come meanwhile."""
-    task = await flow.submit("first", kind="echo", priority="high")
+    task = await client.submit("first", kind="echo", priority="high")
     await task.result()
     first = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        empty = group.create_task(_emptied(flow.js))
-        urgent = group.create_task(_beside(flow, empty))
+        empty = group.create_task(_emptied(client.js))
+        urgent = group.create_task(_beside(client, empty))
     times = urgent.result()
     return (spread(times) if len(times) >= LEAST_URGENT else {}) | {
         "first_result_s": round(first - began, 2),
@@ -199,12 +199,12 @@ async def _drain(
     }
 
 
-async def _beside(flow: agentflow.Flow, empty: asyncio.Task[float]) -> list[float]:
+async def _beside(client: agentflow.Client, empty: asyncio.Task[float]) -> list[float]:
     """Milliseconds of urgent tasks, one at a time, for as long as the backlog is there."""
     times: list[float] = []
     while not empty.done():
         began = time.perf_counter()
-        task = await flow.submit("urgent", kind="echo", priority="high")
+        task = await client.submit("urgent", kind="echo", priority="high")
         await task.result()
         times.append((time.perf_counter() - began) * 1000)
     return times

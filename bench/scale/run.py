@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from bench import machine
+from bench.instruments import machine
 from bench.scale import axes, page, point
 
 RESULTS = Path(__file__).parent.parent / "results" / "scale.json"

@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentflow.bus import provision
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.errors import BusError
 from agentflow.local.server import LocalServer, find_binary

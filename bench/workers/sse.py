@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from agentflow.handlers.claude_request import DEFAULT_MAX_TOKENS, DEFAULT_MODEL
+from agentflow.handlers.claude.request import DEFAULT_MAX_TOKENS, DEFAULT_MODEL
 
 LIMIT: Final = 1 << 20
 

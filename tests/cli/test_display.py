@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.rules.display import columns, fit, one_line, safe, safe_json
+from agentflow.views.display import columns, fit, one_line, safe, safe_json
 
 HOSTILE = [
     ("\x1b[31mred\x1b[0m", "red"),

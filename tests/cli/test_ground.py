@@ -35,14 +35,15 @@ def modules(env: dict[str, str], *arguments: str) -> tuple[int, set[str]]:
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["nonsense"]])
 def test_what_needs_no_server_imports_no_nats(arguments: list[str], tmp_path: Path) -> None:
     _, found = modules(environment(tmp_path), *arguments)
-    assert not found & {"nats", "asyncio", "anthropic", "rich", "textual", "tui", "pydantic"}
+    heavy = {"nats", "asyncio", "anthropic", "rich", "textual", "agentflow_tui", "pydantic"}
+    assert not found & heavy
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "simulator"])
 def test_help_imports_nothing_heavy(name: str, tmp_path: Path) -> None:
     code, found = modules(environment(tmp_path), name, "--help")
     assert code == 0
-    assert not found & {"anthropic", "rich", "textual", "tui", "pydantic"}
+    assert not found & {"anthropic", "rich", "textual", "agentflow_tui", "pydantic"}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_a_command_never_imports_the_sdk_or_a_terminal_library(
     env = environment(tmp_path, AGENTFLOW_NATS="nats://127.0.0.1:1")
     code, found = modules(env, *arguments)
     assert code != 0
-    assert not found & {"anthropic", "rich", "textual", "tui", "pydantic", "httpx"}
+    assert not found & {"anthropic", "rich", "textual", "agentflow_tui", "pydantic", "httpx"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -71,18 +71,18 @@ async def test_up_serves_an_app_and_leaves_drained_workers_down(home: Home) -> N
     up = await home.up("--workers", "2", "--processes", "2", "--app", "tasks", "--kinds", "where")
     info = running(home.store)
     assert info is not None
-    async with agentflow.Flow(Connect(urls=(info.url,))) as flow:
+    async with agentflow.Client(Connect(urls=(info.url,))) as client:
         assert len(home.processes("agentflow worker")) == 6  # two parents
-        place = await (await flow.submit(kind="where", params={})).result(30)
+        place = await (await client.submit(kind="where", params={})).result(30)
         assert place.value in {process.pid for process in home.processes("agentflow worker")}
         file = home.tasks([{"kind": "shout", "prompt": "x"}])
         refused = await home.command("run", file, "--simulate", "--app", "tasks")
         assert refused.code == 2
         assert "with workers of its own: start those with --app" in refused.err
-        assert len(await flow.drain("worker-1")) == 2
+        assert len(await client.drain("worker-1")) == 2
         await up.says("worker-1 was drained and stays down; 1 of 2 workers go on")
         assert len(home.processes("worker-1")) == 0
-        assert len(await flow.drain("worker-2")) == 2
+        assert len(await client.drain("worker-2")) == 2
         await up.says("worker-2 was drained and stays down; no worker is left")
         assert len(home.processes("agentflow worker")) == 0
     up.signal(signal.SIGTERM)
@@ -97,11 +97,11 @@ async def test_a_job_whose_workers_are_all_drained_ends(home: Home) -> None:
     await until(lambda: running(home.store) is not None)
     info = running(home.store)
     assert info is not None
-    async with agentflow.Flow(Connect(urls=(info.url,))) as flow:
+    async with agentflow.Client(Connect(urls=(info.url,))) as client:
         async with asyncio.timeout(30):
-            while (await flow.read("long")).state != State.RUNNING:
+            while (await client.read("long")).state != State.RUNNING:
                 await asyncio.sleep(0.05)
-        await flow.drain("worker-1")
+        await client.drain("worker-1")
     for process in home.processes("--name worker-1"):
         process.terminate()  # it waits for the task: told once more, it hands it back
     done = await job.done()

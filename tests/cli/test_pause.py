@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agentflow.bus.bucket import Board
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams.bucket import Board
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
-from agentflow.rules.gates import Closed
+from agentflow.rules.routes.gates import Closed
 from tests.cli.conftest import Here, environment
 from tests.support.nats_server import NatsServer
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from agentflow.audit import verify
+from agentflow.audit.judgement import Submission
+from agentflow.audit.trail import Kind
 from agentflow.local.store import running
-from agentflow.rules.audit import Submission
-from agentflow.rules.audit_log import Kind
 from tests.support import checker
 from tests.support.jobs import Home
 from tests.support.tools import ROOT

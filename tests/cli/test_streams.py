@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from agentflow.bus import provision
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
 from agentflow.cli import main
 from agentflow.config import Connect
 from agentflow.protocol import limits, subjects

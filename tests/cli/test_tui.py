@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from agentflow.cli import tui
-from agentflow.client import Flow
+from agentflow.cli.commands import tui
+from agentflow.client import Client
 from agentflow.config import Connect
+from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.local.demo import Demo
-from agentflow.rules import feed
+from agentflow.views import feed
+from agentflow_tui.theme import THEMES
 from tests.cli.conftest import Here, environment
 from tests.support.fold import Fold
 from tests.support.until import until
-from tui.model.dashboard import Dashboard
-from tui.theme import THEMES
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -70,7 +70,7 @@ async def test_a_demonstration_is_lifelike_and_leaves_nothing_behind() -> None:
         folder, process = demo._folder, demo._process
         assert process is not None
         fold = Fold()
-        async with Flow(Connect(urls=(demo.url,))) as flow, flow.live(fold):
+        async with Client(Connect(urls=(demo.url,))) as client, client.live(fold):
             await fold.until(lambda: any(row.simulated for row in fold.rows.values()))
             await fold.until(lambda: {"running", "succeeded"} <= fold.counts().keys())
             await fold.until(lambda: len({row.queue for row in fold.rows.values()}) >= 3)

@@ -48,7 +48,7 @@ def test_what_is_lost_is_named_and_ends_with_1(
 def test_a_server_where_all_is_well_ends_with_0(
     cli: Here, nats_server: NatsServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from agentflow.bus import provision
+    from agentflow.bus.streams import provision
 
     with_js(nats_server, provision.ensure_streams)
     done = cli("verify", "--nats", nats_server.url, "--rest")

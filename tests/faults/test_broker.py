@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agentflow.audit import verify
+from agentflow.audit.trail import Kind
 from agentflow.protocol import subjects
-from agentflow.rules.audit_log import Kind
 from tests.faults.conftest import Scale
 from tests.support.checker import check
 from tests.support.ledger import Ledger

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from agentflow.audit import verify
-from agentflow.bus import provision
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.errors import BusError
+from agentflow.log.task import Overtaken, TaskLog
 from agentflow.protocol import subjects
 from agentflow.protocol.record import EMPTY, State
 from agentflow.rules import records as entries
-from agentflow.tasklog import Overtaken, TaskLog
 from tests.support.masters import origin
 from tests.support.nats_server import NatsServer, free_port
 from tests.support.until import until

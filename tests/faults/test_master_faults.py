@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentflow.client import Flow
+from agentflow.client import Client
 from agentflow.config import Connect
 from agentflow.errors import BusError
 from tests.faults.conftest import Scale
@@ -56,11 +56,11 @@ async def test_masters_killed_and_stopped_under_load_cost_no_task(
     await observer.all_ended(ledger.ids, 60)
     await observer.at_rest()
     assert await check(observer.js, ledger, faults=0) == []
-    async with Flow(Connect(urls=(url,))) as flow:
+    async with Client(Connect(urls=(url,))) as client:
         # One that has just been stopped may still be asked, and says nothing.
         async def counted() -> bool:
             try:
-                stats = await flow.stats()
+                stats = await client.stats()
             except BusError:
                 return False
             return stats.counts.get("succeeded") == len(ledger.ids)

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from agentflow.audit.judgement import Submission
 from agentflow.audit.sources import ask_simulator
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.protocol.record import State
-from agentflow.rules.audit import Submission
 from tests.support.checker import check
 from tests.support.ledger import Ledger
 from tests.support.observer import Observer

@@ -200,8 +200,8 @@ async def test_processes_have_names_of_their_own_and_are_drained_as_one(
     workers = start("--kinds", "sleep", "--processes", "2", "--name", "w")
     pids = await workers.serving(observer, 2)
     assert {observer.workers[pid].name for pid in pids} == {"w.1", "w.2"}
-    async with agentflow.connect(nats_server.url) as flow:
-        told = await flow.drain("w")
+    async with agentflow.connect(nats_server.url) as client:
+        told = await client.drain("w")
     assert {view.pid for view in told} == pids
     assert await workers.exited() == 0
     assert workers.said("was drained and is not replaced")

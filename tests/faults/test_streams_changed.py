@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from agentflow.audit import verify
+from agentflow.audit.trail import Kind
 from agentflow.errors import BusError
 from agentflow.protocol import headers, subjects
 from agentflow.protocol.record import State
-from agentflow.rules.audit_log import Kind
 from tests.faults.conftest import Scale
 from tests.support.checker import check
 from tests.support.ledger import Ledger

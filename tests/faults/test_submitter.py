@@ -21,12 +21,12 @@ import agentflow
 from pathlib import Path
 
 async def main(url, ledger, first):
-    async with agentflow.connect(url) as flow:
+    async with agentflow.connect(url) as client:
         for number in range(first, 100_000):
             name = f"t{number}"
             with Path(ledger).open("a") as file:
                 print(json.dumps({"id": name, "acknowledged": False}), file=file)
-            await flow.submit(kind="sleep", params={"seconds": 0.0}, id=name)
+            await client.submit(kind="sleep", params={"seconds": 0.0}, id=name)
             with Path(ledger).open("a") as file:
                 print(json.dumps({"id": name}), file=file)
 

@@ -211,7 +211,7 @@ async def test_sigterm_lets_running_tasks_finish(
 
 TOLD_WHILE_IT_STARTS = """
 import asyncio, os, signal, sys
-from agentflow.bus.puller import Puller
+from agentflow.bus.streams.puller import Puller
 from agentflow.config import Connect
 from agentflow.worker.process import serve
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 import pytest
 
-from agentflow.bus.connection import Connection
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits

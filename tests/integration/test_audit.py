@@ -5,14 +5,14 @@ import asyncio
 import pytest
 
 from agentflow.audit import sources, verify
-from agentflow.bus import provision
-from agentflow.bus.message import Message
+from agentflow.audit.judgement import Call, Calls, Report, Submission
+from agentflow.audit.trail import Kind
+from agentflow.bus.streams import provision
+from agentflow.bus.wire.message import Message
 from agentflow.errors import UsageError
 from agentflow.handlers.contract import Outcome, Run
 from agentflow.protocol import limits, subjects
 from agentflow.protocol import record as records
-from agentflow.rules.audit import Call, Calls, Report, Submission
-from agentflow.rules.audit_log import Kind
 from tests.integration.conftest import StartWorker
 from tests.support.handlers import Gate
 from tests.support.observer import Observer

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from agentflow.simulator import Knobs, Simulator
-from bench import tree
+from bench.instruments import tree
 from bench.workers.sse import AnswerBroken, Api
 
 # Burns CPU in a child that ends before anybody looks.

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from agentflow.bus import dial, puller
-from agentflow.bus.client import MendedClient
-from agentflow.bus.connection import BUFFER_BYTES
-from agentflow.bus.message import Message
-from agentflow.bus.service import Service
+from agentflow.bus.streams import puller
+from agentflow.bus.wire import dial
+from agentflow.bus.wire.client import MendedClient
+from agentflow.bus.wire.connection import BUFFER_BYTES
+from agentflow.bus.wire.message import Message
+from agentflow.bus.wire.service import Service
 from agentflow.errors import (
     NoAnswer,
     NotConnected,
@@ -25,9 +26,9 @@ from agentflow.errors import (
     UsageError,
     WrongSequence,
 )
+from agentflow.log.task import TaskLog
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import streams, subjects
-from agentflow.tasklog import TaskLog
 from tests.support.bus import (
     WITHIN,
     Station,
@@ -556,8 +557,8 @@ async def test_what_was_published_before_closing_arrives(nats_server: NatsServer
 
 INTERRUPTED = """
 import asyncio, sys
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.streams.jetstream import JetStream
 from agentflow.config import Connect
 
 async def main():

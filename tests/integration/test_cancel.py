@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import agentflow
-from agentflow.client import Flow
-from agentflow.client.bulk import Selection
+from agentflow.client import Client
+from agentflow.client.operate.bulk import Selection
 from agentflow.errors import TaskNotFound, UsageError
 from agentflow.handlers.contract import Outcome, Run
 from agentflow.protocol import control, subjects
@@ -26,15 +26,15 @@ from tests.support.nats_server import NatsServer
 
 
 @pytest.fixture
-async def flow(nats_server: NatsServer) -> AsyncIterator[Flow]:
+async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
     async with agentflow.connect(nats_server.url) as opened:
         yield opened
 
 
 async def test_an_answer_of_claude_is_hung_up_on_and_its_usage_kept(
-    flow: Flow, start_worker: Any, monkeypatch: pytest.MonkeyPatch
+    client: Client, start_worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agentflow.handlers.claude import ClaudeHandler
+    from agentflow.handlers.claude.handler import ClaudeHandler
 
     monkeypatch.delenv("ANTHROPIC_BASE_URL", raising=False)
     async with Simulator() as simulator:
@@ -43,7 +43,7 @@ async def test_an_answer_of_claude_is_hung_up_on_and_its_usage_kept(
         await handler.start()
         try:
             worker = await start_worker({"claude": handler})
-            task = await flow.submit("Count to a thousand", max_tokens=1000)
+            task = await client.submit("Count to a thousand", max_tokens=1000)
             async for event in task.watch():
                 if event.kind == "tokens":
                     break
@@ -67,7 +67,7 @@ async def test_an_answer_of_claude_is_hung_up_on_and_its_usage_kept(
 
 
 async def test_a_worker_that_does_not_hear_is_fenced(
-    flow: Flow, observer: Any, start_worker: Any, monkeypatch: pytest.MonkeyPatch
+    client: Client, observer: Any, start_worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = asyncio.Event()
     ended = asyncio.Event()
@@ -82,17 +82,17 @@ async def test_a_worker_that_does_not_hear_is_fenced(
         ended.set()
         return Outcome(text="too late")
 
-    monkeypatch.setattr("agentflow.client.steering.OWNER_WITHIN", 0.1)
+    monkeypatch.setattr("agentflow.client.operate.steering.OWNER_WITHIN", 0.1)
     worker = await start_worker({"deaf": deaf}, lease=1.0)
-    task = await flow.submit(kind="deaf", params={"x": 1})
+    task = await client.submit(kind="deaf", params={"x": 1})
     await observer.until(lambda: observer.live.get(task.id))
-    outcome = await flow.steering.end(task.id)
+    outcome = await client.steering.end(task.id)
     assert (outcome.result.state, outcome.already) == ("cancelled", False)
-    assert outcome.result.actor == flow.log.actor
+    assert outcome.result.actor == client.log.actor
     released.set()
     await ended.wait()
     await observer.becomes(lambda: _empty(observer))
-    last = await flow.read(task.id)
+    last = await client.read(task.id)
     assert last.sequence == outcome.result.sequence
     assert not len(worker._holding)
 
@@ -102,44 +102,44 @@ async def _empty(observer: Any) -> bool:
 
 
 async def test_the_worker_answers_when_the_record_is_written(
-    flow: Flow, observer: Any, start_worker: Any
+    client: Client, observer: Any, start_worker: Any
 ) -> None:
     gate = Gate()
     worker = await start_worker({"gate": gate})
-    task = await flow.submit("x", kind="gate")
+    task = await client.submit("x", kind="gate")
     await gate.started.wait()
     mailbox = subjects.control("worker", worker.actor.name)
     for task_id, expected in (("another", False), (task.id, True)):
-        message = await flow.connection.request(mailbox, control.encode(Cancel(id=task_id)))
+        message = await client.connection.request(mailbox, control.encode(Cancel(id=task_id)))
         assert control.decode(message.data) == Held(holds=expected)
-    record = (await flow.read(task.id)).record
+    record = (await client.read(task.id)).record
     assert record is not None
     assert (record.state, record.actor) == ("cancelled", worker.actor.name)
 
 
 async def test_a_scheduled_task_is_cancelled_and_never_starts(
-    flow: Flow, observer: Any, start_worker: Any
+    client: Client, observer: Any, start_worker: Any
 ) -> None:
     gate = Gate()
     gate.opened.set()
     await start_worker({"gate": gate})
     moment = datetime.now(UTC) + timedelta(seconds=1)
-    task = await flow.submit("x", kind="gate", not_before=moment)
-    other = await flow.submit("y", kind="gate", not_before=moment + timedelta(seconds=0.3))
+    task = await client.submit("x", kind="gate", not_before=moment)
+    other = await client.submit("y", kind="gate", not_before=moment + timedelta(seconds=0.3))
     for each in (task, other):
         await observer.becomes(
             lambda each=each: observer.js.last(subjects.SCHEDULE, f"agentflow.schedule.{each.id}.*")
         )
-    assert (await flow.cancel(task.id)).state == "cancelled"
+    assert (await client.cancel(task.id)).state == "cancelled"
     assert await observer.js.last(subjects.SCHEDULE, f"agentflow.schedule.{task.id}.*") is None
     # The second comes later, so by then the first would have started.
     await other.result(20)
     assert [run.task.id for run in gate.runs] == [other.id]
-    assert (await flow.get(task.id)).attempts == 0
+    assert (await client.get(task.id)).attempts == 0
 
 
 async def test_many_by_filter_in_every_state(
-    flow: Flow, nats_server: NatsServer, observer: Any, start_worker: Any
+    client: Client, nats_server: NatsServer, observer: Any, start_worker: Any
 ) -> None:
     gate = Gate()
     await start_worker({"gate": gate}, slots=2)
@@ -147,30 +147,30 @@ async def test_many_by_filter_in_every_state(
         await ready(master)
         mine = {"run": "mine"}
         later = datetime.now(UTC) + timedelta(hours=1)
-        parked = await flow.submit("x", kind="gate", labels=mine, not_before=later)
+        parked = await client.submit("x", kind="gate", labels=mine, not_before=later)
         await observer.becomes(
             lambda: observer.js.last(subjects.SCHEDULE, f"agentflow.schedule.{parked.id}.*")
         )
-        tasks = [await flow.submit("x", kind="gate", labels=mine) for _ in range(150)]
-        kept = await flow.submit("y", queue="other", kind="gate", labels={"run": "yours"})
+        tasks = [await client.submit("x", kind="gate", labels=mine) for _ in range(150)]
+        kept = await client.submit("y", queue="other", kind="gate", labels={"run": "yours"})
         selection = Selection(label=mine)
         await observer.becomes(
-            lambda: _counts(flow, selection, {"queued": 148, "scheduled": 1, "running": 2})
+            lambda: _counts(client, selection, {"queued": 148, "scheduled": 1, "running": 2})
         )
-        outcomes = [each async for each in flow.cancel_all(label=mine)]
+        outcomes = [each async for each in client.cancel_all(label=mine)]
         assert len(outcomes) == 151
         assert {each.result.state for each in outcomes} == {"cancelled"}
         assert {each.result.id for each in outcomes} == {each.id for each in (*tasks, parked)}
         # Those that ran kept their place; nothing else ever started.
         assert len(gate.runs) == 2
-        assert (await flow.get(kept.id)).state == "queued"
-        assert await flow.bulk.count(Selection(queue="other")) == {"queued": 1}
+        assert (await client.get(kept.id)).state == "queued"
+        assert await client.bulk.count(Selection(queue="other")) == {"queued": 1}
         with pytest.raises(UsageError, match="'failed' cannot be cancelled"):
-            await flow.bulk.count(Selection(states=("failed",)))
-        found = dict([each async for each in flow.bulk.cancel_ids([kept.id, "unheard", kept.id])])
+            await client.bulk.count(Selection(states=("failed",)))
+        found = dict([each async for each in client.bulk.cancel_ids([kept.id, "unheard", kept.id])])
         assert isinstance(found["unheard"], TaskNotFound)
         assert found[kept.id].result.state == "cancelled"  # type: ignore[union-attr]
 
 
-async def _counts(flow: Flow, selection: Selection, expected: dict[str, int]) -> bool:
-    return await flow.bulk.count(selection) == expected
+async def _counts(client: Client, selection: Selection, expected: dict[str, int]) -> bool:
+    return await client.bulk.count(selection) == expected

@@ -21,13 +21,13 @@ import pytest
 
 from agentflow.errors import ClaudeMissing, KeyMissing, StackError, UsageError
 from agentflow.handlers import price_file
-from agentflow.handlers.claude_cli import ClaudeCliHandler
+from agentflow.handlers.claude_cli.handler import ClaudeCliHandler
 from agentflow.handlers.contract import AttemptFailed, Run
 from agentflow.protocol.record import State, Usage
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task
-from agentflow.rules.prices import cost_micro
 from agentflow.rules.retry import Signal, row_of
+from agentflow.rules.routes.prices import cost_micro
 from agentflow.simulator import Entry, Simulator
 from tests.integration.conftest import StartWorker
 from tests.support import tools
@@ -277,7 +277,7 @@ async def test_nothing_outlives_a_killed_worker(
     task = {"tools": ["Bash"], "allowed_tools": ["Bash"], "bare": True}
     program = (
         "import asyncio\n"
-        "from agentflow.handlers.claude_cli import ClaudeCliHandler\n"
+        "from agentflow.handlers.claude_cli.handler import ClaudeCliHandler\n"
         "from agentflow.handlers.contract import Run\n"
         "from agentflow.protocol.subjects import Priority\n"
         "from agentflow.protocol.task import Task\n"
@@ -421,7 +421,7 @@ async def test_tasks_of_one_workspace_take_turns_and_only_so_many_run(
 
 
 async def test_the_route_is_that_of_kind_claude_with_the_same_key(environ: dict[str, str]) -> None:
-    from agentflow.handlers.claude import ClaudeHandler
+    from agentflow.handlers.claude.handler import ClaudeHandler
 
     async with started(environ) as handler:
         other = ClaudeHandler(api_key=KEY, base_url=environ["ANTHROPIC_BASE_URL"])

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 import agentflow
-from agentflow.client import Flow, Result
-from agentflow.client.ids import Ids
+from agentflow.client import Client, Result
+from agentflow.client.tasks.ids import Ids
 from agentflow.errors import (
     AgentFlowError,
     InvalidTask,
@@ -36,7 +36,7 @@ BAD = Signal(status=400)
 
 
 @pytest.fixture
-async def flow(nats_server: NatsServer) -> AsyncIterator[Flow]:
+async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
     async with agentflow.connect(nats_server.url) as opened:
         yield opened
 
@@ -46,8 +46,8 @@ async def flow(nats_server: NatsServer) -> AsyncIterator[Flow]:
 
 async def test_the_example_of_the_readme(nats_server: NatsServer, start_worker: Any) -> None:
     await start_worker()
-    async with agentflow.connect(nats_server.url) as flow:
-        task = await flow.submit("Write a haiku", queue="default")
+    async with agentflow.connect(nats_server.url) as client:
+        task = await client.submit("Write a haiku", queue="default")
         result = await task.result(timeout=60)
     assert (result.id, result.state, result.text) == (task.id, "succeeded", "Write a haiku")
     assert result.ok
@@ -57,13 +57,15 @@ async def test_the_example_of_the_readme(nats_server: NatsServer, start_worker: 
     assert result.timings.ended is not None
 
 
-async def test_the_first_user_of_a_server_makes_the_streams(flow: Flow, start_worker: Any) -> None:
-    task = await flow.submit("early", kind="echo")
+async def test_the_first_user_of_a_server_makes_the_streams(
+    client: Client, start_worker: Any
+) -> None:
+    task = await client.submit("early", kind="echo")
     await start_worker()
     assert (await task.result(20)).text == "early"
 
 
-async def test_everything_given_reaches_the_worker(flow: Flow, start_worker: Any) -> None:
+async def test_everything_given_reaches_the_worker(client: Client, start_worker: Any) -> None:
     seen: list[Run] = []
 
     async def look(run: Run) -> Outcome:
@@ -71,7 +73,7 @@ async def test_everything_given_reaches_the_worker(flow: Flow, start_worker: Any
         return Outcome(text="seen", value={"n": 1}, content=[{"type": "text"}], stop_reason="end")
 
     await start_worker({"look": look}, queues=["other"])
-    task = await flow.submit(
+    task = await client.submit(
         "hé 世界",
         queue="other",
         priority="high",
@@ -97,12 +99,12 @@ async def test_everything_given_reaches_the_worker(flow: Flow, start_worker: Any
     assert (result.stop_reason, result.labels) == ("end", {"team": "blå"})
 
 
-async def test_the_live_copy_carries_what_its_headers_must(flow: Flow) -> None:
+async def test_the_live_copy_carries_what_its_headers_must(client: Client) -> None:
     arrived: asyncio.Queue[Any] = asyncio.Queue()
-    await flow.submit("first, which makes the streams")
-    await flow.connection.subscribe("agentflow.live.tasks.>", arrived.put_nowait)
-    await flow.connection.flush()
-    task = await flow.submit("x", kind="echo", model="m", labels={"a": "b"}, reply="answers.here")
+    await client.submit("first, which makes the streams")
+    await client.connection.subscribe("agentflow.live.tasks.>", arrived.put_nowait)
+    await client.connection.flush()
+    task = await client.submit("x", kind="echo", model="m", labels={"a": "b"}, reply="answers.here")
     message = await arrived.get()
     assert message.headers[subjects.ID] == task.id
     assert message.headers[subjects.KIND] == "echo"
@@ -111,19 +113,19 @@ async def test_the_live_copy_carries_what_its_headers_must(flow: Flow) -> None:
     assert message.headers[subjects.REPLY] == "answers.here"
 
 
-async def test_not_before_is_kept(flow: Flow, start_worker: Any) -> None:
+async def test_not_before_is_kept(client: Client, start_worker: Any) -> None:
     await start_worker()
     moment = datetime.now(UTC) + timedelta(seconds=0.6)
-    result = await (await flow.submit("later", not_before=moment)).result(20)
+    result = await (await client.submit("later", not_before=moment)).result(20)
     assert result.timings.started is not None
     assert result.timings.started >= moment
 
 
 async def test_a_result_from_before_the_question_is_found(
-    flow: Flow, nats_server: NatsServer, start_worker: Any
+    client: Client, nats_server: NatsServer, start_worker: Any
 ) -> None:
     await start_worker()
-    task = await flow.submit("done long ago")
+    task = await client.submit("done long ago")
     await task.result(20)
     async with agentflow.connect(nats_server.url) as other:
         assert (await other.task(task.id).result(20)).text == "done long ago"
@@ -133,7 +135,7 @@ async def test_a_result_from_before_the_question_is_found(
         assert record.state == State.SUCCEEDED
 
 
-async def test_a_second_submission_of_an_id_runs_once(flow: Flow, start_worker: Any) -> None:
+async def test_a_second_submission_of_an_id_runs_once(client: Client, start_worker: Any) -> None:
     runs: list[Run] = []
 
     async def count(run: Run) -> Outcome:
@@ -141,27 +143,27 @@ async def test_a_second_submission_of_an_id_runs_once(flow: Flow, start_worker: 
         return Outcome(text=run.task.prompt)
 
     await start_worker({"count": count})
-    first = await flow.submit("one", kind="count", id="same")
+    first = await client.submit("one", kind="count", id="same")
     assert (await first.result(20)).text == "one"
-    second = await flow.submit("two", kind="count", id="same")
+    second = await client.submit("two", kind="count", id="same")
     assert (await second.result(20)).text == "one"
     assert len(runs) == 1
 
 
-async def test_many_at_once_each_with_its_own_result(flow: Flow, start_worker: Any) -> None:
+async def test_many_at_once_each_with_its_own_result(client: Client, start_worker: Any) -> None:
     await start_worker(slots=100)
 
     async def one(number: int) -> bool:
-        task = await flow.submit(f"text {number}")
+        task = await client.submit(f"text {number}")
         return (await task.result(60)).text == f"text {number}"
 
     assert all(await asyncio.gather(*(one(number) for number in range(1000))))
 
 
-async def test_a_timeout_leaves_the_task_alone(flow: Flow, start_worker: Any) -> None:
+async def test_a_timeout_leaves_the_task_alone(client: Client, start_worker: Any) -> None:
     gate = Gate()
     await start_worker({"gate": gate})
-    task = await flow.submit("x", kind="gate")
+    task = await client.submit("x", kind="gate")
     with pytest.raises(ResultTimeout, match=f"{task.id} had not ended after 0.05 s; it goes on"):
         await task.result(timeout=0.05)
     other = asyncio.ensure_future(task.result())
@@ -174,9 +176,9 @@ async def test_a_timeout_leaves_the_task_alone(flow: Flow, start_worker: Any) ->
     assert (await task.result()).text == "released"
 
 
-async def test_a_failure_is_raised_or_returned(flow: Flow, start_worker: Any) -> None:
+async def test_a_failure_is_raised_or_returned(client: Client, start_worker: Any) -> None:
     await start_worker({"bad": failing(BAD)})
-    task = await flow.submit("x", kind="bad")
+    task = await client.submit("x", kind="bad")
     with pytest.raises(TaskFailed, match=f"task {task.id} failed .*as the test wants") as raised:
         await task.result(20)
     assert raised.value.task_id == task.id
@@ -216,17 +218,17 @@ async def test_a_failure_is_raised_or_returned(flow: Flow, start_worker: Any) ->
     ],
 )
 async def test_what_is_no_task_is_refused(
-    flow: Flow, arguments: dict[str, Any], named: str
+    client: Client, arguments: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(UsageError, match=named):
-        await flow.submit(**arguments)
+        await client.submit(**arguments)
     # Refused here, it made no streams there.
-    assert await flow.read("anything") == EMPTY
+    assert await client.read("anything") == EMPTY
 
 
-async def test_a_body_may_be_given(flow: Flow, start_worker: Any) -> None:
+async def test_a_body_may_be_given(client: Client, start_worker: Any) -> None:
     await start_worker()
-    task = await flow.submit_body(TaskBody(prompt="from a body", kind="echo", id="body-1"))
+    task = await client.submit_body(TaskBody(prompt="from a body", kind="echo", id="body-1"))
     assert task.id == "body-1"
     assert (await task.result(20)).text == "from a body"
 
@@ -243,22 +245,22 @@ def test_ids_are_unique_sortable_and_allowed() -> None:
 # Map.
 
 
-async def test_map_yields_each_result_as_it_ends(flow: Flow, start_worker: Any) -> None:
+async def test_map_yields_each_result_as_it_ends(client: Client, start_worker: Any) -> None:
     await start_worker(slots=20)
     prompts = [f"prompt {number}" for number in range(500)]
-    results = [result async for result in flow.map(prompts, concurrency=50)]
+    results = [result async for result in client.map(prompts, concurrency=50)]
     assert {result.index: result.text for result in results} == dict(enumerate(prompts))
 
 
-async def test_map_in_order(flow: Flow, start_worker: Any) -> None:
+async def test_map_in_order(client: Client, start_worker: Any) -> None:
     await start_worker(slots=20)
     items = [{"kind": "sleep", "params": {"seconds": 0.05 * (3 - n % 4)}} for n in range(12)]
-    seen = [result.index async for result in flow.map(items, concurrency=4, ordered=True)]
+    seen = [result.index async for result in client.map(items, concurrency=4, ordered=True)]
     assert seen == list(range(12))
 
 
 async def test_map_never_has_more_under_way_and_takes_items_lazily(
-    flow: Flow, start_worker: Any
+    client: Client, start_worker: Any
 ) -> None:
     running = most = 0
 
@@ -280,35 +282,35 @@ async def test_map_never_has_more_under_way_and_takes_items_lazily(
             assert taken - yielded <= 8 + 1
             yield str(number)
 
-    async for _ in flow.map(items(), concurrency=8, kind="count"):
+    async for _ in client.map(items(), concurrency=8, kind="count"):
         yielded += 1
     assert yielded == 60
     assert most <= 8
 
 
-async def test_map_yields_failures_like_any_result(flow: Flow, start_worker: Any) -> None:
+async def test_map_yields_failures_like_any_result(client: Client, start_worker: Any) -> None:
     await start_worker({"bad": failing(BAD)})
     items = ["good", {"prompt": "poor", "kind": "bad"}, TaskBody(prompt="good too")]
-    results = [result async for result in flow.map(items, kind="echo", ordered=True)]
+    results = [result async for result in client.map(items, kind="echo", ordered=True)]
     assert [result.state for result in results] == ["succeeded", "failed", "succeeded"]
 
 
-async def test_map_finds_what_ended_in_an_earlier_life(flow: Flow, start_worker: Any) -> None:
+async def test_map_finds_what_ended_in_an_earlier_life(client: Client, start_worker: Any) -> None:
     await start_worker()
     items = [{"prompt": f"{number}", "id": f"job-{number}"} for number in range(5)]
-    first = [result async for result in flow.map(items)]
-    again = [result async for result in flow.map(items)]
+    first = [result async for result in client.map(items)]
+    again = [result async for result in client.map(items)]
     assert {result.sequence for result in first} == {result.sequence for result in again}
 
 
-async def test_map_names_the_item_that_is_no_task(flow: Flow, start_worker: Any) -> None:
+async def test_map_names_the_item_that_is_no_task(client: Client, start_worker: Any) -> None:
     await start_worker()
     with pytest.raises(InvalidTask, match=r"item 1: .*unknown field `promt`"):
-        async for _ in flow.map(["fine", {"promt": "typo"}]):
+        async for _ in client.map(["fine", {"promt": "typo"}]):
             pass
 
 
-async def test_map_passes_on_what_its_items_raise(flow: Flow, start_worker: Any) -> None:
+async def test_map_passes_on_what_its_items_raise(client: Client, start_worker: Any) -> None:
     await start_worker()
 
     def items() -> Any:
@@ -316,29 +318,29 @@ async def test_map_passes_on_what_its_items_raise(flow: Flow, start_worker: Any)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        async for _ in flow.map(items()):
+        async for _ in client.map(items()):
             pass
 
 
-async def test_who_leaves_a_map_early_waits_for_nothing(flow: Flow, start_worker: Any) -> None:
+async def test_who_leaves_a_map_early_waits_for_nothing(client: Client, start_worker: Any) -> None:
     await start_worker()
-    async with aclosing(flow.map((str(n) for n in range(10_000)), concurrency=10)) as results:
+    async with aclosing(client.map((str(n) for n in range(10_000)), concurrency=10)) as results:
         async for _ in results:
             break
-    assert flow.waiting.expected == 0
-    assert (await (await flow.submit("still works")).result(20)).ok
+    assert client.waiting.expected == 0
+    assert (await (await client.submit("still works")).result(20)).ok
 
 
-async def test_map_of_nothing(flow: Flow) -> None:
-    assert [result async for result in flow.map([])] == []
+async def test_map_of_nothing(client: Client) -> None:
+    assert [result async for result in client.map([])] == []
     with pytest.raises(UsageError, match="concurrency"):
-        flow.map(["x"], concurrency=0)
+        client.map(["x"], concurrency=0)
 
 
 # Watch.
 
 
-async def test_watch_shows_a_task_from_start_to_end(flow: Flow, start_worker: Any) -> None:
+async def test_watch_shows_a_task_from_start_to_end(client: Client, start_worker: Any) -> None:
     async def talk(run: Run) -> Outcome:
         run.emit("one ")
         await run.progress(0.5, "half")
@@ -346,11 +348,11 @@ async def test_watch_shows_a_task_from_start_to_end(flow: Flow, start_worker: An
         return Outcome(text="one two")
 
     gate = asyncio.Event()
-    task = await flow.submit("x", kind="talk", id="talker")
+    task = await client.submit("x", kind="talk", id="talker")
     events = []
 
     async def watch() -> None:
-        async for event in flow.watch(task.id):
+        async for event in client.watch(task.id):
             events.append(event)
             gate.set()
 
@@ -367,9 +369,9 @@ async def test_watch_shows_a_task_from_start_to_end(flow: Flow, start_worker: An
     assert "".join(event.text for event in events if event.kind == "tokens") == "one two"
 
 
-async def test_watch_of_an_ended_task_shows_its_end(flow: Flow, start_worker: Any) -> None:
+async def test_watch_of_an_ended_task_shows_its_end(client: Client, start_worker: Any) -> None:
     await start_worker()
-    task = await flow.submit("x")
+    task = await client.submit("x")
     await task.result(20)
     events = [event async for event in task.watch()]
     assert [event.kind for event in events] == ["record"]
@@ -377,16 +379,16 @@ async def test_watch_of_an_ended_task_shows_its_end(flow: Flow, start_worker: An
     assert events[0].record.state == "succeeded"
 
 
-async def test_watch_of_all_shows_arrivals_and_records(flow: Flow, start_worker: Any) -> None:
+async def test_watch_of_all_shows_arrivals_and_records(client: Client, start_worker: Any) -> None:
     await start_worker()
     seen: dict[str, list[str]] = {}
     ended = 0
-    async with aclosing(flow.watch()) as events:
+    async with aclosing(client.watch()) as events:
         first = asyncio.ensure_future(anext(events))
         while not first.done():
-            await flow.submit("seen or not")
+            await client.submit("seen or not")
             await asyncio.wait([first], timeout=0.05)
-        tasks = [await flow.submit("x", labels={"a": "b"}) for _ in range(20)]
+        tasks = [await client.submit("x", labels={"a": "b"}) for _ in range(20)]
         wanted = {task.id for task in tasks}
         async for event in events:
             if event.id not in wanted:
@@ -404,13 +406,13 @@ async def test_watch_of_all_shows_arrivals_and_records(flow: Flow, start_worker:
     assert all(sorted(kinds) == ["running", "succeeded", "task"] for kinds in seen.values())
 
 
-async def test_a_lost_live_copy_is_read_from_the_log(flow: Flow, start_worker: Any) -> None:
+async def test_a_lost_live_copy_is_read_from_the_log(client: Client, start_worker: Any) -> None:
     """Of every other record the live copy is withheld; all are seen, in order."""
     gate = Gate()
     await start_worker({"gate": gate})
-    task = await flow.submit("x", kind="gate")
+    task = await client.submit("x", kind="gate")
     await gate.started.wait()
-    real = flow.connection.subscribe
+    real = client.connection.subscribe
     dropped = 0
 
     async def lossy(subject: str, callback: Any, queue: str = "") -> Any:
@@ -423,9 +425,9 @@ async def test_a_lost_live_copy_is_read_from_the_log(flow: Flow, start_worker: A
 
         return await real(subject, sometimes, queue)
 
-    flow.connection.subscribe = lossy  # type: ignore[method-assign]
+    client.connection.subscribe = lossy  # type: ignore[method-assign]
     seen = []
-    async with aclosing(flow.watch(task.id)) as events:
+    async with aclosing(client.watch(task.id)) as events:
         seen.append(await anext(events))
         for fraction in (0.1, 0.2, 0.3):
             await gate.runs[0].progress(fraction)
@@ -441,99 +443,101 @@ async def test_a_lost_live_copy_is_read_from_the_log(flow: Flow, start_worker: A
 # Get, cancel, retry.
 
 
-async def test_get_without_a_master(flow: Flow, start_worker: Any) -> None:
+async def test_get_without_a_master(client: Client, start_worker: Any) -> None:
     with pytest.raises(TaskNotFound, match="no master answers"):
-        await flow.get("unknown")
+        await client.get("unknown")
     await start_worker()
-    task = await flow.submit("x")
+    task = await client.submit("x")
     result = await task.result(20)
-    assert await flow.get(task.id) == result
+    assert await client.get(task.id) == result
     with pytest.raises(InvalidTask, match="is not allowed"):
-        await flow.get("agentflow.*.>")
+        await client.get("agentflow.*.>")
 
 
-async def test_cancel_of_a_queued_task_removes_its_message(flow: Flow) -> None:
-    task = await flow.submit("never")
-    kept = await flow.submit("stays")
+async def test_cancel_of_a_queued_task_removes_its_message(client: Client) -> None:
+    task = await client.submit("never")
+    kept = await client.submit("stays")
     result = await task.cancel()
     assert result.state == "cancelled"
     with pytest.raises(TaskCancelled):
         await task.result(20)
-    assert await flow.js.get(subjects.TASKS, task.message_sequence) is None
-    assert await flow.js.get(subjects.TASKS, kept.message_sequence) is not None
+    assert await client.js.get(subjects.TASKS, task.message_sequence) is None
+    assert await client.js.get(subjects.TASKS, kept.message_sequence) is not None
 
 
-async def test_cancel_by_id_without_a_master(flow: Flow, start_worker: Any) -> None:
-    task = await flow.submit("never", kind="gate")
-    assert (await flow.cancel(task.id)).state == "cancelled"
+async def test_cancel_by_id_without_a_master(client: Client, start_worker: Any) -> None:
+    task = await client.submit("never", kind="gate")
+    assert (await client.cancel(task.id)).state == "cancelled"
     gate = Gate()
     await start_worker({"gate": gate})
-    assert (await (await flow.submit("after it")).result(20)).ok
+    assert (await (await client.submit("after it")).result(20)).ok
     assert not gate.runs
 
 
-async def test_cancel_of_a_running_task_stops_it(flow: Flow, start_worker: Any) -> None:
+async def test_cancel_of_a_running_task_stops_it(client: Client, start_worker: Any) -> None:
     gate = Gate()
     await start_worker({"gate": gate})
-    task = await flow.submit("x", kind="gate")
+    task = await client.submit("x", kind="gate")
     waiting = asyncio.ensure_future(task.result(20))
     await gate.started.wait()
-    assert (await flow.cancel(task.id)).state == "cancelled"
+    assert (await client.cancel(task.id)).state == "cancelled"
     with pytest.raises(TaskCancelled):
         await waiting
     # The hint has reached the worker when another task can take the slot.
-    assert (await (await flow.submit("next")).result(20)).ok
+    assert (await (await client.submit("next")).result(20)).ok
     await until(lambda: gate.ended)
 
 
-async def test_cancel_of_a_waiting_task_removes_its_schedule(flow: Flow, start_worker: Any) -> None:
+async def test_cancel_of_a_waiting_task_removes_its_schedule(
+    client: Client, start_worker: Any
+) -> None:
     await start_worker()
-    task = await flow.submit("x", not_before=datetime.now(UTC) + timedelta(hours=1))
-    async for event in flow.watch(task.id):
+    task = await client.submit("x", not_before=datetime.now(UTC) + timedelta(hours=1))
+    async for event in client.watch(task.id):
         if event.record and event.record.state == "scheduled":
             break
-    info = await flow.js.stream_info(subjects.SCHEDULE)
+    info = await client.js.stream_info(subjects.SCHEDULE)
     while not info["state"]["messages"]:  # the schedule follows the record
-        info = await flow.js.stream_info(subjects.SCHEDULE)
-    assert (await flow.cancel(task.id)).state == "cancelled"
-    info = await flow.js.stream_info(subjects.SCHEDULE)
+        info = await client.js.stream_info(subjects.SCHEDULE)
+    assert (await client.cancel(task.id)).state == "cancelled"
+    info = await client.js.stream_info(subjects.SCHEDULE)
     assert info["state"]["messages"] == 0
 
 
-async def test_cancel_of_an_ended_task_changes_nothing(flow: Flow, start_worker: Any) -> None:
+async def test_cancel_of_an_ended_task_changes_nothing(client: Client, start_worker: Any) -> None:
     await start_worker()
-    task = await flow.submit("x")
+    task = await client.submit("x")
     result = await task.result(20)
-    assert await flow.cancel(task.id) == result
+    assert await client.cancel(task.id) == result
 
 
-async def test_a_failed_task_is_retried_by_hand(flow: Flow, start_worker: Any) -> None:
+async def test_a_failed_task_is_retried_by_hand(client: Client, start_worker: Any) -> None:
     await start_worker({"bad": failing(BAD, times=1)})
-    task = await flow.submit("x", kind="bad", labels={"kept": "yes"})
+    task = await client.submit("x", kind="bad", labels={"kept": "yes"})
     failed = await task.result(20, raise_on_failure=False)
     assert failed.state == "failed"
-    retried = await flow.retry(task.id)
+    retried = await client.retry(task.id)
     assert (retried.id, retried.newer_than) == (task.id, failed.sequence)
     result = await retried.result(20)
     assert (result.text, result.labels, result.attempts) == ("at last", {"kept": "yes"}, 2)
     assert result.failures == 0
-    info = await flow.js.stream_info(subjects.DEAD)
+    info = await client.js.stream_info(subjects.DEAD)
     assert info["state"]["messages"] == 0
     assert (await task.result(20, newer_than=failed.sequence)).sequence == result.sequence
 
 
-async def test_a_retry_keeps_payload_and_headers(flow: Flow, start_worker: Any) -> None:
+async def test_a_retry_keeps_payload_and_headers(client: Client, start_worker: Any) -> None:
     await start_worker({"bad": failing(BAD)})
-    await flow.submit("makes the streams")
+    await client.submit("makes the streams")
     block = (
         b"NATS/1.0\r\nAgentflow-Id: raw\r\nAgentflow-Kind: bad\r\nAgentflow-Later: kept\r\n"
         b"X-Odd: \xff\r\nX-Odd: twice\r\nNats-Msg-Id: not-this\r\n\r\n"
     )
-    first = await flow.js.store("agentflow.tasks.default.high", b"  the very bytes ", block)
-    await flow.task("raw").result(20, raise_on_failure=False)
-    await flow.connection.subscribe("agentflow.tasks.>", (sent := []).append)
-    await flow.connection.flush()
-    await flow.retry("raw")
+    first = await client.js.store("agentflow.tasks.default.high", b"  the very bytes ", block)
+    await client.task("raw").result(20, raise_on_failure=False)
+    await client.connection.subscribe("agentflow.tasks.>", (sent := []).append)
+    await client.connection.flush()
+    await client.retry("raw")
     await until(lambda: sent)
     (message,) = sent
     assert first.seq
@@ -552,17 +556,17 @@ async def test_a_retry_keeps_payload_and_headers(flow: Flow, start_worker: Any) 
     ]
 
 
-async def test_only_a_failed_task_is_retried(flow: Flow, start_worker: Any) -> None:
+async def test_only_a_failed_task_is_retried(client: Client, start_worker: Any) -> None:
     await start_worker()
-    task = await flow.submit("x")
+    task = await client.submit("x")
     await task.result(20)
     with pytest.raises(TaskError, match="is succeeded; only a failed one"):
-        await flow.retry(task.id)
+        await client.retry(task.id)
     with pytest.raises(TaskNotFound, match="there is no task nothing"):
-        await flow.retry("nothing")
+        await client.retry("nothing")
 
 
-async def test_of_two_retries_one_wins(flow: Flow, start_worker: Any) -> None:
+async def test_of_two_retries_one_wins(client: Client, start_worker: Any) -> None:
     runs: list[int] = []
 
     async def once(run: Run) -> Outcome:
@@ -572,26 +576,26 @@ async def test_of_two_retries_one_wins(flow: Flow, start_worker: Any) -> None:
         return Outcome(text="at last")
 
     await start_worker({"once": once})
-    task = await flow.submit("x", kind="once", max_attempts=1)
+    task = await client.submit("x", kind="once", max_attempts=1)
     failed = await task.result(20, raise_on_failure=False)
     payload = b'{"prompt":"x","kind":"once"}'
-    handles = await asyncio.gather(flow.retry(task.id, payload), flow.retry(task.id, payload))
+    handles = await asyncio.gather(client.retry(task.id, payload), client.retry(task.id, payload))
     results = await asyncio.gather(*(handle.result(20) for handle in handles))
     assert {result.sequence for result in results} != {failed.sequence}
     assert len({result.sequence for result in results}) == 1
     assert runs == [1, 2]
 
 
-async def test_a_retry_after_the_log_expired(flow: Flow, start_worker: Any) -> None:
+async def test_a_retry_after_the_log_expired(client: Client, start_worker: Any) -> None:
     await start_worker({"bad": failing(BAD, times=1)})
-    task = await flow.submit("x", kind="bad", priority="low")
+    task = await client.submit("x", kind="bad", priority="low")
     await task.result(20, raise_on_failure=False)
     async with asyncio.timeout(20):  # the dead letter comes after the record
-        while await flow.js.last(subjects.DEAD, subjects.dead("*", task.id)) is None:
+        while await client.js.last(subjects.DEAD, subjects.dead("*", task.id)) is None:
             await asyncio.sleep(0.02)
     # As if seven days had passed.
-    await flow.js.purge(subjects.RECORDS, subjects.log(task.id))
-    retried = await flow.retry(task.id)
+    await client.js.purge(subjects.RECORDS, subjects.log(task.id))
+    retried = await client.retry(task.id)
     result = await retried.result(20)
     assert (result.text, result.priority, result.attempts) == ("at last", "low", 1)
 
@@ -599,41 +603,41 @@ async def test_a_retry_after_the_log_expired(flow: Flow, start_worker: Any) -> N
 # Whose queue is it?
 
 
-async def test_a_queue_without_a_worker_is_named(flow: Flow, start_worker: Any) -> None:
-    assert await flow.unserved("default")  # not even a stream
+async def test_a_queue_without_a_worker_is_named(client: Client, start_worker: Any) -> None:
+    assert await client.unserved("default")  # not even a stream
     worker = await start_worker(queues=["default", "second"])
-    assert not await flow.unserved("default")
-    assert not await flow.unserved("second")
-    assert await flow.unserved("third")
+    assert not await client.unserved("default")
+    assert not await client.unserved("second")
+    assert await client.unserved("third")
     await worker.actor.close()
     await worker._connection.close()
-    assert await flow.unserved("default")
+    assert await client.unserved("default")
 
 
-async def test_a_busy_worker_serves_its_queue(flow: Flow, start_worker: Any) -> None:
+async def test_a_busy_worker_serves_its_queue(client: Client, start_worker: Any) -> None:
     gate = Gate()
     await start_worker({"gate": gate}, slots=1)
-    await flow.submit("x", kind="gate")
-    await flow.submit("y", kind="gate")
+    await client.submit("x", kind="gate")
+    await client.submit("y", kind="gate")
     await gate.started.wait()
-    assert not await flow.unserved("default")
+    assert not await client.unserved("default")
     gate.opened.set()
 
 
 # The rest.
 
 
-async def test_results_are_whole_for_other_languages(flow: Flow, start_worker: Any) -> None:
+async def test_results_are_whole_for_other_languages(client: Client, start_worker: Any) -> None:
     await start_worker()
-    result = await (await flow.submit("x")).result(20)
+    result = await (await client.submit("x")).result(20)
     assert msgspec.json.decode(msgspec.json.encode(result), type=Result) == result
 
 
-async def test_a_message_of_another_client_is_waited_for(flow: Flow, start_worker: Any) -> None:
+async def test_a_message_of_another_client_is_waited_for(client: Client, start_worker: Any) -> None:
     await start_worker()
-    waiting = asyncio.ensure_future(flow.task("raw-1").result(20))
+    waiting = asyncio.ensure_future(client.task("raw-1").result(20))
     block = blocks.encode({"Nats-Msg-Id": "raw-1"})
-    await flow.js.store("agentflow.tasks.default", b"from nats pub", block)
+    await client.js.store("agentflow.tasks.default", b"from nats pub", block)
     assert (await waiting).text == "from nats pub"
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import agentflow
-from agentflow.client import Flow, submission, waiting
+from agentflow.client import Client
+from agentflow.client.tasks import submission, waiting
 from agentflow.errors import NotConnected, PermissionDenied, StackError, StreamFull
 from agentflow.protocol import subjects
 from agentflow.protocol.task import TaskBody
@@ -19,22 +20,22 @@ from tests.support.until import until
 
 
 @pytest.fixture
-async def flow(nats_server: NatsServer) -> AsyncIterator[Flow]:
+async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
     async with agentflow.connect(nats_server.url) as opened:
         yield opened
 
 
-def cut(flow: Flow) -> None:
+def cut(client: Client) -> None:
     """Lose this connection, and only this one."""
-    flow.connection.raw._transport.close()
+    client.connection.raw._transport.close()
 
 
 async def test_a_result_survives_a_restart_of_the_server(
-    flow: Flow, nats_server: NatsServer, start_worker: Any
+    client: Client, nats_server: NatsServer, start_worker: Any
 ) -> None:
     gate = Gate()
     await start_worker({"gate": gate}, lease=2)
-    tasks = [await flow.submit("x", kind="gate") for _ in range(10)]
+    tasks = [await client.submit("x", kind="gate") for _ in range(10)]
     waits = [asyncio.ensure_future(task.result(60)) for task in tasks]
     await gate.started.wait()
     nats_server.kill()
@@ -44,50 +45,52 @@ async def test_a_result_survives_a_restart_of_the_server(
     assert all(result.text == "released" for result in results)
 
 
-async def test_what_ended_while_the_client_was_away_is_found(flow: Flow, start_worker: Any) -> None:
+async def test_what_ended_while_the_client_was_away_is_found(
+    client: Client, start_worker: Any
+) -> None:
     gate = Gate()
     await start_worker({"gate": gate}, slots=300)
-    tasks = [await flow.submit("x", kind="gate") for _ in range(200)]
+    tasks = [await client.submit("x", kind="gate") for _ in range(200)]
     waits = [asyncio.ensure_future(task.result(60)) for task in tasks]
     await until(lambda: len(gate.runs) == 200)
-    flow.connection.on_disconnect(gate.opened.set)
-    cut(flow)
+    client.connection.on_disconnect(gate.opened.set)
+    cut(client)
     assert all(result.ok for result in await asyncio.gather(*waits))
 
 
-async def test_what_nobody_awaited_yet_is_found_too(flow: Flow, start_worker: Any) -> None:
+async def test_what_nobody_awaited_yet_is_found_too(client: Client, start_worker: Any) -> None:
     gate = Gate()
     await start_worker({"gate": gate})
-    assert (await (await flow.submit("opens the subscription")).result(20)).ok
-    task = await flow.submit("x", kind="gate")
+    assert (await (await client.submit("opens the subscription")).result(20)).ok
+    task = await client.submit("x", kind="gate")
     await gate.started.wait()
-    flow.connection.on_disconnect(gate.opened.set)
-    again = flow.connection.reconnects
-    cut(flow)
-    await until(lambda: flow.connection.reconnects > again and gate.ended)
+    client.connection.on_disconnect(gate.opened.set)
+    again = client.connection.reconnects
+    cut(client)
+    await until(lambda: client.connection.reconnects > again and gate.ended)
     assert (await task.result(20)).ok
 
 
 async def test_a_live_copy_that_is_lost_is_found_by_looking(
-    flow: Flow, start_worker: Any, monkeypatch: pytest.MonkeyPatch
+    client: Client, start_worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "CHECK_EVERY", 0.3)
     lost = []
     monkeypatch.setattr(waiting.Waiting, "_arrived", lambda _, message: lost.append(message))
     await start_worker()
-    await flow.waiting.ready()
-    task = await flow.submit("x")
+    await client.waiting.ready()
+    task = await client.submit("x")
     assert (await task.result(20)).ok
     assert lost
 
 
 async def test_a_map_goes_on_through_restarts(
-    flow: Flow, nats_server: NatsServer, start_worker: Any
+    client: Client, nats_server: NatsServer, start_worker: Any
 ) -> None:
     await start_worker(slots=50, lease=2)
     seen: list[int | None] = []
     async with aclosing(
-        flow.map((f"{n}" for n in range(3000)), concurrency=100, ordered=True)
+        client.map((f"{n}" for n in range(3000)), concurrency=100, ordered=True)
     ) as results:
         async for result in results:
             assert result.text == f"{result.index}"
@@ -99,18 +102,18 @@ async def test_a_map_goes_on_through_restarts(
 
 
 async def test_watching_all_misses_no_record_over_a_reconnection(
-    flow: Flow, nats_server: NatsServer, start_worker: Any
+    client: Client, nats_server: NatsServer, start_worker: Any
 ) -> None:
     await start_worker()
     states: dict[str, list[str]] = {}
-    async with agentflow.connect(nats_server.url) as other, aclosing(flow.watch()) as events:
+    async with agentflow.connect(nats_server.url) as other, aclosing(client.watch()) as events:
         first = asyncio.ensure_future(anext(events))
         while not first.done():
             await (await other.submit("until it is heard")).result(20)
             await asyncio.wait([first], timeout=0.05)
         lost = asyncio.Event()
-        flow.connection.on_disconnect(lost.set)
-        cut(flow)
+        client.connection.on_disconnect(lost.set)
+        cut(client)
         await lost.wait()
         tasks = [await other.submit("meanwhile") for _ in range(20)]
         for task in tasks:
@@ -125,35 +128,35 @@ async def test_watching_all_misses_no_record_over_a_reconnection(
 
 
 async def test_a_submission_waits_for_the_server(
-    flow: Flow, nats_server: NatsServer, start_worker: Any
+    client: Client, nats_server: NatsServer, start_worker: Any
 ) -> None:
     await start_worker()
-    await flow.submit("makes the streams")
+    await client.submit("makes the streams")
     nats_server.stop()
-    submitting = asyncio.ensure_future(flow.submit("patient"))
-    await until(lambda: not flow.connection.connected.is_set())
+    submitting = asyncio.ensure_future(client.submit("patient"))
+    await until(lambda: not client.connection.connected.is_set())
     await asyncio.to_thread(nats_server.start)
     assert (await (await submitting).result(30)).text == "patient"
 
 
 async def test_a_submission_gives_up_with_a_sentence(nats_server: NatsServer) -> None:
     options = agentflow.connect(nats_server.url).options
-    async with Flow(options, patience=0.1) as flow:
-        await flow.submit("makes the streams")
+    async with Client(options, patience=0.1) as client:
+        await client.submit("makes the streams")
         nats_server.stop()
         with pytest.raises(StackError, match=r"cannot reach NATS|whether it is stored is unknown"):
-            await flow.submit("in vain")
+            await client.submit("in vain")
 
 
-async def test_a_full_queue_makes_submitters_wait(flow: Flow, start_worker: Any) -> None:
-    await flow.submit("makes the streams")
-    info = await flow.js.stream_info(subjects.TASKS)
-    await flow.js.api(f"STREAM.UPDATE.{subjects.TASKS}", {**info["config"], "max_msgs": 3})
-    tasks = [await flow.submit("fits") for _ in range(2)]
+async def test_a_full_queue_makes_submitters_wait(client: Client, start_worker: Any) -> None:
+    await client.submit("makes the streams")
+    info = await client.js.stream_info(subjects.TASKS)
+    await client.js.api(f"STREAM.UPDATE.{subjects.TASKS}", {**info["config"], "max_msgs": 3})
+    tasks = [await client.submit("fits") for _ in range(2)]
     body = TaskBody(prompt="does not fit")
     with pytest.raises(StreamFull):
-        await flow.submit_body(body, wait_full=False)
-    late = [asyncio.ensure_future(flow.submit("waits")) for _ in range(5)]
+        await client.submit_body(body, wait_full=False)
+    late = [asyncio.ensure_future(client.submit("waits")) for _ in range(5)]
     await asyncio.wait(late, timeout=0.2)
     assert not any(submitting.done() for submitting in late)
     await start_worker()
@@ -162,10 +165,10 @@ async def test_a_full_queue_makes_submitters_wait(flow: Flow, start_worker: Any)
 
 
 async def test_thousands_at_once_wait_their_turn(
-    flow: Flow, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submission, "OUTSTANDING", 10)
-    async with Flow(flow.options) as narrow:
+    async with Client(client.options) as narrow:
         await narrow.submit("makes the streams")
         some = [asyncio.ensure_future(narrow.submit("x")) for _ in range(500)]
         await asyncio.sleep(0)
@@ -188,15 +191,15 @@ async def test_a_server_without_jetstream_is_named_at_once(nats_server: NatsServ
         async with asyncio.timeout(20):
             while True:
                 try:
-                    flow = await agentflow.connect(nats_server.url)
+                    client = await agentflow.connect(nats_server.url)
                     break
                 except NotConnected:
                     continue
         with pytest.raises(StackError, match="JetStream is not enabled there"):
-            await flow.submit("x")
+            await client.submit("x")
         with pytest.raises(StackError, match="JetStream does not answer"):
-            await flow.get("x")
-        await flow.close()
+            await client.get("x")
+        await client.close()
     finally:
         process.terminate()
         await process.wait()

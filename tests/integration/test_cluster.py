@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
-from agentflow.client import Flow
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
+from agentflow.client import Client
 from agentflow.config import Connect
 from agentflow.protocol import streams, subjects
 from tests.support.deployment import ROOT, Deployment, Process
@@ -31,7 +31,8 @@ PASSWORD = "route"
 def host_config(folder: Path, name: str, port: int) -> Path:
     """The file of one host as docs/deploy.md has it, beside the two that it includes."""
     folder.mkdir()
-    for included in ("nats.conf", "nats-roles.conf"):
+    for included in ("nats.conf", "deploy/nats-roles.conf"):
+        (folder / included).parent.mkdir(exist_ok=True)
         (folder / included).symlink_to(ROOT / included)
     block = DEPLOY[DEPLOY.index("# host.conf on n1") :]
     text = block[: block.index("```")]
@@ -104,10 +105,10 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     found.stop()
 
 
-async def run(flow: Flow, prefix: str) -> set[str]:
+async def run(client: Client, prefix: str) -> set[str]:
     """TASKS tasks; their texts."""
     prompts = (f"{prefix}{number}" for number in range(TASKS))
-    return {result.text or "" async for result in flow.map(prompts, kind="echo")}
+    return {result.text or "" async for result in client.map(prompts, kind="echo")}
 
 
 def expected(prefix: str) -> set[str]:
@@ -134,13 +135,13 @@ async def test_a_cluster_goes_on_without_the_server_that_leads(
         )
         try:
             await asyncio.to_thread(worker.until, "slots on")
-            async with Flow(cluster.options("submitter")) as flow:
-                assert await run(flow, "before") == expected("before")
+            async with Client(cluster.options("submitter")) as client:
+                assert await run(client, "before") == expected("before")
                 await _current(js)
                 leader = (await js.stream_info(subjects.RECORDS))["cluster"]["leader"]
                 killed = cluster.named(leader)
                 killed.kill()
-                assert await run(flow, "after") == expected("after")
+                assert await run(client, "after") == expected("after")
                 killed.start()
                 # What it missed it gets from the others.
                 await until(lambda: healthy(killed))

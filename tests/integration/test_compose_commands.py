@@ -1,6 +1,6 @@
 """The stack of docker-compose.yml without Docker: each service's command, as a process here.
 
-What Docker does is played: variables are filled in from deploy.env.example, the mounted files and
+What Docker does is played: variables are filled in from deploy/env.example, the mounted files and
 the host name `nats` are replaced, and the health checks run with the services' environments.
 """
 
@@ -17,13 +17,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from agentflow.cli import COMMANDS
-from agentflow.client import Flow
+from agentflow.client import Client
 from agentflow.config import connect_options
 from tests.support.deployment import ROOT, clean_environment
 from tests.support.nats_server import binary, free_port, read_info
 
 SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "docker-compose.yml")["services"]
-ENV_FILE = re.findall(r"^(\w+)=", (ROOT / "deploy.env.example").read_text(), re.MULTILINE)
+ENV_FILE = re.findall(r"^(\w+)=", (ROOT / "deploy/env.example").read_text(), re.MULTILINE)
 WITHIN = 30.0
 
 
@@ -150,10 +150,10 @@ async def test_a_task_runs(composed: Composed) -> None:
         inbox_prefix="_INBOX.submitter",
         environ={"AGENTFLOW_PASSWORD": variables["AGENTFLOW_SUBMITTER_PASSWORD"]},
     )
-    async with Flow(options) as flow:
-        task = await flow.submit("hello", kind="echo")
+    async with Client(options) as client:
+        task = await client.submit("hello", kind="echo")
         assert (await task.result(timeout=20)).text == "hello"
-        assert (await flow.stats()).workers == 1
+        assert (await client.stats()).workers == 1
 
 
 @pytest.mark.parametrize("name", ["master", "worker"])

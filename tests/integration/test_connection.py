@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agentflow.bus import connection as connections
-from agentflow.bus.connection import Connection
-from agentflow.bus.message import Message
-from agentflow.bus.service import Service
+from agentflow.bus.wire import connection as connections
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Message
+from agentflow.bus.wire.service import Service
 from agentflow.config import Connect
 from agentflow.errors import NoAnswer, NoStream, NotConnected, PermissionDenied, UsageError
 from agentflow.protocol import headers as blocks
@@ -99,7 +99,7 @@ async def test_credentials_without_their_package_are_one_sentence(
     text = await open_error(nats_server.url, creds=str(creds))
     assert text == (
         f"UsageError: the credentials in {creds} need a package that is not installed; "
-        "install it with: pip install 'agentflow[creds]'"
+        "install it with: pip install 'agentflow-nats[creds]'"
     )
 
 

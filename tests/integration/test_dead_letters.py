@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 import agentflow
-from agentflow.client import Flow
-from agentflow.client.deadletters import DeadFilter
+from agentflow.client import Client
+from agentflow.client.operate.deadletters import DeadFilter
 from agentflow.errors import TaskError, TaskNotFound
 from agentflow.handlers.contract import AttemptFailed, Outcome, Run
 from agentflow.protocol import headers as blocks
@@ -24,7 +24,7 @@ from tests.support.nats_server import NatsServer
 
 
 @pytest.fixture
-async def flow(nats_server: NatsServer) -> AsyncIterator[Flow]:
+async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
     async with agentflow.connect(nats_server.url) as opened:
         yield opened
 
@@ -47,86 +47,88 @@ class Broken:
         raise AttemptFailed(failure, Signal(status=status))
 
 
-async def failed(flow: Flow, count: int, **fields: Any) -> list[str]:
+async def failed(client: Client, count: int, **fields: Any) -> list[str]:
     """Ids of so many tasks that failed, their letters stored."""
-    tasks = [await flow.submit("x", kind="broken", **fields) for _ in range(count)]
+    tasks = [await client.submit("x", kind="broken", **fields) for _ in range(count)]
     for task in tasks:
         await task.result(20, raise_on_failure=False)
-        while await flow.js.last(subjects.DEAD, subjects.dead("*", task.id)) is None:
+        while await client.js.last(subjects.DEAD, subjects.dead("*", task.id)) is None:
             await asyncio.sleep(0.01)
     return [task.id for task in tasks]
 
 
-async def ids(flow: Flow, **wanted: Any) -> set[str]:
-    return {letter.id async for letter in flow.dead.letters(DeadFilter(**wanted))}
+async def ids(client: Client, **wanted: Any) -> set[str]:
+    return {letter.id async for letter in client.dead.letters(DeadFilter(**wanted))}
 
 
-async def test_they_are_found_grouped_retried_and_dropped(flow: Flow, start_worker: Any) -> None:
+async def test_they_are_found_grouped_retried_and_dropped(
+    client: Client, start_worker: Any
+) -> None:
     broken = Broken()
     await start_worker({"broken": broken}, queues=["default", "other"], slots=50)
-    first = await failed(flow, 6, labels={"team": "a"})
-    second = await failed(flow, 3, queue="other", params={"status": 401}, max_attempts=1)
+    first = await failed(client, 6, labels={"team": "a"})
+    second = await failed(client, 3, queue="other", params={"status": 401}, max_attempts=1)
     everything = {*first, *second}
 
-    assert await ids(flow) == everything
-    assert await ids(flow, queue="other") == {*second}
-    assert await ids(flow, label={"team": "a"}) == {*first}
-    assert await ids(flow, label={"team": "b"}) == set()
-    assert await ids(flow, reason="invalid_request") == {*first}
-    assert await ids(flow, older_than=3600.0) == set()
-    assert await ids(flow, older_than=0.001) == everything
+    assert await ids(client) == everything
+    assert await ids(client, queue="other") == {*second}
+    assert await ids(client, label={"team": "a"}) == {*first}
+    assert await ids(client, label={"team": "b"}) == set()
+    assert await ids(client, reason="invalid_request") == {*first}
+    assert await ids(client, older_than=3600.0) == set()
+    assert await ids(client, older_than=0.001) == everything
 
-    most, least = await flow.dead.groups()
+    most, least = await client.dead.groups()
     assert (most.count, most.status, most.type) == (6, 400, "invalid_request_error")
     assert most.message == "request <n> of <text> broke"
     assert (least.count, least.status, least.queues) == (3, 401, ["other"])
-    assert await ids(flow, fingerprint=least.fingerprint) == {*second}
+    assert await ids(client, fingerprint=least.fingerprint) == {*second}
 
-    letter, record, payload = await flow.dead.find(first[0])
+    letter, record, payload = await client.dead.find(first[0])
     assert record is not None
     assert (letter.follows, letter.labels, letter.truncated) == (
-        (await flow.read(first[0])).sequence,
+        (await client.read(first[0])).sequence,
         {"team": "a"},
         False,
     )
     assert msgspec.json.decode(payload)["prompt"] == "x"
 
     # Retried, they fail again; the letters of that are not for this reading.
-    outcomes = [each async for each in flow.dead.retry(DeadFilter(queue="default"))]
+    outcomes = [each async for each in client.dead.retry(DeadFilter(queue="default"))]
     assert {each.id for each in outcomes if each.done} == {*first}
     for task_id in first:
-        await flow.task(task_id, newer_than=record.follows).result(20, raise_on_failure=False)
-        while (await flow.read(task_id)).state != "failed" or task_id not in await ids(flow):
+        await client.task(task_id, newer_than=record.follows).result(20, raise_on_failure=False)
+        while (await client.read(task_id)).state != "failed" or task_id not in await ids(client):
             await asyncio.sleep(0.01)
     assert broken.count == 6 + 3 + 6
     broken.mended = True
-    again = await flow.read(first[0])
-    assert (await flow.dead.retry_one(first[0])).done
-    result = await flow.task(first[0], newer_than=again.sequence).result(20)
+    again = await client.read(first[0])
+    assert (await client.dead.retry_one(first[0])).done
+    result = await client.task(first[0], newer_than=again.sequence).result(20)
     # Its history is kept.
     assert (result.text, result.attempts, result.failures) == ("at last", 3, 0)
     assert result.usage.input_tokens == 30
-    outcome = await flow.dead.retry_one(first[0])
+    outcome = await client.dead.retry_one(first[0])
     assert not outcome.done
     assert "only a failed one can be retried" in outcome.text
 
-    assert (await flow.dead.drop_one(second[0])).done
-    assert not (await flow.dead.drop_one(second[0])).done
-    dropped = [each async for each in flow.dead.drop(DeadFilter(reason="authentication"))]
+    assert (await client.dead.drop_one(second[0])).done
+    assert not (await client.dead.drop_one(second[0])).done
+    dropped = [each async for each in client.dead.drop(DeadFilter(reason="authentication"))]
     assert {each.id for each in dropped} == {*second[1:]}
-    assert await ids(flow) == {*first[1:]}
-    assert (await flow.read(second[0])).state == "failed"
+    assert await ids(client) == {*first[1:]}
+    assert (await client.read(second[0])).state == "failed"
 
 
-async def test_a_server_nobody_has_used_has_none(flow: Flow) -> None:
-    assert await ids(flow) == set()
+async def test_a_server_nobody_has_used_has_none(client: Client) -> None:
+    assert await ids(client) == set()
     with pytest.raises(TaskNotFound, match="task x has no dead letter"):
-        await flow.dead.find("x")
+        await client.dead.find("x")
 
 
 @pytest.mark.parametrize("nats_server", ["max_payload: 65536"], indirect=True)
 async def test_a_letter_that_is_not_whole_is_not_retried(
-    flow: Flow, nats_server: NatsServer, observer: Any
+    client: Client, nats_server: NatsServer, observer: Any
 ) -> None:
     log = observer.log_as("w-1")
     claim = await log.append(entries.claimed(origin("big"), EMPTY, actor="w-1", now=log.now()))
@@ -138,14 +140,14 @@ async def test_a_letter_that_is_not_whole_is_not_retried(
     )
     block = blocks.encode({subjects.LABELS: '{"a":"b"}', subjects.NEEDS: "deadline"})
     await log.publish_dead(last, b"p" * 65_400, block)
-    letter, _, payload = await flow.dead.find("big")
+    letter, _, payload = await client.dead.find("big")
     assert letter.truncated
     assert len(payload) < 65_400
     with pytest.raises(TaskError, match="too large to be kept whole; submit it anew"):
-        await flow.retry("big")
-    assert (await flow.dead.find("big"))[0].sequence == letter.sequence
+        await client.retry("big")
+    assert (await client.dead.find("big"))[0].sequence == letter.sequence
     # With a payload of one's own it goes on, and nothing of the letter's marks goes with it.
-    await flow.retry("big", b"short")
+    await client.retry("big", b"short")
     sent = await observer.js.last(subjects.TASKS, "agentflow.tasks.default")
     assert sent is not None
     assert sent.data == b"short"

@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentflow.bus import bucket as bucket_module
-from agentflow.bus import provision
-from agentflow.bus.bucket import Board
+from agentflow.bus.streams import bucket as bucket_module
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.bucket import Board
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Failure, State
 from agentflow.protocol.task import Task
-from agentflow.rules import gates
-from agentflow.rules.gates import Closed, Paused
 from agentflow.rules.retry import Signal
+from agentflow.rules.routes import gates
+from agentflow.rules.routes.gates import Closed, Paused
 from tests.integration.conftest import StartWorker
 from tests.support.observer import Observer
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentflow.bus import follower, provision
-from agentflow.bus.pages import page, sequence_of, stored_ns, subject_of
+from agentflow.bus.streams import follower, provision
+from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.errors import NoStream
 from agentflow.master import index, master, vanished
 from agentflow.master.index import Cursor, Index
@@ -16,7 +16,7 @@ from agentflow.master.master import Master
 from agentflow.protocol import api, subjects
 from agentflow.protocol.api import Tasks
 from agentflow.protocol.record import State, Usage
-from agentflow.rules.projection import Row, encode_labels
+from agentflow.views.row import Row, encode_labels
 from tests.support import masters
 from tests.support.nats_server import NatsServer
 from tests.support.observer import Observer

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from agentflow.bus.connection import BUFFER_BYTES
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Message
-from agentflow.bus.submitter import Submitter
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.submitter import Submitter
+from agentflow.bus.wire.connection import BUFFER_BYTES
+from agentflow.bus.wire.message import Message
 from agentflow.errors import NoAnswer, NoStream, NotFound, Refused, StreamFull, WrongSequence
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import subjects

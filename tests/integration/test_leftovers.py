@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentflow.bus import provision
+from agentflow.bus.streams import provision
 from agentflow.master import Master
 from agentflow.protocol import subjects
 from agentflow.protocol.record import State

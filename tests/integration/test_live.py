@@ -12,17 +12,18 @@ import msgspec
 import pytest
 
 from agentflow.actor import Actor
-from agentflow.bus import bucket, follower, provision
-from agentflow.bus.bucket import Board
-from agentflow.bus.connection import Connection
-from agentflow.bus.message import Message
-from agentflow.client import Flow, following, live
-from agentflow.client.live import Live
+from agentflow.bus.streams import bucket, follower, provision
+from agentflow.bus.streams.bucket import Board
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Message
+from agentflow.client import Client
+from agentflow.client.live.live import Live, following, live
 from agentflow.config import Connect
 from agentflow.protocol import headers, record, subjects
 from agentflow.protocol.record import EMPTY, Failure, State
-from agentflow.rules import feed, gates
 from agentflow.rules import records as entries
+from agentflow.rules.routes import gates
+from agentflow.views import feed
 from tests.support import masters
 from tests.support.fold import Fold, stored_rows
 from tests.support.nats_server import NatsServer
@@ -32,8 +33,8 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-async def flow(nats_server: NatsServer) -> AsyncIterator[Flow]:
-    async with Flow(Connect(urls=(nats_server.url,))) as found:
+async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
+    async with Client(Connect(urls=(nats_server.url,))) as found:
         yield found
 
 
@@ -43,9 +44,9 @@ def fold() -> Fold:
 
 
 @pytest.fixture
-async def watched(flow: Flow, observer: Observer, fold: Fold) -> AsyncIterator[Live]:
+async def watched(client: Client, observer: Observer, fold: Fold) -> AsyncIterator[Live]:
     """A feed that knows everything there is: nothing."""
-    async with flow.live(fold) as found:
+    async with client.live(fold) as found:
         await found.loaded.wait()
         yield found
 
@@ -68,12 +69,12 @@ async def as_stored(fold: Fold, observer: Observer, count: int) -> None:
 
 
 async def test_what_was_there_and_what_comes_meanwhile_is_known(
-    flow: Flow, observer: Observer, fold: Fold
+    client: Client, observer: Observer, fold: Fold
 ) -> None:
     await masters.fill(observer.js, 1_500, "before")
     await queue(observer, 20)
     filling = asyncio.create_task(masters.fill(observer.js, 1_500, "meanwhile"))
-    async with flow.live(fold) as running:
+    async with client.live(fold) as running:
         await filling
         await running.loaded.wait()
         await as_stored(fold, observer, 3_020)
@@ -81,14 +82,14 @@ async def test_what_was_there_and_what_comes_meanwhile_is_known(
         assert loading is not None
         assert loading.done == loading.total >= 3_020
         assert loading.older == 0
-    again = Fold(await flow.snapshot())
+    again = Fold(await client.snapshot())
     assert again.rows == fold.rows
 
 
 async def test_a_server_that_nobody_has_used_is_empty_and_then_followed(
-    nats_server: NatsServer, flow: Flow, fold: Fold
+    nats_server: NatsServer, client: Client, fold: Fold
 ) -> None:
-    async with flow.live(fold) as running:
+    async with client.live(fold) as running:
         await running.loaded.wait()
         await running.gates_known.wait()
         await running.depths_known.wait()
@@ -97,7 +98,7 @@ async def test_a_server_that_nobody_has_used_is_empty_and_then_followed(
         await masters.fill(observer.js, 3)
         await queue(observer, 2)
         await as_stored(fold, observer, 5)
-        await flow.pause("mail")
+        await client.pause("mail")
         await fold.until(lambda: (found := fold.last(feed.Gates)) and found.gates)
         await observer.close()
 
@@ -164,12 +165,12 @@ def up(fold: Fold) -> bool:
 
 
 async def test_what_is_stored_while_nobody_can_hear_is_read_after_the_reconnection(
-    nats_server: NatsServer, watched: Live, flow: Flow, observer: Observer, fold: Fold
+    nats_server: NatsServer, watched: Live, client: Client, observer: Observer, fold: Fold
 ) -> None:
     nats_server.pause()
     # The feed's connection breaks; the observer's writes are stored as soon as the server goes on.
-    client = flow.connection.raw
-    await client._process_op_err(ConnectionError("cut off"))
+    raw = client.connection.raw
+    await raw._process_op_err(ConnectionError("cut off"))
     assert not up(fold)
     writing = asyncio.create_task(masters.fill(observer.js, 300))
     nats_server.resume()
@@ -247,14 +248,14 @@ async def test_a_task_without_an_id_has_the_one_in_its_payload(
 
 
 async def test_the_newest_are_told_first_and_what_is_older_is_counted(
-    nats_server: NatsServer, flow: Flow, observer: Observer, monkeypatch: pytest.MonkeyPatch
+    nats_server: NatsServer, client: Client, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "WINDOW", 100)
     monkeypatch.setattr(following, "BLOCK", 200)
     await masters.start(observer.js, masters.origin("old-and-running"))
     await masters.fill(observer.js, 500)
     fold = Fold()
-    async with flow.live(fold, newest=600) as running:
+    async with client.live(fold, newest=600) as running:
         await running.loaded.wait()
         loading = fold.last(feed.Loading)
         assert loading is not None
@@ -274,7 +275,7 @@ async def test_the_newest_are_told_first_and_what_is_older_is_counted(
 
 
 async def test_others_have_their_turn_while_much_is_read(
-    flow: Flow, observer: Observer, fold: Fold
+    client: Client, observer: Observer, fold: Fold
 ) -> None:
     await masters.fill(observer.js, 2_000)
     turns = 0
@@ -293,7 +294,7 @@ async def test_others_have_their_turn_while_much_is_read(
             await asyncio.sleep(0)
 
     other = asyncio.create_task(others())
-    async with flow.live(sink) as running:
+    async with client.live(sink) as running:
         await running.loaded.wait()
     other.cancel()
     assert len(fold.rows) == 2_000
@@ -314,7 +315,7 @@ async def test_heartbeats_of_workers_and_masters_are_told(
 
 
 async def test_a_gate_is_told_when_it_closes_and_when_its_time_is_over(
-    watched: Live, flow: Flow, observer: Observer, fold: Fold
+    watched: Live, client: Client, observer: Observer, fold: Fold
 ) -> None:
     await watched.gates_known.wait()
     assert [item.gates for item in fold.all(feed.Gates)] == [[]]
@@ -325,23 +326,23 @@ async def test_a_gate_is_told_when_it_closes_and_when_its_time_is_over(
     await fold.until(lambda: len(fold.all(feed.Gates)) == 3)
     names = [[gate.name for gate in item.gates] for item in fold.all(feed.Gates)]
     assert names == [[], ["main.sonnet"], []]
-    await flow.pause("mail")
+    await client.pause("mail")
     await fold.until(lambda: len(fold.all(feed.Gates)) == 4)
-    await flow.resume("mail")
+    await client.resume("mail")
     await fold.until(lambda: len(fold.all(feed.Gates)) == 5)
 
 
 async def test_gates_go_with_a_bucket_that_is_deleted(
-    flow: Flow, observer: Observer, fold: Fold, monkeypatch: pytest.MonkeyPatch
+    client: Client, observer: Observer, fold: Fold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bucket, "WATCH_EVERY", 0.05)
-    await flow.pause("mail")
-    async with flow.live(fold):
+    await client.pause("mail")
+    async with client.live(fold):
         await fold.until(lambda: fold.all(feed.Gates))
         await observer.js.api(f"STREAM.DELETE.{subjects.KV_STREAM}")
         await fold.until(lambda: len(fold.all(feed.Gates)) == 2)
         await provision.ensure_streams(observer.js)
-        await flow.pause("mail")
+        await client.pause("mail")
         await fold.until(lambda: len(fold.all(feed.Gates)) == 3)
     names = [[gate.name for gate in item.gates] for item in fold.all(feed.Gates)]
     assert names == [["mail"], [], ["mail"]]
@@ -386,11 +387,11 @@ async def subscriptions(server: NatsServer, prefix: str) -> list[str]:
 
 
 async def test_only_the_tokens_of_the_tasks_asked_for_are_subscribed(
-    nats_server: NatsServer, watched: Live, flow: Flow, observer: Observer, fold: Fold
+    nats_server: NatsServer, watched: Live, client: Client, observer: Observer, fold: Fold
 ) -> None:
     async def heard(*ids: str) -> None:
         watched.follow_tokens(ids)
-        await flow.connection.flush()
+        await client.connection.flush()
         found = await subscriptions(nats_server, "agentflow.tokens.")
         wanted = [subjects.tokens(name) for name in ids if name not in ("*", ">", "a b")]
         # One connection is the observer's, which hears all.
@@ -409,13 +410,15 @@ async def test_only_the_tokens_of_the_tasks_asked_for_are_subscribed(
     await heard()
 
 
-async def test_items_are_dated_by_the_servers_clock(watched: Live, flow: Flow, fold: Fold) -> None:
+async def test_items_are_dated_by_the_servers_clock(
+    watched: Live, client: Client, fold: Fold
+) -> None:
     await watched.depths_known.wait()
-    server = flow.js.now
-    flow.js.now = lambda: server() + timedelta(seconds=1_000)
+    server = client.js.now
+    client.js.now = lambda: server() + timedelta(seconds=1_000)
     watched.follow_tokens(["t1"])
-    await flow.connection.flush()
-    flow.connection.publish(subjects.tokens("t1"), b"x")
+    await client.connection.flush()
+    client.connection.publish(subjects.tokens("t1"), b"x")
     await fold.until(lambda: fold.all(feed.Tokens))
     depths = fold.last(feed.Depths)
     assert depths is not None
@@ -426,7 +429,7 @@ async def test_items_are_dated_by_the_servers_clock(watched: Live, flow: Flow, f
 
 
 async def test_no_feed_asks_a_master_anything(
-    nats_server: NatsServer, flow: Flow, observer: Observer
+    nats_server: NatsServer, client: Client, observer: Observer
 ) -> None:
     asked: list[Message] = []
     await observer.connection.subscribe("agentflow.api.>", asked.append)
@@ -434,7 +437,7 @@ async def test_no_feed_asks_a_master_anything(
         await masters.ready(found)
         await masters.fill(observer.js, 100)
         one, two = Fold(), Fold()
-        async with flow.live(one) as first, flow.live(two) as second:
+        async with client.live(one) as first, client.live(two) as second:
             for running in (first, second):
                 await running.loaded.wait()
                 await running.depths_known.wait()
@@ -468,7 +471,7 @@ async def test_what_is_not_permitted_is_said_once_and_left_out(
     await provision.ensure_streams(observer.js)
     await masters.fill(observer.js, 10)
     poor = Connect(urls=(nats_server.url,), user="poor", password="x")
-    async with Flow(poor) as flow, flow.live(fold) as running:
+    async with Client(poor) as client, client.live(fold) as running:
         await running.loaded.wait()
         await running.gates_known.wait()
         await running.depths_known.wait()
@@ -484,14 +487,14 @@ def parts(fold: Fold) -> set[str]:
 
 
 async def test_a_sink_that_fails_ends_nothing(
-    flow: Flow, observer: Observer, fold: Fold, caplog: pytest.LogCaptureFixture
+    client: Client, observer: Observer, fold: Fold, caplog: pytest.LogCaptureFixture
 ) -> None:
     def sink(item: feed.Item) -> None:
         fold(item)
         raise RuntimeError("a mistake")
 
     with caplog.at_level(logging.ERROR):
-        async with flow.live(sink) as running:
+        async with client.live(sink) as running:
             await running.loaded.wait()
             await masters.fill(observer.js, 10)
             await fold.states(succeeded=10)
@@ -499,7 +502,7 @@ async def test_a_sink_that_fails_ends_nothing(
 
 
 async def test_a_part_that_fails_is_said_and_starts_again(
-    flow: Flow,
+    client: Client,
     observer: Observer,
     fold: Fold,
     monkeypatch: pytest.MonkeyPatch,
@@ -514,7 +517,7 @@ async def test_a_part_that_fails_is_said_and_starts_again(
         return await read(js)
 
     monkeypatch.setattr(live.depths, "read", broken)
-    async with flow.live(fold) as running:
+    async with client.live(fold) as running:
         await running.depths_known.wait()
         await fold.until(lambda: len(fold.all(feed.Note)) == 2)
     said = [(note.part, note.text) for note in fold.all(feed.Note)]
@@ -523,35 +526,35 @@ async def test_a_part_that_fails_is_said_and_starts_again(
 
 
 async def test_nothing_stays_of_a_feed_that_ended(
-    nats_server: NatsServer, flow: Flow, observer: Observer, fold: Fold
+    nats_server: NatsServer, client: Client, observer: Observer, fold: Fold
 ) -> None:
-    await flow.connection.flush()
+    await client.connection.flush()
     tasks = asyncio.all_tasks()
-    heard = len(flow.connection._subscriptions)
-    hooks = (len(flow.connection._on_connect), len(flow.connection._on_disconnect))
-    async with flow.live(fold) as running:
+    heard = len(client.connection._subscriptions)
+    hooks = (len(client.connection._on_connect), len(client.connection._on_disconnect))
+    async with client.live(fold) as running:
         running.follow_tokens(["t1"])
         await running.loaded.wait()
         await running.gates_known.wait()
         await running.depths_known.wait()
     assert asyncio.all_tasks() <= tasks
-    assert len(flow.connection._subscriptions) == heard
-    assert (len(flow.connection._on_connect), len(flow.connection._on_disconnect)) == hooks
+    assert len(client.connection._subscriptions) == heard
+    assert (len(client.connection._on_connect), len(client.connection._on_disconnect)) == hooks
     told = len(fold.items)
     await masters.fill(observer.js, 5)
-    await flow.connection.flush()
+    await client.connection.flush()
     assert len(fold.items) == told
 
 
 async def test_a_snapshot_is_a_whole_picture(
-    nats_server: NatsServer, flow: Flow, observer: Observer
+    nats_server: NatsServer, client: Client, observer: Observer
 ) -> None:
     await masters.fill(observer.js, 30)
     await queue(observer, 2)
-    await flow.pause("mail")
+    await client.pause("mail")
     actor = Actor(observer.connection, role="worker", name="w")
     await actor.start()
-    found = Fold(await flow.snapshot())
+    found = Fold(await client.snapshot())
     await actor.close()
     assert found.rows == await stored_rows(observer.js)
     kinds = {type(item) for item in found.items}

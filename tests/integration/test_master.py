@@ -13,8 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentflow import __version__
-from agentflow.bus.connection import Connection
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.master import Master, lease, serve
 from agentflow.master import master as masters_module
@@ -23,6 +22,7 @@ from agentflow.protocol.api import StatsView, Submitted, Tasks, Workers
 from agentflow.protocol.control import Drain, Heartbeat
 from agentflow.protocol.record import Record, State, Usage
 from agentflow.rules.records import Spent
+from agentflow.version import __version__
 from tests.integration.conftest import StartWorker
 from tests.support import masters
 from tests.support.handlers import Gate

@@ -16,11 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from agentflow.errors import PortTaken
 from agentflow.handlers.contract import Outcome, Run
 from agentflow.master.measured import measured
-from agentflow.metrics import Figures, MasterMetrics, Words, WorkerMetrics, served
 from agentflow.protocol.record import EMPTY, Usage
 from agentflow.rules import records as entries
 from agentflow.rules.records import Origin, Spent
 from agentflow.rules.retry import Signal
+from agentflow.telemetry.metrics import Figures, MasterMetrics, Words, WorkerMetrics, served
 from tests.integration.conftest import StartWorker
 from tests.support.handlers import Gate, failing
 from tests.support.masters import a_master, ready

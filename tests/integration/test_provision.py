@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from agentflow.bus import provision
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream
 from agentflow.protocol import limits, streams, subjects
 from tests.support.bus import WITHIN, connected, provisioned
 from tests.support.nats_server import NatsServer

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from agentflow.bus import puller
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams import puller
+from agentflow.bus.streams.jetstream import JetStream
 from agentflow.protocol import subjects
 from tests.support.bus import (
     WITHIN,

@@ -12,15 +12,15 @@ from pathlib import Path
 import nats
 import pytest
 
-from agentflow.bus.bucket import Board
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
-from agentflow.client import Flow
+from agentflow.bus.streams.bucket import Board
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
+from agentflow.client import Client
 from agentflow.config import Connect
 from agentflow.errors import BusError, NoStream, PermissionDenied, TaskFailed
 from agentflow.protocol import subjects
 from agentflow.protocol.record import State
-from agentflow.rules import feed
+from agentflow.views import feed
 from agentflow.worker import worker as worker_module
 from agentflow.worker.worker import Worker
 from tests.support.deployment import CONFIG, PASSWORDS, Deployment, Process, Violation, variable
@@ -52,8 +52,8 @@ class Stack:
         )
         self.worker.until("slots on")
 
-    def flow(self, role: str) -> Flow:
-        return Flow(self.server.options(role))
+    def client(self, role: str) -> Client:
+        return Client(self.server.options(role))
 
 
 @pytest.fixture(scope="module")
@@ -260,9 +260,9 @@ async def test_a_worker_without_streams_gives_up(
 
 
 async def test_a_submitter_without_streams_is_told_who_makes_them(deployed: Deployment) -> None:
-    async with Flow(deployed.options("submitter"), patience=1) as flow:
+    async with Client(deployed.options("submitter"), patience=1) as client:
         with pytest.raises(NoStream, match="agentflow streams apply"):
-            await flow.submit("hello", kind="echo")
+            await client.submit("hello", kind="echo")
 
 
 def test_a_master_makes_the_streams_and_changes_none(deployed: Deployment) -> None:
@@ -280,60 +280,60 @@ def test_a_master_makes_the_streams_and_changes_none(deployed: Deployment) -> No
 # --------------------------------------------------------------- the stack under roles
 
 
-async def state(flow: Flow, task_id: str, wanted: State) -> None:
+async def state(client: Client, task_id: str, wanted: State) -> None:
     """Return when the task's log says so."""
-    async for event in flow.watch(task_id):
+    async for event in client.watch(task_id):
         if event.record is not None and event.record.state == wanted:
             return
 
 
 async def test_a_submitter_runs_tasks_and_sees_them(stack: Stack) -> None:
-    async with stack.flow("submitter") as flow:
-        task = await flow.submit("hello", kind="echo", labels={"team": "x"})
+    async with stack.client("submitter") as client:
+        task = await client.submit("hello", kind="echo", labels={"team": "x"})
         assert (await task.result(timeout=20)).text == "hello"
         texts = {
             result.text
-            async for result in flow.map((f"n{number}" for number in range(100)), kind="echo")
+            async for result in client.map((f"n{number}" for number in range(100)), kind="echo")
         }
         assert texts == {f"n{number}" for number in range(100)}
         events = []
-        watched = await flow.submit(kind="sleep", params={"seconds": 0.2}, queue="other")
-        async for event in flow.watch(watched.id):
+        watched = await client.submit(kind="sleep", params={"seconds": 0.2}, queue="other")
+        async for event in client.watch(watched.id):
             events.append(event)
         assert events[-1].record is not None
         assert events[-1].record.state == State.SUCCEEDED
-        assert (await flow.get(task.id)).text == "hello"
-        assert task.id in [view.id for view in await flow.list(label={"team": "x"})]
-        assert (await flow.stats()).workers == 1
-        assert not await flow.unserved("default")
+        assert (await client.get(task.id)).text == "hello"
+        assert task.id in [view.id for view in await client.list(label={"team": "x"})]
+        assert (await client.stats()).workers == 1
+        assert not await client.unserved("default")
     assert stack.server.violations("submitter") == []
 
 
 async def test_a_submitter_cancels_what_runs_and_what_waits(stack: Stack) -> None:
-    async with stack.flow("submitter") as flow:
-        running = await flow.submit(kind="sleep", params={"seconds": 60})
-        await state(flow, running.id, State.RUNNING)
-        later = await flow.submit(
+    async with stack.client("submitter") as client:
+        running = await client.submit(kind="sleep", params={"seconds": 60})
+        await state(client, running.id, State.RUNNING)
+        later = await client.submit(
             "later", kind="echo", not_before=datetime.now(UTC) + timedelta(hours=1)
         )
-        await state(flow, later.id, State.SCHEDULED)
-        unserved = await flow.submit("nobody", kind="echo", queue="nobody")
+        await state(client, later.id, State.SCHEDULED)
+        unserved = await client.submit("nobody", kind="echo", queue="nobody")
         for task in (running, later, unserved):
             assert (await task.cancel()).state == State.CANCELLED
-        left = await flow.js.last(subjects.SCHEDULE, f"agentflow.schedule.{later.id}.*")
+        left = await client.js.last(subjects.SCHEDULE, f"agentflow.schedule.{later.id}.*")
         assert left is None
-        assert await flow.js.last(subjects.TASKS, "agentflow.tasks.nobody") is None
+        assert await client.js.last(subjects.TASKS, "agentflow.tasks.nobody") is None
     assert stack.server.violations("submitter") == []
 
 
 async def test_a_submitter_retries_what_failed(stack: Stack) -> None:
-    async with stack.flow("submitter") as flow:
+    async with stack.client("submitter") as client:
         long = {"seconds": 60}
-        task = await flow.submit(kind="sleep", params=long, timeout=0.1, max_attempts=1)
+        task = await client.submit(kind="sleep", params=long, timeout=0.1, max_attempts=1)
         with pytest.raises(TaskFailed):
             await task.result(timeout=20)
-        again = await flow.retry(task.id)
-        assert await flow.js.last(subjects.DEAD, subjects.dead("*", task.id)) is None
+        again = await client.retry(task.id)
+        assert await client.js.last(subjects.DEAD, subjects.dead("*", task.id)) is None
         with pytest.raises(TaskFailed):
             await again.result(timeout=20)
     assert stack.server.violations("submitter") == []
@@ -359,11 +359,11 @@ def test_a_job_runs_as_a_submitter(stack: Stack, tmp_path: Path) -> None:
 
 
 async def test_a_viewer_sees_everything(stack: Stack) -> None:
-    async with stack.flow("submitter") as flow, stack.flow("viewer") as viewer:
+    async with stack.client("submitter") as client, stack.client("viewer") as viewer:
         watching = viewer.watch()
         first = asyncio.ensure_future(anext(watching))
         await asyncio.sleep(0)
-        task = await flow.submit("seen", kind="echo")
+        task = await client.submit("seen", kind="echo")
         await task.result(timeout=20)
         found = await asyncio.wait_for(first, 20)
         assert found.id
@@ -376,8 +376,8 @@ async def test_a_viewer_sees_everything(stack: Stack) -> None:
 
 async def test_a_viewer_has_the_whole_live_feed(stack: Stack) -> None:
     before = stack.server.violations("viewer")
-    async with stack.flow("submitter") as flow, stack.flow("viewer") as viewer:
-        task = await flow.submit("seen", kind="echo")
+    async with stack.client("submitter") as client, stack.client("viewer") as viewer:
+        task = await client.submit("seen", kind="echo")
         await task.result(timeout=20)
         items = await viewer.snapshot()
         assert await viewer.prompt(task.id) is None
@@ -418,13 +418,13 @@ def test_a_viewer_at_the_command_line(stack: Stack) -> None:
 
 
 async def test_a_viewer_cannot_cancel(stack: Stack) -> None:
-    async with stack.flow("submitter") as flow, stack.flow("viewer") as viewer:
-        task = await flow.submit(kind="sleep", params={"seconds": 60})
-        await state(flow, task.id, State.RUNNING)
+    async with stack.client("submitter") as client, stack.client("viewer") as viewer:
+        task = await client.submit(kind="sleep", params={"seconds": 60})
+        await state(client, task.id, State.RUNNING)
         with pytest.raises(PermissionDenied, match=r"agentflow\.results"):
             async with asyncio.timeout(20):
                 await viewer.cancel(task.id)
-        assert (await flow.get(task.id)).state == State.RUNNING
+        assert (await client.get(task.id)).state == State.RUNNING
         await task.cancel()
 
 

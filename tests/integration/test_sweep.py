@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agentflow.bus import provision
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import PubAck
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import PubAck
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.master import Master
 from agentflow.master import sweep as sweeps

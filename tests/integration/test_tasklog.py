@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream, PubAck
-from agentflow.bus.message import Delivered, Message
+from agentflow.bus.streams.jetstream import JetStream, PubAck
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Delivered, Message
 from agentflow.errors import NoAnswer, PayloadTooLarge, Superseded, WrongSequence
+from agentflow.log.task import Overtaken, TaskLog, is_own
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects
 from agentflow.protocol.record import EMPTY, Failure, Last, Record, State, Usage
 from agentflow.rules import records as entries
 from agentflow.rules.records import Spent
-from agentflow.tasklog import Overtaken, TaskLog, is_own
 from tests.support.bus import (
     WITHIN,
     Station,

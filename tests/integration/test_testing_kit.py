@@ -28,11 +28,11 @@ def code_of(page: str) -> str:
 
 
 def test_parts_come_and_go(agentflow_stack: Stack) -> None:
-    flow = agentflow_stack.flow
+    client = agentflow_stack.client
     with pytest.raises(MasterAbsent):
-        flow.list()
+        client.list()
     agentflow_stack.master()
-    assert len(flow.workers()) == 1
+    assert len(client.workers()) == 1
     app = agentflow.App()
 
     @app.task
@@ -40,11 +40,13 @@ def test_parts_come_and_go(agentflow_stack: Stack) -> None:
         return os.getpid()
 
     with agentflow_stack.worker(app, queues=["own"]):
-        task = flow.submit(kind="where", queue="own", params={})
+        task = client.submit(kind="where", queue="own", params={})
         assert task.result(20, type=int) == os.getpid()
     agentflow_stack.run(app)
-    assert flow.submit(kind="where", params={}).result(20, type=int) == os.getpid()
-    assert flow.submit("x", kind="echo").result(20).text == "x", "what it ran before it still runs"
+    assert client.submit(kind="where", params={}).result(20, type=int) == os.getpid()
+    assert client.submit("x", kind="echo").result(20).text == "x", (
+        "what it ran before it still runs"
+    )
 
 
 def test_the_environment_is_the_stacks_and_then_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +67,8 @@ def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = set(threading.enumerate())  # other tests' functions may still run in theirs
     with Stack() as stack:
-        assert stack.flow.submit("x", kind="echo").result(20).ok
-        stack.flow.submit(kind="sleep", params={"seconds": 60})
+        assert stack.client.submit("x", kind="echo").result(20).ok
+        stack.client.submit(kind="sleep", params={"seconds": 60})
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
     left = set(threading.enumerate()) - before
@@ -111,11 +113,11 @@ async def test_the_code_of_the_client_page(agentflow_stack: Stack, tmp_path: Pat
     file = tmp_path / "lines.txt"
     file.write_text("".join(f"{number}\n" for number in range(20)))
     assert await docs["main"]()
-    async with agentflow_stack.connect() as flow:
-        assert await docs["translate"](flow, str(file)) == 20
-        assert all(await docs["a_few"](flow))
-        assert len(await docs["as_they_end"](flow)) == 3
-        task = await flow.submit(kind="summarise", params={})
-        assert await docs["summary"](flow, task.id) == docs["Summary"]("short", 1)
-        assert await docs["told"](flow, 0)
+    async with agentflow_stack.connect() as client:
+        assert await docs["translate"](client, str(file)) == 20
+        assert all(await docs["a_few"](client))
+        assert len(await docs["as_they_end"](client)) == 3
+        task = await client.submit(kind="summarise", params={})
+        assert await docs["summary"](client, task.id) == docs["Summary"]("short", 1)
+        assert await docs["told"](client, 0)
     assert docs["script"]()[1:] == ["one", "two"]

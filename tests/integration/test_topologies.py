@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentflow.client import Flow
+from agentflow.client import Client
 from agentflow.config import Connect
 from tests.support.nats_server import NatsServer, free_port
 from tests.support.parts import Parts
@@ -51,15 +51,15 @@ async def test_a_worker_behind_a_leaf_node_works_for_the_hub(
     leaf = NatsServer(tmp_path / "leaf", extra=LEAF.format(port=port), jetstream=None).start()
     servers.append(leaf)
     await until(lambda: _leaves(hub) == 1)
-    async with Flow(Connect(urls=(hub.url,))) as flow:
+    async with Client(Connect(urls=(hub.url,))) as client:
         worker = parts.start("worker", "--kinds", "echo", "--nats", leaf.url)
         await worker.says("slots on")
-        handles = [await flow.submit(f"n{each}", kind="echo") for each in range(20)]
+        handles = [await client.submit(f"n{each}", kind="echo") for each in range(20)]
         results = [await handle.result(timeout=30) for handle in handles]
     assert [result.text for result in results] == [f"n{each}" for each in range(20)]
     # The other way round: whoever submits at the leaf.
-    async with Flow(Connect(urls=(leaf.url,))) as flow:
-        handle = await flow.submit("from the leaf", kind="echo")
+    async with Client(Connect(urls=(leaf.url,))) as client:
+        handle = await client.submit("from the leaf", kind="echo")
         assert (await handle.result(timeout=30)).text == "from the leaf"
 
 
@@ -72,7 +72,7 @@ async def test_two_accounts_of_a_server_are_two_sets_of_streams(
         server.url.replace("//", f"//{user}:{password}@")
         for user, password in (("red", "r"), ("blue", "b"))
     ]
-    async with Flow(Connect(urls=(urls[0],))) as red, Flow(Connect(urls=(urls[1],))) as blue:
+    async with Client(Connect(urls=(urls[0],))) as red, Client(Connect(urls=(urls[1],))) as blue:
         worker = parts.start("worker", "--kinds", "echo", "--nats", urls[0])
         await worker.says("slots on")
         # The same id in both: neither knows of the other's.

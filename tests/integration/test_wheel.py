@@ -59,17 +59,19 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_ships_the_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-        metadata = archive.read(f"agentflow-{agentflow.__version__}.dist-info/METADATA").decode()
+        metadata = archive.read(
+            f"agentflow_nats-{agentflow.__version__}.dist-info/METADATA"
+        ).decode()
 
     files = {
-        path.relative_to(ROOT).as_posix()
-        for package in ("agentflow", "tui")
-        for path in (ROOT / package).rglob("*")
+        path.relative_to(folder).as_posix()
+        for folder, package in ((ROOT, "agentflow"), (ROOT / "tui", "agentflow_tui"))
+        for path in (folder / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert names == files
     assert names >= DATA
-    assert "tui/py.typed" in names
+    assert "agentflow_tui/py.typed" in names
     assert f"\nVersion: {agentflow.__version__}\n" in metadata
     assert "\n# AgentFlow\n" in metadata, "the README is what a package index shows"
 
@@ -84,7 +86,7 @@ def test_it_runs_a_job_in_an_environment_of_its_own(scripts: Path, tmp_path: Pat
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
 
     version = run(scripts / "agentflow", "--version", cwd=folder, env=environment)
-    where = "import agentflow, tui; print(agentflow.__file__); print(tui.__file__)"
+    where = "import agentflow, agentflow_tui as tui; print(agentflow.__file__); print(tui.__file__)"
     found = run(scripts / "python", "-c", where, cwd=folder, env=environment)
     (folder / "prompts.jsonl").write_text("".join(json.dumps(task) + "\n" for task in TASKS))
     job = ("run", "prompts.jsonl", "--simulate", "--json")

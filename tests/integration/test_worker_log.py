@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentflow.bus.jetstream import PubAck
+from agentflow.bus.streams.jetstream import PubAck
 from agentflow.errors import NoAnswer, WrongSequence
 from agentflow.protocol import limits, record, subjects
 from agentflow.protocol.record import EMPTY, Failure, State

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from agentflow.bus.message import Message
+from agentflow.bus.wire.message import Message
 from agentflow.handlers.contract import Outcome, Run
 from agentflow.protocol import control, subjects
 from agentflow.protocol.control import Held, Holds

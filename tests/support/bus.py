@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from agentflow.bus import provision
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Delivered
-from agentflow.bus.puller import ACK, Puller
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.puller import ACK, Puller
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Delivered
 from agentflow.config import Connect
 from agentflow.errors import NotConnected
 from agentflow.protocol import subjects

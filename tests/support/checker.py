@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterable
 
 from agentflow.audit import verify
+from agentflow.audit.judgement import Calls, Submission, differing
 from agentflow.audit.reading import entries
-from agentflow.bus.jetstream import JetStream
-from agentflow.client import Flow
+from agentflow.audit.trail import Kind
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.client import Client
+from agentflow.dashboard.store.store import Store
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Last
-from agentflow.rules.audit import Calls, Submission, differing
-from agentflow.rules.audit_log import Kind
-from tui.model.store import Store
 
 __all__ = ["check", "entries", "logs"]
 
@@ -33,8 +33,8 @@ async def logs(js: JetStream) -> dict[str, list[Last]]:
 async def _dashboard(js: JetStream) -> Counter[str]:
     """By state: what the dashboard's model makes of the feed of this moment."""
     store = Store()
-    async with Flow(js.connection.options) as flow:
-        for item in await flow.snapshot(newest=5_000_000):
+    async with Client(js.connection.options) as client:
+        for item in await client.snapshot(newest=5_000_000):
             store.apply(item)
     told: Counter[str] = Counter()
     for counts in store.totals.states.values():

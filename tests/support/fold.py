@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from agentflow.bus.jetstream import JetStream
-from agentflow.bus.message import Message
-from agentflow.bus.pages import page, sequence_of, stored_ns, subject_of
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
+from agentflow.bus.wire.message import Message
 from agentflow.protocol import subjects
-from agentflow.rules import feed
-from agentflow.rules.projection import Row, from_record, from_task, supersedes
+from agentflow.views import feed
+from agentflow.views.row import Row, from_record, from_task, supersedes
 
 I = TypeVar("I", bound=feed.Item)  # noqa: E741 -- the type of an item
 WITHIN = 30.0

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.local.server import LocalServer
 from agentflow.local.store import running

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from agentflow.bus.jetstream import JetStream
+from agentflow.audit.judgement import Submission
+from agentflow.bus.streams.jetstream import JetStream
 from agentflow.errors import BusError
-from agentflow.rules.audit import Submission
 
 AT_ONCE = 200
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.master import Master
 from agentflow.protocol import api, headers, record, subjects

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from agentflow.bus import provision
-from agentflow.bus.connection import Connection
-from agentflow.bus.jetstream import JetStream, PubAck, Stored
-from agentflow.bus.message import Message
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream, PubAck, Stored
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Message
 from agentflow.config import Connect
 from agentflow.errors import BusError
+from agentflow.log.task import TaskLog, last_of
 from agentflow.protocol import control, limits, record, subjects
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import task as tasks
@@ -26,7 +27,6 @@ from agentflow.protocol.control import Heartbeat
 from agentflow.protocol.record import Last
 from agentflow.protocol.subjects import Priority
 from agentflow.rules.records import Origin
-from agentflow.tasklog import TaskLog, last_of
 from tests.support import checker
 
 T = TypeVar("T")

@@ -17,9 +17,9 @@ import pytest
 import agentflow
 from agentflow.cli import target
 from agentflow.errors import Fail, InvalidHandler, InvalidTask, Retry, UsageError
-from agentflow.handlers.context import ClaudeAnswer
 from agentflow.handlers.contract import AttemptFailed, Outcome, Run, defaults_of
-from agentflow.handlers.own import Definition
+from agentflow.handlers.functions.context import ClaudeAnswer
+from agentflow.handlers.functions.function import Definition
 from agentflow.protocol.record import Usage
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Defaults, Task

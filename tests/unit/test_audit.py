@@ -6,9 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentflow.protocol.record import Last, Record, State
-from agentflow.rules import records as entries
-from agentflow.rules.audit import (
+from agentflow.audit.judgement import (
     Call,
     Calls,
     ConsumerState,
@@ -21,7 +19,9 @@ from agentflow.rules.audit import (
     judge,
     suspects,
 )
-from agentflow.rules.audit_log import Finding, Kind, Trail
+from agentflow.audit.trail import Finding, Kind, Trail
+from agentflow.protocol.record import Last, Record, State
+from agentflow.rules import records as entries
 from agentflow.rules.records import Origin
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from agentflow.batch import source
-from agentflow.batch.source import Item
 from agentflow.errors import InvalidInput, UsageError
+from agentflow.job import source
+from agentflow.job.source import Item
 from agentflow.protocol import limits
 
 BOM = b"\xef\xbb\xbf"

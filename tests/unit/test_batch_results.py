@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.batch import ledger, report
-from agentflow.batch.ledger import Ledger, Line, line_of
-from agentflow.batch.report import Tally
-from agentflow.batch.source import Item
 from agentflow.errors import StackError, UsageError
+from agentflow.job import ledger, report
+from agentflow.job.ledger import Ledger, Line, line_of
+from agentflow.job.report import Tally
+from agentflow.job.source import Item
 from agentflow.protocol.record import Failure, Record, Timings, Usage
 from agentflow.protocol.task import TaskBody
 

@@ -13,7 +13,7 @@ from bench.compare.drive import Answer
 from bench.compare.ladders import FULL, QUICK, SEED, Latency, Load
 from bench.compare.money import Instance
 from bench.compare.rows import BY_NAME, DESIGNS
-from bench.tree import Look
+from bench.instruments.tree import Look
 
 TWO = Latency(2.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import pages
+from bench.instruments import pages
 
 
 def test_only_what_stands_between_the_marks_is_written_anew() -> None:

@@ -8,13 +8,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path for folder in ("agentflow", "tui") for path in (ROOT / folder).rglob("*.py"))
-WRITERS = {"agentflow/tasklog.py"}
+WRITERS = {"agentflow/log/task.py"}
 OTHERS = {
     # Read a record's copy for display; a direct get names the very subject.
     "agentflow/master/api.py": 2,
-    "agentflow/client/deadletters.py": 1,
+    "agentflow/client/operate/deadletters.py": 1,
     # Asks whether it may write, with an expectation that no stream fulfils.
-    "agentflow/cli/server_checks.py": 1,
+    "agentflow/cli/checks/server.py": 1,
 }
 """Uses of a record's subject elsewhere, and how many; a further one needs a reason too."""
 BUILDERS = {"agentflow/protocol/subjects.py", "agentflow/protocol/record.py"}

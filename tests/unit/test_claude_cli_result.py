@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from agentflow.handlers.claude_cli_result import Conversation
+from agentflow.handlers.claude_cli.result import Conversation
 from agentflow.handlers.contract import AttemptFailed
 from agentflow.protocol.record import Usage
-from agentflow.rules.prices import Price, Prices, Rates
 from agentflow.rules.retry import Signal, row_of
+from agentflow.rules.routes.prices import Price, Prices, Rates
 
 SONNET, OPUS, LONG = "claude-sonnet-5-5", "claude-opus-4-8", "claude-haiku-5-5"
 

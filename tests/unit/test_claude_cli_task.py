@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from agentflow.errors import InvalidTask
-from agentflow.handlers import claude_cli_workspace
-from agentflow.handlers.claude_cli_arguments import ALLOWED, Binary, Request, build, family_of
-from agentflow.handlers.claude_cli_workspace import Place, Workspaces
-from agentflow.handlers.claude_request import DEFAULT_MODEL
+from agentflow.handlers.claude.request import DEFAULT_MODEL
+from agentflow.handlers.claude_cli import workspace
+from agentflow.handlers.claude_cli.arguments import ALLOWED, Binary, Request, build, family_of
+from agentflow.handlers.claude_cli.workspace import Place, Workspaces
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task, decode_body
 
@@ -204,10 +204,10 @@ def test_a_folder_in_the_way_is_named(place: Place) -> None:
 def test_what_is_too_much_is_left_out_and_named(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claude_cli_workspace, "COLLECTED_BYTES", 10)
+    monkeypatch.setattr(workspace, "COLLECTED_BYTES", 10)
     place.prepare({}, {"a": "12345678", "b": "123", "c": "1"})
     assert place.collect(["*"]) == ({"a": "12345678", "c": "1"}, ["b"])
-    monkeypatch.setattr(claude_cli_workspace, "COLLECTED_FILES", 1)
+    monkeypatch.setattr(workspace, "COLLECTED_FILES", 1)
     assert place.collect(["*"]) == ({"a": "12345678"}, ["b", "c"])
 
 

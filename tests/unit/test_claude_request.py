@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from agentflow.errors import InvalidTask
-from agentflow.handlers import claude_headers
-from agentflow.handlers.claude_request import DEFAULT_MAX_TOKENS, DEFAULT_MODEL, build
+from agentflow.handlers.claude.headers import retry_after, should_retry
+from agentflow.handlers.claude.request import DEFAULT_MAX_TOKENS, DEFAULT_MODEL, build
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task
 
@@ -105,10 +105,10 @@ def test_what_is_missing_or_given_twice_is_named(fields: dict[str, Any], complai
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    assert claude_headers.retry_after(headers, now=100.0) == seconds
+    assert retry_after(headers, now=100.0) == seconds
 
 
 def test_should_retry_is_true_false_or_unsaid() -> None:
-    said = [claude_headers.should_retry({"x-should-retry": text}) for text in ("true", "False", "")]
+    said = [should_retry({"x-should-retry": text}) for text in ("true", "False", "")]
     assert said == [True, False, None]
-    assert claude_headers.should_retry({}) is None
+    assert should_retry({}) is None

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name in SERVICES if name != "nats"]
-ROLES = (ROOT / "nats-roles.conf").read_text()
+ROLES = (ROOT / "deploy/nats-roles.conf").read_text()
 
 
 # ------------------------------------------------------------------------------- compose
@@ -47,7 +47,7 @@ def test_no_secret_stands_in_the_compose_file() -> None:
 
 def test_the_example_of_the_environment_names_what_compose_needs() -> None:
     needed = set(re.findall(r"\$\{([A-Z_]+):\?", (ROOT / "docker-compose.yml").read_text()))
-    lines = (ROOT / "deploy.env.example").read_text().splitlines()
+    lines = (ROOT / "deploy/env.example").read_text().splitlines()
     assert {line.partition("=")[0] for line in lines if re.match("[A-Z]", line)} == needed
     assert all(line.endswith("=") for line in lines if re.match("[A-Z]", line))
 

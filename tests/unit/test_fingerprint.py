@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.protocol.record import Failure
-from agentflow.rules.fingerprint import fingerprint, normalise
+from agentflow.views.failures import fingerprint, normalise
 
 IDS = st.from_regex(r"req_[0-9]{4}[A-Za-z0-9]{16}|[0-9a-f]{16}|[0-9]{1,9}", fullmatch=True)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.rules import gates
-from agentflow.rules.gates import Closed, Pace, Paused
+from agentflow.rules.routes import gates
+from agentflow.rules.routes.gates import Closed, Pace, Paused
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow import logs
 from agentflow.errors import UsageError
-from agentflow.handlers.context import TaskLogger
-from agentflow.logs import Lines, LogSettings
+from agentflow.handlers.functions.context import TaskLogger
 from agentflow.protocol.record import EMPTY, Failure, Usage
 from agentflow.rules import records as entries
 from agentflow.rules.records import Origin, Spent
+from agentflow.telemetry import logs
+from agentflow.telemetry.logs import Lines, LogSettings
 from agentflow.worker.observer import Observers
 
 HOSTILE = "a\x1b]0;title\x07b\n2026-01-01T00:00:00.000Z ERROR forged\r\u2028\u202ec\x9b31m"

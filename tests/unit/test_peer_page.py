@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import pages
+from bench.instruments import pages
 from bench.peers import catalogue, figures, page
 
 REDIS = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=abc"

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from agentflow.errors import UsageError
 from agentflow.handlers import price_file
 from agentflow.protocol.record import Usage
-from agentflow.rules import prices
-from agentflow.rules.models import family, undated
-from agentflow.rules.prices import Detail, cost_micro
+from agentflow.rules.routes import prices
+from agentflow.rules.routes.models import family, undated
+from agentflow.rules.routes.prices import Detail, cost_micro
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = json.loads((ROOT / "agentflow/rules/prices.json").read_text())

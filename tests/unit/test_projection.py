@@ -11,7 +11,8 @@ from agentflow.master.index import Index
 from agentflow.protocol import record, subjects
 from agentflow.protocol.record import EMPTY, Failure, Last, State, Usage
 from agentflow.rules import records as entries
-from agentflow.rules.projection import (
+from agentflow.rules.records import Origin, Spent
+from agentflow.views.row import (
     Row,
     decode_labels,
     encode_labels,
@@ -22,7 +23,6 @@ from agentflow.rules.projection import (
     needs_payload,
     supersedes,
 )
-from agentflow.rules.records import Origin, Spent
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 250_000, tzinfo=UTC)
 MS = round(NOW.timestamp() * 1000)

@@ -13,8 +13,9 @@ import msgspec
 from agentflow.protocol import api, control, limits, record, streams, subjects, task
 from agentflow.protocol.record import EMPTY, Last, State
 from agentflow.protocol.subjects import Priority
-from agentflow.rules import claim, gates, lifecycle, retry
+from agentflow.rules import claim, lifecycle, retry
 from agentflow.rules.claim import Act, Delivery
+from agentflow.rules.routes import gates
 from tests.support import tools
 from tests.support.protocol_page import (
     BLOCKS,

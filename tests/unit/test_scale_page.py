@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench import pages
+from bench.instruments import pages
 from bench.scale import axes, page, run
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from agentflow.protocol.api import GateView
 from agentflow.protocol.record import Failure
-from agentflow.rules.why import Facts, Place, Serving, explain
+from agentflow.views.why import Facts, Place, Serving, explain
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 EARLIER = NOW - timedelta(hours=1)

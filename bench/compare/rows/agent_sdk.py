@@ -24,7 +24,7 @@ def _missing(_: str | None) -> str | None:
 
 def _size(_: str | None) -> Size | None:
     packages = _packages()
-    ours = sizes.of_python("agentflow", without=("anthropic",))
+    ours = sizes.of_python("agentflow-nats", without=("anthropic",))
     if packages is None or ours is None:
         return None
     own = ours.own_mb + sizes.folder_mb(packages, without=("pip", "setuptools"))

@@ -8,7 +8,7 @@ from bench.compare.rows.design import Design, Place, Size, cli_missing, worker
 
 def size(cli: str | None) -> Size | None:
     """The worker, without the SDK that it does not import, and the CLI."""
-    ours = sizes.of_python("agentflow", without=("anthropic",))
+    ours = sizes.of_python("agentflow-nats", without=("anthropic",))
     if cli is None or ours is None:
         return None
     return Size(ours.own_mb + sizes.file_mb(cli), ours.interpreter_mb, "the worker; the CLI")

@@ -15,5 +15,5 @@ DESIGN = Design(
     ),
     missing=nothing_missing,
     versions=lambda _: {},
-    size=lambda _: sizes.of_python("agentflow", without=("anthropic",)),
+    size=lambda _: sizes.of_python("agentflow-nats", without=("anthropic",)),
 )

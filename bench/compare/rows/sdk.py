@@ -13,6 +13,6 @@ DESIGN = Design(
     command=lambda place, slots, processes: worker(place, slots, processes, "--kinds", "claude"),
     missing=nothing_missing,
     versions=lambda _: sizes.versions("anthropic", "httpx2"),
-    size=lambda _: sizes.of_python("agentflow"),
+    size=lambda _: sizes.of_python("agentflow-nats"),
     prefork=True,
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agentflow.handlers.claude import ClaudeHandler
+from agentflow.handlers.claude.handler import ClaudeHandler
 from agentflow.handlers.contract import AttemptFailed, Run
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task

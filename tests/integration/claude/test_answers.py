@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from agentflow.handlers.claude import ClaudeHandler
+from agentflow.handlers.claude.handler import ClaudeHandler
 from agentflow.handlers.contract import Outcome
 from agentflow.handlers.price_file import load as load_prices
 from agentflow.protocol.record import Usage
-from agentflow.rules.prices import Detail, cost_micro
+from agentflow.rules.routes.prices import Detail, cost_micro
 from agentflow.simulator import Simulator
 
 from .conftest import run_of

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentflow.errors import InvalidTask
-from agentflow.handlers.claude import ClaudeHandler
+from agentflow.handlers.claude.handler import ClaudeHandler
 from agentflow.protocol.record import Usage
 from agentflow.rules.retry import Signal, decide
 from agentflow.simulator import Simulator

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentflow.errors import KeyMissing, UsageError
-from agentflow.handlers.claude import ClaudeHandler
+from agentflow.handlers.claude.handler import ClaudeHandler
 from agentflow.handlers.contract import Run
 from agentflow.protocol import limits
 from agentflow.protocol.subjects import Priority

@@ -7,8 +7,8 @@ import asyncio
 import httpx2
 import pytest
 
-from agentflow.handlers import claude_transport
-from agentflow.handlers.claude_transport import SIZE, Pools
+from agentflow.handlers.claude import transport
+from agentflow.handlers.claude.transport import SIZE, Pools
 from agentflow.simulator import Simulator
 
 from .conftest import run_of, started
@@ -51,7 +51,7 @@ async def test_an_answer_that_is_read_makes_room(simulator: Simulator) -> None:
 async def test_what_a_burst_leaves_behind_is_closed(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claude_transport, "KEPT", 0.0)
+    monkeypatch.setattr(transport, "KEPT", 0.0)
     pools = Pools()
     async with httpx2.AsyncClient(transport=pools) as client:
         await asyncio.gather(*(_get(client, simulator) for _ in range(3 * SIZE)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.support.seat import Seat, open_seat
+from tests.dashboard.support.seat import Seat, open_seat
 
 Open = Callable[..., AbstractAsyncContextManager[Seat]]
 

@@ -7,15 +7,15 @@ import stat
 
 import pytest
 
+from agentflow.dashboard.once import render
+from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.reader.effects import Copy, Export, Page
 from agentflow.errors import UsageError
-from tests.tui.support.seat import Seated
-from tests.tui.support.source import LifelikeSource
-from tui import files
-from tui.frame import Pace
-from tui.model.dashboard import Dashboard
-from tui.model.effects import Copy, Export, Page
-from tui.once import render
-from tui.theme import THEMES
+from agentflow_tui import files
+from agentflow_tui.frame import Pace
+from agentflow_tui.theme import THEMES
+from tests.dashboard.support.seat import Seated
+from tests.dashboard.support.source import LifelikeSource
 
 
 async def test_what_is_copied_is_in_the_clipboard_and_in_a_file_of_ones_own(seat, home):
@@ -132,7 +132,7 @@ class Flaky(LifelikeSource):
 
 
 async def test_a_feed_that_fails_is_begun_again(monkeypatch):
-    monkeypatch.setattr("tui.app.AGAIN", 0.01)
+    monkeypatch.setattr("agentflow_tui.app.AGAIN", 0.01)
     app = Seated(Dashboard(), Flaky(tasks=20), theme=THEMES["dark"], pace=Pace(10))
     async with app.run_test(headless=False) as pilot, asyncio.timeout(20):
         while not app.dash.store.rows:

@@ -3,8 +3,8 @@
 import pytest
 from textual.widgets import Input, Label, OptionList, Select, TextArea
 
-from tui.model.effects import Confirm
-from tui.outside import Outside
+from agentflow.dashboard.reader.effects import Confirm
+from agentflow_tui.outside import Outside
 
 
 @pytest.fixture

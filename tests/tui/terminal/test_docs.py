@@ -8,12 +8,12 @@ import os
 import re
 from pathlib import Path
 
-from tests.tui.support.source import LifelikeSource
-from tui.model import keys
-from tui.model.query import FIELDS
-from tui.model.store import Store
-from tui.once import render
-from tui.theme import THEMES
+from agentflow.dashboard.once import render
+from agentflow.dashboard.reader import keys
+from agentflow.dashboard.reader.query import FIELDS
+from agentflow.dashboard.store.store import Store
+from agentflow_tui.theme import THEMES
+from tests.dashboard.support.source import LifelikeSource
 
 PAGE = Path(__file__).parents[3] / "docs" / "dashboard.md"
 TABLE = re.compile(r"<!-- made from.*?-->\n(.*?)<!-- end -->", re.S)

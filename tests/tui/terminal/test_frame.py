@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tui.frame import FAST, SLOW, Clock, Pace, fastest
+from agentflow_tui.frame import FAST, SLOW, Clock, Pace, fastest
 
 
 def test_ssh_gets_fewer_frames():

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tui import habits
-from tui.model.dashboard import Dashboard
-from tui.model.table import Habit
+from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.reader.table import Habit
+from agentflow_tui import habits
 
 
 def test_sort_and_columns_come_back(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tui.model import keys
-from tui.model.dashboard import Dashboard
-from tui.widgets.canvas import named
+from agentflow.dashboard.reader import keys
+from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow_tui.widgets.canvas import named
 
 VIEWS = sorted(Dashboard().views)
 

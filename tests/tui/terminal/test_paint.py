@@ -4,8 +4,8 @@ import re
 
 from rich.cells import cell_len
 
-from tests.tui.support.seat import SEQUENCE
-from tui.theme import THEMES
+from agentflow_tui.theme import THEMES
+from tests.dashboard.support.seat import SEQUENCE
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[0-9;]*m")
 SIZES = ((200, 60), (80, 24), (60, 20), (59, 19), (40, 10), (20, 5), (1, 1))

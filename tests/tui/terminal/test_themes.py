@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from rich.color import Color
 
-import tui.model
+import agentflow.dashboard
+from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.errors import UsageError
-from tests.tui.support.lifelike import Lifelike
-from tui.model.dashboard import Dashboard
-from tui.theme import THEMES, TOKENS, choose
+from agentflow_tui.theme import THEMES, TOKENS, choose
+from tests.dashboard.support.lifelike import Lifelike
 
-MODEL = Path(tui.model.__file__).parent
+MODEL = Path(agentflow.dashboard.__file__).parent
 CHROME = ("rule",)
 """What is drawn, not read."""
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agentflow.client import Flow
+from agentflow.client import Client
 from agentflow.config import Connect
+from tests.dashboard.support.tmux import Tmux
 from tests.support.nats_server import NatsServer
-from tests.tui.support.tmux import Tmux
 
 pytestmark = [pytest.mark.tools("tmux"), pytest.mark.timeout(120)]
 
@@ -76,8 +76,8 @@ async def test_from_start_to_quit(terminal: Opened, nats_server: NatsServer, wor
     tmux = terminal(line(nats_server))
     await tmux.until("live")
     await tmux.until("workers 1 up")
-    async with Flow(Connect(urls=(nats_server.url,))) as flow:
-        await flow.submit("x", kind="sleep", params={"seconds": 60}, id="a-long-sleep")
+    async with Client(Connect(urls=(nats_server.url,))) as client:
+        await client.submit("x", kind="sleep", params={"seconds": 60}, id="a-long-sleep")
         await tmux.until(lambda screen: "a-long-sleep" in screen and "slots 1/4" in screen)
     tmux.press("2")
     await tmux.until("─ tasks")
@@ -96,9 +96,9 @@ async def test_a_server_that_dies_is_told_and_its_return_leaves_no_gap(
 ) -> None:
     tmux = terminal(line(nats_server, "--view", "tasks"))
     await tmux.until("live")
-    async with Flow(Connect(urls=(nats_server.url,))) as flow:
+    async with Client(Connect(urls=(nats_server.url,))) as client:
         for number in range(5):
-            await flow.submit("x", kind="echo", id=f"before-{number}")
+            await client.submit("x", kind="echo", id=f"before-{number}")
         await tmux.until(lambda screen: screen.count("succeeded") >= 5)
     nats_server.kill()
     seen = await tmux.until("disconnected for")
@@ -107,9 +107,9 @@ async def test_a_server_that_dies_is_told_and_its_return_leaves_no_gap(
     await tmux.until("there is no connection")
     nats_server.start()
     await tmux.until(lambda screen: "live" in screen and "disconnected" not in screen)
-    async with Flow(Connect(urls=(nats_server.url,))) as flow:
+    async with Client(Connect(urls=(nats_server.url,))) as client:
         for number in range(5):
-            await flow.submit("x", kind="echo", id=f"after-{number}")
+            await client.submit("x", kind="echo", id=f"after-{number}")
     names = [f"{when}-{number}" for when in ("before", "after") for number in range(5)]
     await tmux.until(
         lambda screen: (

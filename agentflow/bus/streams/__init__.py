@@ -1,0 +1,1 @@
+"""JetStream over the connection: store, read, follow, pull, provision."""

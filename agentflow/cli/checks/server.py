@@ -1,0 +1,330 @@
+"""The doctor's checks of the NATS server, of the streams, and of who is at work.
+
+Nothing is changed. What a user may publish is found out by a publish that no stream takes, because
+it expects a stream of another name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.monitoring import sync_of
+from agentflow.cli.checks.check import Check, Status
+from agentflow.cli.commands import streams as listing
+from agentflow.cli.output import seconds
+from agentflow.client.operate.pauses import Pauses
+from agentflow.client.operate.serving import unserved
+from agentflow.config import Connect
+from agentflow.errors import BusError, NoAnswer, NoStream, PermissionDenied, Refused
+from agentflow.protocol import api, control, headers, limits, subjects
+from agentflow.protocol.api import QueueView, StatsView
+from agentflow.protocol.control import Holds
+from agentflow.rules.durability import weaker
+from agentflow.views import gates as gateviews
+
+NEEDED: Final = (2, 12)
+"""Message schedules came with it."""
+TESTED: Final = (2, 15)
+API_WITHIN: Final = 1.0
+CLOCK_WARN: Final = 2.0
+APPLY: Final = "agentflow streams apply"
+
+_NOWHERE: Final = headers.encode({"Nats-Expected-Stream": "agentflow-doctor"})
+
+
+async def all_of(
+    options: Connect, monitor: str | None, *, durable: bool = False
+) -> tuple[list[Check], bool]:
+    """Every check of the server, and whether it was reached at all. Raises BusError."""
+    try:
+        connection = await Connection.open(options, "agentflow doctor")
+    except BusError as error:
+        return [Check("server", Status.FAIL, str(error))], False
+    async with connection:
+        js = JetStream(connection)
+        checks = [server(connection)]
+        jetstream = await _jetstream(js)
+        checks.append(jetstream)
+        if jetstream.status is Status.FAIL:
+            return checks, True
+        checks += await _definitions(js)
+        checks.append(await _permissions(js))
+        checks.append(await sync_interval(connection, monitor, durable=durable))
+        checks.append(payload(connection.max_payload))
+        checks.append(await clock(js))
+        checks += await _gates(js)
+        checks += await _fleet(js)
+        return checks, True
+
+
+def server(connection: Connection) -> Check:
+    """Which server answers, and whether it is new enough."""
+    info = connection.server
+    version = str(info.get("version", "unknown"))
+    text = f"{info.get('server_name', 'nats-server')} {version} at {connection.options.shown}"
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if numbers < NEEDED:
+        return Check("server", Status.FAIL, text, "AgentFlow needs nats-server 2.12 or newer")
+    if numbers < TESTED:
+        return Check("server", Status.WARN, text, "it is tested with 2.15; consider a newer one")
+    return Check("server", Status.OK, text)
+
+
+async def _jetstream(js: JetStream) -> Check:
+    try:
+        info = await js.api("INFO", timeout=2.0)
+    except (NoAnswer, Refused):
+        return Check(
+            "jetstream",
+            Status.FAIL,
+            "JetStream does not answer: it is not enabled, or not for this account",
+            "enable it: a jetstream block in the server's configuration, and in the account",
+        )
+    except PermissionDenied as error:
+        return Check("jetstream", Status.UNKNOWN, str(error))
+    text = f"enabled; {info.get('streams', 0)} streams, {info.get('storage', 0):,} bytes stored"
+    return Check("jetstream", Status.OK, text)
+
+
+async def _definitions(js: JetStream) -> list[Check]:
+    """Streams and consumers against what they should be."""
+    try:
+        found = await listing.read(js)
+    except BusError as error:
+        return [Check("streams", Status.UNKNOWN, f"they cannot be inspected: {error}")]
+    missing = [stream.name for stream in found.streams if not stream.exists]
+    wrong = [
+        f"{stream.name}: {text}"
+        for stream in found.streams
+        if stream.exists
+        for text in stream.differences
+    ]
+    if len(missing) == len(found.streams):
+        text = "none exists yet; the first master, worker or submission creates them"
+        checks = [Check("streams", Status.WARN, text, APPLY)]
+    elif missing:
+        text = f"missing: {', '.join(missing)}"
+        checks = [Check("streams", Status.FAIL, text, APPLY)]
+    elif wrong:
+        checks = [Check("streams", Status.WARN, "; ".join(wrong), APPLY)]
+    else:
+        checks = [Check("streams", Status.OK, f"all {len(found.streams)} as defined")]
+    wrong = [
+        f"{consumer.name}: {text}" for consumer in found.consumers for text in consumer.differences
+    ]
+    if wrong:
+        checks.append(Check("consumers", Status.WARN, "; ".join(wrong), APPLY))
+    elif found.consumers:
+        leases = sorted({consumer.lease_s for consumer in found.consumers})
+        shown = ", ".join(seconds(lease) for lease in leases)
+        text = f"all {len(found.consumers)} as defined; lease {shown}"
+        checks.append(Check("consumers", Status.OK, text))
+    else:
+        checks.append(
+            Check("consumers", Status.OK, "none yet; workers create those of their queues")
+        )
+    return checks
+
+
+async def _permissions(js: JetStream) -> Check:
+    probes: list[tuple[str, Callable[[], Awaitable[object]]]] = [
+        ("inspect the streams", lambda: js.stream_info(subjects.RECORDS)),
+        ("read records", lambda: js.last(subjects.RECORDS, subjects.log("doctor"))),
+        ("submit tasks", lambda: js.store(subjects.task("doctor"), b"", _NOWHERE, 2.0)),
+        ("write records", lambda: js.store(subjects.progress("doctor"), b"", _NOWHERE, 2.0)),
+        ("follow live copies", lambda: _subscribe(js.connection)),
+    ]
+    refused = []
+    for what, probe in probes:
+        try:
+            await probe()
+        except PermissionDenied:
+            refused.append(what)
+        except BusError:
+            pass  # a stream that is missing, or the refusal that was asked for
+    if refused:
+        return Check(
+            "permissions",
+            Status.WARN,
+            f"this NATS user may not {', '.join(refused)}",
+            "who submits needs the first three, a worker all; ask the server's administrator",
+        )
+    may = ", ".join(what for what, _ in probes)
+    return Check("permissions", Status.OK, f"this NATS user may {may}")
+
+
+async def _subscribe(connection: Connection) -> None:
+    subscription = await connection.subscribe(
+        subjects.LIVE_RESULTS.replace(">", "doctor"), lambda _: None
+    )
+    await connection.flush(1.0)
+    await subscription.close()
+    if "permissions violation for subscription" in connection.last_error.lower():
+        raise PermissionDenied
+
+
+# The server's own settings.
+
+
+async def sync_interval(
+    connection: Connection, monitor: str | None, *, durable: bool = False
+) -> Check:
+    """How long an acknowledged message may not be on disk; only the monitoring port tells."""
+    name = "sync interval"
+    found = await sync_of(connection, monitor)
+    if found is None:
+        return Check(
+            name,
+            Status.FAIL if durable else Status.UNKNOWN,
+            "the server's monitoring port cannot be read, so it is unknown how soon an "
+            "acknowledged task is on disk",
+            "look at jetstream.sync_interval in the server's configuration (its default is 2 m)",
+        )
+    if found.always:
+        return Check(name, Status.OK, "always: what is acknowledged is on disk")
+    text = f"{seconds(found.every)}: a power cut may lose what was acknowledged in that time"
+    if durable:
+        return Check(name, Status.FAIL, text, "set jetstream.sync_interval to always")
+    if weaker(found, durable=False):
+        return Check(name, Status.WARN, text, "set jetstream.sync_interval to 1s, or to always")
+    return Check(name, Status.OK, text)
+
+
+def payload(maximum: int) -> Check:
+    """The largest message the server takes."""
+    text = f"{maximum / limits.MIB:g} MB"
+    if maximum < limits.SERVER_MAX_PAYLOAD:
+        return Check(
+            "max_payload",
+            Status.WARN,
+            f"{text}: larger tasks are refused, longer answers are cut",
+            "set max_payload to 8MB in the server's configuration",
+        )
+    return Check("max_payload", Status.OK, text)
+
+
+async def clock(js: JetStream) -> Check:
+    """This machine's clock against the server's."""
+    try:
+        names = (await js.api("STREAM.NAMES")).get("streams") or []
+        if not names:
+            return Check("clock", Status.UNKNOWN, "the server tells its time with its first stream")
+        await js.stream_info(names[0])
+    except BusError as error:
+        return Check("clock", Status.UNKNOWN, f"the server does not tell its time: {error}")
+    offset = js.clock_offset
+    text = f"{abs(offset) * 1000:.0f} ms {'behind' if offset > 0 else 'ahead of'} the server's"
+    if abs(offset) > CLOCK_WARN:
+        return Check(
+            "clock",
+            Status.WARN,
+            f"this machine's clock is {text}: times shown here are off, tasks are not affected",
+            "synchronize the clocks (NTP)",
+        )
+    return Check("clock", Status.OK, text)
+
+
+# What is stopped.
+
+
+async def _gates(js: JetStream) -> list[Check]:
+    """What is paused or closed; one check for each."""
+    try:
+        found = await Pauses(js).standing()
+    except BusError as error:
+        return [Check("pauses", Status.UNKNOWN, f"they cannot be read: {error}")]
+    if not found:
+        return [Check("pauses", Status.OK, "nothing is paused or closed")]
+    checks = []
+    for gate in found:
+        # A rate limit ends by itself, and a pause is what somebody wants.
+        bad = gateviews.alerting(gate)
+        status = Status.FAIL if bad else Status.WARN if gate.until is None else Status.OK
+        name = "pool" if gate.what == gateviews.POOL else "pauses"
+        remedy = gateviews.remedy(gate) if gate.until is None else ""
+        checks.append(Check(name, status, gateviews.sentence(gate), remedy))
+    return checks
+
+
+# Who is at work.
+
+
+async def _fleet(js: JetStream) -> list[Check]:
+    try:
+        message = await js.connection.request(subjects.api(api.STATS), b"{}", timeout=API_WITHIN)
+        stats = msgspec.json.decode(message.data, type=StatsView)
+    except (BusError, msgspec.DecodeError):
+        master = Check(
+            "master",
+            Status.WARN,
+            "none answers; tasks run without, but list, stats and workers need one",
+            "agentflow master",
+        )
+        return [master, await _any_worker(js), await _unserved_alone(js)]
+    return [_master(stats), _workers(stats), _unserved(stats.queues)]
+
+
+def _master(stats: StatsView) -> Check:
+    text = f"{stats.master} {stats.version} knows {stats.tasks_known:,} tasks"
+    if stats.since is not None:
+        alive = (datetime.now(stats.since.tzinfo) - stats.since).total_seconds()
+        text += f", alive for {seconds(alive)}"
+    if not stats.ready:
+        text += "; it is still reading the streams"
+    return Check("master", Status.OK, text)
+
+
+def _workers(stats: StatsView) -> Check:
+    text = f"{stats.workers} at work"
+    if stats.lost_workers:
+        text += f", {stats.lost_workers} lost within the last hour"
+    if not stats.workers:
+        return Check("workers", Status.WARN, text, "agentflow worker")
+    status = Status.WARN if stats.lost_workers else Status.OK
+    return Check("workers", status, text, "agentflow workers" if stats.lost_workers else "")
+
+
+def _unserved(queues: list[QueueView]) -> Check:
+    return _named([queue.queue for queue in queues if queue.unserved])
+
+
+def _named(names: list[str]) -> Check:
+    if not names:
+        return Check("queues", Status.OK, "every queue that holds tasks is served")
+    return Check(
+        "queues",
+        Status.WARN,
+        f"tasks wait in queues that no worker serves: {', '.join(names)}",
+        f"agentflow worker --queues {','.join(names)}",
+    )
+
+
+async def _any_worker(js: JetStream) -> Check:
+    try:
+        await js.connection.request(
+            subjects.control("worker"), control.encode(Holds(message="")), timeout=0.5
+        )
+    except BusError:
+        return Check("workers", Status.WARN, "none answers", "agentflow worker")
+    return Check("workers", Status.OK, "at least one answers")
+
+
+async def _unserved_alone(js: JetStream) -> Check:
+    """Without a master: look at each queue that holds messages."""
+    try:
+        info = await js.stream_info(subjects.TASKS, subjects_filter="agentflow.tasks.>")
+        held = info["state"].get("subjects") or {}
+        names = sorted({subjects.parse_task(subject)[0] for subject in held})
+        found = [name for name in names if await unserved(js, name)]
+    except NoStream as error:
+        return Check("queues", Status.UNKNOWN, str(error))
+    except BusError as error:
+        return Check("queues", Status.UNKNOWN, f"they cannot be inspected: {error}")
+    return _named(found)

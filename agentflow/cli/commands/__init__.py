@@ -1,0 +1,1 @@
+"""A file a command; each is imported when it is called."""

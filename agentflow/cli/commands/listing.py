@@ -1,0 +1,86 @@
+"""`agentflow list`: tasks, newest first, as the master knows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from agentflow.cli import options
+from agentflow.cli.options import connection_options, json_option
+
+if TYPE_CHECKING:
+    from agentflow.protocol.api import TaskView
+
+STATES = ("queued", "running", "scheduled", "retrying", "succeeded", "failed", "cancelled")
+
+
+@click.command("list")
+@click.option("--state", type=click.Choice(STATES), help="Only tasks in this state.")
+@click.option("--queue", "-q", help="Only tasks of this queue.")
+@click.option("--label", multiple=True, metavar="K=V", help="Only tasks with it. Repeatable.")
+@click.option(
+    "--limit",
+    "-n",
+    type=click.IntRange(min=1, max=1_000_000),
+    default=50,
+    show_default=True,
+    help="Most tasks to show.",
+)
+@json_option
+@connection_options
+def command(
+    state: str | None,
+    queue: str | None,
+    label: tuple[str, ...],
+    limit: int,
+    as_json: bool,
+    **connection: str | None,
+) -> None:
+    """List tasks, newest first. Needs a master."""
+    options.run_async(_list(connection, state, queue, options.labels(label), limit, as_json))
+
+
+async def _list(
+    connection: dict[str, str | None],
+    state: str | None,
+    queue: str | None,
+    label: dict[str, str],
+    limit: int,
+    as_json: bool,
+) -> None:
+    from agentflow.cli import output
+
+    async with options.client(connection) as client:
+        tasks = await client.list(state=state, queue=queue, label=label, limit=limit)
+    if as_json:
+        for task in tasks:
+            output.show_json(task)
+        return
+    if not tasks:
+        output.show("no tasks")
+        return
+    rows = [
+        (
+            task.id,
+            task.state + (f" {output.SIMULATED}" if task.simulated else ""),
+            task.queue,
+            task.kind,
+            str(task.attempt or ""),
+            output.ago(task.submitted),
+            f"{task.usage.output_tokens:,}" if task.usage.output_tokens else "",
+            output.money(task.cost_usd) if task.attempt else "",
+            _text(task),
+        )
+        for task in tasks
+    ]
+    headings = ("ID", "STATE", "QUEUE", "KIND", "ATT", "AGE", "TOKENS", "COST", "TEXT")
+    output.table(headings, rows, state=1)
+
+
+def _text(task: TaskView) -> str:
+    from agentflow.cli import output
+
+    text = task.error.message if task.error else task.text_head or ""
+    resumes = output.when(task.resume_at)
+    return f"resumes {resumes}  {text}".rstrip() if resumes else text

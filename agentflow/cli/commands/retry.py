@@ -1,0 +1,24 @@
+"""`agentflow retry`: run failed tasks again."""
+
+from __future__ import annotations
+
+import click
+
+from agentflow.cli import options
+from agentflow.cli.options import connection_options, json_option
+
+
+@click.command("retry")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask, however many they are.")
+@json_option
+@connection_options
+def command(ids: tuple[str, ...], yes: bool, as_json: bool, **connection: str | None) -> int:
+    """Run failed tasks again, with what was kept of them.
+
+    Their failures count from 0 again; attempts, usage and history stay. `agentflow dead retry` does
+    so for all that failed in one way. Exits 1 where one could not be retried.
+    """
+    from agentflow.cli.commands.dead import retry_ids
+
+    return options.run_async(retry_ids(connection, ids, yes, as_json))

@@ -1,0 +1,216 @@
+"""`agentflow submit`: put a task into a queue, and wait for it where asked."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentflow.cli import options
+from agentflow.cli.options import Duration, connection_options, json_option
+from agentflow.errors import BusError, StreamFull, UsageError
+
+if TYPE_CHECKING:
+    from agentflow.client import Client, TaskHandle
+    from agentflow.protocol.task import TaskBody
+
+PATIENCE = 5.0
+"""Seconds a person at a terminal waits for a server that is away."""
+
+
+@click.command("submit")
+@click.argument("text", required=False)
+@click.option("--file", "file", metavar="FILE", help="Read the task from a file; - is stdin.")
+@click.option("--text", "plain", is_flag=True, help="A prompt, even where it begins with {.")
+@click.option("--queue", "-q", default="default", show_default=True, help="Queue to put it into.")
+@click.option(
+    "--priority",
+    type=click.Choice(["high", "normal", "low"]),
+    default="normal",
+    show_default=True,
+    help="Priority within the queue.",
+)
+@click.option("--id", "task_id", metavar="ID", help="Its id; a second one of an id is not run.")
+@click.option("--kind", help="Kind of task. [default: claude]")
+@click.option("--model", help="Model to ask.")
+@click.option("--system", help="System prompt.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of the answer.")
+@click.option("--timeout", type=Duration(), metavar="TIME", help="Most time an attempt may take.")
+@click.option("--max-attempts", type=click.IntRange(1, 100), help="Failures before it is given up.")
+@click.option("--param", multiple=True, metavar="K=V", help="Parameter; JSON or text. Repeatable.")
+@click.option("--label", multiple=True, metavar="K=V", help="Label to find it by. Repeatable.")
+@click.option(
+    "--in",
+    "--at",
+    "--not-before",
+    "not_before",
+    metavar="WHEN",
+    help="When it may start: --in 10m, or --at and an ISO date.",
+)
+@click.option("--deadline", metavar="WHEN", help="When the whole task must have ended: 2h, a date.")
+@click.option("--start-within", type=Duration(), metavar="TIME", help="Most time in the queue.")
+@click.option("--wait", is_flag=True, help="Wait, print the answer; exit 1 where there is none.")
+@click.option("--stream", is_flag=True, help="Wait, and print the answer as it is generated.")
+@json_option
+@connection_options
+def command(
+    text: str | None,
+    file: str | None,
+    plain: bool,
+    queue: str,
+    priority: str,
+    task_id: str | None,
+    kind: str | None,
+    model: str | None,
+    system: str | None,
+    max_tokens: int | None,
+    timeout: float | None,
+    max_attempts: int | None,
+    param: tuple[str, ...],
+    label: tuple[str, ...],
+    not_before: str | None,
+    deadline: str | None,
+    start_within: float | None,
+    wait: bool,
+    stream: bool,
+    as_json: bool,
+    **connection: str | None,
+) -> int:
+    """Put a task into a queue and print its id.
+
+    TEXT is the prompt, or a task as JSON where it begins with {; - reads it from standard input.
+    Options come before what the JSON says.
+    """
+    fields: dict[str, Any] = {
+        "id": task_id,
+        "kind": kind,
+        "model": model,
+        "system": system,
+        "max_tokens": max_tokens,
+        "timeout": timeout,
+        "max_attempts": max_attempts,
+        "params": options.parameters(param) or None,
+        "labels": options.labels(label) or None,
+        "not_before": instant(not_before) if not_before else None,
+        "deadline": instant(deadline) if deadline else None,
+        "start_within": start_within,
+    }
+    body = _body(_read(text, file, bool(fields["params"])), plain, fields)
+    return options.run_async(
+        _submit(connection, body, queue, priority, wait or stream, stream, as_json)
+    )
+
+
+def _read(text: str | None, file: str | None, has_params: bool) -> str | None:
+    if text is not None and file is not None:
+        raise UsageError("give the task as TEXT or with --file, not both")
+    if text is None and file is None:
+        if has_params:
+            return None
+        raise UsageError("there is no task: give TEXT, -, or --file FILE")
+    source = "-" if text == "-" else file
+    if source is None:
+        return text
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return data.decode()
+    except UnicodeDecodeError as error:
+        name = "standard input" if source == "-" else source
+        raise UsageError(f"{name} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror}") from None
+
+
+def _body(text: str | None, plain: bool, fields: dict[str, Any]) -> TaskBody:
+    from agentflow.protocol import task
+
+    if text is None:
+        body = task.TaskBody()
+    elif not plain and task.is_json(text.encode("utf-8", "replace"), {}):
+        try:
+            body = task.decode_body(text.encode("utf-8", "replace"))
+        except UsageError as error:
+            hint = "" if "JSON" not in str(error) else " (--text takes it as a prompt)"
+            raise UsageError(f"{error}{hint}") from None
+    else:
+        body = task.TaskBody(prompt=text)
+    for name in ("params", "labels"):
+        if fields[name] and getattr(body, name):
+            fields[name] = {**getattr(body, name), **fields[name]}
+    for name, value in fields.items():
+        if value is not None:
+            setattr(body, name, value)
+    return body
+
+
+def instant(text: str) -> datetime:
+    """A moment: a duration from now, or an ISO date, local where it names no time zone."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        pass
+    try:
+        seconds = Duration().convert(text, None, None)
+    except click.BadParameter:
+        raise UsageError(
+            f"{text[:80]!r} is neither a duration such as 10m nor an ISO date"
+        ) from None
+    return datetime.now().astimezone() + timedelta(seconds=seconds)
+
+
+async def _submit(
+    connection: dict[str, str | None],
+    body: TaskBody,
+    queue: str,
+    priority: str,
+    wait: bool,
+    stream: bool,
+    as_json: bool,
+) -> int:
+    from agentflow.cli import output, waiting
+
+    async with options.client(connection, patience=PATIENCE) as client:
+        handle = await _put(client, body, queue, priority)
+        if not as_json:
+            # With --wait the answer is what stdout is for.
+            (output.note if wait else output.show)(handle.id)
+        elif not wait:
+            output.show_json(
+                {
+                    "id": handle.id,
+                    "queue": queue,
+                    "priority": priority,
+                    "sequence": handle.message_sequence,
+                }
+            )
+        with waiting.going_on(handle.id):
+            await _warn_unserved(client, queue)
+            if not wait:
+                return 0
+            return await waiting.follow(client, handle.id, stream=stream, as_json=as_json)
+
+
+async def _put(client: Client, body: TaskBody, queue: str, priority: str) -> TaskHandle:
+    from agentflow.cli import output
+
+    try:
+        return await client.submit_body(body, queue=queue, priority=priority, wait_full=False)
+    except StreamFull:
+        output.warn("the queue is full; waiting for room")
+        return await client.submit_body(body, queue=queue, priority=priority)
+
+
+async def _warn_unserved(client: Client, queue: str) -> None:
+    from agentflow.cli import output
+
+    try:
+        if await client.unserved(queue):
+            output.warn(
+                f"no worker serves the queue {queue}; the task waits until one does "
+                f"(agentflow worker --queues {queue})"
+            )
+    except BusError:
+        return  # this user may not ask; the task is submitted all the same

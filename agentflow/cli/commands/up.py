@@ -1,0 +1,221 @@
+"""`agentflow up`: a local stack that stays."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentflow.cli.observing import log_environment, log_options, metrics_option
+from agentflow.cli.options import connection_options, resolve
+from agentflow.cli.workforce import chosen, workforce_options
+from agentflow.config import Connect, store_dir
+
+if TYPE_CHECKING:
+    from agentflow.local.stack import LocalStack
+    from agentflow.local.supervisor import Event
+
+
+@click.command("up")
+@click.option(
+    "--workers", type=click.IntRange(0, 200), default=2, show_default=True, help="Worker processes."
+)
+@click.option(
+    "--concurrency",
+    "-c",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="Tasks at once in each worker.",
+)
+@click.option(
+    "--queues", default="default", show_default=True, help="Queues to serve, separated by commas."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=4222,
+    show_default=True,
+    help="Port of the NATS server; 0 takes a free one.",
+)
+@click.option("--store", help="Directory of the data. [default: the user's own]")
+@click.option(
+    "--simulate", is_flag=True, help="Answer from a local simulator: costs nothing, needs no key."
+)
+@click.option(
+    "--latency",
+    type=click.FloatRange(0, 600),
+    default=1.5,
+    show_default=True,
+    help="With --simulate: seconds an answer takes.",
+)
+@click.option(
+    "--lease",
+    type=click.FloatRange(0.5, 3600),
+    help="Seconds a task stays with a silent worker. [default: 15]",
+)
+@click.option(
+    "--durable", is_flag=True, help="Write every message to disk before it is acknowledged."
+)
+@workforce_options
+@metrics_option("Serve Prometheus metrics: the master's here, the workers' on the next ports.")
+@log_options
+@connection_options(store=False)
+def command(
+    workers: int,
+    concurrency: int,
+    queues: str,
+    port: int,
+    store: str | None,
+    simulate: bool,
+    latency: float,
+    lease: float | None,
+    durable: bool,
+    processes: int | None,
+    app: str | None,
+    kinds: str | None,
+    metrics: tuple[str, int] | None,
+    **connection: Any,
+) -> None:
+    """Start NATS server, master and workers, and keep them running.
+
+    With --nats URL the stack works on a server that is there already. Ctrl-C stops everything in
+    order: workers finish or hand back what they run. A second Ctrl-C makes it faster.
+
+    What crashes is started again; a worker that `agentflow drain` stopped stays down.
+    """
+    from agentflow.cli.place import connection_environment
+    from agentflow.local.stack import LocalStack
+
+    log = log_environment(connection)
+    options = resolve(connection, local=False)
+    stack = LocalStack(
+        store_dir(store, simulate=simulate),
+        port=port,
+        workers=workers,
+        concurrency=concurrency,
+        queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+        processes=processes,
+        app=app,
+        kinds=chosen(app, kinds),
+        lease=lease,
+        simulate=simulate,
+        simulator_args=["--latency", str(latency)],
+        nats=",".join(options.urls) or None,
+        env=(connection_environment(options) if options.urls else {}) | log,
+        metrics=metrics,
+        durable=durable,
+        on_event=_tell,
+    )
+    asyncio.run(_stay(stack, options, workers * (processes or 1), simulate))
+
+
+def _tell(event: Event) -> None:
+    if event.kind == "drained":
+        _say(f"{event.part} was drained and stays down; {event.detail}")
+    if event.kind in ("crashed", "restarted"):
+        _say(f"{event.part} {event.kind}" + (f": {event.detail}" if event.detail else ""))
+
+
+def _say(text: str) -> None:
+    """For the person at the terminal, who may be gone with it: the stack goes on, and stops."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+async def _stay(stack: LocalStack, options: Connect, workers: int, simulate: bool) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def asked() -> None:
+        again = stop.is_set()
+        stop.set()
+        if again:
+            stack.hurry()
+        else:
+            _say("stopping ... (again to hurry)")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, asked)
+    starting = asyncio.ensure_future(stack.start())
+    ended = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+    try:
+        await starting
+    except asyncio.CancelledError:
+        return
+    waiting = asyncio.ensure_future(stack.wait())
+    over: set[asyncio.Future[Any]] = {waiting, ended}
+    try:
+        await _until_served(stack, options, workers, over)
+        if not any(each.done() for each in over):
+            _next_steps(stack, simulate)
+        await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            waiting.result()
+        waiting.cancel()
+    finally:
+        await stack.stop()
+        ended.cancel()
+    _say("stopped")
+
+
+async def _until_served(
+    stack: LocalStack,
+    options: Connect,
+    workers: int,
+    over: Collection[asyncio.Future[Any]],
+    patience: float = 15.0,
+) -> None:
+    """Wait for a heartbeat of each worker, so that the first task typed does not find none.
+
+    A worker imports the SDK first, which takes a second or two. One that never comes is the
+    supervisor's business; this only stops waiting for it.
+    """
+    from agentflow.bus.wire.connection import Connection
+    from agentflow.protocol import subjects
+
+    seen: set[str] = set()
+    served = asyncio.Event()
+
+    def heard(subject: str) -> None:
+        seen.add(subject)
+        if len(seen) >= workers:
+            served.set()
+
+    if not workers:
+        return
+    async with await Connection.open(stack_options(stack, options), "agentflow up") as connection:
+        await connection.subscribe(subjects.presence("worker", "*"), lambda m: heard(m.subject))
+        waiting = asyncio.ensure_future(served.wait())
+        await asyncio.wait({waiting, *over}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+
+def stack_options(stack: LocalStack, options: Connect) -> Connect:
+    """How to reach the server that the stack works on."""
+    return options if options.urls else Connect(urls=(stack.url,))
+
+
+def _next_steps(stack: LocalStack, simulate: bool) -> None:
+    url, store = stack.url, stack.store.path
+    # The nats CLI looks at the standard port by itself.
+    server = "" if url.endswith(":4222") else f" -s {url}"
+    mark = "SIMULATED: answers come from a local simulator.\n" if simulate else ""
+    sys.stdout.write(
+        f"{mark}AgentFlow runs at {url} (data in {store}). Try, in another terminal:\n\n"
+        f"  nats{server} pub agentflow.tasks.default 'Write a haiku about queues'\n"
+        f"  nats{server} sub 'agentflow.live.results.>'\n"
+        f"  agentflow submit 'Write a haiku about queues' --wait\n"
+        f"  agentflow list\n"
+        f"  agentflow doctor\n\n"
+        "Ctrl-C stops it.\n"
+    )
+    sys.stdout.flush()

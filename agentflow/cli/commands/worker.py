@@ -1,0 +1,152 @@
+"""`agentflow worker`: one worker process, or several under one parent."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from agentflow.cli.observing import log_options, metrics_option, start_log
+from agentflow.cli.options import connection_options, resolve
+from agentflow.errors import UsageError
+from agentflow.handlers.registry import ALL
+
+
+@click.command("worker")
+@click.argument("target", metavar="[MODULE:APP]", required=False)
+@click.option(
+    "--queues", default="default", show_default=True, help="Queues to serve, separated by commas."
+)
+@click.option(
+    "--concurrency",
+    "-c",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="Tasks at once.",
+)
+@click.option(
+    "--lease",
+    type=click.FloatRange(0.5, 3600),
+    help="Seconds a task stays with a silent worker. [default: 15, or what the consumers have]",
+)
+@click.option(
+    "--name", help="Name to show for this worker; with --processes, NAME.1, NAME.2, and so on."
+)
+@click.option(
+    "--kinds",
+    metavar="KIND,...",
+    help="Kinds to run; all means APP's and ours. [default: ours, or those of APP]",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 3600),
+    default=30.0,
+    show_default=True,
+    help="Seconds running tasks may finish in after SIGTERM.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Worker processes under this one, each with --concurrency slots; SIGHUP loads new code.",
+)
+@click.option("--reload", is_flag=True, help="For development: load new code when a file changes.")
+@metrics_option("Serve Prometheus metrics here; with --processes N on N ports from here on.")
+@log_options
+@connection_options
+def command(
+    target: str | None,
+    queues: str,
+    concurrency: int,
+    lease: float | None,
+    name: str | None,
+    kinds: str | None,
+    grace: float,
+    processes: int | None,
+    reload: bool,
+    metrics: tuple[str, int] | None,
+    **connection: Any,
+) -> None:
+    """Run tasks until told to stop.
+
+    MODULE:APP names an agentflow.App of a module in this directory or installed: the worker then
+    runs the kinds of its functions. Ours (claude, echo, sleep, claude-cli) come with --kinds, which
+    chooses from both; claude-cli, which runs programs on this machine, comes in no other way.
+
+    SIGTERM and SIGINT finish what runs, up to the grace period, and hand back the rest; a second
+    signal hands back at once. Exits 0 after an orderly stop.
+
+    With --processes, one that dies is replaced, and SIGHUP replaces one after the other by a
+    process with the code as it is then; no task is lost or run twice.
+    """
+    start_log(connection)
+    from agentflow.local import parent
+    from agentflow.worker.process import serve
+
+    wanted = [kind.strip() for kind in kinds.split(",")] if kinds else None
+
+    def work(ready: Callable[[], None] = lambda: None, shown: str | None = name) -> None:
+        own = None
+        if target is not None:
+            from agentflow.cli import target as targets
+
+            own = targets.load(target).handlers()
+        asyncio.run(
+            serve(
+                resolve(connection),
+                queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+                slots=concurrency,
+                lease=lease,
+                name=shown,
+                kinds=wanted,
+                own=own,
+                grace=grace,
+                metrics=metrics,
+                metrics_shared=processes or int(reload),
+                ready=ready,
+            )
+        )
+
+    if processes is None and not reload:
+        parent.stop_with_parent()
+        work()
+        return
+    from agentflow.worker.prefork import Parent
+
+    watch = _watcher(target) if reload else None
+    resolve(connection)  # what is wrong there is wrong for all
+    _preload(wanted, target)
+
+    def child(number: int, lifeline: int, ready: Callable[[], None]) -> None:
+        parent.stop_at_end_of(lifeline)
+        several = name is not None and (processes or 1) > 1
+        work(ready, f"{name}.{number + 1}" if several else name)
+
+    Parent(processes or 1, child, grace=grace, outer=parent.given(), watch=watch).run()
+
+
+def _preload(kinds: Sequence[str] | None, target: str | None) -> None:
+    """Import what is ours and large, once for all processes."""
+    if kinds is None:
+        kinds = () if target else ("claude",)
+    if not {"claude", ALL}.isdisjoint(kinds):
+        importlib.import_module("agentflow.handlers.claude.handler")
+
+
+def _watcher(target: str | None) -> Callable[[int], None]:
+    if importlib.util.find_spec("watchfiles") is None:
+        raise UsageError("--reload needs watchfiles: pip install 'agentflow-nats[reload]'")
+
+    def watch(lifeline: int) -> None:
+        from agentflow.cli.commands.reload import watch as watch_files
+        from agentflow.local import parent
+
+        parent.stop_at_end_of(lifeline)
+        watch_files(target)
+
+    return watch

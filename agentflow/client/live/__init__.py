@@ -1,0 +1,1 @@
+"""The live feed: both streams, heartbeats, gates and depths, as they come."""

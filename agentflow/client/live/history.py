@@ -1,0 +1,105 @@
+"""The past, from the records themselves: time travel needs no recording, as far as they are kept.
+
+A place in the past is a sequence of AGENTFLOW_RECORDS. Pages come from any replica: for display.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.pages import PAGE_MESSAGES, page, sequence_of, subject_of
+from agentflow.bus.wire.message import Message
+from agentflow.client.live.following import record_row
+from agentflow.errors import NotFound
+from agentflow.protocol import record as records
+from agentflow.protocol import subjects
+from agentflow.protocol.record import Record
+from agentflow.views.row import Row
+
+SLICE: Final = 100
+"""Rows between two turns of the event loop."""
+
+
+class Span(msgspec.Struct, frozen=True):
+    """The first and the last record that are kept, and when they were stored."""
+
+    first: int
+    last: int
+    first_at: datetime
+    last_at: datetime
+
+
+class History:
+    """Reads the records of the past. All raise BusError."""
+
+    def __init__(self, js: JetStream) -> None:
+        self._js = js
+
+    async def span(self) -> Span | None:
+        """What is kept, None where that is nothing."""
+        try:
+            state = (await self._js.stream_info(subjects.RECORDS))["state"]
+        except NotFound:
+            return None
+        if not state["messages"]:
+            return None
+        return Span(
+            int(state["first_seq"]),
+            int(state["last_seq"]),
+            msgspec.convert(state["first_ts"], datetime, strict=False),
+            msgspec.convert(state["last_ts"], datetime, strict=False),
+        )
+
+    async def locate(self, at: datetime) -> int:
+        """The sequence of the first record stored at or after an instant.
+
+        Where there is none it is the one that the next record will have.
+        """
+        found = await page(self._js.connection, subjects.RECORDS, 0, batch=1, since=at)
+        if found.messages:
+            return sequence_of(found.messages[0])
+        span = await self.span()
+        return span.last + 1 if span is not None else 1
+
+    async def rows(self, first: int, count: int) -> list[Row]:
+        """Detailed rows of at most `count` records from `first` on, in their order.
+
+        Every record makes one: of a task there may be several. `updated` is when it was stored.
+        """
+        found: list[Row] = []
+        more = True
+        while more and len(found) < count:
+            messages, more = await page(
+                self._js.connection,
+                subjects.RECORDS,
+                first,
+                batch=min(PAGE_MESSAGES, count - len(found)),
+            )
+            for start in range(0, len(messages), SLICE):
+                for message in messages[start : start + SLICE]:
+                    first = sequence_of(message)
+                    found.append(record_row(first, message))
+                await asyncio.sleep(0)
+            first += 1
+        return found
+
+    async def log(self, task_id: str) -> list[tuple[int, Record]]:
+        """A task's whole log as it is kept, in order, with the sequences."""
+        filter = subjects.log(subjects.check_id(task_id))
+        found: list[Message] = []
+        first, more = 1, True
+        while more:
+            messages, more = await page(self._js.connection, subjects.RECORDS, first, filter=filter)
+            if not messages:
+                break
+            found += messages
+            first = sequence_of(messages[-1]) + 1
+        return [
+            (sequence_of(message), records.decode(message.data, subject_of(message)))
+            for message in found
+        ]

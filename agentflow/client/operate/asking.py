@@ -1,0 +1,96 @@
+"""Requests to the master. Tasks need none; lists and numbers do."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from agentflow.bus.wire.connection import Connection
+from agentflow.errors import (
+    AgentFlowError,
+    BusError,
+    MasterAbsent,
+    NoAnswer,
+    TaskNotFound,
+    UsageError,
+)
+from agentflow.protocol import api, subjects
+from agentflow.protocol.api import (
+    ErrorBody,
+    GetRequest,
+    ListRequest,
+    StatsView,
+    Tasks,
+    TaskView,
+    Workers,
+    WorkerView,
+)
+
+TIMEOUT: Final = 2.0
+
+T = TypeVar("T")
+
+
+class Asking:
+    """The master's requests as methods. All raise MasterAbsent where none answers."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def get(self, task_id: str) -> list[TaskView]:
+        """The task of this id, else those whose id begins so."""
+        found = (await self._ask(api.GET, GetRequest(id=task_id), Tasks)).tasks
+        exact = [view for view in found if view.id == task_id]
+        return exact or found
+
+    async def tasks(self, request: ListRequest) -> list[TaskView]:
+        """Tasks, newest first; asks as often as `limit` needs."""
+        found: list[TaskView] = []
+        while len(found) < request.limit:
+            wanted = min(request.limit - len(found), api.LIST_MOST)
+            answer = await self.page(msgspec.structs.replace(request, limit=wanted))
+            found += answer.tasks
+            if answer.next is None or not answer.tasks:
+                break
+            request = msgspec.structs.replace(request, after=answer.next)
+        return found
+
+    async def page(self, request: ListRequest) -> Tasks:
+        """One answer: tasks, how many match, and where the next ones begin."""
+        return await self._ask(api.LIST, request, Tasks)
+
+    async def stats(self) -> StatsView:
+        """Numbers of the whole."""
+        return await self._ask(api.STATS, {}, StatsView)
+
+    async def workers(self) -> list[WorkerView]:
+        """The workers, the lost ones last."""
+        return (await self._ask(api.WORKERS, {}, Workers)).workers
+
+    async def _ask(self, verb: str, request: Any, answer: type[T]) -> T:
+        try:
+            message = await self._connection.request(
+                subjects.api(verb), msgspec.json.encode(request), timeout=TIMEOUT
+            )
+        except NoAnswer:
+            if not self._connection.connected.is_set():
+                raise
+            raise MasterAbsent from None
+        code = message.headers.get(api.ERROR_CODE) if message.block else None
+        if code:
+            raise _refusal(code, message.headers.get(api.ERROR_TEXT, ""), message.data)
+        try:
+            return msgspec.json.decode(message.data, type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BusError(f"the master's answer cannot be read: {error}") from None
+
+
+def _refusal(code: str, text: str, body: bytes) -> AgentFlowError:
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        error = msgspec.json.decode(body, type=ErrorBody).error
+        text = error.message or text
+        if error.type == TaskNotFound.__name__:
+            return TaskNotFound(text)
+    return UsageError(text) if code == "400" else AgentFlowError(f"the master says: {text}")

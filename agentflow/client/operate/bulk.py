@@ -1,0 +1,135 @@
+"""Many tasks at once: a bounded number under way, and each one's outcome as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from agentflow.client.operate.asking import Asking
+from agentflow.client.operate.steering import Cancellation, Steering
+from agentflow.errors import TaskError, UsageError
+from agentflow.protocol import api
+from agentflow.protocol.api import ListRequest, TaskView
+from agentflow.protocol.record import State
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AT_ONCE: Final = 64
+PASSES: Final = 5
+"""A task that changes its state while the lists are read is found by another reading."""
+UNENDED: Final = (State.QUEUED, State.SCHEDULED, State.RETRYING, State.RUNNING)
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Tasks that have not ended; all conditions must hold. Without states, those of any."""
+
+    states: tuple[str, ...] = ()
+    queue: str | None = None
+    label: dict[str, str] = {}
+
+    def requests(self) -> list[ListRequest]:
+        """What to ask the master for. Raises UsageError."""
+        wrong = [state for state in self.states if state not in UNENDED]
+        if wrong:
+            raise UsageError(
+                f"state {wrong[0][:40]!r} cannot be cancelled; only {', '.join(UNENDED)} can"
+            )
+        return [
+            ListRequest(state=state, queue=self.queue, label=self.label, limit=api.LIST_MOST)
+            for state in UNENDED
+            if not self.states or state in self.states
+        ]
+
+
+async def each(
+    items: AsyncIterator[T], work: Callable[[T], Awaitable[R]], at_once: int = AT_ONCE
+) -> AsyncGenerator[R]:
+    """The outcome of `work` for every item, as they end; the first error ends all."""
+    under_way: set[asyncio.Future[R]] = set()
+    try:
+        async for item in items:
+            under_way.add(asyncio.ensure_future(work(item)))
+            if len(under_way) < at_once:
+                continue
+            ended, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+        while under_way:
+            ended, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+    finally:
+        for future in under_way:
+            future.cancel()
+        if under_way:
+            await asyncio.wait(under_way)
+
+
+class Bulk:
+    """Cancels many tasks."""
+
+    def __init__(self, asking: Asking, steering: Steering) -> None:
+        self._asking = asking
+        self._steering = steering
+
+    async def count(self, selection: Selection) -> dict[str, int]:
+        """How many tasks a selection has now, by state. Raises MasterAbsent, UsageError."""
+        counts = {}
+        for request in selection.requests():
+            answer = await self._asking.page(msgspec.structs.replace(request, limit=1))
+            if answer.total:
+                counts[str(request.state)] = answer.total
+        return counts
+
+    async def cancel(self, selection: Selection) -> AsyncGenerator[Cancellation]:
+        """Cancel what a selection has; a task that moves on meanwhile is found all the same."""
+
+        async def end(view: TaskView) -> Cancellation:
+            return await self._steering.end(view.id, message=view.message)
+
+        requests = selection.requests()
+        seen: set[str] = set()
+        for _ in range(PASSES):
+            before = len(seen)
+            async for outcome in each(self._unseen(requests, seen), end):
+                yield outcome
+            if len(seen) == before:
+                return
+
+    async def _unseen(
+        self, requests: Sequence[ListRequest], seen: set[str]
+    ) -> AsyncGenerator[TaskView]:
+        for first in requests:
+            request: ListRequest | None = first
+            while request is not None:
+                answer = await self._asking.page(request)
+                for view in answer.tasks:
+                    if view.id not in seen:
+                        seen.add(view.id)
+                        yield view
+                more = answer.next if answer.tasks else None
+                request = msgspec.structs.replace(request, after=more) if more else None
+
+    async def cancel_ids(
+        self, ids: Sequence[str]
+    ) -> AsyncGenerator[tuple[str, Cancellation | TaskError]]:
+        """Cancel tasks by id; an id that nobody knows comes with the error."""
+
+        async def end(task_id: str) -> tuple[str, Cancellation | TaskError]:
+            try:
+                return task_id, await self._steering.end(task_id)
+            except TaskError as error:
+                return task_id, error
+
+        async for outcome in each(given(dict.fromkeys(ids)), end):
+            yield outcome
+
+
+async def given(items: Mapping[T, object]) -> AsyncGenerator[T]:
+    """What is there already, for `each`."""
+    for item in items:
+        yield item

@@ -1,0 +1,1 @@
+"""Tasks of one's own: submit, wait, map, watch, look up."""

@@ -1,0 +1,124 @@
+"""Is there such a task? Its log says, else its message, else the master, who knows the queues."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import Final
+
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.client.operate.asking import Asking
+from agentflow.errors import (
+    AgentFlowError,
+    AmbiguousId,
+    BusError,
+    MasterAbsent,
+    NoStream,
+    NotFound,
+    TaskNotFound,
+)
+from agentflow.log.task import TaskLog
+from agentflow.protocol import limits, subjects
+from agentflow.protocol.record import EMPTY, Last
+from agentflow.views.result import Result, of_record, of_view
+
+_log = logging.getLogger(__name__)
+
+_HOUR: Final = 3600
+
+
+async def read(log: TaskLog, task_id: str) -> Last:
+    """The last record, for a user: a server that nobody has used yet holds no tasks."""
+    try:
+        return await log.read(task_id)
+    except NotFound:
+        return EMPTY
+    except NoStream as error:
+        raise NoStream(
+            "JetStream does not answer; `agentflow doctor` says what is wrong with the server"
+        ) from error
+
+
+class Lookup:
+    """Looks for tasks by their ids."""
+
+    def __init__(self, js: JetStream, log: TaskLog, asking: Asking) -> None:
+        self._js = js
+        self._log = log
+        self._asking = asking
+
+    async def get(self, task_id: str) -> Result:
+        """See Flow.get."""
+        last = await read(self._log, task_id)
+        if last.record is not None:
+            return of_record(last.record, last.sequence)
+        try:
+            found = await self._asking.get(task_id)
+        except MasterAbsent:
+            raise TaskNotFound(
+                f"task {task_id} has no record: it is unknown, or still queued"
+                f"{await self._kept()}; no master answers, "
+                "which could tell (and find a task by the beginning of its id)",
+                task_id=task_id,
+            ) from None
+        except TaskNotFound as error:
+            raise TaskNotFound(f"{error}{await self._kept()}", task_id=task_id) from None
+        if not found:
+            raise await self.not_found(task_id)
+        if len(found) > 1:
+            names = ", ".join(view.id for view in found[:5]) + (", ..." if len(found) > 5 else "")
+            raise AmbiguousId(
+                f"{len(found)} tasks or more have an id that begins with {task_id}: {names}",
+                task_id=task_id,
+            )
+        view = found[0]
+        last = await read(self._log, view.id)
+        if last.record is not None:
+            return of_record(last.record, last.sequence)
+        return of_view(view)
+
+    async def unknown(self, task_id: str, message_sequence: int = 0) -> bool:
+        """Whether a task is certainly neither queued nor on record.
+
+        False where nobody can tell: its message is unknown here, and no master answers that has
+        read the streams.
+        """
+        try:
+            if (await read(self._log, task_id)).record is not None:
+                return False
+            if message_sequence:
+                queued = await self._js.get(subjects.TASKS, message_sequence)
+                # A stream made anew gives sequences again.
+                gone = queued is None or queued.headers.get(subjects.ID) != task_id
+            else:
+                gone = not await self._master_knows(task_id)
+            # A worker writes the record before it lets go of the message.
+            return gone and (await read(self._log, task_id)).record is None
+        except AgentFlowError as error:
+            _log.debug("looking for task %s: %s", task_id, error)
+            return False
+
+    async def _master_knows(self, task_id: str) -> bool:
+        try:
+            return any(view.id == task_id for view in await self._asking.get(task_id))
+        except TaskNotFound:
+            return not (await self._asking.stats()).ready
+
+    async def not_found(self, task_id: str) -> TaskNotFound:
+        """The error for a task that is neither queued nor on record."""
+        return TaskNotFound(f"there is no task {task_id}{await self._kept()}", task_id=task_id)
+
+    async def _kept(self) -> str:
+        """That records end, as the end of a sentence."""
+        age: float = limits.RETENTION
+        with suppress(BusError):
+            config = (await self._js.stream_info(subjects.RECORDS))["config"]
+            age = config.get("max_age", 0) / 1e9
+        return f" (a task is on record for {_span(age)} after its end)" if age else ""
+
+
+def _span(seconds: float) -> str:
+    days, hours = seconds / limits.DAY, seconds / _HOUR
+    if days >= 1:
+        return f"{days:g} day{'s' * (days != 1)}"
+    return f"{hours:g} hours" if hours >= 1 else f"{seconds:g} s"

@@ -1,0 +1,192 @@
+"""Many tasks, at most so many under way: submit, yield results as they end, submit more.
+
+What is under way counts until its result was yielded, so a slow consumer slows the submitting and
+nothing piles up. Per task there is no asyncio task: publishing and the arrival of a result are
+plain calls, and only a publish without a clean answer gets a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.message import Message
+from agentflow.client.tasks.submission import OUTSTANDING, Sender, Submission
+from agentflow.client.tasks.waiting import Expected, Waiting
+from agentflow.errors import BusError, ResultTimeout
+from agentflow.protocol.record import Record
+from agentflow.views.result import Result, of_record
+
+if TYPE_CHECKING:
+    from agentflow.client.tasks.handle import TaskHandle
+
+T = TypeVar("T")
+
+TURN = 64
+"""Submissions between two turns of the event loop; results must be read meanwhile."""
+
+
+class Mapping(Generic[T]):
+    """One `Client.map`. `prepare` gives a submission, and whether its id is new."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        waiting: Waiting,
+        sender: Sender,
+        prepare: Callable[[T, int], tuple[Submission, bool]],
+        *,
+        concurrency: int,
+        ordered: bool,
+    ) -> None:
+        self._connection = connection
+        self._waiting = waiting
+        self._sender = sender
+        self._prepare = prepare
+        self._concurrency = concurrency
+        self._ordered = ordered
+        self._ended: deque[tuple[int, Record, int]] = deque()
+        self._held: dict[int, tuple[int, Record, int]] = {}
+        self._next = 0
+        self._expected: dict[int, Expected] = {}
+        self._open = 0
+        self._unanswered = 0
+        self._submitted = 0
+        self._exhausted = False
+        self._error: BaseException | None = None
+        self._slow: set[asyncio.Task[None]] = set()
+        self._ready = asyncio.Event()
+        self._room = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self, items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[Result]:
+        """Results as they end, or in the items' order."""
+        await self._waiting.ready()
+        feeder = self._loop.create_task(self._feed(items))
+        feeder.add_done_callback(self._fed)
+        try:
+            while True:
+                while self._ended:
+                    index, record, sequence = self._ended.popleft()
+                    self._open -= 1
+                    self._room.set()
+                    yield of_record(record, sequence, index)
+                if self._error is not None:
+                    raise self._error
+                if self._exhausted and not self._open:
+                    return
+                self._ready.clear()
+                await self._ready.wait()
+        finally:
+            feeder.cancel()
+            for task in self._slow:
+                task.cancel()
+            for expected in self._expected.values():
+                self._waiting.forget(expected)
+
+    # Submitting.
+
+    async def _feed(self, items: Iterable[T] | AsyncIterable[T]) -> None:
+        if isinstance(items, AsyncIterable):
+            async for item in items:
+                await self._submit(item)
+        else:
+            for item in items:
+                await self._submit(item)
+
+    def _fed(self, feeder: asyncio.Task[None]) -> None:
+        self._exhausted = True
+        if not feeder.cancelled():
+            self._error = self._error or feeder.exception()
+        self._ready.set()
+
+    async def _submit(self, item: T) -> None:
+        while self._open >= self._concurrency or self._unanswered >= OUTSTANDING:
+            self._room.clear()
+            await self._room.wait()
+        index = self._submitted
+        self._submitted += 1
+        submission, fresh = self._prepare(item, index)
+        self._open += 1
+        self._expected[index] = self._waiting.expect(
+            submission.id, functools.partial(self._arrived, index), fresh=fresh
+        )
+        try:
+            answer = self._connection.ask(
+                submission.subject, submission.payload, block=submission.block
+            )
+        except BusError:
+            self._send_slowly(submission)
+        else:
+            self._unanswered += 1
+            answer.add_done_callback(functools.partial(self._answered, submission))
+        if self._submitted % TURN == 0:
+            await asyncio.sleep(0)
+
+    def _answered(self, submission: Submission, answer: asyncio.Future[Message]) -> None:
+        self._unanswered -= 1
+        self._room.set()
+        if answer.cancelled():
+            return
+        if answer.exception() is not None or not _stored(answer.result()):
+            self._send_slowly(submission)
+
+    def _send_slowly(self, submission: Submission) -> None:
+        # It keeps its id, so a message that was stored after all does no harm.
+        task = self._loop.create_task(self._send(submission))
+        self._slow.add(task)
+        task.add_done_callback(self._slow.discard)
+
+    async def _send(self, submission: Submission) -> None:
+        try:
+            await self._sender.send(submission)
+        except BusError as error:
+            self._error = self._error or error
+            self._ready.set()
+
+    # Results.
+
+    def _arrived(self, index: int, record: Record, sequence: int) -> None:
+        del self._expected[index]
+        ended = (index, record, sequence)
+        if not self._ordered:
+            self._ended.append(ended)
+        else:
+            self._held[index] = ended
+            while (following := self._held.pop(self._next, None)) is not None:
+                self._ended.append(following)
+                self._next += 1
+        self._ready.set()
+
+
+def _stored(message: Message) -> bool:
+    return b'"seq":' in message.data and b'"error":' not in message.data
+
+
+async def as_completed(
+    handles: Iterable[TaskHandle], timeout: float | None = None
+) -> AsyncGenerator[Result]:
+    """Results of submitted tasks as they end. Raises ResultTimeout."""
+    ended: asyncio.Queue[asyncio.Future[tuple[Record, int]]] = asyncio.Queue()
+    futures = [handle.awaited() for handle in handles]
+    for future in futures:
+        future.add_done_callback(ended.put_nowait)
+    loop = asyncio.get_running_loop()
+    end = None if timeout is None else loop.time() + timeout
+    try:
+        for left in range(len(futures), 0, -1):
+            try:
+                async with asyncio.timeout_at(end):
+                    future = await ended.get()
+            except TimeoutError:
+                raise ResultTimeout(
+                    f"{left} of {len(futures)} tasks had not ended after {timeout:g} s; they go on"
+                ) from None
+            yield of_record(*future.result())
+    finally:
+        for future in futures:
+            future.remove_done_callback(ended.put_nowait)

@@ -1,0 +1,88 @@
+"""What a task was told to do: its payload, from wherever it lies now.
+
+no record       its message in AGENTFLOW_TASKS, if the caller or a master knows where
+queued, running the message that the record names
+parked          the schedule; once it has fired, nobody knows where the message is
+failed          the dead letter
+ended otherwise gone
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.pages import page, sequence_of, stored_ns
+from agentflow.client.operate.asking import Asking
+from agentflow.errors import InvalidTask, MasterAbsent, NoStream, NotFound, TaskNotFound
+from agentflow.log.task import last_of
+from agentflow.protocol import subjects
+from agentflow.protocol import task as tasks
+from agentflow.protocol.record import PARKED, Record, State
+from agentflow.protocol.task import TaskBody
+
+
+class Prompts:
+    """Finds payloads. For display: what it reads may come from any replica."""
+
+    def __init__(self, js: JetStream, asking: Asking) -> None:
+        self._js = js
+        self._asking = asking
+
+    async def prompt(self, task_id: str, message: str = "") -> TaskBody | None:
+        """The task's fields, None where its payload is gone or cannot be found.
+
+        `message` is the identity of its message, as a row without a record has it. What is no valid
+        task is given as its text. Raises BusError.
+        """
+        subjects.check_id(task_id)
+        try:
+            found = await self._found(task_id, message)
+        except (NotFound, NoStream):
+            return None
+        return None if found is None else _body(*found)
+
+    async def _found(self, task_id: str, message: str) -> tuple[bytes, Mapping[str, str]] | None:
+        last = last_of(await self._js.last(subjects.RECORDS, subjects.log(task_id)))
+        if last.record is None:
+            return await self._message(message or await self._known_to_master(task_id))
+        return await self._of_record(task_id, last.record)
+
+    async def _of_record(
+        self, task_id: str, record: Record
+    ) -> tuple[bytes, Mapping[str, str]] | None:
+        if record.state in PARKED:
+            stored = await self._js.last(subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*")
+        elif record.state == State.FAILED:
+            stored = await self._js.last(subjects.DEAD, f"agentflow.dead.*.{task_id}")
+        elif record.terminal:
+            return None
+        else:
+            return await self._message(record.message)
+        return None if stored is None else (stored.data, stored.headers)
+
+    async def _known_to_master(self, task_id: str) -> str:
+        try:
+            views = await self._asking.get(task_id)
+        except (MasterAbsent, TaskNotFound):
+            return ""
+        return next((view.message for view in views if view.id == task_id), "")
+
+    async def _message(self, identity: str) -> tuple[bytes, Mapping[str, str]] | None:
+        sequence, _, stored = identity.partition("-")
+        if not (sequence.isdecimal() and stored.isdecimal()):
+            return None
+        found = await page(self._js.connection, subjects.TASKS, int(sequence), batch=1)
+        for message in found.messages:
+            # The page begins with the next one where it is gone, and a stream made anew gives
+            # sequences again.
+            if sequence_of(message) == int(sequence) and stored_ns(message) == int(stored):
+                return message.data, message.headers
+        return None
+
+
+def _body(payload: bytes, headers: Mapping[str, str]) -> TaskBody:
+    try:
+        return tasks.parse_body(payload, headers)
+    except InvalidTask:
+        return TaskBody(prompt=payload.decode("utf-8", "replace"))

@@ -1,0 +1,224 @@
+"""From a call's arguments to a stored task message.
+
+A task is checked here exactly as the worker will check it: its own payload is parsed again. Sent
+again after an unanswered publish it has the same id, so the log makes the second one harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from agentflow.bus.streams import provision
+from agentflow.bus.streams.jetstream import JetStream, PubAck
+from agentflow.errors import (
+    InvalidTask,
+    NoAnswer,
+    NoStream,
+    NotConnected,
+    StreamFull,
+    UsageError,
+)
+from agentflow.protocol import headers as blocks
+from agentflow.protocol import subjects, task
+from agentflow.protocol.subjects import Priority
+from agentflow.protocol.task import FIELDS, TaskBody
+
+OUTSTANDING: Final = 4096
+"""Publishes without an answer; far below the 10,000 at which a server begins to refuse them."""
+PATIENCE: Final = 30.0
+"""Seconds to go on while the server is away."""
+
+_encoder = msgspec.json.Encoder()
+_NAMES: Final = frozenset(FIELDS)
+_PRIORITIES: Final = frozenset(Priority)
+
+
+class Submission(NamedTuple):
+    """A task message ready to be sent."""
+
+    id: str
+    queue: str
+    subject: str
+    payload: bytes
+    block: bytes
+
+
+def fields_of(item: str | Mapping[str, Any] | TaskBody) -> dict[str, Any]:
+    """An item as the fields of a task; a text is the prompt."""
+    if isinstance(item, str):
+        return {"prompt": item}
+    if isinstance(item, TaskBody):
+        return {name: value for name in FIELDS if (value := getattr(item, name)) is not None}
+    return {name: value for name, value in item.items() if value is not None}
+
+
+def prepare(
+    fields: Mapping[str, Any],
+    *,
+    task_id: str,
+    queue: str = "default",
+    priority: str = Priority.NORMAL,
+    reply: str | None = None,
+    needs: str | None = None,
+    follows: int = 0,
+) -> Submission:
+    """The message for a task. Raises InvalidTask and UsageError, naming what to correct.
+
+    `task_id` counts, whatever id the fields give.
+    """
+    subjects.check_id(task_id)
+    subjects.check_queue(queue)
+    if priority not in _PRIORITIES:
+        raise UsageError(f"priority {priority[:40]!r} is not one of high, normal, low")
+    payload = _payload(fields)
+    kind = fields.get("kind") or "claude"
+    headers = {subjects.ID: task_id, subjects.KIND: kind}
+    if model := fields.get("model"):
+        headers[subjects.MODEL] = model
+    if labels := fields.get("labels"):
+        headers[subjects.LABELS] = task.labels_header(labels)
+    if reply is not None:
+        if not reply or not reply.isprintable() or any(char in reply for char in " *>"):
+            raise UsageError(f"{reply[:80]!r} is not a subject to reply to")
+        headers[subjects.REPLY] = reply
+    # A worker that does not know these fields must leave the task to one that does.
+    asked = [name for name in sorted(task.ABILITIES) if fields.get(name) is not None]
+    if asked or needs:
+        headers[subjects.NEEDS] = ",".join(dict.fromkeys([*asked, *_names(needs)]))
+    if follows:
+        headers[subjects.FOLLOWS] = str(follows)
+    return Submission(
+        task_id, queue, subjects.task(queue, priority), payload, blocks.encode(headers)
+    )
+
+
+def _names(needs: str | None) -> list[str]:
+    return [name.strip() for name in (needs or "").split(",") if name.strip()]
+
+
+def _payload(fields: Mapping[str, Any]) -> bytes:
+    try:
+        payload = _encoder.encode(fields if "id" not in fields else _without_id(fields))
+    except (TypeError, ValueError, RecursionError, UnicodeError) as error:
+        raise InvalidTask(f"the task cannot be written as JSON: {error}") from None
+    body = task.parse_body(payload, {})
+    if body.not_before is not None:
+        task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
+    return payload
+
+
+def _without_id(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "id"}
+
+
+class _Room:
+    """A semaphore; asyncio's looks through all who were woken before it wakes the next.
+
+    With thousands of answers in one read that is quadratic.
+    """
+
+    __slots__ = ("_free", "_waiting")
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def __aenter__(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave()  # the place was given to us in the same moment
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)  # the place changes hands
+                return
+        self._free += 1
+
+
+class Sender:
+    """Stores task messages; goes on while the server is away or the queue is full."""
+
+    def __init__(self, js: JetStream, *, patience: float = PATIENCE) -> None:
+        self._js = js
+        self._room = _Room(OUTSTANDING)
+        self._patience = patience
+        self._timeout = min(5.0, patience)
+        self._provisioned = False
+
+    async def send(self, message: Submission, *, wait_full: bool = True) -> PubAck:
+        """Store a message. Raises BusError; StreamFull only with `wait_full=False`."""
+        try:
+            async with self._room:
+                return await self._store(message)
+        except StreamFull:
+            if not wait_full:
+                raise
+        except NoStream as error:
+            await self._provide(error)
+        except (NoAnswer, NotConnected):
+            pass
+        return await self._again(message, wait_full)
+
+    async def _store(self, message: Submission) -> PubAck:
+        return await self._js.store(message.subject, message.payload, message.block, self._timeout)
+
+    async def _again(self, message: Submission, wait_full: bool) -> PubAck:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._patience
+        pause = 0.05
+        while True:
+            try:
+                async with self._room:
+                    return await self._store(message)
+            except StreamFull:
+                if not wait_full:
+                    raise
+                end = loop.time() + self._patience
+                pause = max(pause, 0.5)
+            except NotConnected:
+                if loop.time() > end:
+                    raise
+            except NoStream:
+                # A server that has JetStream may only be loading its streams.
+                if loop.time() > end or not self._js.connection.server.get("jetstream"):
+                    server = self._js.connection.options.shown
+                    raise NoStream(
+                        f"nothing takes tasks at {server}: JetStream is not enabled there, or the "
+                        "streams are missing; `agentflow doctor` says which"
+                    ) from None
+            except NoAnswer as error:
+                if loop.time() > end:
+                    raise NoAnswer(
+                        f"task {message.id}: {error}; whether it is stored is unknown, and "
+                        "submitting it again with this id is harmless"
+                    ) from None
+            await asyncio.sleep(pause * (0.5 + random.random()))
+            pause = min(pause * 1.5, 5.0)
+
+    async def _provide(self, error: NoStream) -> None:
+        """Create the streams where this is the first to use the server. Raises NoStream."""
+        if self._provisioned:
+            return
+        self._provisioned = True
+        for difference in await provision.ensure_streams(self._js):
+            if difference.missing:
+                raise NoStream(f"{difference.name} {difference.text}") from error

@@ -1,0 +1,424 @@
+"""The table: which rows, in which order, where the cursor is, and the lines that are seen.
+
+Only what is seen is formatted, so a hundred thousand rows cost no more than thirty. The order is
+made anew at most once a second, seldomer where that means to look at very many rows, and not while
+the cursor moves: nothing jumps away from under it. Rows that changed are taken out, sorted by
+themselves and merged in, so that a second with five thousand changes costs no sort of all.
+
+The cursor is a key, not a place: it stays on its row wherever that goes, and its row stays on its
+line of the screen. Until somebody moves it, it is on the first row whatever that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from agentflow.dashboard.reader.scene import Scene
+from agentflow.dashboard.render import lines as widths
+from agentflow.dashboard.render.lines import Hit, Line, Run, cell, clip, line
+
+T = TypeVar("T")
+
+REFRESH: Final = 1.0
+"""Seconds between two orders at least."""
+A_SECOND: Final = 50_000
+"""Rows that may be looked at, all of them, in a second; more make the next order come later."""
+GAP: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[T]):
+    """A column. `text` gets an item and the scene; `sort` what to order by (None: cannot).
+
+    Columns of the highest `drop` leave first where the table is too narrow; those of 0 never do.
+    One that `grows` takes what is left over, up to `most` columns. Sorting by one that is `falling`
+    puts the highest first.
+    """
+
+    key: str
+    title: str
+    width: int
+    text: Callable[[T, Scene], str]
+    sort: Callable[[T], Any] | None = None
+    token: Callable[[T, Scene], str] | None = None
+    right: bool = False
+    drop: int = 0
+    grows: bool = False
+    most: int = 1000
+    falling: bool = False
+
+
+class Habit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a person wants to see a table."""
+
+    sort: str
+    reverse: bool = False
+    hidden: list[str] = []
+
+
+def fit(columns: Sequence[Column[T]], width: int) -> list[tuple[Column[T], int]]:
+    """The columns that find room in `width`, with the width of each.
+
+    Where even those that never leave are too wide, the widest is made narrower.
+    """
+    shown = list(columns)
+    need = sum(each.width + GAP for each in shown) - GAP
+    while len(shown) > 1 and need > width:
+        worst = max(each.drop for each in shown)
+        if worst == 0:
+            break
+        # Of several with the same rank the rightmost goes.
+        gone = next(each for each in reversed(shown) if each.drop == worst)
+        shown.remove(gone)
+        need -= gone.width + GAP
+    widths = [each.width for each in shown]
+    while need > width and max(widths, default=0) > 1:
+        widths[widths.index(max(widths))] -= 1
+        need -= 1
+    spare = width - need
+    growing = [at for at, each in enumerate(shown) if each.grows and each.most > widths[at]]
+    while spare > 0 and growing:
+        share = max(1, spare // len(growing))
+        for at in tuple(growing):
+            more = min(share, spare, shown[at].most - widths[at])
+            widths[at] += more
+            spare -= more
+            if widths[at] >= shown[at].most:
+                growing.remove(at)
+            if spare <= 0:
+                break
+    return list(zip(shown, widths, strict=True))
+
+
+class Table(Generic[T]):
+    """A table of items by key. The owner gives the items; the person moves, sorts and marks."""
+
+    def __init__(
+        self,
+        columns: Sequence[Column[T]],
+        *,
+        sort: str,
+        reverse: bool = False,
+        empty: str = "nothing here",
+    ) -> None:
+        self.columns = list(columns)
+        self.hidden: set[str] = set()
+        """Keys of columns that the person does not want to see."""
+        self.sort = sort
+        self.reverse = reverse
+        self.empty = empty
+        self.order: list[str] = []
+        self.cursor = ""
+        self.marks: set[str] = set()
+        self.top = 0
+        self.height = 1
+        """Rows that were seen at the last drawing."""
+        self._keys: dict[str, Any] = {}
+        self._place = 0
+        self._placed = False
+        """Whether the person has put the cursor somewhere."""
+        self._due = 0.0
+        self._stale = True
+        self._opened = False
+        self._items: Mapping[str, T] = {}
+
+    # Which rows.
+
+    def invalidate(self) -> None:
+        """Make the order anew at the next refresh: another filter, another sort, other columns."""
+        self._stale = True
+        self._due = 0.0
+
+    def due(self, now: float) -> bool:
+        """Whether a refresh would do anything."""
+        return self._stale or self._opened or now >= self._due
+
+    def opened(self) -> None:
+        """It is seen again: what changed meanwhile is in its place before anybody moves."""
+        self._opened = True
+
+    def refresh(
+        self,
+        items: Mapping[str, T],
+        now: float,
+        *,
+        changed: set[str] | None = None,
+        among: Collection[str] | None = None,
+        wanted: Callable[[T], bool] | None = None,
+    ) -> bool:
+        """Bring rows and order up to date where that is due; returns whether it did.
+
+        `changed` names the items that may differ from the last time, and is emptied; None: all may.
+        `among`: only items with these keys.
+        """
+        self._items = items
+        if not self.due(now):
+            return False
+        column = self._sorting()
+        assert column.sort is not None
+        if self._stale or changed is None:
+            looked = self._all(items, column.sort, among, wanted)
+        else:
+            looked = self._some(items, column.sort, changed, wanted)
+        if changed is not None:
+            changed.clear()
+        if self.marks:
+            self.marks &= self._keys.keys()
+        self._stale = self._opened = False
+        self._due = now + max(REFRESH, looked / A_SECOND)
+        self._find()
+        return True
+
+    def _all(
+        self,
+        items: Mapping[str, T],
+        sort: Callable[[T], Any],
+        among: Collection[str] | None,
+        wanted: Callable[[T], bool] | None,
+    ) -> int:
+        """Look at every item; returns how many that were."""
+        if among is not None:
+            items = {key: items[key] for key in among if key in items}
+        if wanted is None:
+            self._keys = {key: sort(item) for key, item in items.items()}
+        else:
+            self._keys = {key: sort(item) for key, item in items.items() if wanted(item)}
+        # Equal ones by key, so that the order is the same whatever came first.
+        self.order = sorted(self._keys)
+        self.order.sort(key=self._keys.__getitem__, reverse=self.reverse)
+        return len(items)
+
+    def _some(
+        self,
+        items: Mapping[str, T],
+        sort: Callable[[T], Any],
+        changed: set[str],
+        wanted: Callable[[T], bool] | None,
+    ) -> int:
+        """Look at what changed."""
+        keys = self._keys
+        moved: list[str] = []
+        gone: set[str] = set()
+        for key in changed:
+            item = items.get(key)
+            if item is None or (wanted is not None and not wanted(item)):
+                if keys.pop(key, None) is not None:
+                    gone.add(key)
+                continue
+            value = sort(item)
+            before = keys.get(key)
+            if before is None or before != value:
+                keys[key] = value
+                moved.append(key)
+                if before is not None:
+                    gone.add(key)
+        if gone:
+            self.order = [key for key in self.order if key not in gone]
+        if moved:
+            moved.sort()
+            moved.sort(key=keys.__getitem__, reverse=self.reverse)
+            # Two runs, each in order: the sort sees that and only merges them.
+            self.order += moved
+            self.order.sort(key=keys.__getitem__, reverse=self.reverse)
+        return len(changed)
+
+    def _sorting(self) -> Column[T]:
+        for each in self.columns:
+            if each.key == self.sort and each.sort is not None:
+                return each
+        return next(each for each in self.columns if each.sort is not None)
+
+    def _find(self) -> None:
+        """Put the cursor's place where its row is now; a row that is gone leaves its place."""
+        order = self.order
+        if not order:
+            self._place = self.top = 0
+            return
+        before = self._place
+        if not self._placed:
+            self._place = 0
+        elif not (before < len(order) and order[before] == self.cursor):
+            if self.cursor in self._keys:
+                self._place = order.index(self.cursor)
+                self.top = max(0, self.top + self._place - before)
+            else:
+                self._place = min(before, len(order) - 1)
+        self.cursor = order[self._place]
+
+    @property
+    def place(self) -> int:
+        """How many rows are above the cursor's."""
+        return self._place
+
+    # Moving.
+
+    def move(self, rows: int, now: float) -> None:
+        """Move the cursor; the order stays for a moment."""
+        if self.order:
+            self._place = min(len(self.order) - 1, max(0, self._place + rows))
+            self.cursor = self.order[self._place]
+            self._placed = True
+        self._due = max(self._due, now + REFRESH)
+
+    def to(self, key: str, now: float) -> None:
+        """Move the cursor to a row."""
+        if key in self._keys:
+            self._place = self.order.index(key)
+            self.cursor = key
+            self._placed = True
+            self._due = max(self._due, now + REFRESH)
+
+    def sort_by(self, key: str) -> None:
+        """Sort by another column, or the other way round by the same."""
+        for each in self.columns:
+            if each.key == key and each.sort is not None:
+                self.reverse = not self.reverse if key == self.sort else each.falling
+                self.sort = key
+                self.invalidate()
+
+    def next_sort(self, step: int = 1) -> str:
+        """Sort by the next column that is shown and can be sorted by; returns its title."""
+        sortable = [
+            each
+            for each in self.columns
+            if each.sort is not None and (each.key not in self.hidden or each.key == self.sort)
+        ]
+        at = next((n for n, each in enumerate(sortable) if each.key == self.sort), 0)
+        chosen = sortable[(at + step) % len(sortable)]
+        self.sort, self.reverse = chosen.key, chosen.falling
+        self.invalidate()
+        return chosen.title
+
+    def toggle(self, key: str) -> None:
+        """Hide a column or show it again; the last one stays."""
+        shown = [each.key for each in self.columns if each.key not in self.hidden]
+        if key in self.hidden:
+            self.hidden.discard(key)
+        elif key in shown and len(shown) > 1:
+            self.hidden.add(key)
+
+    def habit(self) -> Habit:
+        """How it is sorted and which columns it hides, to be kept."""
+        return Habit(sort=self.sort, reverse=self.reverse, hidden=sorted(self.hidden))
+
+    def adopt(self, habit: Habit) -> None:
+        """Sort and hide as was kept; what it does not know (any more) it passes over."""
+        known = {each.key for each in self.columns}
+        if any(each.key == habit.sort and each.sort is not None for each in self.columns):
+            self.sort, self.reverse = habit.sort, habit.reverse
+        self.hidden = known & set(habit.hidden)
+        if self.hidden == known:
+            self.hidden = set()
+        self.invalidate()
+
+    # Marking.
+
+    def mark(self) -> None:
+        """Mark the row under the cursor, or unmark it."""
+        if self.cursor in self._keys:
+            self.marks ^= {self.cursor}
+
+    def mark_all(self) -> None:
+        """Mark all rows that the filter shows."""
+        self.marks = set(self.order)
+
+    def chosen(self) -> list[str]:
+        """The marked rows in their order; without marks the one under the cursor."""
+        if self.marks:
+            return [key for key in self.order if key in self.marks]
+        return [self.cursor] if self.cursor in self._keys else []
+
+    def item(self) -> T | None:
+        """What is under the cursor."""
+        return self._items.get(self.cursor) if self.cursor in self._keys else None
+
+    # Drawing.
+
+    def lines(self, width: int, height: int, scene: Scene) -> list[Line]:
+        """Heading and rows, exactly `height` lines of `width` columns."""
+        wanted = [each for each in self.columns if each.key not in self.hidden]
+        shown = fit(wanted, width - 2)
+        found = [self._heading(shown, width)]
+        self.height = max(1, height - 1)
+        self._scroll()
+        for key in self.order[self.top : self.top + self.height]:
+            item = self._items.get(key)
+            if item is None:
+                continue  # gone since the order was made
+            found.append(self._row(shown, key, item, width, scene))
+        if not self.order and height > 1:
+            found.append(clip(line(("  " + self.empty, "dim")), width))
+        blank = clip(line(), width)
+        return (found + [blank] * height)[:height]
+
+    def _scroll(self) -> None:
+        last = max(0, len(self.order) - self.height)
+        self.top = min(max(0, self.top), last)
+        if self._place < self.top:
+            self.top = self._place
+        elif self._place >= self.top + self.height:
+            self.top = self._place - self.height + 1
+
+    def _heading(self, shown: Sequence[tuple[Column[T], int]], width: int) -> Line:
+        cells: list[Run] = []
+        hits = []
+        at = 2
+        for column, room in shown:
+            arrow = ("▼" if self.reverse else "▲") if column.key == self.sort else ""
+            title = cell(column.title[: max(0, room - len(arrow))] + arrow, room, column.right)
+            cells.append((title, "heading.sorted" if arrow else "heading"))
+            if column.sort is not None:
+                hits.append(Hit(at, at + room, "sort_by", column.key))
+            at += room + GAP
+        return Line(_spaced(("  ", "heading"), cells, width), "", tuple(hits))
+
+    def _row(
+        self, shown: Sequence[tuple[Column[T], int]], key: str, item: T, width: int, scene: Scene
+    ) -> Line:
+        here = key == self.cursor
+        head = ("▌" if here else " ") + ("*" if key in self.marks else " ")
+        base = "cursor" if here else "marked" if key in self.marks else ""
+        runs = _spaced((head, "mark"), _cells(shown, item, scene), width)
+        return Line(runs, base, (Hit(0, width, "row", key),))
+
+
+def _cells(shown: Iterable[tuple[Column[T], int]], item: T, scene: Scene) -> list[Run]:
+    return [
+        (
+            cell(column.text(item, scene), room, column.right),
+            column.token(item, scene) if column.token is not None else "text",
+        )
+        for column, room in shown
+    ]
+
+
+def _spaced(head: Run, cells: Sequence[Run], width: int) -> tuple[Run, ...]:
+    """The cells of a line with a blank between them, filled up to the width."""
+    last = len(cells) - 1
+    runs = [head, *((text + " ", token) for text, token in cells[:last])]
+    runs += cells[last:]
+    left = width - sum(widths.columns(text) for text, _ in runs)
+    if left > 0:
+        runs.append((" " * left, "text"))
+    return tuple(runs)
+
+
+def listed(
+    columns: Sequence[Column[T]], items: Iterable[T], width: int, scene: Scene, *, command: str = ""
+) -> list[Line]:
+    """A table that only shows: heading and rows. `command` with the key of the first column: a hit.
+
+    The rows have the width of a table with a cursor, so that columns stand below each other.
+    """
+    shown = fit(columns, width - 2)
+    titles = [(cell(column.title, room, column.right), "heading") for column, room in shown]
+    found = [Line(_spaced(("  ", "heading"), titles, width))]
+    for item in items:
+        runs = _spaced(("  ", "text"), _cells(shown, item, scene), width)
+        hits = (Hit(0, width, command, columns[0].text(item, scene)),) if command else ()
+        found.append(Line(runs, "", hits))
+    return found

@@ -1,0 +1,408 @@
+"""All that is known: items of the feed are folded in, views read.
+
+`apply` may be called with items in any order and more than once; of two rows of a task the one with
+the higher sequence stays. What changed is noted in sets that a view asks for with `watch`, so that
+nothing has to look at a hundred thousand rows to find the three that are new.
+
+Time is always given: `now` is the server's clock in seconds since 1970, that of the live feed, of a
+recording, or of the moment travelled to.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from typing import Final, NamedTuple
+
+import msgspec
+
+from agentflow.dashboard.reader.lately import Lately
+from agentflow.dashboard.store.tokens import TokenText
+from agentflow.dashboard.store.totals import Totals
+from agentflow.protocol import limits, subjects
+from agentflow.protocol.api import GateView
+from agentflow.protocol.control import Heartbeat
+from agentflow.protocol.record import State
+from agentflow.views import feed
+from agentflow.views.row import FINISHED, Row
+
+LIMIT: Final = 100_000
+"""Finished tasks that are kept; the ones that ended first go first."""
+EVENTS: Final = 2_000
+FAILING: Final = frozenset({"failed", "retrying"})
+"""States of records with which an attempt ended in vain."""
+LOST_KEPT: Final = 3_600.0
+"""Seconds for which a lost worker is shown."""
+TEXTS: Final = 8
+"""Tasks whose generated text is kept, those that are followed no more among them."""
+
+
+LOADS: Final = 16
+LOAD_SLOT: Final = 15.0
+"""Seconds of a point of a worker's load; `LOADS` of them are kept."""
+
+
+class Flow(NamedTuple):
+    """Tokens of a running attempt as a heartbeat said at `at`; `rate`: those of a second."""
+
+    tokens: int
+    at: float
+    rate: float
+
+
+@dataclass(slots=True)
+class Actor:
+    """A worker or master: its last heartbeat, and when that came (server's clock)."""
+
+    beat: Heartbeat
+    at: float
+    loads: deque[int] = field(default_factory=lambda: deque(maxlen=LOADS))
+    """Percent of its slots that were used, the most of each `LOAD_SLOT` seconds, newest last."""
+    flows: dict[str, Flow] = field(default_factory=dict)
+    """By task: what it generates."""
+    _slot: int = 0
+
+    def __post_init__(self) -> None:
+        self._measure()
+
+    def hear(self, beat: Heartbeat, at: float) -> None:
+        """Take a later heartbeat."""
+        self.beat, self.at = beat, at
+        self._measure()
+
+    def _measure(self) -> None:
+        beat = self.beat
+        load = min(100, 100 * beat.running // beat.slots) if beat.slots > 0 else 0
+        slot = int(self.at // LOAD_SLOT)
+        if slot == self._slot and self.loads:
+            self.loads[-1] = max(self.loads[-1], load)
+        else:
+            # Slots of silence have no load.
+            silent = min(LOADS, slot - self._slot - 1) if self._slot else 0
+            self.loads.extend([0] * silent)
+            self.loads.append(load)
+            self._slot = slot
+        before = self.flows
+        self.flows = {}
+        for task in beat.tasks:
+            last = before.get(task.id)
+            rate = 0.0
+            if last is not None and last.tokens <= task.output_tokens:
+                seconds = self.at - last.at
+                rate = (task.output_tokens - last.tokens) / seconds if seconds > 0 else last.rate
+            self.flows[task.id] = Flow(task.output_tokens, self.at, rate)
+
+    def age(self, now: float) -> float:
+        """Seconds of silence."""
+        return max(0.0, now - self.at)
+
+    def lost(self, now: float) -> bool:
+        """Whether it should have said something long ago."""
+        return self.age(now) > max(limits.LOST_AFTER, 2.5 * self.beat.interval_s)
+
+    def copy(self) -> Actor:
+        """The same, which no longer changes with this one."""
+        return replace(self, loads=self.loads.copy(), flows=self.flows.copy())
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Something that happened: to a task (`row`), or to what `subject` names."""
+
+    at: float
+    row: Row | None = None
+    subject: str = ""
+    text: str = ""
+    token: str = "text"
+
+
+@dataclass(slots=True)
+class Known:
+    """How complete the picture is."""
+
+    done: int = 0
+    total: int = 0
+    older: int = 0
+    evicted: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that the feed reads has been read."""
+        return self.done >= self.total
+
+
+@dataclass(slots=True)
+class Store:
+    """The fold."""
+
+    limit: int = LIMIT
+    rows: dict[str, Row] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
+    actors: dict[str, Actor] = field(default_factory=dict)
+    gates: list[GateView] = field(default_factory=list)
+    depths: dict[str, feed.QueueDepth] = field(default_factory=dict)
+    dead: int = 0
+    link: feed.Link | None = None
+    linked_at: float = 0.0
+    """When the link came up or was lost."""
+    known: Known = field(default_factory=Known)
+    notes: dict[str, str] = field(default_factory=dict)
+    """By part of the feed: what it cannot do."""
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
+    tokens: dict[str, TokenText] = field(default_factory=dict)
+    """Text of the tasks that are followed."""
+    revision: int = 0
+    """Grows whenever anything changed."""
+    heard: float = 0.0
+    """When the last item became known."""
+    items: int = 0
+    """Rows taken, for the dashboard's own meter."""
+    lately: Lately = field(default_factory=Lately)
+    """Answers about this picture that need not be new ten times a second."""
+    _watchers: list[set[str]] = field(default_factory=list)
+    _finished: list[tuple[int, str]] = field(default_factory=list)
+    """A heap: those that ended first are on top. What was retried since is stepped over."""
+    _ended: int = 0
+    """Rows that have ended."""
+    _wasted: dict[str, int] = field(default_factory=dict)
+    """By task: what failed attempts of it cost, as far as any row of it told."""
+    _unseen: dict[str, int] = field(default_factory=dict)
+    _last_sequence: int = 0
+
+    # Folding.
+
+    def apply(self, item: feed.Item) -> None:
+        """Take an item of the feed."""
+        self.revision += 1
+        self.heard = max(self.heard, item.at)
+        match item:
+            case feed.Rows():
+                self._rows(item)
+            case feed.Beat():
+                self._beat(item)
+            case feed.Tokens():
+                if (text := self.tokens.get(item.id)) is not None:
+                    text.take(item.attempt, item.offset, item.text)
+            case feed.Depths():
+                self._depths(item)
+            case feed.Gates():
+                self._gates(item)
+            case feed.Link():
+                self._link(item)
+            case feed.Loading():
+                self.known.done, self.known.total = item.done, item.total
+                self.known.older = item.older
+            case feed.Anew():
+                self._anew(item.stream)
+            case feed.Note():
+                self._note(item)
+
+    def follow(self, ids: Iterable[str]) -> None:
+        """Keep the text that is generated for these tasks; what was followed before goes first."""
+        for task_id in ids:
+            # To the end of the order, in which the first is the one to go.
+            text = self.tokens.pop(task_id, None)
+            self.tokens[task_id] = TokenText() if text is None else text
+        while len(self.tokens) > TEXTS:
+            del self.tokens[next(iter(self.tokens))]
+
+    def watch(self) -> set[str]:
+        """A set to which the ids of changed rows are added from now on; empty it at will."""
+        changed: set[str] = set()
+        self._watchers.append(changed)
+        return changed
+
+    def unwatch(self, changed: set[str]) -> None:
+        """Add to it no more."""
+        self._watchers = [each for each in self._watchers if each is not changed]
+
+    def _rows(self, item: feed.Rows) -> None:
+        rows, totals, watchers, events = self.rows, self.totals, self._watchers, self.events
+        finished, wastes = self._finished, self._wasted
+        last = self._last_sequence
+        for row in item.rows:
+            task_id, sequence = row.id, row.sequence
+            old = rows.get(task_id)
+            before = wasted = wastes.get(task_id, 0) if wastes else 0
+            # Usage is a sum over the attempts: an attempt that failed had cost all of it till then.
+            if row.cost and row.cost > wasted and row.state in FAILING:
+                wasted = wastes[task_id] = row.cost
+            if old is not None:
+                # As `supersedes` has it, without a call for each of thousands of rows a second.
+                if sequence <= old.sequence:
+                    if wasted != before:
+                        totals.replace(old, old, before, wasted)
+                    continue
+                totals.replace(old, row, before, wasted)
+                if old.sequence == 0:
+                    self._unseen.pop(task_id, None)
+                if old.state in FINISHED:
+                    self._ended -= 1
+            else:
+                totals.add(row, wasted)
+            rows[task_id] = row
+            self.items += 1
+            if sequence == 0:
+                self._unseen[task_id] = _message_sequence(row)
+            if row.state in FINISHED:
+                heappush(finished, (sequence, task_id))
+                self._ended += 1
+            if sequence > last:
+                last = sequence
+                events.append(Event(row.updated / 1000, row))
+            for changed in watchers:
+                changed.add(task_id)
+        self._last_sequence = last
+        while self._ended > self.limit:
+            sequence, task_id = heappop(finished)
+            known = rows.get(task_id)
+            if known is not None and known.sequence == sequence:
+                self._forget((task_id,))
+                self.known.evicted += 1
+
+    def _forget(self, ids: Iterable[str]) -> None:
+        for task_id in ids:
+            row = self.rows.pop(task_id, None)
+            if row is None:
+                continue
+            self.totals.remove(row, self._wasted.pop(task_id, 0))
+            self._unseen.pop(task_id, None)
+            self._ended -= row.finished
+            for changed in self._watchers:
+                changed.add(task_id)
+
+    def _anew(self, stream: str) -> None:
+        if stream == subjects.RECORDS:
+            self._forget([row.id for row in self.rows.values() if row.sequence])
+            self._finished.clear()
+            self._wasted.clear()
+            self._last_sequence = 0
+        elif stream == subjects.TASKS:
+            self._forget(list(self._unseen))
+        self.events.append(Event(self.heard, None, stream, "was made anew", "warn"))
+
+    def _beat(self, item: feed.Beat) -> None:
+        beat = item.beat
+        known = self.actors.get(beat.actor)
+        if beat.interval_s <= 0:
+            if self.actors.pop(beat.actor, None) is not None:
+                self.events.append(Event(item.at, None, beat.name, f"{beat.role} left"))
+            return
+        if known is None:
+            self.actors[beat.actor] = Actor(beat, item.at)
+            self.events.append(Event(item.at, None, beat.name, f"{beat.role} on {beat.host}"))
+        elif item.at < known.at:
+            return  # it came late; a newer one is known
+        else:
+            if known.lost(item.at):
+                self.events.append(Event(item.at, None, beat.name, f"{beat.role} is back", "warn"))
+            elif beat.stopping and not known.beat.stopping:
+                self.events.append(Event(item.at, None, beat.name, f"{beat.role} is draining"))
+            known.hear(beat, item.at)
+        for task in beat.tasks:
+            if (text := self.tokens.get(task.id)) is not None:
+                text.counted = max(text.counted, task.output_tokens)
+
+    def _depths(self, item: feed.Depths) -> None:
+        self.depths = {depth.queue: depth for depth in item.queues}
+        self.dead = item.dead
+        if item.first:
+            # Its message is done with and no record came: a duplicate, or removed by hand.
+            self._forget([name for name, at in self._unseen.items() if at < item.first])
+        silent = [name for name, actor in self.actors.items() if actor.age(item.at) > LOST_KEPT]
+        for name in silent:
+            del self.actors[name]
+
+    def _gates(self, item: feed.Gates) -> None:
+        before = {gate.key: gate for gate in self.gates}
+        self.gates = list(item.gates)
+        for gate in item.gates:
+            if gate.key not in before:
+                text = f"{'closed' if gate.what == 'pool' else 'paused'} ({gate.reason})"
+                self.events.append(Event(item.at, None, f"{gate.what} {gate.name}", text, "warn"))
+        standing = {gate.key for gate in item.gates}
+        for key, gate in before.items():
+            if key not in standing:
+                self.events.append(Event(item.at, None, f"{gate.what} {gate.name}", "open again"))
+
+    def _note(self, item: feed.Note) -> None:
+        if item.text:
+            if self.notes.get(item.part) != item.text:
+                self.events.append(Event(item.at, None, item.part, item.text, "warn"))
+            self.notes[item.part] = item.text
+        elif self.notes.pop(item.part, None) is not None:
+            self.events.append(Event(item.at, None, item.part, "can be read again"))
+
+    def _link(self, item: feed.Link) -> None:
+        if self.link is None or self.link.up != item.up:
+            self.linked_at = item.at
+            text = "connected" if item.up else f"connection lost: {item.detail or 'no reason'}"
+            self.events.append(Event(item.at, None, "nats", text, "text" if item.up else "crit"))
+            if item.up:
+                # The silence was ours: nobody is lost for what could not be heard.
+                for actor in self.actors.values():
+                    actor.at = max(actor.at, item.at)
+        self.link = item
+
+    def copy(self) -> Store:
+        """The same picture, which no longer changes with this one."""
+        return replace(
+            self,
+            rows=self.rows.copy(),
+            totals=self.totals.copy(),
+            actors={name: actor.copy() for name, actor in self.actors.items()},
+            known=replace(self.known),
+            notes=self.notes.copy(),
+            events=self.events.copy(),
+            tokens={name: text.copy() for name, text in self.tokens.items()},
+            lately=Lately(),
+            _watchers=[],
+            _finished=self._finished.copy(),
+            _unseen=self._unseen.copy(),
+            _wasted=self._wasted.copy(),
+        )
+
+    # Reading.
+
+    def workers(self) -> list[Actor]:
+        """The workers, by name."""
+        found = [actor for actor in self.actors.values() if actor.beat.role == "worker"]
+        return sorted(found, key=lambda actor: (actor.beat.name, actor.beat.actor))
+
+    def masters(self) -> list[Actor]:
+        """The masters, by name."""
+        found = [actor for actor in self.actors.values() if actor.beat.role == "master"]
+        return sorted(found, key=lambda actor: actor.beat.name)
+
+    def name_of(self, actor: str) -> str:
+        """What people call an actor."""
+        known = self.actors.get(actor)
+        return known.beat.name if known is not None else actor.rpartition("-")[0] or actor
+
+    def queues(self) -> list[str]:
+        """Every queue that anything is known of."""
+        served = (queue for actor in self.workers() for queue in actor.beat.queues)
+        with_rows = (name for name, counts in self.totals.states.items() if counts.total())
+        return sorted({*self.depths, *with_rows, *served} - {""})
+
+    def flow(self, row: Row) -> Flow | None:
+        """What a running task generates, where its worker says so."""
+        actor = self.actors.get(row.actor)
+        return actor.flows.get(row.id) if actor is not None else None
+
+    def wasted(self, task_id: str) -> int:
+        """What failed attempts of a task cost, in micro-USD."""
+        return self._wasted.get(task_id, 0)
+
+    def waiting(self, queue: str) -> int:
+        """Tasks of a queue that no worker has, by the server's own numbers."""
+        depth = self.depths.get(queue)
+        if depth is None:
+            return self.totals.states[queue][State.QUEUED] if queue in self.totals.states else 0
+        return sum(depth.waiting.values())
+
+
+def _message_sequence(row: Row) -> int:
+    text = row.message.partition("-")[0]
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

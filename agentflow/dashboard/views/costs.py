@@ -1,0 +1,469 @@
+"""What it costs: by model, queue, kind or label; how fast; what was wasted; which limits are near.
+
+Money is booked in the minute of a task's last record, and days are UTC's, as bills are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from heapq import nlargest
+from typing import Any, Final
+
+from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export
+from agentflow.dashboard.reader.scene import Scene, Way
+from agentflow.dashboard.reader.table import Column, Table, listed
+from agentflow.dashboard.render.amounts import bar, count, money, percent, short, span, sparks
+from agentflow.dashboard.render.lines import EMPTY, Line, clip, fitted, line, rule
+from agentflow.dashboard.store.store import Store
+from agentflow.dashboard.store.totals import Spend, since
+from agentflow.dashboard.views.headroom import Family, Room, headroom
+from agentflow.dashboard.views.taskcolumns import columns
+from agentflow.dashboard.views.taskgroups import grouping, label_names
+from agentflow.views.row import Row
+
+PERIODS: Final[dict[str, int]] = {"minute": 60, "hour": 3600, "day": 86_400, "all": 0}
+"""Seconds that each looks back; 0: over all that is known."""
+BY: Final = ("model", "queue", "kind")
+BY_LABEL: Final = 3.0
+"""Seconds between two sums by label: each looks at every task."""
+MOST_TASKS: Final = 20
+SPARK: Final = 20
+HOUR: Final = 60
+DAY: Final = 24 * 60
+"""Minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What tasks with something in common cost, and their part of the whole."""
+
+    name: str
+    spend: Spend
+    whole: int
+
+
+def _each(share: Share) -> float:
+    priced = share.spend.tasks - share.spend.unknown
+    return share.spend.cost / priced if priced > 0 else 0.0
+
+
+def _part(share: Share, scene: Scene) -> str:
+    if share.whole <= 0:
+        return ""
+    part = share.spend.cost / share.whole
+    return f"{bar(part, 12, ascii=scene.ascii)} {100 * part:3.0f}%"
+
+
+def _cost(share: Share, scene: Scene) -> str:
+    spend = share.spend
+    if spend.unknown and spend.unknown == spend.tasks:
+        return "-"
+    return money(spend.cost) + ("?" if spend.unknown else "")
+
+
+COLUMNS: Final[tuple[Column[Share], ...]] = (
+    Column(
+        "name",
+        "MODEL",
+        16,
+        lambda share, scene: share.name or "(none)",
+        lambda share: share.name,
+        grows=True,
+        most=30,
+    ),
+    Column(
+        "tasks",
+        "TASKS",
+        8,
+        lambda share, scene: count(share.spend.tasks),
+        lambda share: share.spend.tasks,
+        right=True,
+        drop=2,
+        falling=True,
+    ),
+    Column(
+        "input",
+        "IN",
+        6,
+        lambda share, scene: short(share.spend.all_input),
+        lambda share: share.spend.all_input,
+        right=True,
+        drop=4,
+        falling=True,
+    ),
+    Column(
+        "cached",
+        "CACHED",
+        6,
+        lambda share, scene: percent(share.spend.cache_read, share.spend.all_input),
+        lambda share: share.spend.cache_read / max(1, share.spend.all_input),
+        right=True,
+        drop=5,
+        falling=True,
+    ),
+    Column(
+        "written",
+        "WRITTEN",
+        7,
+        lambda share, scene: short(share.spend.cache_write),
+        lambda share: share.spend.cache_write,
+        right=True,
+        drop=8,
+        falling=True,
+    ),
+    Column(
+        "output",
+        "OUT",
+        6,
+        lambda share, scene: short(share.spend.output),
+        lambda share: share.spend.output,
+        right=True,
+        drop=3,
+        falling=True,
+    ),
+    Column(
+        "cost",
+        "COST",
+        9,
+        _cost,
+        lambda share: share.spend.cost,
+        lambda share, scene: "bold",
+        right=True,
+        falling=True,
+    ),
+    Column(
+        "each",
+        "$/TASK",
+        8,
+        lambda share, scene: money(round(_each(share))),
+        _each,
+        right=True,
+        drop=6,
+        falling=True,
+    ),
+    Column(
+        "wasted",
+        "WASTED",
+        8,
+        lambda share, scene: money(share.spend.wasted) if share.spend.wasted else "",
+        lambda share: share.spend.wasted,
+        lambda share, scene: "state.failed",
+        right=True,
+        drop=7,
+        falling=True,
+    ),
+    Column(
+        "share",
+        "SHARE",
+        17,
+        _part,
+        lambda share: share.spend.cost,
+        lambda share, scene: "spark.money",
+        drop=1,
+        falling=True,
+    ),
+)
+
+
+def _room(family: Family, name: str, scene: Scene) -> str:
+    room = family.rooms.get(name)
+    if room is None:
+        return "-"
+    used = 1 - room.left
+    text = f"{short(room.remaining)}/{short(room.limit)}"
+    return f"{text:>11} {bar(used, 5, ascii=scene.ascii)}"
+
+
+def _room_token(family: Family, name: str, scene: Scene) -> str:
+    room = family.rooms.get(name)
+    if room is None or not _fresh(room, scene):
+        return "dim"
+    return "crit" if room.left < 0.05 else "warn" if room.left < 0.15 else "text"
+
+
+def _fresh(room: Room, scene: Scene) -> bool:
+    return room.reset is not None and room.reset > scene.now
+
+
+def _reset(family: Family, scene: Scene) -> str:
+    resets = [room.reset for room in family.rooms.values() if room.reset is not None]
+    ahead = max((reset - scene.now for reset in resets), default=0.0)
+    return span(ahead) if ahead > 0 else "-"
+
+
+def _limit(name: str, title: str, drop: int) -> Column[Family]:
+    return Column(
+        name,
+        title,
+        17,
+        lambda family, scene: _room(family, name, scene),
+        token=lambda family, scene: _room_token(family, name, scene),
+        drop=drop,
+    )
+
+
+LIMITS: Final[tuple[Column[Family], ...]] = (
+    Column("family", "MODELS", 7, lambda family, scene: family.name, grows=True, most=10),
+    Column(
+        "pool",
+        "POOL",
+        8,
+        lambda family, scene: family.pool,
+        token=lambda family, scene: "dim",
+        drop=5,
+        grows=True,
+        most=14,
+    ),
+    _limit("requests", "REQUESTS LEFT", 2),
+    _limit("input-tokens", "INPUT LEFT", 1),
+    _limit("output-tokens", "OUTPUT LEFT", 0),
+    Column("reset", "FULL IN", 7, _reset, right=True, drop=3),
+    Column(
+        "flight", "FLYING", 6, lambda family, scene: count(family.in_flight), right=True, drop=4
+    ),
+    Column("held", "HELD", 5, lambda family, scene: count(family.held), right=True, drop=6),
+    Column(
+        "refused",
+        "429",
+        5,
+        lambda family, scene: count(family.refused),
+        token=lambda family, scene: "warn" if family.refused else "dim",
+        right=True,
+        drop=4,
+    ),
+)
+
+
+class Costs:
+    """The view."""
+
+    name: str = "costs"
+    title: str = "Costs"
+
+    def __init__(self) -> None:
+        self.by = "model"
+        self.period = "day"
+        self._table: Table[Share] = Table(
+            COLUMNS, sort="cost", reverse=True, empty="nothing was spent in this time"
+        )
+        self._dearest: tuple[float, list[Row]] = (0.0, [])
+
+    @property
+    def table(self) -> Table[Any]:
+        """The shares by name."""
+        return self._table
+
+    # Drawing.
+
+    def body(self, scene: Scene, width: int, height: int) -> list[Line]:
+        """The sum, the shares, the limits, and the tasks that cost most."""
+        shares = self._shares(scene)
+        self._table.columns[0] = _named(self.by)
+        self._table.refresh(shares, scene.now)
+        periods = " ".join(f"[{each}]" if each == self.period else each for each in PERIODS)
+        ways = " ".join(f"[{each}]" if each == self.by else each for each in self._ways())
+        right = f"P {periods}   b {ways}" if width >= 110 else f"P {periods}"
+        found = [rule(f"spend by {self.by}, {self._named()}", width, right)]
+        found += self._sums(scene, width, shares)
+        limits = self._limits(scene, width, height)
+        rest = height - len(found) - len(limits)
+        room = max(3, min(rest, len(self._table.order) + 2))
+        found += self._table.lines(width, room, scene)
+        found += limits
+        found += self._most(scene, width, height - len(found))
+        return (found + [clip(EMPTY, width)] * height)[:height]
+
+    def _named(self) -> str:
+        return "all that is known" if self.period == "all" else f"last {self.period}"
+
+    def _ways(self) -> list[str]:
+        return [*BY, "label"] if self.by in BY else [*BY, self.by]
+
+    def _shares(self, scene: Scene) -> dict[str, Share]:
+        key = ("shares", self.by, self.period)
+        every = 1.0 if self.by in BY else BY_LABEL
+        return scene.lately(key, lambda: shares(scene, self.by, PERIODS[self.period]), every)
+
+    def _sums(self, scene: Scene, width: int, shares: dict[str, Share]) -> list[Line]:
+        whole = Spend()
+        for share in shares.values():
+            whole.include(share.spend)
+        costs = scene.store.totals.costs
+        minute = int(scene.now) // 60
+        midnight = minute - minute % DAY
+        today = since(costs, midnight, minute + 1)
+        hour = burn(costs, minute)
+        left = (midnight + DAY) * 60 - scene.now
+        ahead = today + round(hour * left / 3600)
+        lately = [costs.get(each, 0) for each in range(minute - SPARK, minute)]
+        first = [
+            _fact(
+                "all" if self.period == "all" else f"last {self.period}",
+                money(whole.cost) + ("?" if whole.unknown else ""),
+            ),
+            _fact("today", money(today)),
+            _fact("burn", f"{money(hour)}/h"),
+            _fact("at midnight UTC", f"~{money(ahead)}"),
+            line(
+                (" $/min ", "dim"),
+                (f"{money(lately[-1])} ", "bold"),
+                (sparks([float(each) for each in lately]), "spark.money"),
+            ),
+        ]
+        second = [
+            _fact("tasks", count(whole.tasks)),
+            _fact("cached", f"{percent(whole.cache_read, whole.all_input)} of what was read"),
+            _fact("wasted", f"{money(whole.wasted)} ({percent(whole.wasted, whole.cost)})"),
+            _fact("out", f"{short(whole.output)} tokens"),
+            _fact("in", f"{short(whole.all_input)} tokens"),
+        ]
+        if whole.unknown:
+            second.insert(2, _fact("without a price", f"{count(whole.unknown)} tasks"))
+        return [fitted(first, width), fitted(second, width)]
+
+    def _limits(self, scene: Scene, width: int, height: int) -> list[Line]:
+        if not scene.live:
+            return []
+        families = scene.lately("headroom", lambda: headroom(scene.store.workers(), scene.now))
+        most = max(1, (height - 10) // 3)
+        if not families:
+            text = "  no worker has told of a limit yet"
+            return [rule("rate limits", width), clip(line((text, "dim")), width)]
+        more = f"   {len(families) - most:,} more" if len(families) > most else ""
+        found = [rule("rate limits, as the last answers had them", width, f"bars: used{more}")]
+        families.sort(key=lambda family: _tightness(family, scene))
+        return found + listed(LIMITS, families[:most], width, scene)
+
+    def _most(self, scene: Scene, width: int, height: int) -> list[Line]:
+        rows = self._most_expensive(scene) if height > 3 else []
+        if not rows:
+            return []
+        wanted = columns("id", "state", "queue", "kind", "attempt", "in", "out", "cost", "last")
+        title = f"most expensive tasks, {self._named()}"
+        return [
+            rule(title, width),
+            *listed(wanted, rows[: height - 3], width, scene, command="open_task"),
+        ]
+
+    def _most_expensive(self, scene: Scene) -> list[Row]:
+        return scene.lately(
+            ("dearest", self.period),
+            lambda: dearest(scene.store, scene.now, PERIODS[self.period]),
+            BY_LABEL,
+        )
+
+    # Commands.
+
+    def do(self, scene: Scene, command: str, argument: str) -> list[Effect] | None:
+        """Choose what it is summed by and over which time, copy, export."""
+        match command:
+            case "period":
+                names = list(PERIODS)
+                self.period = names[(names.index(self.period) + 1) % len(names)]
+                self._table.invalidate()
+                return []
+            case "group" if argument:
+                self.by = argument
+                self._table.invalidate()
+                return []
+            case "group":
+                names = [*BY, *(f"label {name}" for name in label_names(scene))]
+                return [Choose("spend by", tuple(("group", name, name) for name in names))]
+            case "copy_command":
+                return [Copy("agentflow stats", "the command")]
+            case "export":
+                return [Export("costs", "csv", self._exported(scene))]
+        return None
+
+    def _exported(self, scene: Scene) -> str:
+        rows = [f"{self.by},tasks,input,cache_read,cache_write,output,cost_usd,wasted_usd"]
+        for share in self._shares(scene).values():
+            spend, name = share.spend, share.name.replace('"', '""')
+            rows.append(
+                f'"{name}",{spend.tasks},{spend.input},{spend.cache_read},{spend.cache_write},'
+                f"{spend.output},{spend.cost / 1e6:.6f},{spend.wasted / 1e6:.6f}"
+            )
+        return "\n".join(rows) + "\n"
+
+    def chosen(self) -> Way | None:
+        """The tasks of the share under the cursor."""
+        share = self._table.item()
+        if share is None:
+            return None
+        if self.by in BY:
+            return Way("show_tasks", query.term(self.by, share.name) if share.name else "")
+        label = self.by.removeprefix("label ")
+        text = query.term("label", f"{label}={share.name}") if share.name else f"!label:{label}"
+        return Way("show_tasks", text)
+
+    def targets(self, scene: Scene, act: str) -> list[str]:
+        """Nothing can be done to money."""
+        return []
+
+
+def _fact(name: str, text: str) -> Line:
+    return line((f" {name} ", "dim"), (text, "bold"))
+
+
+def _named(by: str) -> Column[Share]:
+    first = COLUMNS[0]
+    return Column(
+        first.key,
+        by.removeprefix("label ").upper(),
+        first.width,
+        first.text,
+        first.sort,
+        grows=True,
+        most=first.most,
+    )
+
+
+def _tightness(family: Family, scene: Scene) -> tuple[float, str]:
+    found = family.tightest(scene.now)
+    return (found[1].left if found is not None else 2.0, family.key)
+
+
+def shares(scene: Scene, by: str, seconds: int) -> dict[str, Share]:
+    """What was spent in the last `seconds` (0: ever), by what `by` names."""
+    first = int((scene.now - seconds) * 1000) if seconds else 0
+    found: dict[str, Spend] = {}
+    if by in BY:
+        place = BY.index(by)
+        for _, account, spend in scene.store.totals.booked(first):
+            name = account[place]
+            if name in found:
+                found[name].include(spend)
+            else:
+                found[name] = Spend()
+                found[name].include(spend)
+    else:
+        read = grouping(by)
+        wasted = scene.store.wasted
+        for row in scene.store.rows.values():
+            if row.updated >= first and (row.cost != 0 or row.usage.total):
+                name = read(row)
+                if name not in found:
+                    found[name] = Spend()
+                found[name].add(row, wasted=wasted(row.id))
+    whole = sum(spend.cost for spend in found.values())
+    return {name: Share(name, spend, whole) for name, spend in found.items()}
+
+
+def dearest(store: Store, now: float, seconds: int) -> list[Row]:
+    """The tasks that cost most, of those whose last record lies in the last `seconds`."""
+    first = (now - seconds) * 1000 if seconds else 0
+    rows = (row for row in store.rows.values() if row.cost and row.updated >= first)
+    return nlargest(MOST_TASKS, rows, key=lambda row: (row.cost or 0, row.id))
+
+
+__all__ = ["Costs", "dearest", "shares"]
+
+
+def burn(costs: Mapping[int, int], minute: int) -> int:
+    """Money an hour, in micro-USD: of the whole minutes since the first one of the last hour that
+    cost anything, the present one left out.
+    """
+    first = next((each for each in range(minute - HOUR, minute) if costs.get(each)), minute)
+    return since(costs, first, minute) * HOUR // max(1, minute - first)

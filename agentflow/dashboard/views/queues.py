@@ -1,0 +1,427 @@
+"""The queues: what waits, for how long, who serves them, and when they will be empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
+from agentflow.dashboard.reader.scene import Scene, Way
+from agentflow.dashboard.reader.table import Column, Table
+from agentflow.dashboard.render.amounts import count, rate, short, span, sparks
+from agentflow.dashboard.render.lines import EMPTY, Line, clip, columns_of, line, rule
+from agentflow.dashboard.render.plots import chart
+from agentflow.dashboard.store.totals import SLOT, slots
+from agentflow.protocol.api import GateView
+from agentflow.views import gates as gateviews
+
+SPARK: Final = 30
+MINUTE: Final = 60
+STATES: Final = ("unserved", "paused", "open")
+"""What is worst comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue at a moment. `rate`: tasks that ended a second; `drained`: seconds until it is empty.
+
+    `waiting` is by the server's own numbers where they are known.
+    """
+
+    name: str
+    state: str
+    waiting: int
+    high: int
+    low: int
+    oldest: float | None
+    taken: int
+    running: int
+    parked: int
+    rate: float
+    drained: float | None
+    workers: int
+    slots: int
+    ends: tuple[int, ...]
+
+
+def _now(text: Callable[[Queue, Scene], str]) -> Callable[[Queue, Scene], str]:
+    """What is told live and not recorded: of another time it is not known."""
+    return lambda queue, scene: text(queue, scene) if scene.live else "-"
+
+
+def _state(queue: Queue, scene: Scene) -> str:
+    if not scene.live:
+        return "-"
+    return f"{scene.glyph(queue.state)} {queue.state}"
+
+
+def _state_token(queue: Queue, scene: Scene) -> str:
+    return {"unserved": "crit", "paused": "warn"}.get(queue.state, "ok")
+
+
+def _drained(queue: Queue, scene: Scene) -> str:
+    if not queue.waiting:
+        return "-"
+    return span(queue.drained) if queue.drained is not None else "never"
+
+
+def _drained_key(queue: Queue) -> float:
+    return 0.0 if not queue.waiting else queue.drained if queue.drained is not None else 1e12
+
+
+COLUMNS: Final[tuple[Column[Queue], ...]] = (
+    Column(
+        "queue",
+        "QUEUE",
+        10,
+        lambda queue, scene: queue.name,
+        lambda queue: queue.name,
+        grows=True,
+        most=24,
+    ),
+    Column(
+        "state",
+        "STATE",
+        10,
+        _state,
+        lambda queue: (STATES.index(queue.state), -queue.waiting, queue.name),
+        _state_token,
+    ),
+    Column(
+        "waiting",
+        "WAITING",
+        8,
+        _now(lambda queue, scene: count(queue.waiting)),
+        lambda queue: queue.waiting,
+        lambda queue, scene: "bold" if queue.waiting else "dim",
+        right=True,
+        falling=True,
+    ),
+    Column(
+        "high",
+        "HIGH",
+        5,
+        _now(lambda queue, scene: count(queue.high) if queue.high else ""),
+        lambda queue: queue.high,
+        right=True,
+        drop=6,
+        falling=True,
+    ),
+    Column(
+        "low",
+        "LOW",
+        5,
+        _now(lambda queue, scene: count(queue.low) if queue.low else ""),
+        lambda queue: queue.low,
+        right=True,
+        drop=6,
+        falling=True,
+    ),
+    Column(
+        "oldest",
+        "OLDEST",
+        6,
+        _now(lambda queue, scene: span(queue.oldest)),
+        lambda queue: queue.oldest or 0.0,
+        right=True,
+        falling=True,
+    ),
+    Column(
+        "taken",
+        "TAKEN",
+        6,
+        _now(lambda queue, scene: count(queue.taken)),
+        lambda queue: queue.taken,
+        right=True,
+        drop=5,
+        falling=True,
+    ),
+    Column(
+        "running",
+        "RUNNING",
+        7,
+        lambda queue, scene: count(queue.running),
+        lambda queue: queue.running,
+        right=True,
+        drop=1,
+        falling=True,
+    ),
+    Column(
+        "parked",
+        "PARKED",
+        6,
+        lambda queue, scene: count(queue.parked),
+        lambda queue: queue.parked,
+        right=True,
+        drop=4,
+        falling=True,
+    ),
+    Column(
+        "rate",
+        "/S",
+        5,
+        lambda queue, scene: rate(queue.rate),
+        lambda queue: queue.rate,
+        right=True,
+        drop=2,
+        falling=True,
+    ),
+    Column(
+        "drained",
+        "DRAINED",
+        7,
+        _now(_drained),
+        _drained_key,
+        right=True,
+        drop=2,
+        falling=True,
+    ),
+    Column(
+        "workers",
+        "WORKERS",
+        7,
+        _now(lambda queue, scene: count(queue.workers)),
+        lambda queue: queue.workers,
+        right=True,
+        drop=3,
+        falling=True,
+    ),
+    Column(
+        "slots",
+        "SLOTS",
+        6,
+        _now(lambda queue, scene: count(queue.slots)),
+        lambda queue: queue.slots,
+        right=True,
+        drop=7,
+        falling=True,
+    ),
+    Column(
+        "ends",
+        "ENDED, 10 MIN",
+        SPARK,
+        lambda queue, scene: sparks([float(each) for each in queue.ends]),
+        token=lambda queue, scene: "spark",
+        drop=9,
+    ),
+    Column(
+        "ends-short",
+        "ENDED, 5 M",
+        SPARK // 2,
+        lambda queue, scene: sparks([float(each) for each in queue.ends[SPARK // 2 :]]),
+        token=lambda queue, scene: "spark",
+        drop=8,
+    ),
+)
+WIDE: Final = 134
+"""Columns from which on the longer spark has room."""
+ABOUT: Final = 7
+"""Lines about the queue under the cursor, where there is room for them."""
+
+
+class Queues:
+    """The view."""
+
+    name: str = "queues"
+    title: str = "Queues"
+
+    def __init__(self) -> None:
+        self._table: Table[Queue] = Table(
+            COLUMNS, sort="state", empty="no queue yet: the first task makes one"
+        )
+        self._filter = ""
+
+    @property
+    def table(self) -> Table[Any]:
+        """The queues by name."""
+        return self._table
+
+    # Drawing.
+
+    def body(self, scene: Scene, width: int, height: int) -> list[Line]:
+        """The table, and below it all that is paused or closed."""
+        found = scene.lately("queues", lambda: queues(scene))
+        wanted = self._filter.lower()
+        items = {queue.name: queue for queue in found if wanted in queue.name}
+        self._table.hidden = {"ends-short" if width >= WIDE else "ends"}
+        self._table.refresh(items, scene.now)
+        waiting = sum(queue.waiting for queue in found)
+        title = f"queues {len(found)}   {waiting:,} waiting"
+        if not scene.live:
+            title = f"queues {len(found)}   what waited, pauses and workers are not recorded"
+        for state in ("paused", "unserved"):
+            if number := sum(queue.state == state for queue in found):
+                title += f"   {number} {state}"
+        if self._filter:
+            title += f"   /{self._filter}"
+        per_second = sum(queue.rate for queue in found)
+        below = self._gates(scene, width, height // 2)
+        queue = self._table.item()
+        if queue is not None and height - len(below) - len(items) - 3 >= ABOUT and height >= 24:
+            below = [*self._about(scene, queue, width), *below]
+        room = height - 1 - len(below)
+        return [
+            rule(title, width, f"{rate(per_second)}/s over the last minute"),
+            *self._table.lines(width, max(2, room), scene),
+            *below,
+        ]
+
+    def _about(self, scene: Scene, queue: Queue, width: int) -> list[Line]:
+        half = width // 2 - 2
+        store, now = scene.store, int(scene.now)
+        failed = sum(slots(store.totals.queue_failures.get(queue.name), now, 2 * SPARK))
+        serving = [
+            actor.beat.name
+            for actor in store.workers()
+            if queue.name in actor.beat.queues and not actor.lost(scene.now)
+        ]
+        facts = [
+            (
+                "waiting",
+                f"{queue.waiting:,}   the oldest for {span(queue.oldest)}"
+                if scene.live
+                else "not recorded",
+            ),
+            ("in hand", f"{queue.taken:,} messages   {queue.running:,} tasks run"),
+            ("parked", f"{queue.parked:,} wait for their time"),
+            ("ended", f"{sum(queue.ends):,} in 10 min, {failed:,} failed"),
+            (
+                "served by",
+                f"{len(serving):,}: {', '.join(serving)}"
+                if serving
+                else "nobody"
+                if scene.live
+                else "not recorded",
+            ),
+        ]
+        left = [clip(line((f" {name:<10}", "dim"), text), half) for name, text in facts]
+        ends = [number / SLOT / 2 for number in queue.ends]
+        right = chart("ended/s, 10 min", rate(ends[-1]), ends, width - half - 2, 4, label=short)
+        return [
+            rule(
+                f"{queue.name}  {queue.state}" if scene.live else queue.name,
+                width,
+                "enter its tasks",
+            ),
+            *(columns_of(pair, width) for pair in zip(left, right, strict=True)),
+            clip(EMPTY, width),
+        ]
+
+    def _gates(self, scene: Scene, width: int, most: int) -> list[Line]:
+        gates = scene.store.gates
+        if not scene.live:
+            return [rule("paused and closed: not recorded", width)]
+        if not gates:
+            return [rule("nothing is paused or closed", width)]
+        found = [rule(f"paused and closed ({len(gates)})", width, "what lifts it")]
+        room = most - 1
+        for gate in gates[: room if len(gates) <= room else room - 1]:
+            found.append(gate_line(scene, gate, width))
+        if len(gates) > room:
+            text = f"  and {len(gates) - room + 1:,} more"
+            found.append(clip(line((text, "dim")), width))
+        return [*found, clip(EMPTY, width)] if len(found) < most else found
+
+    # Commands.
+
+    def do(self, scene: Scene, command: str, argument: str) -> list[Effect] | None:
+        """Filter, copy, export."""
+        match command:
+            case "filter" if not argument:
+                return [Prompt("/", "filter_set", self._filter, "a part of the name")]
+            case "filter" | "filter_set":
+                self._filter = argument
+                self._table.invalidate()
+                return []
+            case "back" if self._filter:
+                self._filter = ""
+                self._table.invalidate()
+                return []
+            case "copy_command" if (queue := self._table.item()) is not None:
+                verb = "resume" if queue.state == "paused" else "pause"
+                return [Copy(f"agentflow {verb} {queue.name}", "the command")]
+            case "export":
+                wanted = [column for column in COLUMNS if not column.key.startswith("ends")]
+                rows = [[column.key for column in wanted]]
+                rows += [
+                    [column.text(queue, scene) for column in wanted] for queue in queues(scene)
+                ]
+                text = "\n".join("\t".join(row) for row in rows) + "\n"
+                return [Export("queues", "txt", text)]
+        return None
+
+    def chosen(self) -> Way | None:
+        """The tasks of the queue under the cursor."""
+        queue = self._table.item()
+        return Way("show_tasks", query.term("queue", queue.name)) if queue is not None else None
+
+    def targets(self, scene: Scene, act: str) -> list[str]:
+        """The marked queues, else the one under the cursor."""
+        return self._table.chosen()
+
+
+def queues(scene: Scene) -> list[Queue]:
+    """The queues as they stand."""
+    store, now = scene.store, scene.now
+    totals = store.totals
+    paused = {gate.name for gate in store.gates if gate.what == gateviews.QUEUE}
+    serving: dict[str, list[int]] = {}
+    for actor in store.workers():
+        if not actor.lost(now) and not actor.beat.stopping:
+            for name in actor.beat.queues:
+                serving.setdefault(name, []).append(actor.beat.slots)
+    found = []
+    for name in store.queues():
+        depth = store.depths.get(name)
+        states: Mapping[str, int] = totals.states.get(name, {})
+        waiting = store.waiting(name)
+        ends = slots(totals.queue_ends.get(name), int(now), 2 * SPARK)
+        ended = sum(ends[-MINUTE // SLOT :]) / MINUTE
+        oldest = now - depth.oldest if depth is not None and depth.oldest is not None else None
+        there = serving.get(name, [])
+        served = bool(there) or (depth is not None and depth.pulls > 0) or not scene.live
+        state = "paused" if name in paused else "open" if served or not waiting else "unserved"
+        by_priority = depth.waiting if depth is not None else {}
+        found.append(
+            Queue(
+                name=name,
+                state=state,
+                waiting=waiting,
+                high=by_priority.get("high", 0),
+                low=by_priority.get("low", 0),
+                oldest=oldest,
+                taken=max(0, depth.messages - waiting) if depth is not None else 0,
+                running=states.get("running", 0),
+                parked=states.get("retrying", 0) + states.get("scheduled", 0),
+                rate=ended,
+                drained=waiting / ended if ended > 0 and state == "open" else None,
+                workers=len(there),
+                slots=sum(there),
+                ends=tuple(ends[at] + ends[at + 1] for at in range(0, len(ends), 2)),
+            )
+        )
+    return found
+
+
+def gate_line(scene: Scene, gate: GateView, width: int) -> Line:
+    """What is paused or closed, why, since when, and what lifts it."""
+    pool = gate.what == gateviews.POOL
+    crit = gateviews.alerting(gate)
+    sign = scene.glyph("crit" if crit else "paused")
+    since = span(scene.now - gate.since.timestamp())
+    until = f" until {scene.clock(gate.until.timestamp())}" if gate.until is not None else ""
+    by = f" by {gate.actor}" if gate.actor else ""
+    why = ", ".join(each for each in (gate.reason, gate.error_code, gate.message) if each)
+    remedy = clip(line((gateviews.remedy(gate), "key")), min(40, width // 3))
+    text = line(
+        (f" {sign} ", "crit" if crit else "warn"),
+        (f"{gate.what} {gate.name}  ", "bold"),
+        (f"{'closed' if pool else 'paused'}{until}, for {since}{by}  ", "warn"),
+        (why, "dim"),
+    )
+    return columns_of([clip(text, width - min(40, width // 3) - 2), remedy], width)
+
+
+__all__ = ["Queues", "queues"]

@@ -1,0 +1,431 @@
+"""The workers: who is there, how loaded, since when silent; below, what the chosen one works on."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
+from agentflow.dashboard.reader.scene import Scene, Way
+from agentflow.dashboard.reader.table import Column, Table, listed
+from agentflow.dashboard.render.amounts import bar, count, short, size, span, sparks
+from agentflow.dashboard.render.lines import EMPTY, Line, clip, line, rule
+from agentflow.dashboard.store.store import LOADS, Actor
+from agentflow.dashboard.views.overview import grid, worker_state
+from agentflow.protocol.control import Heartbeat
+from agentflow.protocol.record import State
+from agentflow.views.row import Row
+
+STATES: Final = ("lost", "draining", "busy", "idle")
+"""What is worst comes first."""
+LAG_MS: Final = 100.0
+"""How late a loop may be before it is worth a colour."""
+MASTERS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A worker and the word for how it is at the moment of the scene."""
+
+    actor: Actor
+    state: str
+
+    @property
+    def beat(self) -> Heartbeat:
+        """Its last heartbeat."""
+        return self.actor.beat
+
+
+def _load(seen: Seen, scene: Scene) -> str:
+    slots = seen.beat.slots
+    if seen.state == "lost":
+        return ""
+    return bar(seen.beat.running / slots if slots else 0.0, 8, ascii=scene.ascii)
+
+
+def _history(seen: Seen, scene: Scene) -> str:
+    return sparks([float(each) for each in seen.actor.loads], top=100.0).rjust(LOADS)
+
+
+def _slots(seen: Seen, scene: Scene) -> str:
+    text = f"{seen.beat.running:,}/{seen.beat.slots:,}"
+    return f"{text}?" if seen.state == "lost" else text
+
+
+def _state(seen: Seen, scene: Scene) -> str:
+    return f"{scene.glyph(seen.state)} {seen.state}"
+
+
+def _rank(seen: Seen) -> tuple[int, str]:
+    return (STATES.index(seen.state), seen.beat.name)
+
+
+def _lag(seen: Seen, scene: Scene) -> str:
+    late = seen.beat.loop_lag_ms
+    return "-" if late is None else f"{late:.0f}ms" if late < 1000 else span(late / 1000)
+
+
+def _lag_token(seen: Seen, scene: Scene) -> str:
+    return "warn" if (seen.beat.loop_lag_ms or 0) > LAG_MS else "text"
+
+
+def _beat_token(seen: Seen, scene: Scene) -> str:
+    return "crit" if seen.state == "lost" else "text"
+
+
+def _failed_token(seen: Seen, scene: Scene) -> str:
+    return "state.failed" if seen.beat.failed else "dim"
+
+
+COLUMNS: Final[tuple[Column[Seen], ...]] = (
+    Column(
+        "worker",
+        "WORKER",
+        12,
+        lambda seen, scene: seen.beat.name,
+        lambda seen: seen.beat.name,
+        grows=True,
+        most=24,
+    ),
+    Column(
+        "state",
+        "STATE",
+        10,
+        _state,
+        _rank,
+        lambda seen, scene: f"worker.{seen.state}",
+    ),
+    Column("slots", "SLOTS", 7, _slots, lambda seen: seen.beat.running, right=True, falling=True),
+    Column(
+        "load",
+        "LOAD",
+        8,
+        _load,
+        lambda seen: seen.beat.running / seen.beat.slots if seen.beat.slots else 0.0,
+        token=lambda seen, scene: "spark",
+        drop=3,
+        falling=True,
+    ),
+    Column(
+        "history",
+        "LOAD, 4 MIN",
+        LOADS,
+        _history,
+        token=lambda seen, scene: "spark",
+        drop=9,
+    ),
+    Column(
+        "held",
+        "HELD",
+        4,
+        lambda seen, scene: count(seen.beat.held) if seen.beat.held else "",
+        lambda seen: seen.beat.held,
+        right=True,
+        drop=5,
+        falling=True,
+    ),
+    Column(
+        "done",
+        "DONE",
+        7,
+        lambda seen, scene: count(seen.beat.done),
+        lambda seen: seen.beat.done,
+        right=True,
+        drop=2,
+        falling=True,
+    ),
+    Column(
+        "failed",
+        "FAILED",
+        6,
+        lambda seen, scene: count(seen.beat.failed),
+        lambda seen: seen.beat.failed,
+        _failed_token,
+        right=True,
+        drop=2,
+        falling=True,
+    ),
+    Column(
+        "beat",
+        "BEAT",
+        5,
+        lambda seen, scene: span(seen.actor.age(scene.now)),
+        lambda seen: -seen.actor.at,
+        _beat_token,
+        right=True,
+        falling=True,
+    ),
+    Column(
+        "lag",
+        "LAG",
+        5,
+        _lag,
+        lambda seen: seen.beat.loop_lag_ms or 0.0,
+        _lag_token,
+        right=True,
+        drop=6,
+        falling=True,
+    ),
+    Column(
+        "rss",
+        "RSS",
+        5,
+        lambda seen, scene: size(seen.beat.rss_bytes),
+        lambda seen: seen.beat.rss_bytes or 0,
+        right=True,
+        drop=7,
+        falling=True,
+    ),
+    Column(
+        "version",
+        "VERSION",
+        7,
+        lambda seen, scene: seen.beat.version,
+        lambda seen: seen.beat.version,
+        drop=8,
+    ),
+    Column(
+        "queues",
+        "QUEUES",
+        12,
+        lambda seen, scene: ",".join(seen.beat.queues),
+        lambda seen: ",".join(seen.beat.queues),
+        drop=4,
+        grows=True,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A task of a worker, as the worker or the log says."""
+
+    id: str
+    kind: str
+    queue: str
+    attempt: int
+    since: float
+    row: Row | None
+    said: bool
+    """Whether the worker's last heartbeat names it."""
+
+
+def _tokens(work: _Work, scene: Scene) -> str:
+    flow = scene.store.flow(work.row) if work.row is not None else None
+    return short(flow.tokens) if flow is not None else ""
+
+
+def _rate(work: _Work, scene: Scene) -> str:
+    flow = scene.store.flow(work.row) if work.row is not None else None
+    return f"{flow.rate:,.0f}" if flow is not None else ""
+
+
+def _told(work: _Work, scene: Scene) -> str:
+    if not work.said:
+        return "in its log only: its worker does not name it"
+    return (work.row.note or "") if work.row is not None else ""
+
+
+WORK: Final[tuple[Column[_Work], ...]] = (
+    Column("id", "TASK", 14, lambda work, scene: work.id, grows=True, most=26),
+    Column("kind", "KIND", 8, lambda work, scene: work.kind, drop=2),
+    Column("queue", "QUEUE", 9, lambda work, scene: work.queue, drop=3),
+    Column("attempt", "ATT", 3, lambda work, scene: str(work.attempt), right=True, drop=4),
+    Column("run", "RUN", 5, lambda work, scene: span(scene.now - work.since), right=True),
+    Column("tokens", "OUT", 6, _tokens, right=True, drop=5),
+    Column("rate", "TOK/S", 5, _rate, right=True, drop=6),
+    Column("note", "", 10, _told, token=lambda work, scene: "dim", drop=1, grows=True),
+)
+
+
+class Workers:
+    """The view."""
+
+    name: str = "workers"
+    title: str = "Workers"
+
+    def __init__(self) -> None:
+        self._table: Table[Seen] = Table(
+            COLUMNS, sort="state", empty="no worker: agentflow worker starts one"
+        )
+        self._filter = ""
+
+    @property
+    def table(self) -> Table[Any]:
+        """The workers by actor."""
+        return self._table
+
+    # Drawing.
+
+    def body(self, scene: Scene, width: int, height: int) -> list[Line]:
+        """The fleet as signs, the table, and the tasks of the worker under the cursor."""
+        if not scene.live:
+            text = "  heartbeats are not recorded: L goes back to now"
+            return [rule("workers", width), clip(line((text, "dim")), width)]
+        workers = scene.store.workers()
+        wanted = self._filter.lower()
+        seen = {
+            actor.beat.actor: Seen(actor, worker_state(actor, scene.now))
+            for actor in workers
+            if not wanted or wanted in _words(actor)
+        }
+        self._table.refresh(seen, scene.now)
+        found = self._fleet(scene, workers, width, height)
+        chosen = self._chosen()
+        room = height - len(found)
+        below = 0
+        if chosen is not None:
+            below = min(max(4, self._wanted(scene, chosen)), room // 2)
+        found += self._table.lines(width, room - below, scene)
+        if chosen is not None:
+            found += self._about(scene, chosen, width, below)
+        return found
+
+    def _chosen(self) -> Actor | None:
+        seen = self._table.item()
+        return seen.actor if seen is not None else None
+
+    def _fleet(self, scene: Scene, workers: list[Actor], width: int, height: int) -> list[Line]:
+        states = [worker_state(each, scene.now) for each in workers]
+        up = [each for each, state in zip(workers, states, strict=True) if state != "lost"]
+        title = f"workers {len(up)} up"
+        for state in ("lost", "draining"):
+            if number := states.count(state):
+                title += f"  {number} {state}"
+        running = sum(each.beat.running for each in up)
+        title += f"  slots {running:,}/{sum(each.beat.slots for each in up):,}"
+        if self._filter:
+            title += f"  /{self._filter}"
+        masters = scene.store.masters()
+        shown = ", ".join(
+            f"{each.beat.name} {'lost' if each.lost(scene.now) else span(each.age(scene.now))}"
+            for each in masters[:MASTERS]
+        )
+        found = [rule(title, width, f"master {shown}" if masters else "no master")]
+        if height >= 30 and len(workers) > 4:
+            found += grid(scene, workers, width, 2)
+        return found
+
+    def _wanted(self, scene: Scene, actor: Actor) -> int:
+        return 4 + len(actor.beat.notes) + max(1, len(self._work(scene, actor)))
+
+    def _about(self, scene: Scene, actor: Actor, width: int, height: int) -> list[Line]:
+        beat = actor.beat
+        state = worker_state(actor, scene.now)
+        title = f"{beat.name}  {state}"
+        if state == "lost":
+            title += f" for {span(actor.age(scene.now))}"
+        up = span(scene.now - beat.started.timestamp())
+        lease = f"   lease {span(beat.lease_s)}" if beat.lease_s is not None else ""
+        facts = f" {beat.host} pid {beat.pid}   up {up}{lease}   kinds {', '.join(beat.kinds)}"
+        facts += f"   queues {', '.join(beat.queues)}   {beat.actor}"
+        found = [
+            rule(title, width, "enter its tasks"),
+            clip(line((facts, "dim")), width),
+        ]
+        found += [clip(line(("  ", "text"), (note, "warn")), width) for note in beat.notes]
+        work = self._work(scene, actor)
+        room = height - len(found) - 1
+        if not work:
+            found.append(clip(line(("  it runs nothing", "dim")), width))
+        elif room > 0:
+            if len(work) > room:
+                room -= 1
+            found += listed(WORK, work[:room], width, scene, command="open_task")
+            more = beat.running - room
+            if len(work) > room and more > 0:
+                found.append(clip(line((f"  and {more:,} more: enter shows all", "dim")), width))
+        return (found + [clip(EMPTY, width)] * height)[:height]
+
+    def _work(self, scene: Scene, actor: Actor) -> list[_Work]:
+        """Its tasks, the oldest first: those it names, then those that only their logs give it."""
+        return scene.lately(("work", actor.beat.actor), lambda: _work_of(scene, actor))
+
+    # Commands.
+
+    def do(self, scene: Scene, command: str, argument: str) -> list[Effect] | None:
+        """Filter, copy, export."""
+        match command:
+            case "filter" if not argument:
+                return [Prompt("/", "filter_set", self._filter, "name, host, queue, kind, version")]
+            case "filter" | "filter_set":
+                self._filter = argument
+                self._table.invalidate()
+                return []
+            case "back" if self._filter:
+                self._filter = ""
+                self._table.invalidate()
+                return []
+            case "copy_command" if (actor := self._chosen()) is not None:
+                return [Copy(f"agentflow drain {shlex.quote(actor.beat.name)}", "the command")]
+            case "export":
+                return [Export("workers", "txt", self._exported(scene))]
+        return None
+
+    def _exported(self, scene: Scene) -> str:
+        wanted = [column for column in COLUMNS if column.key not in ("load", "history")]
+        rows = [[column.key for column in wanted]]
+        for name in self._table.order:
+            actor = scene.store.actors.get(name)
+            if actor is not None:
+                seen = Seen(actor, worker_state(actor, scene.now))
+                rows.append([column.text(seen, scene) for column in wanted])
+        return "\n".join("\t".join(row) for row in rows) + "\n"
+
+    def chosen(self) -> Way | None:
+        """The tasks of the worker under the cursor."""
+        actor = self._chosen()
+        if actor is None:
+            return None
+        return Way("show_tasks", query.term("worker", actor.beat.actor))
+
+    def targets(self, scene: Scene, act: str) -> list[str]:
+        """The marked workers, else the one under the cursor."""
+        return self._table.chosen()
+
+
+def _words(actor: Actor) -> str:
+    beat = actor.beat
+    return " ".join(
+        (beat.name, beat.host, beat.version, beat.actor, *beat.queues, *beat.kinds)
+    ).lower()
+
+
+def _work_of(scene: Scene, actor: Actor) -> list[_Work]:
+    store = scene.store
+    named = {task.id: task for task in actor.beat.tasks}
+    found = [
+        _Work(
+            task.id,
+            task.kind,
+            task.queue,
+            task.attempt,
+            _seconds(task.since),
+            store.rows.get(task.id),
+            True,
+        )
+        for task in named.values()
+    ]
+    if store.totals.running_by[actor.beat.actor] == 0:
+        return sorted(found, key=lambda work: (work.since, work.id))
+    whole = len(named) >= actor.beat.running
+    for task_id in store.totals.running:
+        row = store.rows.get(task_id)
+        if row is None or row.actor != actor.beat.actor or task_id in named:
+            continue
+        if row.state == State.RUNNING:
+            # A claim since the last heartbeat is not missing there.
+            known = not whole or row.updated / 1000 > actor.at - 1
+            since = (row.started or row.updated) / 1000
+            found.append(_Work(row.id, row.kind, row.queue, row.attempt, since, row, known))
+    return sorted(found, key=lambda work: (work.since, work.id))
+
+
+def _seconds(instant: datetime) -> float:
+    return instant.timestamp()
+
+
+__all__ = ["COLUMNS", "Workers"]

@@ -1,0 +1,1 @@
+"""Functions of one's own, each the handler of a kind."""

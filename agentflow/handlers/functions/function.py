@@ -1,0 +1,227 @@
+"""A function of one's own as the handler of a kind.
+
+returns a text           the result's text, and its value
+returns a ClaudeAnswer   text, content and stop_reason, as kind `claude` has them
+returns anything else    the result's value, checked against the annotation
+raises Retry             tried again, `delay` seconds later at the earliest
+raises Fail              failed, and not tried again
+raises AttemptFailed     as the retry table says (what ctx.claude raises)
+raises anything else     handler_error of the retry table
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from agentflow.errors import Fail, InvalidHandler, InvalidTask, Retry
+from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
+from agentflow.handlers.functions.arguments import Arguments, decode_hook, encode_hook
+from agentflow.handlers.functions.context import ClaudeAnswer, Context, SyncContext
+from agentflow.handlers.functions.shared_claude import SharedClaude
+from agentflow.handlers.functions.threads import Threads
+from agentflow.protocol import limits
+from agentflow.protocol.record import Failure
+from agentflow.protocol.task import Defaults
+from agentflow.rules.retry import Signal
+
+_log = logging.getLogger(__name__)
+
+TWICE: Final = limits.MIB // 2
+"""Characters up to which a text is the result's value too."""
+
+
+class Definition:
+    """A function and what was said about it. Raises InvalidHandler where it cannot be run."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        kind: str,
+        *,
+        retries: int | None,
+        timeout: float | None,
+    ) -> None:
+        name = getattr(function, "__qualname__", repr(function))
+        inner = inspect.unwrap(function) if callable(function) else function
+        if not (inspect.isfunction(inner) or inspect.ismethod(inner)):
+            raise InvalidHandler(f"{name} is not a function; the handler of a kind is one")
+        if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+            raise InvalidHandler(
+                f"{name} yields; a handler returns its result, and tells of what it has by "
+                "ctx.progress"
+            )
+        self.function = function
+        self.kind = kind
+        self.is_async = inspect.iscoroutinefunction(inner)
+        self.defaults = _defaults(name, retries, timeout)
+        self.arguments = Arguments(
+            function,
+            kind,
+            context=Context if self.is_async else SyncContext,
+            wrong_context=SyncContext if self.is_async else Context,
+        )
+        self.logger = logging.getLogger(function.__module__)
+
+
+def _defaults(name: str, retries: int | None, timeout: float | None) -> Defaults:
+    most = limits.MAX_ATTEMPTS_LIMIT - 1
+    if retries is not None and not (type(retries) is int and 0 <= retries <= most):
+        raise InvalidHandler(f"{name}: retries is a number from 0 to {most}, not {retries!r:.40}")
+    if timeout is not None:
+        number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if not number or math.isnan(timeout) or not 0 < timeout <= limits.TIMEOUT_MAX:
+            raise InvalidHandler(
+                f"{name}: timeout is a number of seconds up to {limits.TIMEOUT_MAX}, not "
+                f"{timeout!r:.40}"
+            )
+    return Defaults(
+        timeout=limits.TIMEOUT_DEFAULT if timeout is None else float(timeout),
+        max_attempts=limits.MAX_ATTEMPTS if retries is None else retries + 1,
+    )
+
+
+class Shared:
+    """What the functions of an app have in common while a worker runs them."""
+
+    def __init__(self, *, claude_at_start: bool) -> None:
+        self.claude = SharedClaude()
+        self.threads = Threads()
+        self._claude_at_start = claude_at_start
+
+    async def start(self) -> None:
+        """Raises KeyMissing, UsageError."""
+        if self._claude_at_start:
+            await self.claude.get()
+
+    async def close(self) -> None:
+        """To be called after the last task; once more does no harm."""
+        self.threads.close()
+        await self.claude.close()
+
+
+class OwnHandler:
+    """Runs the tasks of one kind with a function."""
+
+    def __init__(self, definition: Definition, shared: Shared) -> None:
+        self._definition = definition
+        self._shared = shared
+        self._prefix = f"kind {definition.kind}, task "
+
+    @property
+    def defaults(self) -> Defaults:
+        """Limits of tasks that name none themselves."""
+        return self._definition.defaults
+
+    def use_claude(self, handler: Handler) -> None:
+        """Ask Claude through the handler that runs kind `claude` here."""
+        from agentflow.handlers.claude.handler import (
+            ClaudeHandler,  # imported long since: here is one
+        )
+
+        if isinstance(handler, ClaudeHandler):
+            self._shared.claude.use(handler)
+
+    async def start(self) -> None:
+        """Called once, before the first task."""
+        await self._shared.start()
+
+    async def close(self) -> None:
+        """Called once, after the last task."""
+        await self._shared.close()
+
+    def pools(self) -> dict[str, Any]:
+        """For heartbeats: how the limits of Claude's credential stand."""
+        return self._shared.claude.pools()
+
+    def notes(self) -> list[str]:
+        """For heartbeats: threads that go on although their runs are over."""
+        left = [
+            name.removeprefix(self._prefix)
+            for name in self._shared.threads.left
+            if name.startswith(self._prefix)
+        ]
+        if not left:
+            return []
+        shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+        return [
+            f"{len(left)} thread{'s' * (len(left) > 1)} of kind {self._definition.kind} still run "
+            f"after the end of: {shown}"
+        ]
+
+    async def __call__(self, run: Run) -> Outcome:
+        """Run the function. Raises InvalidTask and AttemptFailed."""
+        definition = self._definition
+        arguments = definition.arguments.of(run.task)
+        context: Context | SyncContext | None = None
+        if definition.arguments.context is not None:
+            kind = Context if definition.is_async else SyncContext
+            context = kind(run, self._shared.claude, definition.logger)
+            arguments[definition.arguments.context] = context
+        flush = True
+        try:
+            if definition.is_async:
+                value = await definition.function(**arguments)
+            else:
+                value = await self._in_thread(run, arguments)
+        except asyncio.CancelledError:
+            flush = False
+            raise
+        except Retry as wish:
+            failure = Failure(type="Retry", message=str(wish))
+            signal = Signal(exception="handler" if wish.delay is None else "asked")
+            signal = msgspec.structs.replace(signal, retry_after=wish.delay)
+            raise AttemptFailed(failure, signal) from wish
+        except Fail as wish:
+            raise InvalidTask(str(wish), reason=wish.reason) from wish
+        finally:
+            if context is not None:
+                await context.close(flush=flush)
+        return self._outcome(value, run)
+
+    async def _in_thread(self, run: Run, arguments: dict[str, Any]) -> Any:
+        call = functools.partial(self._definition.function, **arguments)
+        try:
+            return await self._shared.threads.run(call, f"{self._prefix}{run.task.id}")
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                _log.warning(
+                    "task %s: its function does not hear that the run is over; its thread goes on "
+                    "until it returns, and its slot is free",
+                    run.task.id,
+                )
+            raise
+
+    def _outcome(self, value: Any, run: Run) -> Outcome:
+        if isinstance(value, ClaudeAnswer):
+            plain = [{"type": "text", "text": value.text}]
+            return Outcome(
+                text=value.text or None,
+                content=None if value.content in (plain, []) else value.content,
+                stop_reason=value.stop_reason,
+            )
+        annotation = self._definition.arguments.answer
+        where = f"task {run.task.id}: kind {run.task.kind}"
+        try:
+            plainly = msgspec.to_builtins(value, enc_hook=encode_hook)
+            # A structure of the very class promised is taken as it is.
+            if annotation is not Any and type(value) is not annotation:
+                msgspec.convert(plainly, annotation, dec_hook=decode_hook)
+        except msgspec.ValidationError as error:
+            text = f"{where} did not return what it promised: {error}"
+            raise InvalidTask(text, reason="bad_outcome") from error
+        except (TypeError, ValueError, RecursionError, OverflowError) as error:
+            text = f"{where} returned what cannot be written as JSON: {error}"
+            raise InvalidTask(text, reason="result_not_json") from error
+        if not isinstance(value, str):
+            return Outcome(value=plainly)
+        # Twice a long text would not fit a record, and only `text` can be cut.
+        return Outcome(text=value, value=plainly if len(value) <= TWICE else None)

@@ -1,0 +1,1 @@
+"""The fenced log: every write names the record that it follows."""

@@ -1,0 +1,93 @@
+"""What is paused or closed, as people and programs are shown it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from agentflow.protocol.api import GateView
+from agentflow.rules.routes import gates
+
+QUEUE: Final = "queue"
+KIND: Final = "kind"
+POOL: Final = "pool"
+
+_CLOSED_BY: Final = {
+    "auth": "Claude refused its credential",
+    "spend": "its spend limit is reached",
+    "rate": "its rate limit is reached",
+    "overload": "Claude is overloaded",
+    "operator": "somebody closed it",
+}
+
+
+def view(key: str, value: bytes, now: datetime) -> GateView | None:
+    """What a key of the bucket stops now, None where it stops nothing."""
+    if key.startswith(gates.CLOSED):
+        closed = gates.read_closed(value)
+        if closed is None or not closed.holds(now):
+            return None
+        return GateView(
+            key=key,
+            what=POOL,
+            name=key.removeprefix(gates.CLOSED),
+            since=closed.since,
+            until=closed.until,
+            reason=closed.reason,
+            actor=closed.actor,
+            error_code=closed.error_code,
+            request_id=closed.request_id,
+            message=closed.message,
+        )
+    if not key.startswith(gates.PAUSED):
+        return None
+    paused = gates.read_paused(value)
+    if paused is None:
+        return None
+    kind = key.startswith(gates.PAUSED_KIND)
+    return GateView(
+        key=key,
+        what=KIND if kind else QUEUE,
+        name=key.removeprefix(gates.PAUSED_KIND if kind else gates.PAUSED),
+        since=paused.since,
+        reason=paused.reason,
+        actor=paused.actor,
+    )
+
+
+def views(items: Iterable[tuple[str, bytes]], now: datetime) -> list[GateView]:
+    """All that is paused or closed now: what needs a person first, then by key."""
+    found = [each for key, value in items if (each := view(key, value, now)) is not None]
+    return sorted(found, key=lambda gate: (not alerting(gate), gate.key))
+
+
+def alerting(gate: GateView) -> bool:
+    """Whether something went wrong that only a person ends."""
+    return gate.what == POOL and gate.until is None and gate.reason != "operator"
+
+
+def remedy(gate: GateView) -> str:
+    """The command that lifts it."""
+    option = {QUEUE: "", KIND: "--kind ", POOL: "--pool "}[gate.what]
+    return f"agentflow resume {option}{gate.name}"
+
+
+def sentence(gate: GateView) -> str:
+    """What is stopped, why, since when and by whom."""
+    by = f" by {gate.actor}" if gate.actor else ""
+    since = f"since {clock(gate.since)}{by}"
+    if gate.what != POOL:
+        why = f" ({gate.reason})" if gate.reason not in ("", "operator") else ""
+        return f"{gate.what} {gate.name} is paused {since}{why}"
+    until = f" until {clock(gate.until)}" if gate.until is not None else ""
+    text = f"pool {gate.name} is closed{until}, {since}"
+    text += f": {_CLOSED_BY.get(gate.reason, gate.reason)}"
+    detail = ", ".join(each for each in (gate.error_code, gate.request_id) if each)
+    said = f" ({detail})" if detail else ""
+    return text + said + (f": {gate.message}" if gate.message else "")
+
+
+def clock(instant: datetime) -> str:
+    """An instant in UTC, to the second."""
+    return f"{instant:%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,148 @@
+"""A task as users see it: where it stands, and what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from agentflow.errors import TaskCancelled, TaskError, TaskFailed
+from agentflow.protocol.api import TaskView
+from agentflow.protocol.record import TERMINAL, Failure, Record, State, Timings, Usage
+
+T = TypeVar("T")
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a task, final or not.
+
+    `text` is for people, `value` for programs, `content` what the API answered beside text.
+    `attempts` counts starts. `cost_usd` is None where a model's price is unknown. `sequence` is the
+    record's place in AGENTFLOW_RECORDS, 0 for a task that no worker has seen. `index` is the place
+    among the items of `Client.map`.
+    """
+
+    id: str
+    state: str
+    queue: str = ""
+    priority: str = ""
+    kind: str = ""
+    model: str | None = None
+    labels: dict[str, str] = {}
+    attempts: int = 0
+    failures: int = 0
+    actor: str = ""
+    text: str | None = None
+    truncated: bool = False
+    content: Any = None
+    value: Any = None
+    stop_reason: str | None = None
+    reason: str | None = None
+    error: Failure | None = None
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    timings: Timings = Timings()
+    resume_at: datetime | None = None
+    progress: float | None = None
+    note: str | None = None
+    request_id: str | None = None
+    simulated: bool = False
+    updated: datetime | None = None
+    sequence: int = 0
+    index: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the task succeeded."""
+        return self.state == State.SUCCEEDED
+
+    @property
+    def ended(self) -> bool:
+        """Whether the task has ended."""
+        return self.state in TERMINAL
+
+    def value_as(self, type: type[T]) -> T:
+        """`value` as a class of yours. Raises TaskError where it is no such thing."""
+        try:
+            return msgspec.convert(self.value, type)
+        except msgspec.ValidationError as error:
+            name = getattr(type, "__name__", str(type))
+            raise TaskError(
+                f"the value of task {self.id} is no {name}: {error}", task_id=self.id
+            ) from None
+
+    def failure(self) -> TaskError | None:
+        """The error of a task that ended without success."""
+        if self.state == State.CANCELLED:
+            return TaskCancelled(f"task {self.id} was cancelled", task_id=self.id)
+        if self.state == State.FAILED:
+            why = self.error.message if self.error else "no reason is known"
+            return TaskFailed(
+                f"task {self.id} failed ({self.reason or 'failed'}): {why}",
+                task_id=self.id,
+                reason=self.reason or "",
+            )
+        return None
+
+
+def of_record(record: Record, sequence: int, index: int | None = None) -> Result:
+    """The task that a record describes."""
+    return Result(
+        id=record.id,
+        state=record.state,
+        queue=record.queue,
+        priority=record.priority,
+        kind=record.kind,
+        model=record.model,
+        labels=record.labels,
+        attempts=record.attempt,
+        failures=record.failures,
+        actor=record.actor,
+        text=record.text,
+        truncated=record.truncated,
+        content=record.content,
+        value=record.value,
+        stop_reason=record.stop_reason,
+        reason=record.reason,
+        error=record.error,
+        usage=record.usage,
+        cost_usd=record.cost_usd,
+        timings=record.timings,
+        resume_at=record.resume_at,
+        progress=record.progress,
+        note=record.note,
+        request_id=record.request_id,
+        simulated=record.simulated,
+        updated=record.time,
+        sequence=sequence,
+        index=index,
+    )
+
+
+def of_view(view: TaskView) -> Result:
+    """The task that the master knows; of its text only the beginning."""
+    head = view.text_head
+    return Result(
+        id=view.id,
+        state=view.state,
+        queue=view.queue,
+        priority=view.priority,
+        kind=view.kind,
+        model=view.model,
+        labels=view.labels,
+        attempts=view.attempt,
+        failures=view.failures,
+        actor=view.actor,
+        text=head,
+        stop_reason=view.stop_reason,
+        reason=view.reason,
+        error=view.error,
+        usage=view.usage,
+        cost_usd=view.cost_usd,
+        timings=Timings(submitted=view.submitted, started=view.started, ended=view.ended),
+        resume_at=view.resume_at,
+        simulated=view.simulated,
+        updated=view.updated,
+        sequence=view.sequence,
+    )

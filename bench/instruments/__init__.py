@@ -1,0 +1,1 @@
+"""What measures: machines, memory, process trees, loads, pages."""

@@ -1,0 +1,170 @@
+"""The filter language."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.query import QueryError, parse
+from agentflow.protocol.record import Usage
+from agentflow.views.row import Row, encode_labels
+
+NOW = 1_790_000_000.0
+ROW = Row(
+    id="pr-3127",
+    sequence=7,
+    state="running",
+    queue="review",
+    updated=round((NOW - 10) * 1000),
+    priority="high",
+    kind="claude",
+    model="claude-opus-4-5",
+    labels=encode_labels({"team": "core", "note": "two words"}),
+    attempt=2,
+    failures=1,
+    actor="w-031-5c1e",
+    submitted=round((NOW - 700) * 1000),
+    started=round((NOW - 600) * 1000),
+    reason="overloaded",
+    stop_reason="end_turn",
+    usage=Usage(1_000, 500),
+    cost=250_000,
+    note="the lock is taken twice",
+    error="APITimeoutError: no answer",
+    fingerprint="3f9c21",
+)
+
+
+def wants(text: str, row: Row = ROW) -> bool:
+    return parse(text).wants(row, NOW)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "state:running",
+        "state:queued,running",
+        "state:run*",
+        "queue:review",
+        "kind:claude",
+        "model:claude-opus-4-5",
+        "model:*opus*",
+        "worker:w-031",
+        "worker:w-031-5c1e",
+        "priority:high",
+        "reason:overloaded",
+        "error:APITimeoutError*",
+        "stop:end_turn",
+        "group:3f9c",
+        "id:pr-3127",
+        "label:team",
+        "label:team=core",
+        "label:team=c*",
+        'label:"note=two words"',
+        "cost>0.2",
+        "cost>=$0.25",
+        "cost=0.25",
+        "cost<1",
+        "age>10m",
+        "age<1h",
+        "wait>1m",
+        "wait<=100s",
+        "run>=10m",
+        "run<700000ms",
+        "attempt>=2",
+        "attempt=2",
+        "failures>0",
+        "tokens>1k",
+        "out=500",
+        "lock",
+        "LOCK.*twice",
+        '"taken twice"',
+        "timeout",
+        "opus",
+        "https://?",
+        "!state:failed",
+        "!queue:default lock",
+        'label:note="two words"',
+        "state:running kind:claude !label:team=web",
+        "",
+    ],
+)
+def test_a_term_finds_the_task_it_describes(text: str) -> None:
+    if text == "https://?":
+        assert not wants(text)
+        return
+    assert wants(text)
+    if text and " " not in text and not text.startswith("!"):
+        assert not wants(f"!{text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "state:failed",
+        "queue:rev-iew",
+        "worker:w-032",
+        "label:team=web",
+        "label:owner",
+        "cost>0.3",
+        "age>1h",
+        "attempt>2",
+        "lock$",
+        "!running !lock",
+        "state:running queue:default",
+    ],
+)
+def test_a_term_leaves_out_the_others(text: str) -> None:
+    assert not wants(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stat:failed", "there is no field stat"),
+        ("owner:me", "there is no field owner"),
+        ('"open', "a quotation mark is open"),
+        ("(broken", "no regular expression"),
+        ("*x", "no regular expression"),
+    ],
+)
+def test_what_is_no_filter_is_refused_with_what_to_type(text: str, said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        parse(text)
+
+
+def test_every_field_can_be_asked_for() -> None:
+    for field in query.FIELDS:
+        parse(f"{field}>1" if field in query._NUMBER else f"{field}:x")
+
+
+def test_only_what_the_clock_moves_is_timed() -> None:
+    assert parse("age>10m").timed
+    assert parse("kind:x !wait>5s").timed
+    assert not parse("cost>1 state:failed").timed
+
+
+def test_a_task_without_a_price_or_a_start_passes_no_comparison() -> None:
+    bare = Row(id="a", sequence=1, state="queued", queue="q", updated=0, cost=None)
+    assert not wants("cost<1", bare)
+    assert not wants("run>0", bare)
+    assert not wants("wait>0", bare)
+
+
+@pytest.mark.parametrize("value", ["core", "two words", 'a "b"', "x,y", "[z]*", "q'r"])
+def test_a_term_made_for_a_value_finds_it(value: str) -> None:
+    row = Row(
+        id="a",
+        sequence=1,
+        state="queued",
+        queue="q",
+        updated=0,
+        labels=encode_labels({"team": value}),
+    )
+    assert wants(query.term("label", f"team={value}"), row)
+
+
+def test_waiting_and_running_times() -> None:
+    assert query.wait(ROW, NOW) == pytest.approx(100)
+    assert query.run(ROW, NOW) == pytest.approx(600)
+    assert query.age(ROW, NOW) == pytest.approx(700)
