@@ -12,8 +12,9 @@ from typing import Final
 
 import msgspec
 
-from agentflow.protocol.api import GateView
+from agentflow.protocol.api import GateView, WorkerView
 from agentflow.protocol.record import PARKED, Failure, State
+from agentflow.rules import presence
 from agentflow.rules.routes.models import family
 from agentflow.views import gates as gateviews
 from agentflow.views.gates import clock
@@ -21,20 +22,6 @@ from agentflow.views.gates import clock
 OF_CLAUDE: Final = frozenset({"claude", "claude-cli"})
 """Kinds that a closed pool holds back; others may ask Claude while they run."""
 ERROR_SHOWN: Final = 200
-
-
-class Serving(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker of the task's queue, or the one that runs it."""
-
-    actor: str
-    name: str
-    host: str = ""
-    queues: Sequence[str] = ()
-    kinds: Sequence[str] = ()
-    slots: int = 0
-    running: int = 0
-    lost: bool = False
-    stopping: bool = False
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +60,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     error: Failure | None = None
     gates: Sequence[GateView] = ()
-    workers: Sequence[Serving] | None = None
+    workers: Sequence[WorkerView] | None = None
     served: bool | None = None
     place: Place | None = None
     per_minute: float | None = None
@@ -279,20 +266,18 @@ def _busy(facts: Facts) -> str:
     return f" {_count(len(serving), 'worker')} of the queue run {running:,} of {slots:,}."
 
 
-def _serving(facts: Facts) -> list[Serving]:
+def _serving(facts: Facts) -> list[WorkerView]:
     return [
-        each
-        for each in facts.workers or ()
-        if facts.queue in each.queues and not each.lost and not each.stopping
+        each for each in facts.workers or () if not each.lost and presence.serves(each, facts.queue)
     ]
 
 
-def _knows(worker: Serving, kind: str) -> bool:
-    # One that lists no kinds does not say; and a kind that nobody could read is no reason.
-    return not worker.kinds or kind == "unknown" or kind in worker.kinds
+def _knows(worker: WorkerView, kind: str) -> bool:
+    # A kind that nobody could read is no reason.
+    return kind == "unknown" or presence.knows(worker, kind)
 
 
-def _kinds(serving: Sequence[Serving]) -> str:
+def _kinds(serving: Sequence[WorkerView]) -> str:
     names = sorted({kind for each in serving for kind in each.kinds})
     return "they know " + ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
