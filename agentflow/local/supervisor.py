@@ -128,39 +128,39 @@ class Supervisor:
         restarts = Restarts(self._policy)
         started = time.monotonic()
         first = True
-        how = await part.wait()
+        ending = await part.wait()
         while True:
             if part.verdict == "drained":
                 self._emit("drained", part)
                 return
             if part.verdict == "refused" and first:
-                self._emit("crashed", part, how)
-                self.fail(StackError(f"{part.name} cannot work: {how}{_words(part)}"))
+                self._emit("crashed", part, ending)
+                self.fail(StackError(f"{part.name} cannot work: {ending}{_words(part)}"))
                 return
             first = False
             now = time.monotonic()
             delay = restarts.crashed(now=now, ran_for=now - started)
             if delay is None:
-                self._emit("crashed", part, how)
-                self._give_up(part, how)
+                self._emit("crashed", part, ending)
+                self._give_up(part, ending)
                 return
-            self._emit("crashed", part, f"{how}; it starts again in {delay:g} s")
+            self._emit("crashed", part, f"{ending}; it starts again in {delay:g} s")
             await asyncio.sleep(delay)
             started = time.monotonic()
             try:
                 await part.start()
             except (StackError, OSError) as error:
-                how = str(error)
+                ending = str(error)
                 continue
             self._emit("restarted", part)
-            how = await part.wait()
+            ending = await part.wait()
 
-    def _give_up(self, part: Part, how: str) -> None:
+    def _give_up(self, part: Part, ending: str) -> None:
         policy = self._policy
         self.fail(
             StackError(
                 f"{part.name} crashed {policy.crashes} times within {policy.window:g} s, so "
-                f"everything was stopped. The last time {how}{_words(part)}"
+                f"everything was stopped. The last time {ending}{_words(part)}"
             )
         )
 

@@ -132,7 +132,7 @@ def ended(pid: int) -> int | None:
     return status if waited_for else None
 
 
-def how(status: int) -> str:
+def ending(status: int) -> str:
     """What a status of waitpid says, in words."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

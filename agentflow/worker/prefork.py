@@ -42,7 +42,7 @@ from agentflow.worker.children import (
     Work,
     become_child,
     ended,
-    how,
+    ending,
     refusal,
     send,
     serve,
@@ -270,7 +270,7 @@ class Parent:
             place.child = None
         else:
             place.old.remove(child)
-        what = how(status)
+        what = ending(status)
         if child.asked or self._stopping:
             if status and child.ready:
                 _log.warning("worker process %d was to stop and %s", child.pid, what)

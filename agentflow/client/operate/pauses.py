@@ -29,7 +29,7 @@ _KIND: Final = re.compile(limits.KIND_PATTERN)
 _POOL: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
 
 
-def person() -> str:
+def whoami() -> str:
     """Who gives an order here: user and host."""
     try:
         name = getpass.getuser()
@@ -74,7 +74,7 @@ class Pauses:
         if (queue is None) == (kind is None):
             raise UsageError("say what to pause: a queue or a kind (not both)")
         key = _paused_key(queue, kind)
-        wanted = msgspec.json.encode(Paused(since=self._now(), reason=reason, actor=person()))
+        wanted = msgspec.json.encode(Paused(since=self._now(), reason=reason, actor=whoami()))
 
         def change(present: bytes | None) -> bytes:
             return wanted if gates.read_paused(present) is None else present or wanted
