@@ -301,7 +301,7 @@ class Master:
     # What is said about it.
 
     def _notes(self) -> list[str]:
-        notes = [f"{each.name}: {each.text}" for each in self._differences]
+        notes = [f"{difference.name}: {difference.text}" for difference in self._differences]
         return [*notes, self._weaker] if self._weaker else notes
 
     def _status(self) -> dict[str, Any]:

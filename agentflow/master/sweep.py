@@ -190,11 +190,11 @@ class Sweep:
         sequence, _, stored = message.partition("-")
         if not (sequence.isdigit() and stored.isdigit()):
             return True  # another client's notion of identity; what cannot be told is not lost
-        there = await self._js.get(subjects.TASKS, int(sequence))
-        if there is None:
+        queued = await self._js.get(subjects.TASKS, int(sequence))
+        if queued is None:
             return False
         # The answer's time is rounded to microseconds.
-        return abs(there.time.timestamp() * 1e6 - int(stored) / 1e3) < 2
+        return abs(queued.time.timestamp() * 1e6 - int(stored) / 1e3) < 2
 
     async def _is_held(self, record: Record) -> bool:
         """Ask the owner for some seconds; no responders is silence, it may be reconnecting."""

@@ -62,12 +62,12 @@ class Vanished:
         return dropped
 
     async def _sequences(self, up_to: int) -> set[int]:
-        sequences: set[int] = set()
+        found: set[int] = set()
         first = 1
         while first <= up_to:
-            stored = await page(self._js.connection, subjects.TASKS, first)
-            sequences.update(sequence_of(message) for message in stored.messages)
-            if not stored.more or not stored.messages:
+            read = await page(self._js.connection, subjects.TASKS, first)
+            found.update(sequence_of(message) for message in read.messages)
+            if not read.more or not read.messages:
                 break
-            first = sequence_of(stored.messages[-1]) + 1
-        return sequences
+            first = sequence_of(read.messages[-1]) + 1
+        return found

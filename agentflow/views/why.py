@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from agentflow.protocol.api import GateView, WorkerView
+from agentflow.protocol.api import GateView
 from agentflow.protocol.record import PARKED, Failure, State
 from agentflow.rules import presence
 from agentflow.rules.routes.models import family
@@ -22,6 +22,20 @@ from agentflow.views.gates import clock
 OF_CLAUDE: Final = frozenset({"claude", "claude-cli"})
 """Kinds that a closed pool holds back; others may ask Claude while they run."""
 ERROR_SHOWN: Final = 200
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker of the task's queue, or the one that runs it."""
+
+    actor: str
+    name: str
+    host: str = ""
+    queues: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    slots: int = 0
+    running: int = 0
+    lost: bool = False
+    stopping: bool = False
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +74,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     error: Failure | None = None
     gates: Sequence[GateView] = ()
-    workers: Sequence[WorkerView] | None = None
+    workers: Sequence[Serving] | None = None
     served: bool | None = None
     place: Place | None = None
     per_minute: float | None = None
@@ -266,18 +280,18 @@ def _busy(facts: Facts) -> str:
     return f" {_count(len(serving), 'worker')} of the queue run {running:,} of {slots:,}."
 
 
-def _serving(facts: Facts) -> list[WorkerView]:
+def _serving(facts: Facts) -> list[Serving]:
     return [
         each for each in facts.workers or () if not each.lost and presence.serves(each, facts.queue)
     ]
 
 
-def _knows(worker: WorkerView, kind: str) -> bool:
+def _knows(worker: Serving, kind: str) -> bool:
     # A kind that nobody could read is no reason.
     return kind == "unknown" or presence.knows(worker, kind)
 
 
-def _kinds(serving: Sequence[WorkerView]) -> str:
+def _kinds(serving: Sequence[Serving]) -> str:
     names = sorted({kind for each in serving for kind in each.kinds})
     return "they know " + ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 

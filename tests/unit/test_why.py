@@ -7,24 +7,16 @@ from typing import Any
 
 import pytest
 
-from agentflow.protocol.api import GateView, WorkerView
+from agentflow.protocol.api import GateView
 from agentflow.protocol.record import Failure
-from agentflow.views.why import Facts, Place, explain
+from agentflow.views.why import Facts, Place, Serving, explain
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 EARLIER = NOW - timedelta(hours=1)
 LATER = NOW + timedelta(hours=1)
-WORKER = WorkerView(
-    actor="w1-7-a",
-    name="w1",
-    pid=7,
-    host="box",
-    queues=["q"],
-    kinds=["claude"],
-    slots=4,
-    running=3,
+WORKER = Serving(
+    actor="w1-7-a", name="w1", host="box", queues=["q"], kinds=["claude"], slots=4, running=3
 )
-LOST = WorkerView(actor="x", name="x", pid=1, host="", lost=True)
 
 
 def gate(what: str, name: str, **fields: Any) -> GateView:
@@ -62,7 +54,7 @@ ERROR = Failure(type="timeout", message="no byte for 60 s")
          ["on w1-7-a (w1 on box) since 2026-11-24 11:00:00Z, attempt 2."]),
         (facts("running", actor="gone-1-a", workers=[]), "running", ["not known now"]),
         (facts("running", actor="gone-1-a", workers=None), "running", ["It runs on gone-1-a"]),
-        (facts("running", actor="x", workers=[LOST]),
+        (facts("running", actor="x", workers=[Serving(actor="x", name="x", lost=True)]),
          "worker_lost", ["That worker is lost"]),
         (facts("scheduled", resume_at=LATER), "not_before", ["not before 2026-11-24 13:00:00Z"]),
         (facts("retrying", resume_at=LATER, attempt=1, failures=1, reason="timeout", error=ERROR),

@@ -16,11 +16,11 @@ from agentflow.bus.streams.pages import left_after, page, stored_ns
 from agentflow.client.operate.serving import unserved
 from agentflow.errors import AmbiguousId, BusError, MasterAbsent, NotFound, TaskNotFound
 from agentflow.protocol import record, subjects
-from agentflow.protocol.api import TaskView, WorkerView
+from agentflow.protocol.api import TaskView
 from agentflow.protocol.record import PARKED, State
 from agentflow.protocol.subjects import Priority
 from agentflow.views.result import Result, of_record, of_view
-from agentflow.views.why import Facts, Place, Why, explain
+from agentflow.views.why import Facts, Place, Serving, Why, explain
 
 if TYPE_CHECKING:
     from agentflow.client.session import Client
@@ -65,28 +65,42 @@ class Asked:
         if last.record is not None:
             return _of_result(of_record(last.record, last.sequence)), last.record.message
         try:
-            views = await self._client.asking.get(task_id)
+            found = await self._client.asking.get(task_id)
         except MasterAbsent:
             raise TaskNotFound(
                 f"task {task_id} has no record: it is unknown, or queued and no worker has seen "
                 "it; no master answers, which could tell (agentflow master)",
                 task_id=task_id,
             ) from None
-        if not views:
+        if not found:
             raise TaskNotFound(f"there is no task {task_id}", task_id=task_id)
-        if len(views) > 1:
-            names = ", ".join(view.id for view in views[:5]) + (", ..." if len(views) > 5 else "")
+        if len(found) > 1:
+            names = ", ".join(view.id for view in found[:5]) + (", ..." if len(found) > 5 else "")
             raise AmbiguousId(
-                f"{len(views)} tasks or more have an id that begins with {task_id}: {names}",
+                f"{len(found)} tasks or more have an id that begins with {task_id}: {names}",
                 task_id=task_id,
             )
-        return _of_view(views[0]), views[0].message
+        return _of_view(found[0]), found[0].message
 
-    async def _workers(self) -> list[WorkerView] | None:
+    async def _workers(self) -> list[Serving] | None:
         try:
-            return await self._client.workers()
+            views = await self._client.workers()
         except MasterAbsent:
             return None
+        return [
+            Serving(
+                actor=view.actor,
+                name=view.name,
+                host=view.host,
+                queues=view.queues,
+                kinds=view.kinds,
+                slots=view.slots,
+                running=view.running,
+                lost=view.lost,
+                stopping=view.stopping,
+            )
+            for view in views
+        ]
 
     async def place(self, queue: str, priority: str, sequence: int) -> Place | None:
         """How many messages come before the one at `sequence`; 0: where it stands is unknown."""
@@ -123,21 +137,21 @@ class Asked:
         """Messages of the queue and priority at and after a sequence."""
         count = 0
         for subject in subjects.consumer_filters(queue, priority):
-            first = await page(
+            found = await page(
                 self._js.connection,
                 subjects.TASKS,
                 sequence,
                 filter=subject,
                 batch=1,
             )
-            if first.messages:
-                count += 1 + left_after(first.messages[0])
+            if found.messages:
+                count += 1 + left_after(found.messages[0])
         return count
 
     async def per_minute(self, queue: str, now: datetime) -> float | None:
         """Tasks of the queue that ended a minute, over the last minutes; None: none did."""
         try:
-            sample = await page(
+            found = await page(
                 self._js.connection,
                 subjects.RECORDS,
                 0,
@@ -148,11 +162,11 @@ class Asked:
             )
         except BusError:
             return None
-        if not sample.messages:
+        if not found.messages:
             return None
-        first = sample.messages[0]
-        of_queue = sum(record.decode(each.data).queue == queue for each in sample.messages)
-        share = of_queue / len(sample.messages)
+        first = found.messages[0]
+        of_queue = sum(record.decode(each.data).queue == queue for each in found.messages)
+        share = of_queue / len(found.messages)
         began = datetime.fromtimestamp(stored_ns(first) / 1e9, UTC)
         over = min(WINDOW, max(1.0, (now - began).total_seconds()))
         return (1 + left_after(first)) * share / over * 60 or None

@@ -18,7 +18,6 @@ from agentflow.dashboard.store.store import Actor, Event
 from agentflow.dashboard.store.totals import Spend, series, since
 from agentflow.dashboard.views.attention import attention
 from agentflow.dashboard.views.overview import worker_state
-from agentflow.rules import presence
 from agentflow.views.row import Row, decode_labels
 
 VERSION: Final = 1
@@ -201,7 +200,7 @@ def _queues(scene: Scene) -> Facts:
                 "paused": name in paused,
                 "paused_by": paused[name].actor or None if name in paused else None,
                 "workers": sum(
-                    presence.serves(actor.beat, name) and not actor.lost(scene.now)
+                    name in actor.beat.queues and not actor.lost(scene.now)
                     for actor in store.workers()
                 ),
             }
