@@ -23,6 +23,8 @@ from agentflow.protocol import control, streams, subjects
 from agentflow.protocol import record as records
 from agentflow.protocol import task as tasks
 from agentflow.protocol.record import Last
+from agentflow.rules import presence
+from agentflow.rules.presence import Seen
 
 _DUE: Final = "agentflow.due."
 _WATCHED: Final = (subjects.TASKS, subjects.RECORDS, subjects.DEAD)
@@ -121,23 +123,21 @@ async def look_again(js: JetStream, found: Evidence) -> None:
 
 async def slots(js: JetStream, seconds: float) -> list[Slots]:
     """What the workers' heartbeats say, the last of each in so many seconds. Raises BusError."""
-    beats: dict[str, Slots] = {}
+    loop = asyncio.get_running_loop()
+    workers: dict[str, Seen] = {}
 
     def heard(message: Message) -> None:
         beat = control.decode_heartbeat(message.data)
-        if beat is None or beat.role != "worker":
-            return
-        if beat.interval_s:
-            beats[beat.actor] = Slots(beat.actor, beat.running, beat.held)
-        else:
-            beats.pop(beat.actor, None)
+        if beat is not None and beat.role == "worker":
+            presence.hear(workers, beat, loop.time(), Seen)
 
     subscription = await js.connection.subscribe(subjects.PRESENCE, heard)
     try:
         await asyncio.sleep(seconds)
     finally:
         await subscription.close()
-    return list(beats.values())
+    beats = (seen.beat for seen in workers.values())
+    return [Slots(beat.actor, beat.running, beat.held) for beat in beats]
 
 
 def _waiting(message: Message, subject: str) -> Waiting:

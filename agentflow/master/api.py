@@ -24,6 +24,7 @@ from agentflow.master.submit import Submissions
 from agentflow.protocol import api, subjects
 from agentflow.protocol.api import StatsView, Tasks, TaskView, Workers
 from agentflow.protocol.record import Failure, Record, State
+from agentflow.rules import presence as presences
 from agentflow.version import __version__
 from agentflow.views import gates as gateviews
 from agentflow.views.row import Row, decode_labels, instant
@@ -211,8 +212,10 @@ class Api:
 
     async def _submit(self, data: bytes, headers: Mapping[str, str]) -> bytes:
         stored = await self._submissions.submit(data, headers)
-        served = any(stored.queue in beat.queues for beat in self._presence.living())
-        if not served and self._presence.settled:
+        workers = sum(presences.serves(beat, stored.queue) for beat in self._presence.living())
+        if presences.is_unserved(
+            messages=1, workers=workers, pulls=0, settled=self._presence.settled
+        ):
             stored = msgspec.structs.replace(stored, unserved=True)
         return _encode(stored)
 

@@ -75,12 +75,12 @@ class Leftovers:
         for filter in config.get("filter_subjects") or [config.get("filter_subject", "")]:
             sequence = 1
             while sequence <= floor:
-                found = await page(
+                first = await page(
                     self._js.connection, subjects.TASKS, sequence, filter=filter, batch=1
                 )
-                if not found.messages:
+                if not first.messages:
                     break
-                (message,) = found.messages
+                (message,) = first.messages
                 sequence = sequence_of(message) + 1
                 if sequence - 1 <= floor:
                     await self._look(message)

@@ -14,6 +14,7 @@ import msgspec
 
 from agentflow.protocol.api import GateView
 from agentflow.protocol.record import PARKED, Failure, State
+from agentflow.rules import presence
 from agentflow.rules.routes.models import family
 from agentflow.views import gates as gateviews
 from agentflow.views.gates import clock
@@ -281,15 +282,13 @@ def _busy(facts: Facts) -> str:
 
 def _serving(facts: Facts) -> list[Serving]:
     return [
-        each
-        for each in facts.workers or ()
-        if facts.queue in each.queues and not each.lost and not each.stopping
+        each for each in facts.workers or () if not each.lost and presence.serves(each, facts.queue)
     ]
 
 
 def _knows(worker: Serving, kind: str) -> bool:
-    # One that lists no kinds does not say; and a kind that nobody could read is no reason.
-    return not worker.kinds or kind == "unknown" or kind in worker.kinds
+    # A kind that nobody could read is no reason.
+    return kind == "unknown" or presence.knows(worker, kind)
 
 
 def _kinds(serving: Sequence[Serving]) -> str:

@@ -20,12 +20,11 @@ from agentflow.cli.checks.check import Check, Status
 from agentflow.cli.commands import streams as listing
 from agentflow.cli.output import seconds
 from agentflow.client.operate.pauses import Pauses
-from agentflow.client.operate.serving import unserved
+from agentflow.client.operate.serving import any_worker, unserved
 from agentflow.config import Connect
 from agentflow.errors import BusError, NoAnswer, NoStream, PermissionDenied, Refused
-from agentflow.protocol import api, control, headers, limits, subjects
+from agentflow.protocol import api, headers, limits, subjects
 from agentflow.protocol.api import QueueView, StatsView
-from agentflow.protocol.control import Holds
 from agentflow.rules.durability import weaker
 from agentflow.views import gates as gateviews
 
@@ -307,13 +306,9 @@ def _named(names: list[str]) -> Check:
 
 
 async def _any_worker(js: JetStream) -> Check:
-    try:
-        await js.connection.request(
-            subjects.control("worker"), control.encode(Holds(message="")), timeout=0.5
-        )
-    except BusError:
-        return Check("workers", Status.WARN, "none answers", "agentflow worker")
-    return Check("workers", Status.OK, "at least one answers")
+    if await any_worker(js):
+        return Check("workers", Status.OK, "at least one answers")
+    return Check("workers", Status.WARN, "none answers", "agentflow worker")
 
 
 async def _unserved_alone(js: JetStream) -> Check:
@@ -322,9 +317,9 @@ async def _unserved_alone(js: JetStream) -> Check:
         info = await js.stream_info(subjects.TASKS, subjects_filter="agentflow.tasks.>")
         held = info["state"].get("subjects") or {}
         names = sorted({subjects.parse_task(subject)[0] for subject in held})
-        found = [name for name in names if await unserved(js, name)]
+        alone = [name for name in names if await unserved(js, name)]
     except NoStream as error:
         return Check("queues", Status.UNKNOWN, str(error))
     except BusError as error:
         return Check("queues", Status.UNKNOWN, f"they cannot be inspected: {error}")
-    return _named(found)
+    return _named(alone)

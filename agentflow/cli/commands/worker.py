@@ -127,7 +127,7 @@ def command(
         several = name is not None and (processes or 1) > 1
         work(ready, f"{name}.{number + 1}" if several else name)
 
-    Parent(processes or 1, child, grace=grace, outer=parent.given(), watch=watch).run()
+    Parent(processes or 1, child, grace=grace, outer=parent.inherited_end(), watch=watch).run()
 
 
 def _preload(kinds: Sequence[str] | None, target: str | None) -> None:

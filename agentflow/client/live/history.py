@@ -5,14 +5,13 @@ A place in the past is a sequence of AGENTFLOW_RECORDS. Pages come from any repl
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
-from typing import Final
 
 import msgspec
 
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import PAGE_MESSAGES, page, sequence_of, subject_of
+from agentflow.bus.streams.rows import in_slices
 from agentflow.bus.wire.message import Message
 from agentflow.client.live.following import record_row
 from agentflow.errors import NotFound
@@ -20,9 +19,6 @@ from agentflow.protocol import record as records
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Record
 from agentflow.views.row import Row
-
-SLICE: Final = 100
-"""Rows between two turns of the event loop."""
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -71,22 +67,21 @@ class History:
 
         Every record makes one: of a task there may be several. `updated` is when it was stored.
         """
-        found: list[Row] = []
+        rows: list[Row] = []
         more = True
-        while more and len(found) < count:
+        while more and len(rows) < count:
             messages, more = await page(
                 self._js.connection,
                 subjects.RECORDS,
                 first,
-                batch=min(PAGE_MESSAGES, count - len(found)),
+                batch=min(PAGE_MESSAGES, count - len(rows)),
             )
-            for start in range(0, len(messages), SLICE):
-                for message in messages[start : start + SLICE]:
+            async for part in in_slices(messages):
+                for message in part:
                     first = sequence_of(message)
-                    found.append(record_row(first, message))
-                await asyncio.sleep(0)
+                    rows.append(record_row(first, message))
             first += 1
-        return found
+        return rows
 
     async def log(self, task_id: str) -> list[tuple[int, Record]]:
         """A task's whole log as it is kept, in order, with the sequences."""

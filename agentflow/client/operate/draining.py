@@ -14,9 +14,9 @@ from agentflow.client.operate.asking import Asking
 from agentflow.client.operate.pauses import Pauses
 from agentflow.errors import MasterAbsent
 from agentflow.protocol import control, subjects
-from agentflow.protocol.control import Heartbeat
-from agentflow.rules import draining
-from agentflow.rules.draining import DrainView, Heard
+from agentflow.rules import draining, presence
+from agentflow.rules.draining import DrainView
+from agentflow.rules.presence import Seen
 
 LOOK_EVERY: Final = 0.5
 
@@ -42,13 +42,13 @@ class Draining:
     ) -> DrainView:
         """Return when nothing runs, or after `timeout` seconds with what does; the pause stays."""
         loop = asyncio.get_running_loop()
-        heard: dict[str, tuple[float, Heartbeat]] = {}
+        workers: dict[str, Seen] = {}
         news = asyncio.Event()
 
         def hear(message: Message) -> None:
             beat = control.decode_heartbeat(message.data)
             if beat is not None and beat.role == "worker":
-                heard[beat.actor] = (loop.time(), beat)
+                presence.hear(workers, beat, loop.time(), Seen)
                 news.set()
 
         subscription = await self._connection.subscribe(subjects.presence("worker", "*"), hear)
@@ -57,11 +57,12 @@ class Draining:
             paused = loop.time()
             end = paused + timeout if timeout is not None else float("inf")
             while True:
-                since = [Heard(at - paused, beat) for at, beat in heard.values()]
-                found = draining.view(gate, since, loop.time() - paused, queue, kind)
-                told(found)
-                if found.done or loop.time() >= end:
-                    return await self._with_waiting(found, queue)
+                view = draining.view(
+                    gate, workers.values(), loop.time(), queue, kind, paused=paused
+                )
+                told(view)
+                if view.done or loop.time() >= end:
+                    return await self._with_waiting(view, queue)
                 news.clear()
                 try:
                     async with asyncio.timeout(min(LOOK_EVERY, max(0.01, end - loop.time()))):
@@ -71,12 +72,12 @@ class Draining:
         finally:
             await subscription.close()
 
-    async def _with_waiting(self, found: DrainView, queue: str | None) -> DrainView:
+    async def _with_waiting(self, view: DrainView, queue: str | None) -> DrainView:
         if queue is None:
-            return found
+            return view
         try:
             queues = (await self._asking.stats()).queues
         except MasterAbsent:
-            return found
+            return view
         waiting = sum(each.queued + each.parked for each in queues if each.queue == queue)
-        return msgspec.structs.replace(found, waiting=waiting)
+        return msgspec.structs.replace(view, waiting=waiting)

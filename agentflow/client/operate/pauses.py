@@ -12,26 +12,24 @@ from typing import Final
 import msgspec
 
 from agentflow.bus.streams import provision
-from agentflow.bus.streams.bucket import Board
+from agentflow.bus.streams.bucket import Board, read_all
 from agentflow.bus.streams.jetstream import JetStream
-from agentflow.bus.streams.pages import page, sequence_of, subject_of
 from agentflow.bus.wire.message import Message
 from agentflow.errors import BusError, NoStream, NotFound, UsageError, WorkerNotFound
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import GateView, WorkerView
 from agentflow.protocol.control import Drain, Heartbeat
-from agentflow.rules.draining import LISTEN
+from agentflow.rules import presence
+from agentflow.rules.presence import ONE_BEAT, Seen
 from agentflow.rules.routes import gates
 from agentflow.rules.routes.gates import Paused
 from agentflow.views import gates as gateviews
 
 _KIND: Final = re.compile(limits.KIND_PATTERN)
 _POOL: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
-_GONE: Final = frozenset({"DEL", "PURGE"})
-_STORED: Final = len(subjects.kv(""))
 
 
-def person() -> str:
+def whoami() -> str:
     """Who gives an order here: user and host."""
     try:
         name = getpass.getuser()
@@ -57,28 +55,17 @@ class Pauses:
         return gateviews.views((await self._items()).items(), self._now())
 
     async def _items(self) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        sequence = 1
+        values: dict[str, bytes | None] = {}
         try:
-            while True:
-                got = await page(
-                    self._js.connection, subjects.KV_STREAM, sequence, filter=subjects.kv(">")
-                )
-                for message in got.messages:
-                    sequence = sequence_of(message) + 1
-                    key = subject_of(message)[_STORED:]
-                    if message.headers.get("KV-Operation") in _GONE:
-                        found.pop(key, None)
-                    else:
-                        found[key] = message.data
-                if not got.more:
-                    return found
+            async for key, _, value in read_all(self._js):
+                values[key] = value
         except NoStream:
             try:
                 await self._js.stream_info(subjects.KV_STREAM)
             except NotFound:
                 return {}  # a server that nobody has used
             raise
+        return {key: value for key, value in values.items() if value is not None}
 
     async def pause(
         self, queue: str | None = None, *, kind: str | None = None, reason: str = "operator"
@@ -87,7 +74,7 @@ class Pauses:
         if (queue is None) == (kind is None):
             raise UsageError("say what to pause: a queue or a kind (not both)")
         key = _paused_key(queue, kind)
-        wanted = msgspec.json.encode(Paused(since=self._now(), reason=reason, actor=person()))
+        wanted = msgspec.json.encode(Paused(since=self._now(), reason=reason, actor=whoami()))
 
         def change(present: bytes | None) -> bytes:
             return wanted if gates.read_paused(present) is None else present or wanted
@@ -133,19 +120,20 @@ class Pauses:
         """
         if (worker is None) == (not all):
             raise UsageError("say which worker: its name, or all (not both)")
-        heard: dict[str, Heartbeat] = {}
+        workers: dict[str, Seen] = {}
         news = asyncio.Event()
+        loop = asyncio.get_running_loop()
 
         def hear(message: Message) -> None:
             beat = control.decode_heartbeat(message.data)
             if beat is not None and beat.role == "worker":
-                heard[beat.actor] = beat
+                presence.hear(workers, beat, loop.time(), Seen)
                 news.set()
 
         subscription = await self._js.connection.subscribe(subjects.presence("worker", "*"), hear)
         try:
-            found = await self._living(worker, heard, news)
-            for view in found:
+            wanted = await self._living(worker, workers, news)
+            for view in wanted:
                 if not view.stopping:
                     self._js.connection.publish(
                         subjects.control("worker", view.actor), control.encode(Drain())
@@ -153,11 +141,11 @@ class Pauses:
             await self._js.connection.flush()
             silent: list[str] = []
             try:
-                async with asyncio.timeout(LISTEN):
+                async with asyncio.timeout(ONE_BEAT):
                     while silent := [
                         view.name
-                        for view in found
-                        if not view.stopping and not _stops(heard.get(view.actor))
+                        for view in wanted
+                        if not view.stopping and not _stops(workers.get(view.actor))
                     ]:
                         news.clear()
                         await news.wait()
@@ -168,39 +156,25 @@ class Pauses:
                 ) from None
         finally:
             await subscription.close()
-        return found
+        return wanted
 
     async def _living(
-        self, worker: str | None, heard: dict[str, Heartbeat], news: asyncio.Event
+        self, worker: str | None, workers: dict[str, Seen], news: asyncio.Event
     ) -> list[WorkerView]:
         """The workers meant, by what they say of themselves. Raises WorkerNotFound."""
         try:
-            async with asyncio.timeout(LISTEN):
+            async with asyncio.timeout(ONE_BEAT):
                 # A name may be that of several, so all are heard; an actor's is its own.
-                while worker is None or worker not in heard:
+                while worker is None or worker not in workers:
                     news.clear()
                     await news.wait()
         except TimeoutError:
             pass
-        views = [
-            WorkerView(
-                actor=beat.actor,
-                name=beat.name,
-                pid=beat.pid,
-                host=beat.host,
-                queues=beat.queues,
-                slots=beat.slots,
-                running=beat.running,
-                held=beat.held,
-                stopping=beat.stopping,
-            )
-            for beat in heard.values()
-            if beat.interval_s > 0 and _means(worker, beat)
-        ]
+        views = [presence.view(seen.beat) for seen in workers.values() if _means(worker, seen.beat)]
         if worker is None:
             return sorted(views, key=lambda view: (view.name, view.actor))
         if not views:
-            names = sorted({beat.name for beat in heard.values() if beat.interval_s > 0})
+            names = sorted({seen.beat.name for seen in workers.values()})
             there = f"; there are {', '.join(names[:20])}" if names else "; there are none"
             raise WorkerNotFound(f"no living worker is called {worker[:80]}{there}")
         hosts = {view.host for view in views}
@@ -220,8 +194,9 @@ def _means(worker: str | None, beat: Heartbeat) -> bool:
     return name == worker and number.isdigit()
 
 
-def _stops(beat: Heartbeat | None) -> bool:
-    return beat is not None and (beat.stopping or beat.interval_s <= 0)
+def _stops(seen: Seen | None) -> bool:
+    """Whether a worker that was heard says that it stops, or has said goodbye."""
+    return seen is None or seen.beat.stopping
 
 
 def _paused_key(queue: str | None, kind: str | None) -> str:
