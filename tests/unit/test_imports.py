@@ -1,4 +1,4 @@
-"""No circle of imports between our modules, those for type checkers and those in functions included.
+"""No circle of imports between our modules; those in functions and for type checkers count too.
 
 A circle holds as long as nobody imports its other end first. The layers (pyproject.toml) do not see
 one within a layer, and `if TYPE_CHECKING` or an import in a function only hides it.
