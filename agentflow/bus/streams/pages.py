@@ -19,6 +19,7 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
 from agentflow.errors import NoAnswer, NoStream, Refused
 from agentflow.protocol import headers as blocks
+from agentflow.protocol.headers import number
 
 PAGE_MESSAGES: Final = 500
 PAGE_BYTES: Final = 2 * 1024 * 1024
@@ -91,7 +92,7 @@ async def page(
         raise NoStream(f"nothing answers for {stream}")
     if code != 204:
         raise Refused(f"{stream}: {text}", status=code)
-    return Page(found, more=_number(end.result().block, _PENDING) > 0)
+    return Page(found, more=_count(end.result().block, _PENDING) > 0)
 
 
 def _value(block: bytes, name: bytes) -> bytes:
@@ -103,19 +104,18 @@ def _value(block: bytes, name: bytes) -> bytes:
     return block[at : block.index(b"\r", at)]
 
 
-def _number(block: bytes, name: bytes) -> int:
-    text = _value(block, name)
-    return int(text) if text.isdigit() else 0
+def _count(block: bytes, name: bytes) -> int:
+    return number(_value(block, name)) or 0
 
 
 def sequence_of(message: Message) -> int:
     """The stream sequence of a live copy or of a message of a page, 0 where there is none."""
-    return _number(message.block, _SEQUENCE)
+    return _count(message.block, _SEQUENCE)
 
 
 def left_after(message: Message) -> int:
     """How many messages the stream had behind this one of a page."""
-    return _number(message.block, _PENDING)
+    return _count(message.block, _PENDING)
 
 
 def subject_of(message: Message) -> str:

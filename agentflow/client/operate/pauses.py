@@ -20,6 +20,7 @@ from agentflow.errors import BusError, NoStream, NotFound, UsageError, WorkerNot
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import GateView, WorkerView
 from agentflow.protocol.control import Drain, Heartbeat
+from agentflow.protocol.identity import is_process_of
 from agentflow.rules.draining import LISTEN
 from agentflow.rules.routes import gates
 from agentflow.rules.routes.gates import Paused
@@ -216,8 +217,7 @@ def _means(worker: str | None, beat: Heartbeat) -> bool:
     """Whether this worker is meant: all are, or it by its name or actor, or one of its parent's."""
     if worker is None or worker in (beat.actor, beat.name):
         return True
-    name, _, number = beat.name.rpartition(".")
-    return name == worker and number.isdigit()
+    return is_process_of(beat.name, worker)
 
 
 def _stops(beat: Heartbeat | None) -> bool:
