@@ -6,7 +6,7 @@
         task = client.submit("Write a haiku")
         print(task.result(timeout=60).text)
 
-Each method is the one of `agentflow.Client` or `TaskHandle` of the same name, run to its end in the
+Each method is the one of `agentflow.Flow` or `TaskHandle` of the same name, run to its end in the
 event loop of a thread of its own, so that it also works where a loop runs already, as in Jupyter.
 What yields there is a generator here. Ctrl-C interrupts every call; submitted tasks go on.
 """
@@ -220,7 +220,7 @@ class SyncClient:
             raise
 
     def close(self) -> None:
-        """See Client.close; ends the thread too."""
+        """See Flow.close; ends the thread too."""
         if self._thread.open:
             try:
                 self._thread.call(self.client.close())
@@ -266,7 +266,7 @@ class SyncClient:
     cancel_all = _stream(Client.cancel_all)
 
     def task(self, task_id: str, *, newer_than: int = 0) -> SyncTask:
-        """See Client.task."""
+        """See Flow.task."""
         return SyncTask(self, self.client.task(task_id, newer_than=newer_than))
 
     def map(
@@ -277,7 +277,7 @@ class SyncClient:
         ordered: bool = False,
         **options: Any,
     ) -> Iterator[Result]:
-        """See Client.map. `items` is taken in the caller's thread, as results are taken."""
+        """See Flow.map. `items` is taken in the caller's thread, as results are taken."""
         if concurrency < 1:
             raise UsageError(f"concurrency is {concurrency}, should be 1 or more")
         return self._map(items, concurrency, {"ordered": ordered, **options})
@@ -320,7 +320,7 @@ class SyncClient:
     def gather(
         self, items: Iterable[Item], *, raise_on_failure: bool = False, **options: Any
     ) -> _Results:
-        """See Client.gather."""
+        """See Flow.gather."""
         results = []
         for result in self.map(items, ordered=True, **options):
             if raise_on_failure and (failure := result.failure()) is not None:
@@ -331,7 +331,7 @@ class SyncClient:
     def as_completed(
         self, tasks: Iterable[SyncTask], *, timeout: float | None = None
     ) -> Iterator[Result]:
-        """See Client.as_completed."""
+        """See Flow.as_completed."""
         handles = [task.handle for task in tasks]
         yield from _Stream(
             self._thread, lambda: self.client.as_completed(handles, timeout=timeout), ahead=AHEAD
