@@ -92,7 +92,7 @@ async def page(
         raise NoStream(f"nothing answers for {stream}")
     if code != 204:
         raise Refused(f"{stream}: {text}", status=code)
-    return Page(found, more=_count(end.result().block, _PENDING) > 0)
+    return Page(found, more=_number(end.result().block, _PENDING) > 0)
 
 
 def _value(block: bytes, name: bytes) -> bytes:
@@ -104,18 +104,18 @@ def _value(block: bytes, name: bytes) -> bytes:
     return block[at : block.index(b"\r", at)]
 
 
-def _count(block: bytes, name: bytes) -> int:
+def _number(block: bytes, name: bytes) -> int:
     return number(_value(block, name)) or 0
 
 
 def sequence_of(message: Message) -> int:
     """The stream sequence of a live copy or of a message of a page, 0 where there is none."""
-    return _count(message.block, _SEQUENCE)
+    return _number(message.block, _SEQUENCE)
 
 
 def left_after(message: Message) -> int:
     """How many messages the stream had behind this one of a page."""
-    return _count(message.block, _PENDING)
+    return _number(message.block, _PENDING)
 
 
 def subject_of(message: Message) -> str:
