@@ -108,7 +108,7 @@ def connect_options(
     The password comes from AGENTFLOW_PASSWORD only: a command line is visible to all users.
     """
     name = context or environ.get("AGENTFLOW_CONTEXT")
-    found = from_context(name, environ) if name else Connect()
+    defaults = from_context(name, environ) if name else Connect()
     url = nats or environ.get("AGENTFLOW_NATS")
     changes = {
         "urls": split_urls(url) if url else None,
@@ -120,8 +120,8 @@ def connect_options(
         "tls_key": tls_key or environ.get("AGENTFLOW_TLS_KEY"),
         "inbox_prefix": inbox_prefix or environ.get("AGENTFLOW_INBOX_PREFIX"),
     }
-    given = {key: value for key, value in changes.items() if value}
-    options = msgspec.structs.replace(found, **given)
+    overrides = {key: value for key, value in changes.items() if value}
+    options = msgspec.structs.replace(defaults, **overrides)
     for path in (options.creds, options.tls_ca, options.tls_cert, options.tls_key):
         if path and not Path(path).expanduser().is_file():
             raise UsageError(f"there is no file {path}")
@@ -159,10 +159,10 @@ def local_url(store: str | None = None, environ: Mapping[str, str] = os.environ)
     Without a store the user's own are looked at, the simulated one last. Reads what local/store.py
     writes; the client stands below it and must find the stack too.
     """
-    found = _running_at(store_dir(store, environ=environ))
-    if found is None and not (store or environ.get("AGENTFLOW_STORE")):
-        found = _running_at(store_dir(simulate=True, environ=environ))
-    return found
+    url = _running_at(store_dir(store, environ=environ))
+    if url is None and not (store or environ.get("AGENTFLOW_STORE")):
+        url = _running_at(store_dir(simulate=True, environ=environ))
+    return url
 
 
 def _running_at(folder: Path) -> str | None:

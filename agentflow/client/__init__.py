@@ -1,6 +1,6 @@
 """The Python client: submit tasks, wait for results, watch, steer.
 
-flow.py        what users call
+session.py     what users call
 submission.py  from a call's arguments to a stored task message
 waiting.py     results as they are pushed, for everybody who waits
 handle.py      one submitted task

@@ -1,7 +1,7 @@
 """The sweep: end logs that nothing can bring on any more.
 
 What it decides is in rules/sweep.py; here the facts are read, from the leader, and `failed` is
-written by tasklog.py, fenced by the record they are about. It never republishes, acks or deletes a
+written by log/task.py, fenced by the record they are about. It never republishes, acks or deletes a
 task message. A task it fails has no dead letter: the payload was in the message that is lost.
 
 A round looks at some tasks only, those whose last change is longest ago first, and the next round
@@ -27,6 +27,7 @@ from agentflow.master.lease import Lease
 from agentflow.master.presence import Presence
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Held, Holds
+from agentflow.protocol.identity import parse_message
 from agentflow.protocol.record import Last, Record, State
 from agentflow.rules.sweep import LogFacts, Step, next_step
 from agentflow.views.row import Row
@@ -187,14 +188,15 @@ class Sweep:
 
     async def _is_stored(self, message: str) -> bool:
         """Whether AGENTFLOW_TASKS holds this very message."""
-        sequence, _, stored = message.partition("-")
-        if not (sequence.isdigit() and stored.isdigit()):
+        parsed = parse_message(message)
+        if parsed is None:
             return True  # another client's notion of identity; what cannot be told is not lost
-        queued = await self._js.get(subjects.TASKS, int(sequence))
+        sequence, stored_ns = parsed
+        queued = await self._js.get(subjects.TASKS, sequence)
         if queued is None:
             return False
         # The answer's time is rounded to microseconds.
-        return abs(queued.time.timestamp() * 1e6 - int(stored) / 1e3) < 2
+        return abs(queued.time.timestamp() * 1e6 - stored_ns / 1e3) < 2
 
     async def _is_held(self, record: Record) -> bool:
         """Ask the owner for some seconds; no responders is silence, it may be reconnecting."""

@@ -23,6 +23,7 @@ from agentflow.errors import InvalidTask
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects
 from agentflow.protocol import task as tasks
+from agentflow.protocol.identity import message_identity
 from agentflow.protocol.record import Failure, State, Timings, Usage
 from agentflow.views.failures import fingerprint
 
@@ -193,7 +194,7 @@ def from_task(
             tasks.labels_from(headers.get(subjects.LABELS)) if labels is None else labels
         ),
         submitted=stored_ms,
-        message=tasks.message_identity(sequence, stored_ns),
+        message=message_identity(sequence, stored_ns),
     )
 
 

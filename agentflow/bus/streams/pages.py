@@ -19,6 +19,7 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
 from agentflow.errors import NoAnswer, NoStream, Refused
 from agentflow.protocol import headers as blocks
+from agentflow.protocol.headers import number
 
 PAGE_MESSAGES: Final = 500
 PAGE_BYTES: Final = 2 * 1024 * 1024
@@ -104,8 +105,7 @@ def _value(block: bytes, name: bytes) -> bytes:
 
 
 def _number(block: bytes, name: bytes) -> int:
-    text = _value(block, name)
-    return int(text) if text.isdigit() else 0
+    return number(_value(block, name)) or 0
 
 
 def sequence_of(message: Message) -> int:

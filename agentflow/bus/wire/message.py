@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentflow.protocol import headers as blocks
-from agentflow.protocol.task import message_identity
+from agentflow.protocol.identity import message_identity
 
 
 class Message:

@@ -12,7 +12,8 @@ from agentflow.cli.options import connection_options, json_option
 from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
-    from agentflow.audit.judgement import Calls, Figures, Report, Submission
+    from agentflow.audit.evidence import Calls, Submission
+    from agentflow.audit.judgement import Figures, Report
     from agentflow.audit.trail import Finding
 
 LISTEN = 5.0

@@ -14,6 +14,7 @@ from agentflow.cli.observing import log_options, metrics_option, start_log
 from agentflow.cli.options import connection_options, resolve
 from agentflow.errors import UsageError
 from agentflow.handlers.registry import ALL
+from agentflow.protocol.identity import process_name
 
 
 @click.command("worker")
@@ -124,8 +125,8 @@ def command(
 
     def child(number: int, lifeline: int, ready: Callable[[], None]) -> None:
         parent.stop_at_end_of(lifeline)
-        several = name is not None and (processes or 1) > 1
-        work(ready, f"{name}.{number + 1}" if several else name)
+        several = (processes or 1) > 1
+        work(ready, process_name(name, number + 1) if name and several else name)
 
     Parent(processes or 1, child, grace=grace, outer=parent.inherited_end(), watch=watch).run()
 

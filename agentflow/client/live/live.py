@@ -38,6 +38,7 @@ from agentflow.client.operate.asking import Asking
 from agentflow.errors import MasterAbsent, NoStream, NotFound, PermissionDenied
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import GateView
+from agentflow.protocol.headers import number
 from agentflow.views import feed
 from agentflow.views import gates as gateviews
 from agentflow.views.row import Row
@@ -327,8 +328,8 @@ class Live:
                 at=self.now,
                 id=message.subject[_TOKENS:],
                 text=message.data.decode("utf-8", "replace"),
-                attempt=_number(headers.get(subjects.ATTEMPT)),
-                offset=_number(headers.get(subjects.OFFSET)),
+                attempt=number(headers.get(subjects.ATTEMPT)) or 0,
+                offset=number(headers.get(subjects.OFFSET)) or 0,
             )
         )
 
@@ -356,10 +357,6 @@ def _set(changed: asyncio.Event, _: str) -> None:
 
 def _seconds(span: timedelta) -> float:
     return max(0.05, span.total_seconds())
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 async def snapshot(

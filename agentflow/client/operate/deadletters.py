@@ -21,6 +21,7 @@ from agentflow.client.operate.steering import Steering
 from agentflow.errors import NotFound, TaskError, TaskNotFound
 from agentflow.log.task import last_of
 from agentflow.protocol import subjects
+from agentflow.protocol.headers import number
 from agentflow.protocol.record import Failure, Record
 from agentflow.views.failures import Fingerprint, fingerprint
 
@@ -241,7 +242,7 @@ def _letter(message: Message) -> DeadLetter:
 def _read(
     subject: str, sequence: int, time: datetime, headers: Mapping[str, str], payload: bytes
 ) -> DeadLetter:
-    _, _, queue, task_id = subject.split(".", 3)
+    queue, task_id = subjects.parse_dead(subject)
     reason = headers.get(subjects.REASON, "failed")
     error = Failure(type=reason, message=headers.get(subjects.ERROR, ""))
     return DeadLetter(
@@ -252,10 +253,10 @@ def _read(
         kind=headers.get(subjects.KIND, "unknown"),
         reason=reason,
         error=error,
-        attempts=_number(headers.get(subjects.ATTEMPT)),
+        attempts=number(headers.get(subjects.ATTEMPT)) or 0,
         labels=_labels_of(headers, payload),
         time=time,
-        follows=_number(headers.get(subjects.SEQUENCE)),
+        follows=number(headers.get(subjects.SEQUENCE)) or 0,
         size=len(payload),
         truncated=subjects.TRUNCATED in headers,
         fingerprint=fingerprint(reason, error).key,
@@ -273,10 +274,6 @@ def _labels_of(headers: Mapping[str, str], payload: bytes) -> dict[str, str]:
         return _header.decode(headers.get(subjects.LABELS, "{}"))
     except _BAD:
         return {}
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def _group(letter: DeadLetter, common: Fingerprint) -> Group:

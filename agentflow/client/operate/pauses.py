@@ -19,6 +19,7 @@ from agentflow.errors import BusError, NoStream, NotFound, UsageError, WorkerNot
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import GateView, WorkerView
 from agentflow.protocol.control import Drain, Heartbeat
+from agentflow.protocol.identity import is_process_of
 from agentflow.rules import presence
 from agentflow.rules.presence import ONE_BEAT, Seen
 from agentflow.rules.routes import gates
@@ -190,8 +191,7 @@ def _means(worker: str | None, beat: Heartbeat) -> bool:
     """Whether this worker is meant: all are, or it by its name or actor, or one of its parent's."""
     if worker is None or worker in (beat.actor, beat.name):
         return True
-    name, _, number = beat.name.rpartition(".")
-    return name == worker and number.isdigit()
+    return is_process_of(beat.name, worker)
 
 
 def _stops(seen: Seen | None) -> bool:

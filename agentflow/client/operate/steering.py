@@ -15,6 +15,7 @@ from agentflow.log.task import TaskLog
 from agentflow.protocol import control, subjects
 from agentflow.protocol import headers as blocks
 from agentflow.protocol.control import Cancel
+from agentflow.protocol.identity import identity_sequence, parse_message
 from agentflow.protocol.record import EMPTY, PARKED, Last, Record, State
 from agentflow.protocol.subjects import Priority
 from agentflow.views.result import Result, of_record
@@ -127,7 +128,7 @@ class Steering:
         if record is not None and record.state in PARKED:
             await self._js.purge(subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*")
             return
-        sequence = message_sequence or _sequence(message)
+        sequence = message_sequence or identity_sequence(message)
         queued = await self._js.get(subjects.TASKS, sequence) if sequence else None
         # A stream made anew gives sequences again: another task's message must not be deleted.
         if queued is not None and (
@@ -190,7 +191,7 @@ def _continuation(
         queue, priority = last.record.queue, last.record.priority
     else:
         assert dead is not None
-        queue = dead.subject.split(".", 3)[2]
+        queue = subjects.queue_of(dead.subject)
         priority = headers.get(subjects.PRIORITY, Priority.NORMAL)
     if priority not in set(Priority):
         priority = Priority.NORMAL
@@ -218,16 +219,11 @@ def _own_headers(block: bytes) -> bytes:
     return b"\r\n".join(kept)
 
 
-def _sequence(identity: str) -> int:
-    text = identity.partition("-")[0]
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
 def _is(queued: Stored, identity: str) -> bool:
     """Whether a stored message has this identity; its time is known to microseconds only."""
-    nanoseconds = identity.partition("-")[2]
-    if not nanoseconds.isascii() or not nanoseconds.isdigit():
+    parsed = parse_message(identity)
+    if parsed is None:
         return False
     whole = queued.time.replace(microsecond=0).timestamp()
     microseconds = round(whole) * 1_000_000 + queued.time.microsecond
-    return int(nanoseconds) // 1000 == microseconds
+    return parsed[1] // 1000 == microseconds

@@ -17,6 +17,7 @@ from agentflow.client.operate.serving import unserved
 from agentflow.errors import AmbiguousId, BusError, MasterAbsent, NotFound, TaskNotFound
 from agentflow.protocol import record, subjects
 from agentflow.protocol.api import TaskView
+from agentflow.protocol.identity import identity_sequence
 from agentflow.protocol.record import PARKED, State
 from agentflow.protocol.subjects import Priority
 from agentflow.views.result import Result, of_record, of_view
@@ -49,7 +50,7 @@ class Asked:
         facts = _with(facts, workers=workers)
         waits = facts.state == State.QUEUED or (facts.state in PARKED and facts.due(now))
         if waits:
-            sequence = _sequence(message) if facts.state == State.QUEUED else 0
+            sequence = identity_sequence(message) if facts.state == State.QUEUED else 0
             facts = _with(
                 facts,
                 gates=await self._client.pauses(),
@@ -198,8 +199,3 @@ def _of_result(result: Result) -> Facts:
 
 def _of_view(view: TaskView) -> Facts:
     return _of_result(of_view(view))
-
-
-def _sequence(identity: str) -> int:
-    text = identity.partition("-")[0]
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -18,6 +18,7 @@ from agentflow.errors import InvalidTask, MasterAbsent, NoStream, NotFound, Task
 from agentflow.log.task import last_of
 from agentflow.protocol import subjects
 from agentflow.protocol import task as tasks
+from agentflow.protocol.identity import parse_message
 from agentflow.protocol.record import PARKED, Record, State
 from agentflow.protocol.task import TaskBody
 
@@ -69,14 +70,14 @@ class Prompts:
         return next((view.message for view in views if view.id == task_id), "")
 
     async def _message(self, identity: str) -> tuple[bytes, Mapping[str, str]] | None:
-        sequence, _, stored = identity.partition("-")
-        if not (sequence.isdecimal() and stored.isdecimal()):
+        parsed = parse_message(identity)
+        if parsed is None:
             return None
-        found = await page(self._js.connection, subjects.TASKS, int(sequence), batch=1)
-        for message in found.messages:
+        read = await page(self._js.connection, subjects.TASKS, parsed[0], batch=1)
+        for message in read.messages:
             # The page begins with the next one where it is gone, and a stream made anew gives
             # sequences again.
-            if sequence_of(message) == int(sequence) and stored_ns(message) == int(stored):
+            if (sequence_of(message), stored_ns(message)) == parsed:
                 return message.data, message.headers
         return None
 

@@ -22,6 +22,7 @@ from agentflow.errors import BusError, NotFound
 from agentflow.log.task import last_of
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects, task
+from agentflow.protocol.headers import number
 from agentflow.protocol.record import EMPTY, Last, Record
 
 BACKLOG: Final = 20_000
@@ -241,8 +242,8 @@ def _tokens_event(task_id: str, message: Message) -> Event:
         kind="tokens",
         id=task_id,
         text=message.data.decode("utf-8", "replace"),
-        attempt=_number(headers.get(subjects.ATTEMPT)),
-        offset=_number(headers.get(subjects.OFFSET)),
+        attempt=number(headers.get(subjects.ATTEMPT)) or 0,
+        offset=number(headers.get(subjects.OFFSET)) or 0,
     )
 
 
@@ -262,7 +263,3 @@ def _task_event(message: Message) -> Event | None:
         model=headers.get(subjects.MODEL),
         labels=task.labels_from(headers.get(subjects.LABELS)),
     )
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -24,6 +24,7 @@ from agentflow.dashboard.store.totals import Totals
 from agentflow.protocol import subjects
 from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Heartbeat
+from agentflow.protocol.identity import actor_name, identity_sequence
 from agentflow.protocol.record import State
 from agentflow.rules import presence
 from agentflow.rules.presence import News, Seen
@@ -243,7 +244,7 @@ class Store:
             rows[task_id] = row
             self.items += 1
             if sequence == 0:
-                self._unseen[task_id] = _message_sequence(row)
+                self._unseen[task_id] = identity_sequence(row.message)
             if row.state in FINISHED:
                 heappush(finished, (sequence, task_id))
                 self._ended += 1
@@ -363,7 +364,7 @@ class Store:
     def name_of(self, actor: str) -> str:
         """What people call an actor."""
         known = self.actors.get(actor)
-        return known.beat.name if known is not None else actor.rpartition("-")[0] or actor
+        return known.beat.name if known is not None else actor_name(actor)
 
     def queues(self) -> list[str]:
         """Every queue that anything is known of."""
@@ -386,8 +387,3 @@ class Store:
         if depth is None:
             return self.totals.states[queue][State.QUEUED] if queue in self.totals.states else 0
         return sum(depth.waiting.values())
-
-
-def _message_sequence(row: Row) -> int:
-    text = row.message.partition("-")[0]
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

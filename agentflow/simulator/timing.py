@@ -10,7 +10,7 @@ _MOST_CHUNKS = 20
 _CHUNKS_PER_S = 20
 
 
-class Pace(msgspec.Struct, frozen=True):
+class StreamTiming(msgspec.Struct, frozen=True):
     """Seconds from the request: the first byte at `first`, the last token `writing` later.
 
     A silence of `stall` seconds lies after `stall_after` deltas.
@@ -32,20 +32,20 @@ class Pace(msgspec.Struct, frozen=True):
         return self.first + self.writing * share + silence
 
 
-def pace_of(knobs: Knobs, latency: float, output_tokens: int) -> Pace:
-    """The pace of an answer of so many tokens."""
+def timing_of(knobs: Knobs, latency: float, output_tokens: int) -> StreamTiming:
+    """When the parts of an answer of so many tokens are due."""
     if knobs.tokens_per_s is not None:
         first, writing = latency, output_tokens / knobs.tokens_per_s
     else:
         first, writing = latency * knobs.ttft, latency * (1.0 - knobs.ttft)
-    return Pace(first, writing, knobs.stall, knobs.stall_after)
+    return StreamTiming(first, writing, knobs.stall, knobs.stall_after)
 
 
-def chunk_count(knobs: Knobs, pace: Pace, output_tokens: int) -> int:
+def chunk_count(knobs: Knobs, timing: StreamTiming, output_tokens: int) -> int:
     """How many deltas the answer comes in: never more than tokens, nor than an eye can follow."""
     if knobs.chunks is not None:
         return knobs.chunks
     most = _MOST_CHUNKS
     if knobs.tokens_per_s is not None:
-        most = max(most, int(pace.writing * _CHUNKS_PER_S))
+        most = max(most, int(timing.writing * _CHUNKS_PER_S))
     return max(1, min(most, output_tokens))

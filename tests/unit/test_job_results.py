@@ -1,4 +1,4 @@
-"""The batch job's file of results, and its figures."""
+"""The job's file of results, and its figures."""
 
 from __future__ import annotations
 
