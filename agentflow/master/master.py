@@ -45,13 +45,13 @@ from agentflow.master.queues import Queues
 from agentflow.master.submit import Submissions
 from agentflow.master.sweep import USUAL, Pace, Sweep
 from agentflow.master.vanished import Vanished
-from agentflow.protocol import limits, record, subjects
+from agentflow.protocol import limits, subjects
 from agentflow.protocol.control import Control, Drain
 from agentflow.protocol.record import Last
 from agentflow.rules.durability import weaker
 from agentflow.telemetry import logs
 from agentflow.version import __version__
-from agentflow.views.row import Row, from_record, from_task, needs_payload
+from agentflow.views.row import Row, from_record, from_task, needs_payload, row_of_record
 
 _log = logging.getLogger(__name__)
 
@@ -196,11 +196,11 @@ class Master:
     # Provisioning.
 
     async def _provide(self) -> None:
-        found = await provision.ensure_streams(self._js, retention=self._retention)
-        for difference in found:
+        differences = await provision.ensure_streams(self._js, retention=self._retention)
+        for difference in differences:
             if difference not in self._differences:
                 _log.warning("%s: %s", difference.name, difference.text)
-        self._differences = found
+        self._differences = differences
         durable, monitor = self._durability
         text = weaker(await sync_of(self._connection, monitor), durable=durable)
         if text and text != self._weaker:
@@ -278,13 +278,7 @@ class Master:
     def _corrected(self, last: Last) -> None:
         """What was read from the leader is newer than the row."""
         if last.record is not None:
-            row = from_record(
-                last.record.subject,
-                last.sequence,
-                round(last.record.time.timestamp() * 1000),
-                record.encode(last.record),
-            )
-            self.index.put([row])
+            self.index.put([row_of_record(last.record, last.sequence)])
 
     def _forget_all(self) -> None:
         self.index.clear()
@@ -304,7 +298,7 @@ class Master:
     # What is said about it.
 
     def _notes(self) -> list[str]:
-        notes = [f"{found.name}: {found.text}" for found in self._differences]
+        notes = [f"{difference.name}: {difference.text}" for difference in self._differences]
         return [*notes, self._weaker] if self._weaker else notes
 
     def _status(self) -> dict[str, Any]:
