@@ -233,7 +233,7 @@ class Client:
         """`submit` for a body that is there. `follows` continues a failed task's log."""
         given = id or body.id
         message = submission.prepare(
-            fields_of(body),
+            body,
             task_id=given or self._ids.new(),
             queue=queue,
             priority=priority,
