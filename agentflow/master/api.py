@@ -137,7 +137,7 @@ class Api:
                 Tasks(
                     tasks=await self._told(selected.rows),
                     total=selected.total,
-                    next=_place(selected.next),
+                    next=_after(selected.next),
                 )
             )
             # An answer over max_payload would end the connection; a shorter page has a `next`.
@@ -228,7 +228,7 @@ def _decode(data: bytes, type: type[T]) -> T:
         raise UsageError(f"the request cannot be read: {error}") from None
 
 
-def _place(cursor: Cursor | None) -> str | None:
+def _after(cursor: Cursor | None) -> str | None:
     """Where a list goes on, as `after` of the next request."""
     return None if cursor is None else f"{cursor.updated}:{cursor.id}"
 

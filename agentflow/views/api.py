@@ -42,11 +42,11 @@ _FIELDS: Final[dict[str, tuple[str, Any]]] = {
     "sequence": ("sequence", 0),
     "message": ("message", ""),
 }
-"""Name in an answer: place in a `Result`, and the value that is left out (`...`: none is)."""
+"""Name in an answer: where a `Result` has it, and the value that is left out (`...`: none is)."""
 
 TASK_FIELDS: Final = tuple(_FIELDS)
 _WRITING: Final = [(name, attrgetter(at), left) for name, (at, left) in _FIELDS.items()]
-_PLACES: Final = {name: at for name, (at, _) in _FIELDS.items()}
+_IN_RESULT: Final = {name: at for name, (at, _) in _FIELDS.items()}
 _TIMINGS: Final = frozenset({"submitted", "started", "ended"})
 
 
@@ -73,8 +73,8 @@ def result_of_json(answered: dict[str, Any]) -> Result:
     for name, value in answered.items():
         if name in _TIMINGS:
             timings[name] = value
-        elif name in _PLACES:
-            fields[_PLACES[name]] = value
+        elif name in _IN_RESULT:
+            fields[_IN_RESULT[name]] = value
     return msgspec.convert({**fields, "timings": timings}, Result)
 
 
