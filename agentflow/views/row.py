@@ -94,6 +94,10 @@ _part_decoder = msgspec.json.Decoder(_part(*_SHOWN))
 _detailed_decoder = msgspec.json.Decoder(_part(*_SHOWN, *_DETAILS))
 
 
+Details = dict[str, Any]
+"""Fields that only a detailed row has."""
+
+
 def from_record(
     subject: str, sequence: int, stored_ms: int, data: bytes, *, detailed: bool = False
 ) -> Row:
@@ -105,41 +109,29 @@ def from_record(
         head = records.unreadable(data, subject)
         return Row(id=task_id, sequence=sequence, state=head.state, queue="", updated=stored_ms)
     # The stream's clock, not the writer's: rows are sorted and expire by it.
-    return _row(record, task_id, sequence, stored_ms, record.attempt, detailed)
+    details = _details(record) if detailed else {}
+    return _row(record, task_id, sequence, stored_ms, record.attempt, details)
 
 
 def row_of_record(record: Record, sequence: int, *, detailed: bool = False) -> Row:
     """The row of a record that is decoded already, or was written here: by its writer's clock."""
     # A writer's words are members of enums, which cannot be interned.
     plain = msgspec.structs.replace(record, state=str(record.state), priority=str(record.priority))
-    updated = _ms(record.time) or 0
-    return _row(plain, record.id, sequence, updated, record.attempt, detailed)
+    details = _details(plain) if detailed else {}
+    return _row(plain, record.id, sequence, _ms(record.time) or 0, record.attempt, details)
 
 
 def row_of_result(result: Result) -> Row:
     """The detailed row of a task that a master told of."""
+    details = _details(result) | {"message": result.message}
     updated = _ms(result.updated) or 0
-    return _row(result, result.id, result.sequence, updated, result.attempts, True, result.message)
+    return _row(result, result.id, result.sequence, updated, result.attempts, details)
 
 
 def _row(
-    task: Record | Result,
-    task_id: str,
-    sequence: int,
-    updated: int,
-    attempt: int,
-    detailed: bool,
-    message: str = "",
+    task: Record | Result, task_id: str, sequence: int, updated: int, attempt: int, details: Details
 ) -> Row:
-    progress = note = error = None
-    mark = ""
-    if detailed:
-        progress = task.progress
-        note = task.note[:NOTE_CHARS] if task.note else None
-        if task.error is not None:
-            error = f"{task.error.type}: {task.error.message}"[:NOTE_CHARS]
-            mark = fingerprint(task.reason or "failed", task.error).key
-    timings = task.timings
+    timings, resume_at = task.timings, task.resume_at
     return Row(
         id=task_id,
         sequence=sequence,
@@ -157,18 +149,24 @@ def _row(
         submitted=_ms(timings.submitted),
         started=_ms(timings.started),
         ended=_ms(timings.ended),
-        resume_at=_ms(task.resume_at),
+        resume_at=None if resume_at is None else _ms(resume_at),
         reason=task.reason[:REASON_CHARS] if task.reason else None,
         stop_reason=task.stop_reason[:REASON_CHARS] if task.stop_reason else None,
         usage=task.usage,
         cost=None if task.cost_usd is None else round(task.cost_usd * 1_000_000),
         simulated=task.simulated,
-        message=message,
-        progress=progress,
-        note=note,
-        error=error,
-        fingerprint=mark,
+        **details,
     )
+
+
+def _details(task: Record | Result) -> Details:
+    details: Details = {"progress": task.progress}
+    if task.note:
+        details["note"] = task.note[:NOTE_CHARS]
+    if task.error is not None:
+        details["error"] = f"{task.error.type}: {task.error.message}"[:NOTE_CHARS]
+        details["fingerprint"] = fingerprint(task.reason or "failed", task.error).key
+    return details
 
 
 def result_of_row(row: Row, record: Record | None = None) -> Result:
