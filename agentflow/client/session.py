@@ -48,7 +48,6 @@ from agentflow.protocol.api import (
     GateView,
     ListRequest,
     StatsView,
-    TaskView,
     WorkerView,
 )
 from agentflow.protocol.record import Last, Record, State
@@ -234,7 +233,7 @@ class Client:
         """`submit` for a body that is there. `follows` continues a failed task's log."""
         given = id or body.id
         message = submission.prepare(
-            fields_of(body),
+            body,
             task_id=given or self._ids.new(),
             queue=queue,
             priority=priority,
@@ -490,8 +489,8 @@ class Client:
         queue: str | None = None,
         label: Mapping[str, str] | None = None,
         limit: int = LIST_DEFAULT,
-    ) -> list[TaskView]:
-        """Tasks, newest first. Raises MasterAbsent."""
+    ) -> _Results:
+        """Tasks, newest first, with the beginnings of their texts. Raises MasterAbsent."""
         if state is not None and state not in set(State):
             raise UsageError(f"state {state[:40]!r} is not one of {', '.join(State)}")
         request = ListRequest(state=state, queue=queue, label=dict(label or {}), limit=limit)

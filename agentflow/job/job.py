@@ -14,13 +14,14 @@ from agentflow.bus.streams import provision
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
 from agentflow.errors import BusError, UsageError
-from agentflow.job.ledger import Ledger, line_of
+from agentflow.job.ledger import Ledger
 from agentflow.job.report import Display, Tally
 from agentflow.job.source import Item
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Last, Record, State
 from agentflow.protocol.task import encode_body
+from agentflow.views.ledger import line_of
 
 
 class Job:
@@ -131,7 +132,8 @@ class Job:
             )
         if record is None or not record.terminal or (record.failed and self._retry_failed):
             record = await self._submit(item, last)
-        self._ledger.append(line := line_of(item, record, simulate=self._tally.simulated))
+        line = line_of(record, line=item.line, request=item.request, simulate=self._tally.simulated)
+        self._ledger.append(line)
         self._tally.add(line)
         del self._known[item.id]
         self._display.update()

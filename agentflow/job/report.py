@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from agentflow.job.ledger import Line
 from agentflow.protocol.record import State, Usage
 from agentflow.rules.records import micro
+from agentflow.views.ledger import Line
 
 if TYPE_CHECKING:
     from rich.progress import Progress

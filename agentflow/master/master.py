@@ -47,13 +47,13 @@ from agentflow.master.queues import Queues
 from agentflow.master.submit import Submissions
 from agentflow.master.sweep import USUAL, Sweep, SweepRate
 from agentflow.master.vanished import Vanished
-from agentflow.protocol import limits, record, subjects
+from agentflow.protocol import limits, subjects
 from agentflow.protocol.control import Control, Drain
 from agentflow.protocol.record import Last
 from agentflow.rules.durability import weaker
 from agentflow.telemetry import logs
 from agentflow.version import __version__
-from agentflow.views.row import from_record
+from agentflow.views.row import from_record, row_of_record
 
 if TYPE_CHECKING:
     from agentflow.telemetry.metrics import MasterMetrics
@@ -275,13 +275,7 @@ class Master:
     def _corrected(self, last: Last) -> None:
         """What was read from the leader is newer than the row."""
         if last.record is not None:
-            row = from_record(
-                last.record.subject,
-                last.sequence,
-                round(last.record.time.timestamp() * 1000),
-                record.encode(last.record),
-            )
-            self.index.put([row])
+            self.index.put([row_of_record(last.record, last.sequence)])
 
     def _forget_all(self) -> None:
         self.index.clear()

@@ -63,12 +63,12 @@ class Vanished:
         return dropped
 
     async def _sequences(self, up_to: int) -> set[int]:
-        found: set[int] = set()
+        sequences: set[int] = set()
         first = 1
         while first <= up_to:
             read = await page(self._js.connection, subjects.TASKS, first)
-            found.update(sequence_of(message) for message in read.messages)
+            sequences.update(sequence_of(message) for message in read.messages)
             if not read.more or not read.messages:
                 break
             first = sequence_of(read.messages[-1]) + 1
-        return found
+        return sequences

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from agentflow.errors import StackError, UsageError
 from agentflow.job import ledger, report
-from agentflow.job.ledger import Ledger, Line, line_of
+from agentflow.job.ledger import Ledger
 from agentflow.job.report import Tally
 from agentflow.job.source import Item
 from agentflow.protocol.record import Failure, Record, Timings, Usage
 from agentflow.protocol.task import TaskBody
+from agentflow.views.ledger import Line, encode_line, line_of
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -54,7 +55,9 @@ def record(**fields: Any) -> Record:
 
 
 def result(name: str = "t1", *, simulate: bool = False, line: int = 1, **fields: Any) -> Line:
-    return line_of(item(name, line), record(id=name, **fields), simulate=simulate)
+    task = item(name, line)
+    ended = record(id=name, **fields)
+    return line_of(ended, line=task.line, request=task.request, simulate=simulate)
 
 
 def opened(path: Path, *, simulate: bool = False) -> Ledger:
@@ -221,7 +224,7 @@ class TestLedger:
         assert reopened(path).keys() == {"t1"}
 
     def test_the_beginning_of_a_line_is_what_a_cut_line_is_known_by(self) -> None:
-        assert msgspec.json.encode(result()).startswith(ledger._BEGINNING)
+        assert encode_line(result()).startswith(ledger._BEGINNING)
 
 
 class TestTally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -23,14 +23,23 @@ from agentflow.protocol.api import (
     ListRequest,
     StatsView,
     Tasks,
-    TaskView,
     Workers,
     WorkerView,
 )
+from agentflow.views.api import result_of_json
+from agentflow.views.result import Result
 
 TIMEOUT: Final = 2.0
 
 T = TypeVar("T")
+
+
+class Page(NamedTuple):
+    """Tasks of a list, how many match in all, and where the next ones begin."""
+
+    tasks: list[Result]
+    total: int
+    next: str | None
 
 
 class Asking:
@@ -39,27 +48,27 @@ class Asking:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def get(self, task_id: str) -> list[TaskView]:
+    async def get(self, task_id: str) -> list[Result]:
         """The task of this id, else those whose id begins so."""
-        found = (await self._ask(api.GET, GetRequest(id=task_id), Tasks)).tasks
-        exact = [view for view in found if view.id == task_id]
-        return exact or found
+        tasks = _page(await self._ask(api.GET, GetRequest(id=task_id), Tasks)).tasks
+        exact = [task for task in tasks if task.id == task_id]
+        return exact or tasks
 
-    async def tasks(self, request: ListRequest) -> list[TaskView]:
+    async def tasks(self, request: ListRequest) -> list[Result]:
         """Tasks, newest first; asks as often as `limit` needs."""
-        found: list[TaskView] = []
-        while len(found) < request.limit:
-            wanted = min(request.limit - len(found), api.LIST_MOST)
+        tasks: list[Result] = []
+        while len(tasks) < request.limit:
+            wanted = min(request.limit - len(tasks), api.LIST_MOST)
             answer = await self.page(msgspec.structs.replace(request, limit=wanted))
-            found += answer.tasks
+            tasks += answer.tasks
             if answer.next is None or not answer.tasks:
                 break
             request = msgspec.structs.replace(request, after=answer.next)
-        return found
+        return tasks
 
-    async def page(self, request: ListRequest) -> Tasks:
-        """One answer: tasks, how many match, and where the next ones begin."""
-        return await self._ask(api.LIST, request, Tasks)
+    async def page(self, request: ListRequest) -> Page:
+        """One answer."""
+        return _page(await self._ask(api.LIST, request, Tasks))
 
     async def stats(self) -> StatsView:
         """Numbers of the whole."""
@@ -84,7 +93,19 @@ class Asking:
         try:
             return msgspec.json.decode(message.data, type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BusError(f"the master's answer cannot be read: {error}") from None
+            raise _unreadable(error) from None
+
+
+def _page(answer: Tasks) -> Page:
+    try:
+        tasks = [result_of_json(task) for task in answer.tasks]
+    except msgspec.ValidationError as error:
+        raise _unreadable(error) from None
+    return Page(tasks, answer.total, answer.next)
+
+
+def _unreadable(error: Exception) -> BusError:
+    return BusError(f"the master's answer cannot be read: {error}")
 
 
 def _refusal(code: str, text: str, body: bytes) -> AgentFlowError:

@@ -12,8 +12,9 @@ from agentflow.client.operate.asking import Asking
 from agentflow.client.operate.steering import Cancellation, Steering
 from agentflow.errors import TaskError, UsageError
 from agentflow.protocol import api
-from agentflow.protocol.api import ListRequest, TaskView
+from agentflow.protocol.api import ListRequest
 from agentflow.protocol.record import State
+from agentflow.views.result import Result
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -88,8 +89,8 @@ class Bulk:
     async def cancel(self, selection: Selection) -> AsyncGenerator[Cancellation]:
         """Cancel what a selection has; a task that moves on meanwhile is found all the same."""
 
-        async def end(view: TaskView) -> Cancellation:
-            return await self._steering.end(view.id, message=view.message)
+        async def end(task: Result) -> Cancellation:
+            return await self._steering.end(task.id, message=task.message)
 
         requests = selection.requests()
         seen: set[str] = set()
@@ -102,15 +103,15 @@ class Bulk:
 
     async def _unseen(
         self, requests: Sequence[ListRequest], seen: set[str]
-    ) -> AsyncGenerator[TaskView]:
+    ) -> AsyncGenerator[Result]:
         for first in requests:
             request: ListRequest | None = first
             while request is not None:
                 answer = await self._asking.page(request)
-                for view in answer.tasks:
-                    if view.id not in seen:
-                        seen.add(view.id)
-                        yield view
+                for task in answer.tasks:
+                    if task.id not in seen:
+                        seen.add(task.id)
+                        yield task
                 more = answer.next if answer.tasks else None
                 request = msgspec.structs.replace(request, after=more) if more else None
 

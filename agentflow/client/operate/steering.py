@@ -18,7 +18,7 @@ from agentflow.protocol.control import Cancel
 from agentflow.protocol.identity import identity_sequence, parse_message
 from agentflow.protocol.record import EMPTY, PARKED, Last, Record, State
 from agentflow.protocol.subjects import Priority
-from agentflow.views.result import Result, of_record
+from agentflow.views.result import Result, result_of_record
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Steering:
         before = await self._log.read(task_id)
         if before.record is not None:
             if before.record.terminal:
-                return Cancellation(of_record(before.record, before.sequence), already=True)
+                return Cancellation(result_of_record(before.record, before.sequence), already=True)
             message = before.record.message
             if before.record.state == State.RUNNING:
                 await self._ask_owner(before.record)
@@ -91,7 +91,7 @@ class Steering:
                 await self._tidy(last.record, before, message, message_sequence)
             except BusError as error:
                 _log.debug("after cancelling %s: %s", task_id, error)
-        result = of_record(last.record, last.sequence)
+        result = result_of_record(last.record, last.sequence)
         return Cancellation(result, already=result.state != State.CANCELLED)
 
     async def _ask_owner(self, record: Record) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, overload
 from agentflow.client.tasks.waiting import Expected, Waiting
 from agentflow.errors import ResultTimeout
 from agentflow.protocol.record import Record
-from agentflow.views.result import Result, of_record
+from agentflow.views.result import Result, result_of_record
 
 if TYPE_CHECKING:
     from agentflow.client.session import Client
@@ -84,7 +84,7 @@ class TaskHandle:
                     f"task {self.id} had not ended after {timeout:g} s; it goes on",
                     task_id=self.id,
                 ) from None
-        result = of_record(*future.result())
+        result = result_of_record(*future.result())
         if (raise_on_failure or type is not None) and (failure := result.failure()) is not None:
             raise failure
         return result if type is None else result.value_as(type)

@@ -20,7 +20,7 @@ from agentflow.errors import (
 from agentflow.log.task import TaskLog
 from agentflow.protocol import limits, subjects
 from agentflow.protocol.record import EMPTY, Last
-from agentflow.views.result import Result, of_record, of_view
+from agentflow.views.result import Result, result_of_record
 
 _log = logging.getLogger(__name__)
 
@@ -51,9 +51,9 @@ class Lookup:
         """See Flow.get."""
         last = await read(self._log, task_id)
         if last.record is not None:
-            return of_record(last.record, last.sequence)
+            return result_of_record(last.record, last.sequence)
         try:
-            found = await self._asking.get(task_id)
+            tasks = await self._asking.get(task_id)
         except MasterAbsent:
             raise TaskNotFound(
                 f"task {task_id} has no record: it is unknown, or still queued"
@@ -63,19 +63,19 @@ class Lookup:
             ) from None
         except TaskNotFound as error:
             raise TaskNotFound(f"{error}{await self._kept()}", task_id=task_id) from None
-        if not found:
+        if not tasks:
             raise await self.not_found(task_id)
-        if len(found) > 1:
-            names = ", ".join(view.id for view in found[:5]) + (", ..." if len(found) > 5 else "")
+        if len(tasks) > 1:
+            names = ", ".join(task.id for task in tasks[:5]) + (", ..." if len(tasks) > 5 else "")
             raise AmbiguousId(
-                f"{len(found)} tasks or more have an id that begins with {task_id}: {names}",
+                f"{len(tasks)} tasks or more have an id that begins with {task_id}: {names}",
                 task_id=task_id,
             )
-        view = found[0]
-        last = await read(self._log, view.id)
+        (task,) = tasks
+        last = await read(self._log, task.id)
         if last.record is not None:
-            return of_record(last.record, last.sequence)
-        return of_view(view)
+            return result_of_record(last.record, last.sequence)
+        return task
 
     async def unknown(self, task_id: str, message_sequence: int = 0) -> bool:
         """Whether a task is certainly neither queued nor on record.
@@ -100,7 +100,7 @@ class Lookup:
 
     async def _master_knows(self, task_id: str) -> bool:
         try:
-            return any(view.id == task_id for view in await self._asking.get(task_id))
+            return any(task.id == task_id for task in await self._asking.get(task_id))
         except TaskNotFound:
             return not (await self._asking.stats()).ready
 

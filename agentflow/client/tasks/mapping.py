@@ -19,7 +19,7 @@ from agentflow.client.tasks.submission import OUTSTANDING, Sender, Submission
 from agentflow.client.tasks.waiting import Expected, Waiting
 from agentflow.errors import BusError, ResultTimeout
 from agentflow.protocol.record import Record
-from agentflow.views.result import Result, of_record
+from agentflow.views.result import Result, result_of_record
 
 if TYPE_CHECKING:
     from agentflow.client.tasks.handle import TaskHandle
@@ -74,7 +74,7 @@ class Mapping(Generic[T]):
                     index, record, sequence = self._ended.popleft()
                     self._open -= 1
                     self._room.set()
-                    yield of_record(record, sequence, index)
+                    yield result_of_record(record, sequence, index)
                 if self._error is not None:
                     raise self._error
                 if self._exhausted and not self._open:
@@ -186,7 +186,7 @@ async def as_completed(
                 raise ResultTimeout(
                     f"{left} of {len(futures)} tasks had not ended after {timeout:g} s; they go on"
                 ) from None
-            yield of_record(*future.result())
+            yield result_of_record(*future.result())
     finally:
         for future in futures:
             future.remove_done_callback(ended.put_nowait)

@@ -35,7 +35,6 @@ PATIENCE: Final = 30.0
 """Seconds to go on while the server is away."""
 
 _encoder = msgspec.json.Encoder()
-_NAMES: Final = frozenset(FIELDS)
 _PRIORITIES: Final = frozenset(Priority)
 
 
@@ -59,7 +58,7 @@ def fields_of(item: str | Mapping[str, Any] | TaskBody) -> dict[str, Any]:
 
 
 def prepare(
-    fields: Mapping[str, Any],
+    fields: Mapping[str, Any] | TaskBody,
     *,
     task_id: str,
     queue: str = "default",
@@ -77,18 +76,20 @@ def prepare(
     if priority not in _PRIORITIES:
         raise UsageError(f"priority {priority[:40]!r} is not one of high, normal, low")
     payload = _payload(fields)
-    kind = fields.get("kind") or "claude"
-    headers = {subjects.ID: task_id, subjects.KIND: kind}
-    if model := fields.get("model"):
-        headers[subjects.MODEL] = model
-    if labels := fields.get("labels"):
-        headers[subjects.LABELS] = task.labels_header(labels)
+    body = task.parse_body(payload, {})
+    if body.not_before is not None:
+        task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
+    headers = {subjects.ID: task_id, subjects.KIND: body.kind or "claude"}
+    if body.model:
+        headers[subjects.MODEL] = body.model
+    if body.labels:
+        headers[subjects.LABELS] = task.labels_header(body.labels)
     if reply is not None:
         if not reply or not reply.isprintable() or any(char in reply for char in " *>"):
             raise UsageError(f"{reply[:80]!r} is not a subject to reply to")
         headers[subjects.REPLY] = reply
     # A worker that does not know these fields must leave the task to one that does.
-    asked = [name for name in sorted(task.ABILITIES) if fields.get(name) is not None]
+    asked = [name for name in sorted(task.ABILITIES) if getattr(body, name) is not None]
     if asked or needs:
         headers[subjects.NEEDS] = ",".join(dict.fromkeys([*asked, *_names(needs)]))
     if follows:
@@ -102,19 +103,14 @@ def _names(needs: str | None) -> list[str]:
     return [name.strip() for name in (needs or "").split(",") if name.strip()]
 
 
-def _payload(fields: Mapping[str, Any]) -> bytes:
+def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
+    """The task as JSON, without an id: that is in the headers."""
     try:
-        payload = _encoder.encode(fields if "id" not in fields else _without_id(fields))
+        if isinstance(fields, TaskBody):
+            return task.encode_body(msgspec.structs.replace(fields, id=None))
+        return _encoder.encode({name: value for name, value in fields.items() if name != "id"})
     except (TypeError, ValueError, RecursionError, UnicodeError) as error:
         raise InvalidTask(f"the task cannot be written as JSON: {error}") from None
-    body = task.parse_body(payload, {})
-    if body.not_before is not None:
-        task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
-    return payload
-
-
-def _without_id(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name != "id"}
 
 
 class _Room:
