@@ -25,8 +25,8 @@ result.py      a task as users see it
 ids.py         new ids
 """
 
+from agentflow.client.client import Client, connect
 from agentflow.client.operate.deadletters import DeadFilter, DeadLetter
-from agentflow.client.session import Client, connect
 from agentflow.client.tasks.handle import TaskHandle
 from agentflow.client.tasks.watching import Event
 from agentflow.views.result import Result

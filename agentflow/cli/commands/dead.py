@@ -267,7 +267,7 @@ async def retry_ids(
 async def _ids(
     connection: dict[str, str | None], ids: tuple[str, ...], yes: bool, as_json: bool, verb: str
 ) -> int:
-    from agentflow.client.operate.bulk import each, given
+    from agentflow.client.operate.bulk import as_stream, concurrently
     from agentflow.protocol import subjects
 
     for task_id in ids:
@@ -276,7 +276,7 @@ async def _ids(
     confirm(len(unique), f"this would {verb} {counted(len(unique), 'task')}", yes)
     async with options.client(connection) as client:
         work = client.dead.retry_one if verb == "retry" else client.dead.drop_one
-        return await _report(each(given(unique), work), verb, as_json)
+        return await _report(concurrently(as_stream(unique), work), verb, as_json)
 
 
 async def _many(

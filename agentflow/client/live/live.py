@@ -28,13 +28,13 @@ from typing import Final, Self
 
 from agentflow.bus.streams import depths
 from agentflow.bus.streams.bucket import Board
-from agentflow.bus.streams.jetstream import JetStream
-from agentflow.bus.wire.connection import Connection, Subscription
+from agentflow.bus.wire.connection import Subscription
 from agentflow.bus.wire.message import Message
+from agentflow.client.asking import Asking
 from agentflow.client.live.following import RECORDS, TASKS, Followed
 from agentflow.client.live.older import older_rows
 from agentflow.client.live.parts import Parts
-from agentflow.client.operate.asking import Asking
+from agentflow.client.session import Session
 from agentflow.errors import MasterAbsent, NoStream, NotFound, PermissionDenied
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import GateView
@@ -64,16 +64,11 @@ class Live:
     """The feed, on a connection that outlives it."""
 
     def __init__(
-        self,
-        connection: Connection,
-        js: JetStream,
-        asking: Asking,
-        sink: Sink,
-        *,
-        newest: int = NEWEST,
+        self, session: Session, asking: Asking, sink: Sink, *, newest: int = NEWEST
     ) -> None:
-        self._connection = connection
-        self._js = js
+        self._session = session
+        self._connection = connection = session.connection
+        self._js = js = session.js
         self._asking = asking
         self._sink = sink
         self._parts = Parts(connection, self._note)
@@ -102,7 +97,7 @@ class Live:
 
     async def start(self) -> None:
         """Listen, and begin to read; returns at once."""
-        connection = self._connection
+        connection = self._session.connection
         self._unhook = [
             connection.on_connect(self._connected),
             connection.on_disconnect(self._lost),
@@ -312,6 +307,7 @@ class Live:
 
     def follow_tokens(self, ids: Iterable[str]) -> None:
         """Hear what is generated for exactly these tasks."""
+        self._session.check()
         wanted = {task_id for task_id in ids if all(map(subjects.is_id, task_id.split(".")))}
         for task_id in self._tokens.keys() - wanted:
             self._tokens.pop(task_id).end()
@@ -363,8 +359,7 @@ def _number(text: str | None) -> int:
 
 
 async def snapshot(
-    connection: Connection,
-    js: JetStream,
+    session: Session,
     asking: Asking,
     *,
     newest: int,
@@ -375,8 +370,8 @@ async def snapshot(
 
     It takes `listen` seconds at least, in which heartbeats are heard, and `within` at most.
     """
-    found: list[feed.Item] = []
-    async with Live(connection, js, asking, found.append, newest=newest) as live:
+    items: list[feed.Item] = []
+    async with Live(session, asking, items.append, newest=newest) as live:
         end = time.monotonic() + within
         await asyncio.sleep(listen)
         for known in (live.loaded, live.gates_known, live.depths_known):
@@ -386,4 +381,4 @@ async def snapshot(
             except TimeoutError:
                 _log.warning("the snapshot is not complete after %g s", within)
                 break
-    return found
+    return items

@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from agentflow.client.operate.asking import Asking
-from agentflow.client.operate.steering import Cancellation, Steering
+from agentflow.client.asking import Asking
+from agentflow.client.tasks.steering import Cancellation, Steering
 from agentflow.errors import TaskError, UsageError
 from agentflow.protocol import api
 from agentflow.protocol.api import ListRequest, TaskView
@@ -45,7 +45,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-async def each(
+async def concurrently(
     items: AsyncIterator[T], work: Callable[[T], Awaitable[R]], at_once: int = AT_ONCE
 ) -> AsyncGenerator[R]:
     """The outcome of `work` for every item, as they end; the first error ends all."""
@@ -95,7 +95,7 @@ class Bulk:
         seen: set[str] = set()
         for _ in range(PASSES):
             before = len(seen)
-            async for outcome in each(self._unseen(requests, seen), end):
+            async for outcome in concurrently(self._unseen(requests, seen), end):
                 yield outcome
             if len(seen) == before:
                 return
@@ -125,11 +125,11 @@ class Bulk:
             except TaskError as error:
                 return task_id, error
 
-        async for outcome in each(given(dict.fromkeys(ids)), end):
+        async for outcome in concurrently(as_stream(dict.fromkeys(ids)), end):
             yield outcome
 
 
-async def given(items: Mapping[T, object]) -> AsyncGenerator[T]:
-    """What is there already, for `each`."""
+async def as_stream(items: Mapping[T, object]) -> AsyncGenerator[T]:
+    """What is there already, for `concurrently`."""
     for item in items:
         yield item

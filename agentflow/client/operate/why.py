@@ -7,13 +7,16 @@ message is.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
-from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import left_after, page, stored_ns
+from agentflow.client.asking import Asking
+from agentflow.client.operate.pauses import Pauses
 from agentflow.client.operate.serving import unserved
+from agentflow.client.session import Session
+from agentflow.client.tasks.lookup import Lookup
 from agentflow.errors import AmbiguousId, BusError, MasterAbsent, NotFound, TaskNotFound
 from agentflow.protocol import record, subjects
 from agentflow.protocol.api import TaskView
@@ -22,9 +25,6 @@ from agentflow.protocol.subjects import Priority
 from agentflow.views.result import Result, of_record, of_view
 from agentflow.views.why import Facts, Place, Serving, Why, explain
 
-if TYPE_CHECKING:
-    from agentflow.client.session import Client
-
 WINDOW: Final = 300.0
 """Seconds that count as lately."""
 SAMPLE: Final = 200
@@ -32,17 +32,19 @@ SAMPLE_BYTES: Final = 1024 * 1024
 """Of the tasks that ended lately so many are read, to know how many were of the queue."""
 
 
-class Asked:
-    """The question about one task."""
+class Questions:
+    """Why a task waits."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._js: JetStream = client.js
+    def __init__(self, session: Session, lookup: Lookup, asking: Asking, pauses: Pauses) -> None:
+        self._session = session
+        self._lookup = lookup
+        self._asking = asking
+        self._pauses = pauses
 
     async def why(self, task_id: str) -> Why:
         """The answer. Raises TaskNotFound, AmbiguousId, BusError."""
         facts, message = await self._task(task_id)
-        now = self._js.now()
+        now = self._session.js.now()
         if facts.state in record.TERMINAL:
             return explain(facts, now)
         workers = await self._workers()
@@ -52,8 +54,8 @@ class Asked:
             sequence = _sequence(message) if facts.state == State.QUEUED else 0
             facts = _with(
                 facts,
-                gates=await self._client.pauses(),
-                served=not await unserved(self._js, facts.queue),
+                gates=await self._pauses.standing(),
+                served=not await unserved(self._session.js, facts.queue),
                 place=await self.place(facts.queue, facts.priority, sequence),
                 per_minute=await self.per_minute(facts.queue, now),
             )
@@ -61,11 +63,11 @@ class Asked:
 
     async def _task(self, task_id: str) -> tuple[Facts, str]:
         """The task, and the identity of its message."""
-        last = await self._client.read(task_id)
+        last = await self._lookup.read(task_id)
         if last.record is not None:
             return _of_result(of_record(last.record, last.sequence)), last.record.message
         try:
-            found = await self._client.asking.get(task_id)
+            found = await self._asking.get(task_id)
         except MasterAbsent:
             raise TaskNotFound(
                 f"task {task_id} has no record: it is unknown, or queued and no worker has seen "
@@ -84,7 +86,7 @@ class Asked:
 
     async def _workers(self) -> list[Serving] | None:
         try:
-            views = await self._client.workers()
+            views = await self._asking.workers()
         except MasterAbsent:
             return None
         return [
@@ -124,11 +126,13 @@ class Asked:
     async def _waiting(self, queue: str, priority: str) -> tuple[int, int]:
         """How many messages no worker has yet, and behind which sequence they stand."""
         try:
-            info = await self._js.consumer_info(subjects.TASKS, subjects.consumer(queue, priority))
+            info = await self._session.js.consumer_info(
+                subjects.TASKS, subjects.consumer(queue, priority)
+            )
         except NotFound:
             held = 0
             for subject in subjects.consumer_filters(queue, priority):
-                stream = await self._js.stream_info(subjects.TASKS, subjects_filter=subject)
+                stream = await self._session.js.stream_info(subjects.TASKS, subjects_filter=subject)
                 held += sum((stream["state"].get("subjects") or {}).values())
             return held, 0
         return info.get("num_pending", 0), info.get("delivered", {}).get("stream_seq", 0)
@@ -138,7 +142,7 @@ class Asked:
         count = 0
         for subject in subjects.consumer_filters(queue, priority):
             found = await page(
-                self._js.connection,
+                self._session.connection,
                 subjects.TASKS,
                 sequence,
                 filter=subject,
@@ -152,7 +156,7 @@ class Asked:
         """Tasks of the queue that ended a minute, over the last minutes; None: none did."""
         try:
             found = await page(
-                self._js.connection,
+                self._session.connection,
                 subjects.RECORDS,
                 0,
                 filter="agentflow.results.>",

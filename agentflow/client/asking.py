@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from agentflow.bus.wire.connection import Connection
+from agentflow.client.session import Session
 from agentflow.errors import (
     AgentFlowError,
     BusError,
@@ -36,26 +36,26 @@ T = TypeVar("T")
 class Asking:
     """The master's requests as methods. All raise MasterAbsent where none answers."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     async def get(self, task_id: str) -> list[TaskView]:
         """The task of this id, else those whose id begins so."""
-        found = (await self._ask(api.GET, GetRequest(id=task_id), Tasks)).tasks
-        exact = [view for view in found if view.id == task_id]
-        return exact or found
+        views = (await self._ask(api.GET, GetRequest(id=task_id), Tasks)).tasks
+        exact = [view for view in views if view.id == task_id]
+        return exact or views
 
     async def tasks(self, request: ListRequest) -> list[TaskView]:
         """Tasks, newest first; asks as often as `limit` needs."""
-        found: list[TaskView] = []
-        while len(found) < request.limit:
-            wanted = min(request.limit - len(found), api.LIST_MOST)
+        views: list[TaskView] = []
+        while len(views) < request.limit:
+            wanted = min(request.limit - len(views), api.LIST_MOST)
             answer = await self.page(msgspec.structs.replace(request, limit=wanted))
-            found += answer.tasks
+            views += answer.tasks
             if answer.next is None or not answer.tasks:
                 break
             request = msgspec.structs.replace(request, after=answer.next)
-        return found
+        return views
 
     async def page(self, request: ListRequest) -> Tasks:
         """One answer: tasks, how many match, and where the next ones begin."""
@@ -70,12 +70,13 @@ class Asking:
         return (await self._ask(api.WORKERS, {}, Workers)).workers
 
     async def _ask(self, verb: str, request: Any, answer: type[T]) -> T:
+        connection = self._session.connection
         try:
-            message = await self._connection.request(
+            message = await connection.request(
                 subjects.api(verb), msgspec.json.encode(request), timeout=TIMEOUT
             )
         except NoAnswer:
-            if not self._connection.connected.is_set():
+            if not connection.connected.is_set():
                 raise
             raise MasterAbsent from None
         code = message.headers.get(api.ERROR_CODE) if message.block else None
