@@ -17,7 +17,8 @@ from agentflow.bus.streams.bucket import Board
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
-from agentflow.client.live.live import Live, following, live
+from agentflow.client.live import following, live
+from agentflow.client.live.live import Live
 from agentflow.config import Connect
 from agentflow.protocol import headers, record, subjects
 from agentflow.protocol.record import EMPTY, Failure, State

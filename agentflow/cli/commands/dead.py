@@ -14,7 +14,8 @@ from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
     from agentflow.client import Client
-    from agentflow.client.operate.deadletters import DeadFilter, Group, Outcome
+    from agentflow.client.operate.deadletters import DeadFilter, Outcome
+    from agentflow.views.failures import FailureGroup
 
 R = TypeVar("R")
 
@@ -139,7 +140,7 @@ async def _groups(
     output.table(headings, [_group_row(group) for group in groups])
 
 
-def _group_row(group: Group) -> tuple[str, ...]:
+def _group_row(group: FailureGroup) -> tuple[str, ...]:
     from agentflow.cli import output
 
     parts = [group.type, str(group.status or ""), group.code or ""]

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from agentflow.client.asking import Asking
+from agentflow.client.session import Session
 from agentflow.client.tasks.steering import Cancellation, Steering
 from agentflow.errors import TaskError, UsageError
 from agentflow.protocol import api
@@ -72,7 +73,8 @@ async def concurrently(
 class Bulk:
     """Cancels many tasks."""
 
-    def __init__(self, asking: Asking, steering: Steering) -> None:
+    def __init__(self, session: Session, asking: Asking, steering: Steering) -> None:
+        self._session = session
         self._asking = asking
         self._steering = steering
 
@@ -125,6 +127,7 @@ class Bulk:
             except TaskError as error:
                 return task_id, error
 
+        self._session.check()
         async for outcome in concurrently(as_stream(dict.fromkeys(ids)), end):
             yield outcome
 

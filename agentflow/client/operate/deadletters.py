@@ -22,7 +22,7 @@ from agentflow.errors import NotFound, TaskError, TaskNotFound
 from agentflow.log.task import last_of
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Failure, Record
-from agentflow.views.failures import Fingerprint, fingerprint
+from agentflow.views.failures import FailureGroup, FailureGroups, fingerprint
 
 READ_AT_ONCE: Final = 32
 """Records read together; each may have megabytes."""
@@ -49,23 +49,6 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     truncated: bool
     fingerprint: str = ""
-
-
-class Group(msgspec.Struct, kw_only=True):
-    """Dead letters with one fingerprint; `example` is the id of the newest."""
-
-    fingerprint: str
-    count: int
-    reason: str
-    type: str
-    status: int | None
-    code: str | None
-    message: str
-    queues: list[str]
-    kinds: list[str]
-    oldest: datetime
-    newest: datetime
-    example: str
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,23 +153,12 @@ class DeadLetters:
         last = last_of(await self._session.js.last(subjects.RECORDS, subjects.log(task_id)))
         return await self._whole(letter), last.record, stored.data
 
-    async def groups(self, wanted: DeadFilter = EVERYTHING) -> list[Group]:
+    async def groups(self, wanted: DeadFilter = EVERYTHING) -> list[FailureGroup]:
         """Letters by fingerprint, the most frequent first."""
-        found: dict[str, Group] = {}
+        groups = FailureGroups()
         async for letter in self.letters(wanted):
-            group = found.get(letter.fingerprint)
-            if group is None:
-                found[letter.fingerprint] = _group(letter, fingerprint(letter.reason, letter.error))
-                continue
-            group.count += 1
-            group.oldest = min(group.oldest, letter.time)
-            if letter.time >= group.newest:
-                group.newest, group.example = letter.time, letter.id
-            if letter.queue not in group.queues:
-                group.queues = sorted([*group.queues, letter.queue])
-            if letter.kind not in group.kinds:
-                group.kinds = sorted([*group.kinds, letter.kind])
-        return sorted(found.values(), key=lambda group: (-group.count, group.fingerprint))
+            groups.add(letter, letter.error)
+        return groups.ranked()
 
     # Doing.
 
@@ -281,20 +253,3 @@ def _labels_of(headers: Mapping[str, str], payload: bytes) -> dict[str, str]:
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
-def _group(letter: DeadLetter, common: Fingerprint) -> Group:
-    return Group(
-        fingerprint=letter.fingerprint,
-        count=1,
-        reason=letter.reason,
-        type=common.type,
-        status=common.status,
-        code=common.code,
-        message=common.message,
-        queues=[letter.queue],
-        kinds=[letter.kind],
-        oldest=letter.time,
-        newest=letter.time,
-        example=letter.id,
-    )

@@ -70,10 +70,9 @@ class Draining:
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[_Workers]:
+        connection = self._session.connection
         workers = _Workers()
-        subscription = await self._session.connection.subscribe(
-            subjects.presence("worker", "*"), workers.take
-        )
+        subscription = await connection.subscribe(subjects.presence("worker", "*"), workers.take)
         try:
             yield workers
         finally:
@@ -120,8 +119,8 @@ class Draining:
         told: Told,
     ) -> DrainView:
         """Return when nothing runs, or after `timeout` seconds with what does; the pause stays."""
-        loop = asyncio.get_running_loop()
         async with self._listening() as heard:
+            loop = asyncio.get_running_loop()
             gate = await self._pauses.pause(queue, kind=kind, reason=reason)
             paused = loop.time()
             end = paused + timeout if timeout is not None else float("inf")

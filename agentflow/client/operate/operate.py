@@ -16,7 +16,7 @@ class Operate:
     """The parts that Client and the command line use."""
 
     def __init__(self, session: Session, asking: Asking, tasks: Tasks) -> None:
-        self.bulk = Bulk(asking, tasks.steering)
+        self.bulk = Bulk(session, asking, tasks.steering)
         self.dead = DeadLetters(session, tasks.steering)
         self.pauses = Pauses(session)
         self.draining = Draining(session, self.pauses, asking)

@@ -56,8 +56,8 @@ class Questions:
                 facts,
                 gates=await self._pauses.standing(),
                 served=not await unserved(self._session.js, facts.queue),
-                place=await self.place(facts.queue, facts.priority, sequence),
-                per_minute=await self.per_minute(facts.queue, now),
+                place=await self._place(facts.queue, facts.priority, sequence),
+                per_minute=await self._per_minute(facts.queue, now),
             )
         return explain(facts, now)
 
@@ -104,7 +104,7 @@ class Questions:
             for view in views
         ]
 
-    async def place(self, queue: str, priority: str, sequence: int) -> Place | None:
+    async def _place(self, queue: str, priority: str, sequence: int) -> Place | None:
         """How many messages come before the one at `sequence`; 0: where it stands is unknown."""
         try:
             ahead, higher = 0, 0
@@ -152,7 +152,7 @@ class Questions:
                 count += 1 + left_after(found.messages[0])
         return count
 
-    async def per_minute(self, queue: str, now: datetime) -> float | None:
+    async def _per_minute(self, queue: str, now: datetime) -> float | None:
         """Tasks of the queue that ended a minute, over the last minutes; None: none did."""
         try:
             found = await page(
