@@ -10,6 +10,7 @@ import msgspec
 from agentflow.client.session import Session
 from agentflow.errors import (
     AgentFlowError,
+    AmbiguousId,
     BusError,
     MasterAbsent,
     NoAnswer,
@@ -86,6 +87,17 @@ class Asking:
             return msgspec.json.decode(message.data, type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BusError(f"the master's answer cannot be read: {error}") from None
+
+
+def only(views: list[TaskView], task_id: str) -> TaskView:
+    """The one task that an id, or the beginning of one, means. Raises AmbiguousId."""
+    if len(views) > 1:
+        names = ", ".join(view.id for view in views[:5]) + (", ..." if len(views) > 5 else "")
+        raise AmbiguousId(
+            f"{len(views)} tasks or more have an id that begins with {task_id}: {names}",
+            task_id=task_id,
+        )
+    return views[0]
 
 
 def _refusal(code: str, text: str, body: bytes) -> AgentFlowError:

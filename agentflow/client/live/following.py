@@ -192,26 +192,26 @@ class Followed:
     async def _count_older(self) -> None:
         if not self._oldest or self.older:
             return
-        found = await page(self._js.connection, self._source.stream, self._oldest, batch=1)
-        if found.messages:
-            self.older = max(0, self._held - 1 - left_after(found.messages[0]))
+        messages, _ = await page(self._js.connection, self._source.stream, self._oldest, batch=1)
+        if messages:
+            self.older = max(0, self._held - 1 - left_after(messages[0]))
 
     async def _read_page(self) -> None:
         blocks = self._blocks
         first, last = blocks[0]
         began = time.process_time()
-        found = await page(self._js.connection, self._source.stream, first)
+        messages, more = await page(self._js.connection, self._source.stream, first)
         if blocks is not self._blocks:
             return  # the stream was made anew meanwhile
         entries = [
             (sequence, message)
-            for message in found.messages
+            for message in messages
             if (sequence := sequence_of(message)) <= last
         ]
         if entries:
             await self._take(entries, True)
             self.done += len(entries)
-        ended = len(entries) < len(found.messages) or not found.more
+        ended = len(entries) < len(messages) or not more
         if ended or not entries or entries[-1][0] >= last:
             blocks.pop(0)
         else:

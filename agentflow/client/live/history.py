@@ -71,27 +71,27 @@ class History:
 
         Every record makes one: of a task there may be several. `updated` is when it was stored.
         """
-        found: list[Row] = []
+        rows: list[Row] = []
         more = True
-        while more and len(found) < count:
+        while more and len(rows) < count:
             messages, more = await page(
                 self._session.connection,
                 subjects.RECORDS,
                 first,
-                batch=min(PAGE_MESSAGES, count - len(found)),
+                batch=min(PAGE_MESSAGES, count - len(rows)),
             )
             for start in range(0, len(messages), SLICE):
                 for message in messages[start : start + SLICE]:
                     first = sequence_of(message)
-                    found.append(record_row(first, message))
+                    rows.append(record_row(first, message))
                 await asyncio.sleep(0)
             first += 1
-        return found
+        return rows
 
     async def log(self, task_id: str) -> list[tuple[int, Record]]:
         """A task's whole log as it is kept, in order, with the sequences."""
         filter = subjects.log(subjects.check_id(task_id))
-        found: list[Message] = []
+        entries: list[Message] = []
         first, more = 1, True
         while more:
             messages, more = await page(
@@ -99,9 +99,9 @@ class History:
             )
             if not messages:
                 break
-            found += messages
+            entries += messages
             first = sequence_of(messages[-1]) + 1
         return [
             (sequence_of(message), records.decode(message.data, subject_of(message)))
-            for message in found
+            for message in entries
         ]

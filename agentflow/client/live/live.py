@@ -174,10 +174,10 @@ class Live:
             if time.monotonic() - self._told_progress < PROGRESS_EVERY:
                 return
         self._told_progress = time.monotonic()
-        found = (done, total, self._records.older)
-        if found != self._progress:
-            self._progress = found
-            self._tell(feed.Loading(at=self.now, done=done, total=total, older=found[2]))
+        progress = (done, total, self._records.older)
+        if progress != self._progress:
+            self._progress = progress
+            self._tell(feed.Loading(at=self.now, done=done, total=total, older=progress[2]))
 
     # The connection.
 
@@ -230,10 +230,10 @@ class Live:
                 watching = asyncio.ensure_future(board.watch())
                 while True:
                     now = datetime.fromtimestamp(self.now, UTC)
-                    found = gateviews.views(board.items(), now)
-                    self._tell_gates(found)
+                    standing = gateviews.views(board.items(), now)
+                    self._tell_gates(standing)
                     # Until a key changes, or what is closed opens by itself.
-                    ends = [gate.until for gate in found if gate.until is not None]
+                    ends = [gate.until for gate in standing if gate.until is not None]
                     waiting = asyncio.ensure_future(changed.wait())
                     try:
                         await asyncio.wait(
@@ -258,10 +258,10 @@ class Live:
                     await asyncio.wait((watching,))
                 await board.close()
 
-    def _tell_gates(self, found: list[GateView]) -> None:
-        if found != self._told_gates:
-            self._told_gates = found
-            self._tell(feed.Gates(at=self.now, gates=found))
+    def _tell_gates(self, standing: list[GateView]) -> None:
+        if standing != self._told_gates:
+            self._told_gates = standing
+            self._tell(feed.Gates(at=self.now, gates=standing))
         self.gates_known.set()
         self._parts.well("gates")
 
@@ -291,7 +291,7 @@ class Live:
             pass
         except PermissionDenied as error:
             self._parts.wrong("dead letters", str(error))
-        found = [
+        queues = [
             feed.QueueDepth(
                 queue=queue,
                 messages=depth.messages,
@@ -301,7 +301,7 @@ class Live:
             )
             for queue, depth in sorted(reading.depths.items())
         ]
-        self._tell(feed.Depths(at=self.now, queues=found, first=reading.first, dead=dead))
+        self._tell(feed.Depths(at=self.now, queues=queues, first=reading.first, dead=dead))
 
     # Tokens.
 

@@ -241,8 +241,8 @@ def _read(
 def _labels_of(headers: Mapping[str, str], payload: bytes) -> dict[str, str]:
     """As the task had them: its payload's come before its header's."""
     try:
-        if payload.lstrip()[:1] == b"{" and (found := _labels.decode(payload).labels):
-            return found
+        if payload.lstrip()[:1] == b"{" and (labels := _labels.decode(payload).labels):
+            return labels
     except _BAD:
         pass
     try:

@@ -12,12 +12,12 @@ from typing import Final
 import msgspec
 
 from agentflow.bus.streams.pages import left_after, page, stored_ns
-from agentflow.client.asking import Asking
+from agentflow.client.asking import Asking, only
 from agentflow.client.operate.pauses import Pauses
 from agentflow.client.operate.serving import unserved
 from agentflow.client.session import Session
 from agentflow.client.tasks.lookup import Lookup
-from agentflow.errors import AmbiguousId, BusError, MasterAbsent, NotFound, TaskNotFound
+from agentflow.errors import BusError, MasterAbsent, NotFound, TaskNotFound
 from agentflow.protocol import record, subjects
 from agentflow.protocol.api import TaskView
 from agentflow.protocol.record import PARKED, State
@@ -67,22 +67,17 @@ class Questions:
         if last.record is not None:
             return _of_result(of_record(last.record, last.sequence)), last.record.message
         try:
-            found = await self._asking.get(task_id)
+            views = await self._asking.get(task_id)
         except MasterAbsent:
             raise TaskNotFound(
                 f"task {task_id} has no record: it is unknown, or queued and no worker has seen "
                 "it; no master answers, which could tell (agentflow master)",
                 task_id=task_id,
             ) from None
-        if not found:
+        if not views:
             raise TaskNotFound(f"there is no task {task_id}", task_id=task_id)
-        if len(found) > 1:
-            names = ", ".join(view.id for view in found[:5]) + (", ..." if len(found) > 5 else "")
-            raise AmbiguousId(
-                f"{len(found)} tasks or more have an id that begins with {task_id}: {names}",
-                task_id=task_id,
-            )
-        return _of_view(found[0]), found[0].message
+        view = only(views, task_id)
+        return _of_view(view), view.message
 
     async def _workers(self) -> list[Serving] | None:
         try:
@@ -108,14 +103,14 @@ class Questions:
         """How many messages come before the one at `sequence`; 0: where it stands is unknown."""
         try:
             ahead, higher = 0, 0
-            for each in Priority:
-                pending, read = await self._waiting(queue, each)
-                if each == priority:
+            for level in Priority:
+                pending, read = await self._waiting(queue, level)
+                if level == priority:
                     if not sequence:
                         return Place(ahead=max(0, pending - 1), higher=higher, exact=False)
                     if sequence <= read:
                         return Place(taken=True)
-                    behind = await self._behind(queue, each, sequence)
+                    behind = await self._behind(queue, level, sequence)
                     ahead = max(0, pending - behind)
                     return Place(ahead=ahead, higher=higher)
                 higher += pending
@@ -141,21 +136,21 @@ class Questions:
         """Messages of the queue and priority at and after a sequence."""
         count = 0
         for subject in subjects.consumer_filters(queue, priority):
-            found = await page(
+            messages, _ = await page(
                 self._session.connection,
                 subjects.TASKS,
                 sequence,
                 filter=subject,
                 batch=1,
             )
-            if found.messages:
-                count += 1 + left_after(found.messages[0])
+            if messages:
+                count += 1 + left_after(messages[0])
         return count
 
     async def _per_minute(self, queue: str, now: datetime) -> float | None:
         """Tasks of the queue that ended a minute, over the last minutes; None: none did."""
         try:
-            found = await page(
+            ended, _ = await page(
                 self._session.connection,
                 subjects.RECORDS,
                 0,
@@ -166,11 +161,11 @@ class Questions:
             )
         except BusError:
             return None
-        if not found.messages:
+        if not ended:
             return None
-        first = found.messages[0]
-        of_queue = sum(record.decode(each.data).queue == queue for each in found.messages)
-        share = of_queue / len(found.messages)
+        first = ended[0]
+        of_queue = sum(record.decode(message.data).queue == queue for message in ended)
+        share = of_queue / len(ended)
         began = datetime.fromtimestamp(stored_ns(first) / 1e9, UTC)
         over = min(WINDOW, max(1.0, (now - began).total_seconds()))
         return (1 + left_after(first)) * share / over * 60 or None

@@ -6,11 +6,10 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-from agentflow.client.asking import Asking
+from agentflow.client.asking import Asking, only
 from agentflow.client.session import Session
 from agentflow.errors import (
     AgentFlowError,
-    AmbiguousId,
     BusError,
     MasterAbsent,
     NoStream,
@@ -50,7 +49,7 @@ class Lookup:
         if last.record is not None:
             return of_record(last.record, last.sequence)
         try:
-            found = await self._asking.get(task_id)
+            views = await self._asking.get(task_id)
         except MasterAbsent:
             raise TaskNotFound(
                 f"task {task_id} has no record: it is unknown, or still queued"
@@ -60,15 +59,9 @@ class Lookup:
             ) from None
         except TaskNotFound as error:
             raise TaskNotFound(f"{error}{await self._kept()}", task_id=task_id) from None
-        if not found:
+        if not views:
             raise await self.not_found(task_id)
-        if len(found) > 1:
-            names = ", ".join(view.id for view in found[:5]) + (", ..." if len(found) > 5 else "")
-            raise AmbiguousId(
-                f"{len(found)} tasks or more have an id that begins with {task_id}: {names}",
-                task_id=task_id,
-            )
-        view = found[0]
+        view = only(views, task_id)
         last = await self.read(view.id)
         if last.record is not None:
             return of_record(last.record, last.sequence)

@@ -138,7 +138,8 @@ class Tasks:
         needs: str | None,
     ) -> Submission:
         """The message for a task; where it goes is taken out of the fields."""
-        queue, priority = (fields.pop(name, default) for name, default in DEFAULTS.items())
+        queue = fields.pop("queue", DEFAULTS["queue"])
+        priority = fields.pop("priority", DEFAULTS["priority"])
         return prepare(
             fields,
             task_id=task_id or self._ids.new(),
