@@ -19,6 +19,18 @@ from agentflow.config import Connect
 from agentflow.errors import NotConnected, UsageError
 from agentflow.log.task import TaskLog
 
+_forks = 0
+"""How many forks this process is away from its ancestor. To ask for its id is a system call, and
+each submission would pay for some."""
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
 
 class Session:
     """What a client has while it is open."""
@@ -28,6 +40,7 @@ class Session:
         self._js = JetStream(connection)
         self._log = TaskLog(self._js, name)
         self._process = os.getpid()
+        self._forks = _forks
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._at_close: list[Callable[[], None]] = []
@@ -41,7 +54,7 @@ class Session:
     async def close(self) -> None:
         """Write what is buffered and disconnect. In a fork it does nothing: socket and selector are
         shared with the parent, which goes on."""
-        if self._closed or self._process != os.getpid():
+        if self._closed or self._forks != _forks:
             return
         self.check()
         self._closed = True
@@ -66,7 +79,7 @@ class Session:
         """Raise NotConnected or UsageError where it does not work."""
         if self._closed:
             raise closed()
-        if self._process != os.getpid():
+        if self._forks != _forks:
             raise forked(self._process)
         try:
             here = asyncio.get_running_loop()

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from agentflow.bus.streams import provision
-from agentflow.bus.streams.jetstream import PubAck
+from agentflow.bus.streams.jetstream import JetStream, PubAck
 from agentflow.client.session import Session
 from agentflow.errors import (
     InvalidTask,
@@ -167,10 +167,10 @@ class Sender:
 
     async def send(self, message: Submission, *, wait_full: bool = True) -> PubAck:
         """Store a message. Raises BusError; StreamFull only with `wait_full=False`."""
-        self._session.check()
+        js = self._session.js
         try:
             async with self._room:
-                return await self._store(message)
+                return await self._store(js, message)
         except StreamFull:
             if not wait_full:
                 raise
@@ -180,8 +180,7 @@ class Sender:
             pass
         return await self._again(message, wait_full)
 
-    async def _store(self, message: Submission) -> PubAck:
-        js = self._session.js
+    async def _store(self, js: JetStream, message: Submission) -> PubAck:
         return await js.store(message.subject, message.payload, message.block, self._timeout)
 
     async def _again(self, message: Submission, wait_full: bool) -> PubAck:
@@ -189,10 +188,10 @@ class Sender:
         end = loop.time() + self._patience
         pause = 0.05
         while True:
-            self._session.check()  # a client that is closed is not one whose server is away
+            js = self._session.js  # raises: a client that is closed is not a server that is away
             try:
                 async with self._room:
-                    return await self._store(message)
+                    return await self._store(js, message)
             except StreamFull:
                 if not wait_full:
                     raise
@@ -203,7 +202,7 @@ class Sender:
                     raise
             except NoStream:
                 # A server that has JetStream may only be loading its streams.
-                connection = self._session.connection
+                connection = js.connection
                 if loop.time() > end or not connection.server.get("jetstream"):
                     server = connection.options.shown
                     raise NoStream(

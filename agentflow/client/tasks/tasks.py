@@ -50,7 +50,7 @@ class Tasks:
         """See Client.submit."""
         fields = {"prompt": prompt, **_given(options)}
         task_id = fields.pop("id", None)
-        message = self._message(fields, task_id, **_address(fields))
+        message = self._message(fields, task_id, *_address(fields))
         return await self._send(message, fresh=task_id is None)
 
     async def submit_body(
@@ -115,7 +115,7 @@ class Tasks:
             fields = {**common, **fields_of(item)}
             task_id = fields.pop("id", None)
             try:
-                return self._message(fields, task_id, **address), task_id is None
+                return self._message(fields, task_id, *address), task_id is None
             except UsageError as error:
                 raise type(error)(f"item {index}: {error}") from None
 
@@ -133,7 +133,6 @@ class Tasks:
         self,
         fields: dict[str, Any],
         task_id: str | None,
-        *,
         reply: str | None,
         needs: str | None,
     ) -> Submission:
@@ -190,6 +189,6 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _address(options: dict[str, Any]) -> dict[str, str | None]:
+def _address(options: dict[str, Any]) -> tuple[str | None, str | None]:
     """What only the call says, and no item of `map` itself; it is taken out of the options."""
-    return {name: options.pop(name, None) for name in ("reply", "needs")}
+    return options.pop("reply", None), options.pop("needs", None)
