@@ -141,7 +141,7 @@ class Actor:
 
     def heartbeat(self, *, last: bool = False) -> Heartbeat:
         """How this actor is, now. The last one announces no next."""
-        facts: dict[str, Any] = {
+        common: dict[str, Any] = {
             "role": self.role,
             "actor": self.name,
             "name": self.label,
@@ -154,7 +154,7 @@ class Actor:
             "stopping": self.stopping.is_set(),
             "rss_bytes": memory_in_use(),
         }
-        return msgspec.structs.replace(Heartbeat(**facts), **self._describe())
+        return msgspec.structs.replace(Heartbeat(**common), **self._describe())
 
     def beat(self, *, last: bool = False) -> None:
         """Send a heartbeat now; without a connection nobody hears it anyway."""

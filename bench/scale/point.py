@@ -174,7 +174,7 @@ async def _queue(client: agentflow.Client, count: int, prompt: str) -> None:
 
     async def submitting() -> None:
         for number in numbers:
-            await client.sender.send(prepare(fields, task_id=f"backlog-{number}"))
+            await client.tasks.sender.send(prepare(fields, task_id=f"backlog-{number}"))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(WINDOW):

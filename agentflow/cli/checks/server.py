@@ -19,7 +19,7 @@ from agentflow.bus.wire.monitoring import sync_of
 from agentflow.cli.checks.check import Check, Status
 from agentflow.cli.commands import streams as listing
 from agentflow.cli.output import seconds
-from agentflow.client.operate.pauses import Pauses
+from agentflow.client.operate.pauses import standing
 from agentflow.client.operate.serving import any_worker, unserved
 from agentflow.config import Connect
 from agentflow.errors import BusError, NoAnswer, NoStream, PermissionDenied, Refused
@@ -236,7 +236,7 @@ async def clock(js: JetStream) -> Check:
 async def _gates(js: JetStream) -> list[Check]:
     """What is paused or closed; one check for each."""
     try:
-        found = await Pauses(js).standing()
+        found = await standing(js)
     except BusError as error:
         return [Check("pauses", Status.UNKNOWN, f"they cannot be read: {error}")]
     if not found:

@@ -14,7 +14,7 @@ from agentflow.errors import UsageError
 if TYPE_CHECKING:
     from agentflow.client import Client
     from agentflow.client.operate.bulk import Selection
-    from agentflow.client.operate.steering import Cancellation
+    from agentflow.client.tasks.steering import Cancellation
 
 STATES = ("queued", "scheduled", "retrying", "running")
 
@@ -66,7 +66,7 @@ async def _cancel_ids(
     confirm(count, f"this cancels {counted(count, 'task')}", yes)
     tally, unknown = Tally(as_json, name_ended=True), 0
     async with options.client(connection) as client:
-        async for task_id, outcome in client.bulk.cancel_ids(ids):
+        async for task_id, outcome in client.operate.bulk.cancel_ids(ids):
             if isinstance(outcome, TaskError):
                 unknown += 1
                 output.warn(str(outcome))
@@ -84,14 +84,14 @@ async def _cancel_all(
     tally = Tally(as_json)
     async with options.client(connection) as client:
         await _confirm(client, selection, yes)
-        async for outcome in client.bulk.cancel(selection):
+        async for outcome in client.operate.bulk.cancel(selection):
             tally.add(outcome)
     tally.show()
     return 0
 
 
 async def _confirm(client: Client, selection: Selection, yes: bool) -> None:
-    counts = {} if yes else await client.bulk.count(selection)
+    counts = {} if yes else await client.operate.bulk.count(selection)
     count = sum(counts.values())
     states = ", ".join(f"{number:,} {state}" for state, number in counts.items())
     confirm(count, f"this cancels {counted(count, 'task')} ({states})", yes)

@@ -9,11 +9,11 @@ from datetime import datetime
 
 import msgspec
 
-from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import PAGE_MESSAGES, page, sequence_of, subject_of
 from agentflow.bus.streams.rows import in_slices
 from agentflow.bus.wire.message import Message
 from agentflow.client.live.following import record_row
+from agentflow.client.session import Session
 from agentflow.errors import NotFound
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects
@@ -33,13 +33,13 @@ class Span(msgspec.Struct, frozen=True):
 class History:
     """Reads the records of the past. All raise BusError."""
 
-    def __init__(self, js: JetStream) -> None:
-        self._js = js
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     async def span(self) -> Span | None:
         """What is kept, None where that is nothing."""
         try:
-            state = (await self._js.stream_info(subjects.RECORDS))["state"]
+            state = (await self._session.js.stream_info(subjects.RECORDS))["state"]
         except NotFound:
             return None
         if not state["messages"]:
@@ -56,9 +56,9 @@ class History:
 
         Where there is none it is the one that the next record will have.
         """
-        found = await page(self._js.connection, subjects.RECORDS, 0, batch=1, since=at)
-        if found.messages:
-            return sequence_of(found.messages[0])
+        messages, _ = await page(self._session.connection, subjects.RECORDS, 0, batch=1, since=at)
+        if messages:
+            return sequence_of(messages[0])
         span = await self.span()
         return span.last + 1 if span is not None else 1
 
@@ -71,7 +71,7 @@ class History:
         more = True
         while more and len(rows) < count:
             messages, more = await page(
-                self._js.connection,
+                self._session.connection,
                 subjects.RECORDS,
                 first,
                 batch=min(PAGE_MESSAGES, count - len(rows)),
@@ -86,15 +86,17 @@ class History:
     async def log(self, task_id: str) -> list[tuple[int, Record]]:
         """A task's whole log as it is kept, in order, with the sequences."""
         filter = subjects.log(subjects.check_id(task_id))
-        found: list[Message] = []
+        entries: list[Message] = []
         first, more = 1, True
         while more:
-            messages, more = await page(self._js.connection, subjects.RECORDS, first, filter=filter)
+            messages, more = await page(
+                self._session.connection, subjects.RECORDS, first, filter=filter
+            )
             if not messages:
                 break
-            found += messages
+            entries += messages
             first = sequence_of(messages[-1]) + 1
         return [
             (sequence_of(message), records.decode(message.data, subject_of(message)))
-            for message in found
+            for message in entries
         ]

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from agentflow.client.operate.asking import Asking
+from agentflow.client.asking import Asking
 from agentflow.protocol.api import LIST_MOST, ListRequest
 from agentflow.protocol.record import State
 from agentflow.views.row import Row, row_of_result

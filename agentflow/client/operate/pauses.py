@@ -1,8 +1,7 @@
-"""Pause, resume and drain: keys of the bucket, and the word to a worker. None needs a master."""
+"""Pause and resume: keys of the bucket. Neither needs a master."""
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import re
 import socket
@@ -14,14 +13,10 @@ import msgspec
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.bucket import Board, read_all
 from agentflow.bus.streams.jetstream import JetStream
-from agentflow.bus.wire.message import Message
-from agentflow.errors import BusError, NoStream, NotFound, UsageError, WorkerNotFound
-from agentflow.protocol import control, limits, subjects
-from agentflow.protocol.api import GateView, WorkerView
-from agentflow.protocol.control import Drain, Heartbeat
-from agentflow.protocol.identity import is_process_of
-from agentflow.rules import presence
-from agentflow.rules.presence import ONE_BEAT, Seen
+from agentflow.client.session import Session
+from agentflow.errors import NoStream, NotFound, UsageError
+from agentflow.protocol import limits, subjects
+from agentflow.protocol.api import GateView
 from agentflow.rules.routes import gates
 from agentflow.rules.routes.gates import Paused
 from agentflow.views import gates as gateviews
@@ -30,7 +25,7 @@ _KIND: Final = re.compile(limits.KIND_PATTERN)
 _POOL: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
 
 
-def whoami() -> str:
+def orderer() -> str:
     """Who gives an order here: user and host."""
     try:
         name = getpass.getuser()
@@ -42,31 +37,16 @@ def whoami() -> str:
 class Pauses:
     """What users stop and let go on."""
 
-    def __init__(self, js: JetStream) -> None:
-        self._js = js
-        self._board = Board(js)
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._board = Board(session.js)
 
     def _now(self) -> datetime:
-        return self._js.now()
-
-    # Pauses and closures.
+        return self._session.js.now()
 
     async def standing(self) -> list[GateView]:
         """What is paused or closed now. Raises BusError."""
-        return gateviews.views((await self._items()).items(), self._now())
-
-    async def _items(self) -> dict[str, bytes]:
-        values: dict[str, bytes | None] = {}
-        try:
-            async for key, _, value in read_all(self._js):
-                values[key] = value
-        except NoStream:
-            try:
-                await self._js.stream_info(subjects.KV_STREAM)
-            except NotFound:
-                return {}  # a server that nobody has used
-            raise
-        return {key: value for key, value in values.items() if value is not None}
+        return await standing(self._session.js)
 
     async def pause(
         self, queue: str | None = None, *, kind: str | None = None, reason: str = "operator"
@@ -75,7 +55,7 @@ class Pauses:
         if (queue is None) == (kind is None):
             raise UsageError("say what to pause: a queue or a kind (not both)")
         key = _paused_key(queue, kind)
-        wanted = msgspec.json.encode(Paused(since=self._now(), reason=reason, actor=whoami()))
+        wanted = msgspec.json.encode(Paused(since=self._now(), reason=reason, actor=orderer()))
 
         def change(present: bytes | None) -> bytes:
             return wanted if gates.read_paused(present) is None else present or wanted
@@ -83,7 +63,7 @@ class Pauses:
         try:
             value = await self._board.change(key, change)
         except (NotFound, NoStream):
-            await provision.ensure_streams(self._js)
+            await provision.ensure_streams(self._session.js)
             value = await self._board.change(key, change)
         view = gateviews.view(key, value or wanted, self._now())
         assert view is not None
@@ -112,91 +92,24 @@ class Pauses:
                 lifted.append(gate)
         return lifted
 
-    # Workers.
 
-    async def drain(self, worker: str | None = None, *, all: bool = False) -> list[WorkerView]:
-        """Tell workers to stop when they have finished; returns when each has said it does.
+async def standing(js: JetStream) -> list[GateView]:
+    """What is paused or closed now, from the bucket. Raises BusError."""
+    return gateviews.views((await _values(js)).items(), js.now())
 
-        Who stops already is not told again: that would mean to hurry.
-        """
-        if (worker is None) == (not all):
-            raise UsageError("say which worker: its name, or all (not both)")
-        workers: dict[str, Seen] = {}
-        news = asyncio.Event()
-        loop = asyncio.get_running_loop()
 
-        def hear(message: Message) -> None:
-            beat = control.decode_heartbeat(message.data)
-            if beat is not None and beat.role == "worker":
-                presence.hear(workers, beat, loop.time(), Seen)
-                news.set()
-
-        subscription = await self._js.connection.subscribe(subjects.presence("worker", "*"), hear)
+async def _values(js: JetStream) -> dict[str, bytes]:
+    values: dict[str, bytes | None] = {}
+    try:
+        async for key, _, value in read_all(js):
+            values[key] = value
+    except NoStream:
         try:
-            wanted = await self._living(worker, workers, news)
-            for view in wanted:
-                if not view.stopping:
-                    self._js.connection.publish(
-                        subjects.control("worker", view.actor), control.encode(Drain())
-                    )
-            await self._js.connection.flush()
-            silent: list[str] = []
-            try:
-                async with asyncio.timeout(ONE_BEAT):
-                    while silent := [
-                        view.name
-                        for view in wanted
-                        if not view.stopping and not _stops(workers.get(view.actor))
-                    ]:
-                        news.clear()
-                        await news.wait()
-            except TimeoutError:
-                raise BusError(
-                    f"{', '.join(silent)} did not say that it stops: it is gone or lost, or this "
-                    "user may not tell it"
-                ) from None
-        finally:
-            await subscription.close()
-        return wanted
-
-    async def _living(
-        self, worker: str | None, workers: dict[str, Seen], news: asyncio.Event
-    ) -> list[WorkerView]:
-        """The workers meant, by what they say of themselves. Raises WorkerNotFound."""
-        try:
-            async with asyncio.timeout(ONE_BEAT):
-                # A name may be that of several, so all are heard; an actor's is its own.
-                while worker is None or worker not in workers:
-                    news.clear()
-                    await news.wait()
-        except TimeoutError:
-            pass
-        views = [presence.view(seen.beat) for seen in workers.values() if _means(worker, seen.beat)]
-        if worker is None:
-            return sorted(views, key=lambda view: (view.name, view.actor))
-        if not views:
-            names = sorted({seen.beat.name for seen in workers.values()})
-            there = f"; there are {', '.join(names[:20])}" if names else "; there are none"
-            raise WorkerNotFound(f"no living worker is called {worker[:80]}{there}")
-        hosts = {view.host for view in views}
-        if len(hosts) == 1 and all(view.name.startswith(f"{worker}.") for view in views):
-            return sorted(views, key=lambda view: view.name)  # the processes of one worker
-        if len(views) > 1:
-            actors = ", ".join(f"{view.actor} on {view.host}" for view in views)
-            raise UsageError(f"{len(views)} workers are called {worker[:80]}; name one: {actors}")
-        return views
-
-
-def _means(worker: str | None, beat: Heartbeat) -> bool:
-    """Whether this worker is meant: all are, or it by its name or actor, or one of its parent's."""
-    if worker is None or worker in (beat.actor, beat.name):
-        return True
-    return is_process_of(beat.name, worker)
-
-
-def _stops(seen: Seen | None) -> bool:
-    """Whether a worker that was heard says that it stops, or has said goodbye."""
-    return seen is None or seen.beat.stopping
+            await js.stream_info(subjects.KV_STREAM)
+        except NotFound:
+            return {}  # a server that nobody has used
+        raise
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _paused_key(queue: str | None, kind: str | None) -> str:

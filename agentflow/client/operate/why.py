@@ -7,14 +7,17 @@ message is.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
-from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import left_after, page, stored_ns
+from agentflow.client.asking import Asking, only
+from agentflow.client.operate.pauses import Pauses
 from agentflow.client.operate.serving import unserved
-from agentflow.errors import AmbiguousId, BusError, MasterAbsent, NotFound, TaskNotFound
+from agentflow.client.session import Session
+from agentflow.client.tasks.lookup import Lookup
+from agentflow.errors import BusError, MasterAbsent, NotFound, TaskNotFound
 from agentflow.protocol import record, subjects
 from agentflow.protocol.api import WorkerView
 from agentflow.protocol.identity import identity_sequence
@@ -23,9 +26,6 @@ from agentflow.protocol.subjects import Priority
 from agentflow.views.result import Result, result_of_record
 from agentflow.views.why import Position, Situation, Why, explain
 
-if TYPE_CHECKING:
-    from agentflow.client.session import Client
-
 WINDOW: Final = 300.0
 """Seconds that count as lately."""
 SAMPLE: Final = 200
@@ -33,17 +33,19 @@ SAMPLE_BYTES: Final = 1024 * 1024
 """Of the tasks that ended lately so many are read, to know how many were of the queue."""
 
 
-class Asked:
-    """The question about one task."""
+class Questions:
+    """Why a task waits."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._js: JetStream = client.js
+    def __init__(self, session: Session, lookup: Lookup, asking: Asking, pauses: Pauses) -> None:
+        self._session = session
+        self._lookup = lookup
+        self._asking = asking
+        self._pauses = pauses
 
     async def why(self, task_id: str) -> Why:
         """The answer. Raises TaskNotFound, AmbiguousId, BusError."""
         task = await self._task(task_id)
-        now = self._js.now()
+        now = self._session.js.now()
         if task.state in record.TERMINAL:
             return explain(Situation(task=task), now)
         situation = Situation(task=task, workers=await self._workers())
@@ -52,19 +54,19 @@ class Asked:
             sequence = identity_sequence(task.message) if task.state == State.QUEUED else 0
             situation = msgspec.structs.replace(
                 situation,
-                gates=await self._client.pauses(),
-                served=not await unserved(self._js, task.queue),
-                position=await self.position(task.queue, task.priority, sequence),
-                per_minute=await self.per_minute(task.queue, now),
+                gates=await self._pauses.standing(),
+                served=not await unserved(self._session.js, task.queue),
+                position=await self._position(task.queue, task.priority, sequence),
+                per_minute=await self._per_minute(task.queue, now),
             )
         return explain(situation, now)
 
     async def _task(self, task_id: str) -> Result:
-        last = await self._client.read(task_id)
+        last = await self._lookup.read(task_id)
         if last.record is not None:
             return result_of_record(last.record, last.sequence)
         try:
-            tasks = await self._client.asking.get(task_id)
+            tasks = await self._asking.get(task_id)
         except MasterAbsent:
             raise TaskNotFound(
                 f"task {task_id} has no record: it is unknown, or queued and no worker has seen "
@@ -73,21 +75,15 @@ class Asked:
             ) from None
         if not tasks:
             raise TaskNotFound(f"there is no task {task_id}", task_id=task_id)
-        if len(tasks) > 1:
-            names = ", ".join(task.id for task in tasks[:5]) + (", ..." if len(tasks) > 5 else "")
-            raise AmbiguousId(
-                f"{len(tasks)} tasks or more have an id that begins with {task_id}: {names}",
-                task_id=task_id,
-            )
-        return tasks[0]
+        return only(tasks, task_id)
 
     async def _workers(self) -> list[WorkerView] | None:
         try:
-            return await self._client.workers()
+            return await self._asking.workers()
         except MasterAbsent:
             return None
 
-    async def position(self, queue: str, priority: str, sequence: int) -> Position | None:
+    async def _position(self, queue: str, priority: str, sequence: int) -> Position | None:
         """How many messages come before the one at `sequence`; 0: where it stands is unknown."""
         try:
             ahead, higher = 0, 0
@@ -109,11 +105,13 @@ class Asked:
     async def _waiting(self, queue: str, priority: str) -> tuple[int, int]:
         """How many messages no worker has yet, and behind which sequence they stand."""
         try:
-            info = await self._js.consumer_info(subjects.TASKS, subjects.consumer(queue, priority))
+            info = await self._session.js.consumer_info(
+                subjects.TASKS, subjects.consumer(queue, priority)
+            )
         except NotFound:
             held = 0
             for subject in subjects.consumer_filters(queue, priority):
-                stream = await self._js.stream_info(subjects.TASKS, subjects_filter=subject)
+                stream = await self._session.js.stream_info(subjects.TASKS, subjects_filter=subject)
                 held += sum((stream["state"].get("subjects") or {}).values())
             return held, 0
         return info.get("num_pending", 0), info.get("delivered", {}).get("stream_seq", 0)
@@ -123,7 +121,7 @@ class Asked:
         count = 0
         for subject in subjects.consumer_filters(queue, priority):
             first = await page(
-                self._js.connection,
+                self._session.connection,
                 subjects.TASKS,
                 sequence,
                 filter=subject,
@@ -133,11 +131,11 @@ class Asked:
                 count += 1 + left_after(first.messages[0])
         return count
 
-    async def per_minute(self, queue: str, now: datetime) -> float | None:
+    async def _per_minute(self, queue: str, now: datetime) -> float | None:
         """Tasks of the queue that ended a minute, over the last minutes; None: none did."""
         try:
             sample = await page(
-                self._js.connection,
+                self._session.connection,
                 subjects.RECORDS,
                 0,
                 filter="agentflow.results.>",

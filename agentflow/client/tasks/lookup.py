@@ -6,18 +6,16 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-from agentflow.bus.streams.jetstream import JetStream
-from agentflow.client.operate.asking import Asking
+from agentflow.client.asking import Asking, only
+from agentflow.client.session import Session
 from agentflow.errors import (
     AgentFlowError,
-    AmbiguousId,
     BusError,
     MasterAbsent,
     NoStream,
     NotFound,
     TaskNotFound,
 )
-from agentflow.log.task import TaskLog
 from agentflow.protocol import limits, subjects
 from agentflow.protocol.record import EMPTY, Last
 from agentflow.views.result import Result, result_of_record
@@ -27,29 +25,27 @@ _log = logging.getLogger(__name__)
 _HOUR: Final = 3600
 
 
-async def read(log: TaskLog, task_id: str) -> Last:
-    """The last record, for a user: a server that nobody has used yet holds no tasks."""
-    try:
-        return await log.read(task_id)
-    except NotFound:
-        return EMPTY
-    except NoStream as error:
-        raise NoStream(
-            "JetStream does not answer; `agentflow doctor` says what is wrong with the server"
-        ) from error
-
-
 class Lookup:
     """Looks for tasks by their ids."""
 
-    def __init__(self, js: JetStream, log: TaskLog, asking: Asking) -> None:
-        self._js = js
-        self._log = log
+    def __init__(self, session: Session, asking: Asking) -> None:
+        self._session = session
         self._asking = asking
 
+    async def read(self, task_id: str) -> Last:
+        """The last record, for a user: a server that nobody has used yet holds no tasks."""
+        try:
+            return await self._session.log.read(task_id)
+        except NotFound:
+            return EMPTY
+        except NoStream as error:
+            raise NoStream(
+                "JetStream does not answer; `agentflow doctor` says what is wrong with the server"
+            ) from error
+
     async def get(self, task_id: str) -> Result:
-        """See Flow.get."""
-        last = await read(self._log, task_id)
+        """See Client.get."""
+        last = await self.read(task_id)
         if last.record is not None:
             return result_of_record(last.record, last.sequence)
         try:
@@ -65,14 +61,8 @@ class Lookup:
             raise TaskNotFound(f"{error}{await self._kept()}", task_id=task_id) from None
         if not tasks:
             raise await self.not_found(task_id)
-        if len(tasks) > 1:
-            names = ", ".join(task.id for task in tasks[:5]) + (", ..." if len(tasks) > 5 else "")
-            raise AmbiguousId(
-                f"{len(tasks)} tasks or more have an id that begins with {task_id}: {names}",
-                task_id=task_id,
-            )
-        (task,) = tasks
-        last = await read(self._log, task.id)
+        task = only(tasks, task_id)
+        last = await self.read(task.id)
         if last.record is not None:
             return result_of_record(last.record, last.sequence)
         return task
@@ -83,17 +73,18 @@ class Lookup:
         False where nobody can tell: its message is unknown here, and no master answers that has
         read the streams.
         """
+        self._session.check()
         try:
-            if (await read(self._log, task_id)).record is not None:
+            if (await self.read(task_id)).record is not None:
                 return False
             if message_sequence:
-                queued = await self._js.get(subjects.TASKS, message_sequence)
+                queued = await self._session.js.get(subjects.TASKS, message_sequence)
                 # A stream made anew gives sequences again.
                 gone = queued is None or queued.headers.get(subjects.ID) != task_id
             else:
                 gone = not await self._master_knows(task_id)
             # A worker writes the record before it lets go of the message.
-            return gone and (await read(self._log, task_id)).record is None
+            return gone and (await self.read(task_id)).record is None
         except AgentFlowError as error:
             _log.debug("looking for task %s: %s", task_id, error)
             return False
@@ -112,7 +103,7 @@ class Lookup:
         """That records end, as the end of a sentence."""
         age: float = limits.RETENTION
         with suppress(BusError):
-            config = (await self._js.stream_info(subjects.RECORDS))["config"]
+            config = (await self._session.js.stream_info(subjects.RECORDS))["config"]
             age = config.get("max_age", 0) / 1e9
         return f" (a task is on record for {_span(age)} after its end)" if age else ""
 

@@ -16,6 +16,7 @@ import msgspec
 
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream, PubAck
+from agentflow.client.session import Session
 from agentflow.errors import (
     InvalidTask,
     NoAnswer,
@@ -153,8 +154,8 @@ class _Room:
 class Sender:
     """Stores task messages; goes on while the server is away or the queue is full."""
 
-    def __init__(self, js: JetStream, *, patience: float = PATIENCE) -> None:
-        self._js = js
+    def __init__(self, session: Session, *, patience: float = PATIENCE) -> None:
+        self._session = session
         self._room = _Room(OUTSTANDING)
         self._patience = patience
         self._timeout = min(5.0, patience)
@@ -162,9 +163,10 @@ class Sender:
 
     async def send(self, message: Submission, *, wait_full: bool = True) -> PubAck:
         """Store a message. Raises BusError; StreamFull only with `wait_full=False`."""
+        js = self._session.js
         try:
             async with self._room:
-                return await self._store(message)
+                return await self._store(js, message)
         except StreamFull:
             if not wait_full:
                 raise
@@ -174,17 +176,18 @@ class Sender:
             pass
         return await self._again(message, wait_full)
 
-    async def _store(self, message: Submission) -> PubAck:
-        return await self._js.store(message.subject, message.payload, message.block, self._timeout)
+    async def _store(self, js: JetStream, message: Submission) -> PubAck:
+        return await js.store(message.subject, message.payload, message.block, self._timeout)
 
     async def _again(self, message: Submission, wait_full: bool) -> PubAck:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._patience
         pause = 0.05
         while True:
+            js = self._session.js  # raises: a client that is closed is not a server that is away
             try:
                 async with self._room:
-                    return await self._store(message)
+                    return await self._store(js, message)
             except StreamFull:
                 if not wait_full:
                     raise
@@ -195,8 +198,9 @@ class Sender:
                     raise
             except NoStream:
                 # A server that has JetStream may only be loading its streams.
-                if loop.time() > end or not self._js.connection.server.get("jetstream"):
-                    server = self._js.connection.options.shown
+                connection = js.connection
+                if loop.time() > end or not connection.server.get("jetstream"):
+                    server = connection.options.shown
                     raise NoStream(
                         f"nothing takes tasks at {server}: JetStream is not enabled there, or the "
                         "streams are missing; `agentflow doctor` says which"
@@ -215,6 +219,6 @@ class Sender:
         if self._provisioned:
             return
         self._provisioned = True
-        for difference in await provision.ensure_streams(self._js):
+        for difference in await provision.ensure_streams(self._session.js):
             if difference.missing:
                 raise NoStream(f"{difference.name} {difference.text}") from error

@@ -7,11 +7,11 @@ import logging
 import time
 from typing import Final, NamedTuple
 
-from agentflow.bus.streams.jetstream import JetStream, Stored
-from agentflow.client.operate.asking import Asking
+from agentflow.bus.streams.jetstream import Stored
+from agentflow.client.asking import Asking
+from agentflow.client.session import Session
 from agentflow.client.tasks.submission import Sender, Submission
 from agentflow.errors import BusError, MasterAbsent, TaskError, TaskNotFound
-from agentflow.log.task import TaskLog
 from agentflow.protocol import control, subjects
 from agentflow.protocol import headers as blocks
 from agentflow.protocol.control import Cancel
@@ -51,9 +51,8 @@ class Cancellation(NamedTuple):
 class Steering:
     """Writes of users into logs."""
 
-    def __init__(self, js: JetStream, log: TaskLog, sender: Sender, asking: Asking) -> None:
-        self._js = js
-        self._log = log
+    def __init__(self, session: Session, sender: Sender, asking: Asking) -> None:
+        self._session = session
         self._sender = sender
         self._asking = asking
 
@@ -75,7 +74,7 @@ class Steering:
         The worker that runs it is asked first, because it alone can keep the usage so far. Where it
         does not do so in time, `cancelled` is written here and fences it.
         """
-        before = await self._log.read(task_id)
+        before = await self._session.log.read(task_id)
         if before.record is not None:
             if before.record.terminal:
                 return Cancellation(result_of_record(before.record, before.sequence), already=True)
@@ -84,9 +83,9 @@ class Steering:
                 await self._ask_owner(before.record)
         elif not message_sequence and not message:
             message = await self._queued_message(task_id)
-        last = await self._log.cancel(task_id)
+        last = await self._session.log.cancel(task_id)
         assert last.record is not None
-        if last.record.state == State.CANCELLED and last.record.actor == self._log.actor:
+        if last.record.state == State.CANCELLED and last.record.actor == self._session.log.actor:
             try:
                 await self._tidy(last.record, before, message, message_sequence)
             except BusError as error:
@@ -97,7 +96,7 @@ class Steering:
     async def _ask_owner(self, record: Record) -> None:
         """Return when the worker of a running task has ended it, or does not answer."""
         try:
-            await self._js.connection.request(
+            await self._session.connection.request(
                 subjects.control("worker", record.actor),
                 control.encode(Cancel(id=record.id)),
                 timeout=OWNER_WITHIN,
@@ -120,21 +119,21 @@ class Steering:
         record, task_id = before.record, ended.id
         if ended.follows != before.sequence:
             # Somebody claimed it meanwhile, who pays for a run that no longer counts.
-            self._js.connection.publish(
+            self._session.connection.publish(
                 subjects.control("worker"), control.encode(Cancel(id=task_id))
             )
         if record is not None and record.state == State.RUNNING:
             return  # its worker acks the message itself
         if record is not None and record.state in PARKED:
-            await self._js.purge(subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*")
+            await self._session.js.purge(subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*")
             return
         sequence = message_sequence or identity_sequence(message)
-        queued = await self._js.get(subjects.TASKS, sequence) if sequence else None
+        queued = await self._session.js.get(subjects.TASKS, sequence) if sequence else None
         # A stream made anew gives sequences again: another task's message must not be deleted.
         if queued is not None and (
-            queued.headers.get(subjects.ID) == task_id or _is(queued, message)
+            queued.headers.get(subjects.ID) == task_id or _has_identity(queued, message)
         ):
-            await self._js.delete(subjects.TASKS, sequence)
+            await self._session.js.delete(subjects.TASKS, sequence)
 
     # Retry.
 
@@ -163,7 +162,7 @@ class Steering:
         await self._sender.send(submission)
         if dead is not None:
             try:
-                await self._js.delete(subjects.DEAD, dead.sequence)
+                await self._session.js.delete(subjects.DEAD, dead.sequence)
             except BusError as error:
                 # It stays as a copy of a payload; the log says what is true.
                 _log.debug("the dead letter of %s stays: %s", task_id, error)
@@ -174,8 +173,8 @@ class Steering:
         end = time.monotonic() + (DEAD_LETTER_WITHIN if patient else 0.0)
         while True:
             # The letter first: read after the log it could be a later failure's, and be deleted.
-            dead = await self._js.last(subjects.DEAD, subjects.dead("*", task_id))
-            last = await self._log.read(task_id)
+            dead = await self._session.js.last(subjects.DEAD, subjects.dead("*", task_id))
+            last = await self._session.log.read(task_id)
             kept = dead.headers.get(subjects.SEQUENCE) if dead is not None else None
             # In the end the letter of an earlier failure will do: its payload is the same.
             if last.state != State.FAILED or kept == str(last.sequence) or time.monotonic() > end:
@@ -219,7 +218,7 @@ def _own_headers(block: bytes) -> bytes:
     return b"\r\n".join(kept)
 
 
-def _is(queued: Stored, identity: str) -> bool:
+def _has_identity(queued: Stored, identity: str) -> bool:
     """Whether a stored message has this identity; its time is known to microseconds only."""
     parsed = parse_message(identity)
     if parsed is None:

@@ -7,9 +7,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from agentflow.bus.wire.connection import Connection
+from agentflow.client.session import Session
 from agentflow.errors import (
     AgentFlowError,
+    AmbiguousId,
     BusError,
     MasterAbsent,
     NoAnswer,
@@ -45,8 +46,8 @@ class Page(NamedTuple):
 class Asking:
     """The master's requests as methods. All raise MasterAbsent where none answers."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     async def get(self, task_id: str) -> list[Result]:
         """The task of this id, else those whose id begins so."""
@@ -79,12 +80,13 @@ class Asking:
         return (await self._ask(api.WORKERS, {}, Workers)).workers
 
     async def _ask(self, verb: str, request: Any, answer: type[T]) -> T:
+        connection = self._session.connection
         try:
-            message = await self._connection.request(
+            message = await connection.request(
                 subjects.api(verb), msgspec.json.encode(request), timeout=TIMEOUT
             )
         except NoAnswer:
-            if not self._connection.connected.is_set():
+            if not connection.connected.is_set():
                 raise
             raise MasterAbsent from None
         code = message.headers.get(api.ERROR_CODE) if message.block else None
@@ -106,6 +108,17 @@ def _page(answer: Tasks) -> Page:
 
 def _unreadable(error: Exception) -> BusError:
     return BusError(f"the master's answer cannot be read: {error}")
+
+
+def only(tasks: list[Result], task_id: str) -> Result:
+    """The one task that an id, or the beginning of one, means. Raises AmbiguousId."""
+    if len(tasks) > 1:
+        names = ", ".join(task.id for task in tasks[:5]) + (", ..." if len(tasks) > 5 else "")
+        raise AmbiguousId(
+            f"{len(tasks)} tasks or more have an id that begins with {task_id}: {names}",
+            task_id=task_id,
+        )
+    return tasks[0]
 
 
 def _refusal(code: str, text: str, body: bytes) -> AgentFlowError:
