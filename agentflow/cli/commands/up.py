@@ -14,7 +14,7 @@ import click
 from agentflow.cli.observing import log_environment, log_options, metrics_option
 from agentflow.cli.options import connection_options, resolve
 from agentflow.cli.workforce import chosen, workforce_options
-from agentflow.config import Connect, store_dir
+from agentflow.config import Connect, connection_environment, store_dir
 
 if TYPE_CHECKING:
     from agentflow.local.stack import LocalStack
@@ -89,7 +89,6 @@ def command(
 
     What crashes is started again; a worker that `agentflow drain` stopped stays down.
     """
-    from agentflow.cli.place import connection_environment
     from agentflow.local.stack import LocalStack
 
     log = log_environment(connection)

@@ -1,4 +1,4 @@
-"""The batch job's file of tasks; test_batch_results.py has what comes out."""
+"""The job's file of tasks; test_job_results.py has what comes out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The batch job's file of results, and its figures."""
+"""The job's file of results, and its figures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentflow.cli import report
 from agentflow.errors import StackError, UsageError
-from agentflow.job import ledger, report
+from agentflow.job import ledger
 from agentflow.job.ledger import Ledger, Line, line_of
-from agentflow.job.report import Tally
 from agentflow.job.source import Item
+from agentflow.job.tally import Tally, dollars
 from agentflow.protocol.record import Failure, Record, Timings, Usage
 from agentflow.protocol.task import TaskBody
 
@@ -277,4 +278,4 @@ class TestTally:
         ],
     )
     def test_dollars_are_shown_with_places_that_matter(self, micro: int, text: str) -> None:
-        assert report.dollars(micro) == text
+        assert dollars(micro) == text
