@@ -29,9 +29,9 @@ def command(shell: str) -> None:
 
     from agentflow.cli import cli
 
-    found = get_completion_class(shell)
-    assert found is not None
-    sys.stdout.write(found(cli, {}, PROGRAM, VARIABLE).source())
+    completion = get_completion_class(shell)
+    assert completion is not None
+    sys.stdout.write(completion(cli, {}, PROGRAM, VARIABLE).source())
 
 
 def answer(group: click.Group, instruction: str) -> int:
