@@ -79,8 +79,8 @@ class Rig:
                 raise self.gone()
             return await running
         finally:
-            for each in (running, ended):
-                each.cancel()
+            for future in (running, ended):
+                future.cancel()
             await asyncio.gather(running, ended, return_exceptions=True)
 
     def gone(self) -> WorkerEnded:
@@ -103,8 +103,8 @@ class Rig:
 
         def ask() -> bytes:
             with urllib.request.urlopen(f"{self._api}/_fake/{what}", data, timeout=30) as answer:
-                found: bytes = answer.read()
-                return found
+                body: bytes = answer.read()
+                return body
 
         return await asyncio.to_thread(ask)
 
@@ -149,10 +149,10 @@ async def simulator(environment: Mapping[str, str], log: Path) -> AsyncIterator[
     async with child(command("simulator"), environment, log, stdout=True) as process:
         assert process.stdout is not None
         async with asyncio.timeout(START_WITHIN):
-            found = re.search(r"http://\S+", (await process.stdout.readline()).decode())
-        if found is None:
+            url = re.search(r"http://\S+", (await process.stdout.readline()).decode())
+        if url is None:
             raise WorkerEnded("the simulator did not start")
-        yield found[0], process.pid
+        yield url[0], process.pid
 
 
 @asynccontextmanager

@@ -22,12 +22,12 @@ def _missing(_: str | None) -> str | None:
 
 
 def _installed() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         package = FOLDER / "node_modules" / name / "package.json"
         if package.is_file():
-            found[name] = json.loads(package.read_text())["version"]
-    return found
+            versions[name] = json.loads(package.read_text())["version"]
+    return versions
 
 
 def _command(place: Place, slots: int, processes: int) -> list[str]:
