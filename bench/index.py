@@ -27,7 +27,7 @@ from agentflow.local.server import LocalServer
 from agentflow.protocol import api, headers, record, subjects
 from agentflow.protocol.api import ListRequest, StatsView
 from agentflow.protocol.record import EMPTY, Last, State, Usage
-from agentflow.rules import records as entries
+from agentflow.rules import records
 from agentflow.rules.records import Origin, Spent
 from bench.instruments import machine, memory
 from bench.instruments.child import process
@@ -58,9 +58,9 @@ async def fill(js: JetStream, tasks: int, queued: int = QUEUED) -> None:
                 model="claude-sonnet-4-5",
             )
             actor = f"host-4711-{number % 8:06x}"
-            claim = entries.claimed(origin, EMPTY, actor=actor, now=now)
+            claim = records.claimed(origin, EMPTY, actor=actor, now=now)
             last = Last(await store(claim), claim)
-            final = entries.follow(
+            final = records.follow(
                 origin,
                 last,
                 State.FAILED if number % 50 == 0 else State.SUCCEEDED,

@@ -18,9 +18,8 @@ from agentflow.job.ledger import Ledger, line_of
 from agentflow.job.source import Item
 from agentflow.job.spec import FrontEnd, JobSpec
 from agentflow.job.tally import Tally
-from agentflow.protocol import record as records
 from agentflow.protocol import subjects
-from agentflow.protocol.record import Last, Record, State
+from agentflow.protocol.record import Last, Record, State, decode
 from agentflow.protocol.task import encode_body
 
 
@@ -164,7 +163,7 @@ class Driver:
         task_id = subjects.record_id(message.subject)
         if task_id not in self._known:
             return
-        state = records.decode(message.data).state
+        state = decode(message.data).state
         if state == State.RUNNING:
             self._tally.running.add(task_id)
         else:

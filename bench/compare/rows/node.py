@@ -6,7 +6,7 @@ import json
 import shutil
 
 from bench.compare import sizes
-from bench.compare.rows.design import BUILT, INSTALL, QUEUE, WORKERS, Design, Place, Size, program
+from bench.compare.rows.design import BUILT, INSTALL, QUEUE, WORKERS, Design, Site, Size, program
 
 FOLDER = BUILT / "node"
 PACKAGES = ("@anthropic-ai/sdk", "@nats-io/transport-node")
@@ -30,7 +30,7 @@ def _installed() -> dict[str, str]:
     return versions
 
 
-def _command(place: Place, slots: int, processes: int) -> list[str]:
+def _command(site: Site, slots: int, processes: int) -> list[str]:
     # Beside its packages, as Node looks for them from the program's own folder upwards.
     program = shutil.copy(WORKERS / "node" / "worker.js", FOLDER / "worker.js")
     return [shutil.which("node") or "node", str(program), QUEUE, str(slots)]
