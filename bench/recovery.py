@@ -225,9 +225,7 @@ async def stack_restart(server: LocalServer, ear: Ear, queued: int) -> dict[str,
 
 async def main(kills: int = 30, queued: int = 100_000, out: Path = RESULTS) -> int:
     """Run, print, write JSON; returns the exit code."""
-    facts = machine.describe()
-    if machine.busy(facts):
-        print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
+    facts = machine.noted()
     result: dict[str, Any] = {"machine": facts, "lease_s": limits.LEASE}
     with tempfile.TemporaryDirectory() as folder:
         async with (
