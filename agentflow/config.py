@@ -132,6 +132,20 @@ def connect_options(
     return options
 
 
+def connection_environment(options: Connect) -> dict[str, str]:
+    """How child processes learn what this one was told on its command line; not the servers."""
+    variables = {
+        "AGENTFLOW_CREDS": options.creds,
+        "AGENTFLOW_USER": options.user,
+        "AGENTFLOW_PASSWORD": options.password,
+        "AGENTFLOW_TLS_CA": options.tls_ca,
+        "AGENTFLOW_TLS_CERT": options.tls_cert,
+        "AGENTFLOW_TLS_KEY": options.tls_key,
+        "AGENTFLOW_INBOX_PREFIX": options.inbox_prefix,
+    }
+    return {name: value for name, value in variables.items() if value}
+
+
 DEFAULT_STORE: Final = "~/.local/share/agentflow/default"
 SIMULATED_STORE: Final = "~/.local/share/agentflow/simulated"
 

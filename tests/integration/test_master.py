@@ -532,11 +532,15 @@ async def test_nobody_is_lost_for_what_the_master_could_not_hear(
 
         await observer.becomes(heard)
         nats_server.kill()
-        await asyncio.sleep(0.7)
+        await until(lambda: not found.actor.connection.connected.is_set())
+        # Long silent, as after an outage of a minute.
+        found.presence._seen["w"].at -= 60
+        found.presence._listening_since -= 60
         found.presence.look()
         nats_server.start()
         await found.actor.connection.connected.wait()
         found.presence.look()
+        assert set(found.presence._seen) == {"w"}
         assert found.presence.lost == 0
 
 

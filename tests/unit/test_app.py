@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 import agentflow
-from agentflow.cli import target
+from agentflow.cli import apps
 from agentflow.errors import Fail, InvalidHandler, InvalidTask, Retry, UsageError
 from agentflow.handlers.contract import AttemptFailed, Outcome, Run, defaults_of
 from agentflow.handlers.functions.context import ClaudeAnswer
@@ -425,8 +425,8 @@ def test_a_target_that_is_no_app_is_told(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     with pytest.raises(UsageError, match=sentence):
-        target.load(name)
-    assert target.load("good").kinds == []
+        apps.load(name)
+    assert apps.load("good").kinds == []
     for module in files:
         sys.modules.pop(module, None)
 

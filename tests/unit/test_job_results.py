@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentflow.cli import report
 from agentflow.errors import StackError, UsageError
-from agentflow.job import ledger, report
+from agentflow.job import ledger
 from agentflow.job.ledger import Ledger
-from agentflow.job.report import Tally
 from agentflow.job.source import Item
+from agentflow.job.tally import Tally, dollars
 from agentflow.protocol.record import Failure, Record, Timings, Usage
 from agentflow.protocol.task import TaskBody
 from agentflow.views.ledger import Line, encode_line, line_of
@@ -280,4 +281,4 @@ class TestTally:
         ],
     )
     def test_dollars_are_shown_with_places_that_matter(self, micro: int, text: str) -> None:
-        assert report.dollars(micro) == text
+        assert dollars(micro) == text

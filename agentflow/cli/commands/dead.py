@@ -38,20 +38,20 @@ def _filters(function: Callable[..., R]) -> Callable[..., R]:
     return function
 
 
-def _wanted(given: dict[str, Any]) -> tuple[DeadFilter, bool]:
+def _wanted(chosen: dict[str, Any]) -> tuple[DeadFilter, bool]:
     """The filter, taken out of a command's options, and whether it leaves anything out."""
     from agentflow.client.operate.deadletters import DeadFilter
 
-    if given["queue"] is not None:
+    if chosen["queue"] is not None:
         from agentflow.protocol import subjects
 
-        subjects.check_queue(given["queue"])
+        subjects.check_queue(chosen["queue"])
     wanted = DeadFilter(
-        reason=given.pop("reason"),
-        queue=given.pop("queue"),
-        label=options.labels(given.pop("label")),
-        older_than=given.pop("age"),
-        fingerprint=given.pop("fingerprint"),
+        reason=chosen.pop("reason"),
+        queue=chosen.pop("queue"),
+        label=options.labels(chosen.pop("label")),
+        older_than=chosen.pop("age"),
+        fingerprint=chosen.pop("fingerprint"),
     )
     return wanted, wanted != DeadFilter()
 

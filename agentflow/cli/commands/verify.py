@@ -84,7 +84,7 @@ def command(
         calls = sources.ask_simulator(simulator)
     elif requests:
         calls = sources.requests_file(requests)
-    dropped = {name: of for log in logs for name, of in sources.read_drops(log).items()}
+    dropped = {key: task_id for log in logs for key, task_id in sources.read_drops(log).items()}
     report = options.run_async(_verify(connection, known, complete, calls, dropped, rest, faults))
     if dashboard:
         report.findings += options.run_async(_dashboard(connection, report.figures))

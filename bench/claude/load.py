@@ -1,4 +1,4 @@
-"""The loads of `bench claude`: what is asked, by how many at once, in how many processes."""
+"""The loads: what is asked, by how many at once, in how many processes."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def shares(calls: int, in_flight: int, processes: int) -> list[tuple[list[str], 
     """Prompts and places of each process; with fewer places than processes some have none."""
     asked = prompts(calls)
     busy = min(processes, in_flight)
-    found = []
+    split = []
     for number in range(processes):
         places = in_flight // busy + (number < in_flight % busy) if number < busy else 0
-        found.append((asked[number::busy] if places else [], places))
-    return found
+        split.append((asked[number::busy] if places else [], places))
+    return split

@@ -2,7 +2,7 @@
 
 Fenced claim, fenced finish, ack, results over the republished copy, and nothing else: no parsing of
 tasks, no decisions, no heartbeats, no renewal, no recovery. It is the yardstick of `bench core`.
-The worker is a process of its own: `python -m bench.instruments.bare URL SLOTS`.
+The worker is a process of its own: `python -m bench.core.bare URL SLOTS`.
 """
 
 from __future__ import annotations

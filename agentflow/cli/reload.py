@@ -29,13 +29,13 @@ def watch(target: str | None) -> None:
 def folders(target: str | None) -> list[Path]:
     """What to watch."""
     here = Path.cwd()
-    found = [here]
+    watched = [here]
     if target is not None:
         sys.path.insert(0, str(here))
         # The outermost package: looking for an inner one would run the code of those around it.
         spec = importlib.util.find_spec(target.partition(":")[0].partition(".")[0])
-        places = (spec.submodule_search_locations or []) if spec is not None else []
-        for folder in (Path(place).resolve() for place in places):
+        locations = (spec.submodule_search_locations or []) if spec is not None else []
+        for folder in (Path(location).resolve() for location in locations):
             if not folder.is_relative_to(here.resolve()):
-                found.append(folder)
-    return found
+                watched.append(folder)
+    return watched

@@ -1,4 +1,4 @@
-"""Records for a dashboard to follow: `python -m bench.instruments.records URL TASKS RATE SECONDS`.
+"""Records for a dashboard to follow: `python -m bench.tui.records URL TASKS RATE SECONDS`.
 
 Writes what a fleet would have written, without one: TASKS logs of an hour, then RATE records a
 second, straight into the stream. It prints `ready` when the logs are there, and waits for a line.

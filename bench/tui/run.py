@@ -14,15 +14,10 @@ rest: Textual (strips, the terminal), the loop, and with a live feed the receivi
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import os
-import pty
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -31,10 +26,9 @@ import psutil
 
 from agentflow.local.server import LocalServer
 from bench.instruments import machine, memory
+from bench.tui.terminal import COLUMNS, LINES, Terminal
 
-RESULTS: Final = Path(__file__).parent / "results" / "tui.json"
-COLUMNS: Final = 120
-LINES: Final = 36
+RESULTS: Final = Path(__file__).parent.parent / "results" / "tui.json"
 PAINTS: Final = 5
 
 CASES: Final[dict[str, dict[str, Any]]] = {
@@ -54,64 +48,11 @@ LIVE: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-class Terminal:
-    """A program in a pseudo-terminal that somebody reads."""
-
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-        self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            env=os.environ
-            | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-            | (environment or {}),
-        )
-        os.close(slave)
-        self.received = 0
-
-    async def read(self) -> bytes:
-        """What it wrote; b"" at its end."""
-        try:
-            data = await asyncio.to_thread(os.read, self.master, 65536)
-        except OSError:
-            data = b""
-        self.received += len(data)
-        return data
-
-    async def until(self, text: bytes) -> float:
-        """Seconds since the start until it wrote this."""
-        seen = b""
-        while text not in seen:
-            data = await self.read()
-            if not data:
-                raise RuntimeError(f"the dashboard ended early: {seen[-2000:]!r}")
-            seen = seen[-200:] + data
-        return time.monotonic() - self.began
-
-    def end(self) -> None:
-        """End it, if it has not ended."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        os.close(self.master)
-
-
 async def first_paint() -> tuple[float, float]:
     """Seconds until the key bar, the last line of a frame, is there: wall and CPU."""
     with tempfile.TemporaryDirectory() as folder:
         report = str(Path(folder) / "report")
-        terminal = Terminal(
-            "-m", "bench.instruments.dashboard", report, "60", "200", "0", "10", "overview"
-        )
+        terminal = Terminal("-m", "bench.tui.dashboard", report, "60", "200", "0", "10", "overview")
         reading = asyncio.create_task(terminal.until(b"open"))
         try:
             wall = await reading
@@ -129,7 +70,7 @@ async def measure_live(seconds: float, case: dict[str, Any]) -> dict[str, Any]:
             await asyncio.to_thread(subprocess.run, apply, check=True, capture_output=True)
             load = (server.url, str(case["tasks"]), str(case["rate"]), str(seconds + 30))
             writer = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bench.instruments.records", *load),
+                *(sys.executable, "-m", "bench.tui.records", *load),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
@@ -155,7 +96,7 @@ async def measure(
         report = Path(folder) / "report"
         terminal = Terminal(
             "-m",
-            "bench.instruments.dashboard",
+            "bench.tui.dashboard",
             str(report),
             str(seconds),
             *(str(case[name]) for name in ("tasks", "rate", "hertz", "view")),
@@ -182,27 +123,25 @@ async def measure(
         finally:
             await asyncio.to_thread(terminal.end)
             await draining
-        found: dict[str, Any] = json.loads(report.read_text())
-    own = found["cpu"] - found["making"]
+        told: dict[str, Any] = json.loads(report.read_text())
+    own = told["cpu"] - told["making"]
     return {
         "cpu_percent": round(100 * own, 2),
-        "folding_percent": round(100 * found["folding"], 2),
-        "frames_percent": round(100 * found["framing"], 2),
-        "rest_percent": round(100 * (own - found["folding"] - found["framing"]), 2),
-        "frames_per_s": round(found["frames_per_s"], 1),
-        "lines_per_s": round(found["lines_per_s"], 1),
-        "kbytes_per_s": round(found["bytes_per_s"] / 1000, 1),
-        "items_per_s": round(found["items_per_s"]),
-        "loop_behind_ms": round(1000 * found["behind_s"]),
+        "folding_percent": round(100 * told["folding"], 2),
+        "frames_percent": round(100 * told["framing"], 2),
+        "rest_percent": round(100 * (own - told["folding"] - told["framing"]), 2),
+        "frames_per_s": round(told["frames_per_s"], 1),
+        "lines_per_s": round(told["lines_per_s"], 1),
+        "kbytes_per_s": round(told["bytes_per_s"] / 1000, 1),
+        "items_per_s": round(told["items_per_s"]),
+        "loop_behind_ms": round(1000 * told["behind_s"]),
         "rss_mb": weight.get("rss_mb"),
     }
 
 
 async def main(seconds: float = 15.0, only: str = "", out: Path = RESULTS) -> int:
     """Run, print, write JSON; returns the exit code."""
-    facts = machine.describe()
-    if machine.busy(facts):
-        print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
+    facts = machine.noted()
     paints = sorted([await first_paint() for _ in range(PAINTS)]) if not only else []
     cases: dict[str, dict[str, Any]] = {}
     for name, case in CASES.items():

@@ -1,4 +1,4 @@
-"""The outcome of `bench claude`, as a person reads it: the rows, then the aims."""
+"""The outcome as a person reads it: the rows, then the aims."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The dashboard under load, in a terminal of its own: the process that `bench.tui` measures.
+"""The dashboard under load, in a terminal of its own: the process that `run.py` measures.
 
-    python -m bench.instruments.dashboard REPORT SECONDS TASKS RATE HERTZ VIEW [URL]
+    python -m bench.tui.dashboard REPORT SECONDS TASKS RATE HERTZ VIEW [URL]
 
 It runs the real app, over the lifelike feed of the tests or the live feed of a server, for so long
 after all tasks are known, and then writes what its parts took, in seconds of the loop's thread: the

@@ -4,7 +4,7 @@ Nothing but the SDK: no queue, no records, no retries of ours. Several processes
 that has imported the SDK and frozen it, as a worker's are, and each has its share of the calls and
 of the places in flight; a share is fixed before the start, so nothing is coordinated.
 
-`python -m bench.instruments.sdk URL PROCESSES CALLS IN_FLIGHT` says `ready`; then each line on
+`python -m bench.claude.sdk URL PROCESSES CALLS IN_FLIGHT` says `ready`; then each line on
 stdin is a round, answered by a line of JSON: the makespan and the seconds of every call.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 import anthropic
 
 from agentflow.handlers.claude.request import DEFAULT_MAX_TOKENS, DEFAULT_MODEL
-from bench.instruments.load import WARM, shares
+from bench.claude.load import WARM, shares
 
 
 class Caller:
@@ -118,8 +118,8 @@ def main(url: str, processes: int, calls: int, in_flight: int) -> None:
     for _ in sys.stdin:
         began = time.perf_counter()
         times = next(rounds)
-        found: dict[str, Any] = {"makespan_s": time.perf_counter() - began, "times": times}
-        print(json.dumps(found), flush=True)
+        answer: dict[str, Any] = {"makespan_s": time.perf_counter() - began, "times": times}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,9 @@ import asyncio
 import gc
 import json
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +26,14 @@ import nats
 
 import agentflow
 from agentflow.local.server import LocalServer
-from bench.instruments import bare, machine, memory
+from bench.core import bare
+from bench.instruments import machine, memory
+from bench.instruments.child import process
 
 PROMPT = "Summarise this paragraph in one sentence. " * 4
 SLOTS = 1200
 WINDOW = 2000
-RESULTS = Path(__file__).parent / "results" / "core.json"
+RESULTS = Path(__file__).parent.parent / "results" / "core.json"
 
 
 class Load:
@@ -43,25 +43,6 @@ class Load:
         self.tasks = tasks
         self.singles = singles
         self.sleepers = sleepers
-
-
-@asynccontextmanager
-async def process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A child process that is gone afterwards."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield child
-    finally:
-        if child.returncode is None:
-            child.terminate()
-            try:
-                async with asyncio.timeout(10):
-                    await child.wait()
-            except TimeoutError:
-                child.kill()
-                await child.wait()
 
 
 async def latency(one: Callable[[], Awaitable[None]], count: int) -> dict[str, float]:
@@ -85,10 +66,10 @@ async def run_bare(load: Load) -> dict[str, Any]:
             client = await nats.connect(server.url)
             await bare.set_up(client)
             await client.close()
-            async with process("-m", "bench.instruments.bare", server.url, str(SLOTS)) as worker:
+            async with process("-m", "bench.core.bare", server.url, str(SLOTS)) as worker:
                 client, one = await bare.submitter(server.url)
                 await one(PROMPT, 0.0)
-                found: dict[str, Any] = await latency(lambda: one(PROMPT, 0.0), load.singles)
+                figures: dict[str, Any] = await latency(lambda: one(PROMPT, 0.0), load.singles)
                 gate = asyncio.Semaphore(WINDOW)
 
                 async def gated() -> None:
@@ -99,18 +80,18 @@ async def run_bare(load: Load) -> dict[str, Any]:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(load.tasks):
                         group.create_task(gated())
-                found["tasks_per_s"] = round(load.tasks / (time.perf_counter() - began))
+                figures["tasks_per_s"] = round(load.tasks / (time.perf_counter() - began))
                 began = time.perf_counter()
                 async with asyncio.TaskGroup() as group:
                     for _ in range(load.sleepers):
                         group.create_task(one(PROMPT, 2.0))
-                found["makespan_s"] = round(time.perf_counter() - began, 3)
-                found["memory"] = {
+                figures["makespan_s"] = round(time.perf_counter() - began, 3)
+                figures["memory"] = {
                     "worker": memory.of(worker.pid),
                     "server": memory.of(server.pid or 0),
                 }
                 await client.close()
-    return found
+    return figures
 
 
 async def run_ours(load: Load) -> dict[str, Any]:
@@ -131,7 +112,7 @@ async def run_ours(load: Load) -> dict[str, Any]:
 
                 await one()
                 idle = {"worker": memory.of(worker.pid), "master": memory.of(master.pid)}
-                found: dict[str, Any] = await latency(one, load.singles)
+                figures: dict[str, Any] = await latency(one, load.singles)
                 began = time.perf_counter()
                 results = client.map(
                     (PROMPT for _ in range(load.tasks)), concurrency=WINDOW, kind="echo"
@@ -141,7 +122,7 @@ async def run_ours(load: Load) -> dict[str, Any]:
                     count += result.state == "succeeded"
                 seconds = time.perf_counter() - began
                 assert count == load.tasks, f"{count} of {load.tasks} came back"
-                found["tasks_per_s"] = round(load.tasks / seconds)
+                figures["tasks_per_s"] = round(load.tasks / seconds)
                 began = time.perf_counter()
                 sleepers = client.map(
                     (PROMPT for _ in range(load.sleepers)),
@@ -152,23 +133,22 @@ async def run_ours(load: Load) -> dict[str, Any]:
                 count = 0
                 async for result in sleepers:
                     count += result.state == "succeeded"
-                found["makespan_s"] = round(time.perf_counter() - began, 3)
+                figures["makespan_s"] = round(time.perf_counter() - began, 3)
                 assert count == load.sleepers, f"{count} of {load.sleepers} came back"
-                found["memory_idle"] = idle
-                found["memory"] = {
+                figures["memory_idle"] = idle
+                figures["memory"] = {
                     "worker": memory.of(worker.pid),
                     "master": memory.of(master.pid),
                     "server": memory.of(server.pid or 0),
                 }
-    return found
+    return figures
 
 
 def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians of the figures; memory of the last round."""
     keys = ("tasks_per_s", "p50_ms", "p99_ms", "makespan_s")
-    found: dict[str, Any] = {key: statistics.median(each[key] for each in rounds) for key in keys}
     return {
-        **found,
+        **{key: statistics.median(figures[key] for figures in rounds) for key in keys},
         **{key: value for key, value in rounds[-1].items() if key.startswith("memory")},
     }
 
@@ -176,9 +156,7 @@ def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 async def main(rounds: int = 3, quick: bool = False, out: Path = RESULTS) -> int:
     """Run, print, write JSON; returns the exit code."""
     load = Load(4000, 200, 200) if quick else Load(20_000, 1000, 1000)
-    facts = machine.describe()
-    if machine.busy(facts):
-        print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
+    facts = machine.noted()
     sides: dict[str, list[dict[str, Any]]] = {"agentflow": [], "bare": []}
     for number in range(rounds):
         order = [("agentflow", run_ours), ("bare", run_bare)]

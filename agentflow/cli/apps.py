@@ -26,16 +26,16 @@ def split(target: str) -> tuple[str, str]:
 def load(target: str) -> App:
     """The app that `target` names. Raises UsageError with what to correct."""
     name, attribute = split(target)
-    found: Any = _module(name)
+    value: Any = _module(name)
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            apps = [key for key, value in vars(sys.modules[name]).items() if _is_app(value)]
+        if not hasattr(value, part):
+            apps = [key for key, other in vars(sys.modules[name]).items() if _is_app(other)]
             there = f"; its apps are {', '.join(apps)}" if apps else "; it has no agentflow.App"
             raise UsageError(f"module {name} has no {attribute}{there}")
-        found = getattr(found, part)
-    if not isinstance(found, App):
-        raise UsageError(f"{target} is a {type(found).__name__}, not an agentflow.App")
-    return found
+        value = getattr(value, part)
+    if not isinstance(value, App):
+        raise UsageError(f"{target} is a {type(value).__name__}, not an agentflow.App")
+    return value
 
 
 def _is_app(value: object) -> bool:
