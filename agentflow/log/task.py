@@ -1,45 +1,25 @@
-"""The task log: fenced writes and leader reads. The only writer of progress and results.
+"""The task log: what may be written about a task, and the messages that go with it.
 
-Every write names the sequence it follows, and the server stores it only where that is still the
-last of `agentflow.*.<id>`. A refusal or a missing answer proves nothing, so after either one the
-last record is read from the leader:
-
-- it is what my write was to follow: send again;
-- it is my own write: it succeeded;
-- it is anything else: I am superseded (`Superseded`), and must stop, acking nothing.
-
-Nobody sends a task's next write before the outcome of the one before is known.
+The only writer of progress and results. How a write is fenced, and what an unknown outcome means,
+stands in fenced.py; a task whose log another writer continued is `Superseded`: whoever worked on it
+must stop, acking nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
 from datetime import UTC, datetime
-from typing import Final
 
-from agentflow.bus.streams.jetstream import JetStream, PubAck, Stored
+from agentflow.bus.streams.jetstream import JetStream, Stored
 from agentflow.bus.wire.message import Message
-from agentflow.errors import (
-    BusError,
-    PayloadTooLarge,
-    PermissionDenied,
-    Superseded,
-    WrongSequence,
-)
+from agentflow.errors import PayloadTooLarge, Superseded
+from agentflow.log.fenced import FencedLogs, MovedOn, Write, store_patiently
 from agentflow.protocol import headers as blocks
-from agentflow.protocol import record as records
 from agentflow.protocol import subjects
-from agentflow.protocol.record import EMPTY, Last, Record, State
-from agentflow.rules import records as entries
+from agentflow.protocol.record import EMPTY, Failure, Last, Record, State
+from agentflow.protocol.record import decode as decode_record
+from agentflow.protocol.record import encode as encode_record
+from agentflow.rules import records
 from agentflow.rules.lifecycle import may_follow
-
-_log = logging.getLogger(__name__)
-
-WRITE_TIMEOUT: Final = 5.0
-PAUSE_MIN: Final = 0.02
-PAUSE_MAX: Final = 2.0
 
 
 class Overtaken(Superseded):
@@ -59,32 +39,16 @@ class TaskLog:
 
     def __init__(self, js: JetStream, actor: str) -> None:
         self._js = js
+        self._logs = FencedLogs(js, subjects.RECORDS, _record_of)
         self.actor = actor
 
     def now(self) -> datetime:
         """The server's time, as well as it is known."""
         return self._js.now()
 
-    # Reading.
-
     async def read(self, task_id: str) -> Last:
         """The last record, from the leader. Raises BusError."""
-        found = await self._js.last(subjects.RECORDS, subjects.log(task_id))
-        return last_of(found)
-
-    async def _read_patiently(self, task_id: str) -> Last:
-        pause = PAUSE_MIN
-        while True:
-            try:
-                return await self.read(task_id)
-            except PermissionDenied:
-                raise
-            except BusError as error:
-                facts = {"action": "read", "task_id": task_id}
-                _log.debug("reading the log of %s: %s", task_id, error, extra=facts)
-                pause = await _pause(pause)
-
-    # Writing.
+        return last_of(await self._logs.last(subjects.log(task_id)))
 
     async def append(self, record: Record, data: bytes | None = None) -> Last:
         """Store `record` after the sequence it `follows`; returns where it stands.
@@ -93,32 +57,21 @@ class TaskLog:
         long. `data` is the record as JSON where the caller has it. Raises Overtaken,
         PayloadTooLarge, PermissionDenied.
         """
-        if data is None:
-            data = records.encode(record)
-        block = blocks.fence(record.id, record.follows)
-        pause = PAUSE_MIN
-        again = False
-        while True:
-            try:
-                ack = await self._js.store(record.subject, data, block, WRITE_TIMEOUT)
-                return Last(ack.seq, record)
-            except (PayloadTooLarge, PermissionDenied):
-                raise
-            except WrongSequence:
-                pass
-            except BusError as error:
-                facts = {"action": "write", "task_id": record.id, "attempt": record.attempt}
-                _log.info(
-                    "task %s: %s not confirmed: %s", record.id, record.state, error, extra=facts
-                )
-            last = await self._read_patiently(record.id)
-            if is_own(last, record):
-                return last
-            if last.sequence != record.follows:
-                raise Overtaken(last, record.id)
-            if again:
-                pause = await _pause(pause)
-            again = True
+        write = Write(
+            log=subjects.log(record.id),
+            follows=record.follows,
+            subject=record.subject,
+            entry=record,
+            data=encode_record(record) if data is None else data,
+            block=blocks.fence(record.id, record.follows),
+            is_own=lambda present: is_own(present, record),
+            name=f"task {record.id}: {record.state}",
+            facts={"task_id": record.id, "attempt": record.attempt},
+        )
+        try:
+            return Last(*await self._logs.append(write))
+        except MovedOn as moved:
+            raise Overtaken(last_of(moved.stored), record.id) from None
 
     async def append_fitting(self, record: Record) -> Last:
         """`append`, with a text too long for one message cut and marked.
@@ -126,11 +79,11 @@ class TaskLog:
         Raises PayloadTooLarge where cutting the text does not help; TypeError where a value cannot
         be written as JSON.
         """
-        data = records.encode(record)
+        data = encode_record(record)
         room = self._js.connection.max_payload - 1024
         if len(data) <= room:
             return await self.append(record, data)
-        fitting = entries.fit(record, room, len(data))
+        fitting = records.fit(record, room, len(data))
         if fitting is None:
             raise PayloadTooLarge(
                 f"task {record.id}: the result has {len(data):,} bytes, the server takes {room:,}"
@@ -155,8 +108,11 @@ class TaskLog:
             subjects.ID: record.id,
             subjects.FOLLOWS: str(last.sequence),
         }
-        await self._store_patiently(
-            subjects.schedule(record.id, last.sequence), payload, blocks.carried(block, headers)
+        await store_patiently(
+            self._js,
+            subjects.schedule(record.id, last.sequence),
+            payload,
+            blocks.carried(block, headers),
         )
 
     async def fail(self, record: Record, message: Message) -> Last:
@@ -183,18 +139,7 @@ class TaskLog:
             # Without its headers, and perhaps cut, it is not the task that failed.
             full = blocks.encode({**headers, subjects.TRUNCATED: "true"})
             payload = payload[: self._js.connection.max_payload - len(full)]
-        await self._store_patiently(subjects.dead(record.queue, record.id), payload, full)
-
-    async def _store_patiently(self, subject: str, payload: bytes, block: bytes) -> PubAck:
-        pause = PAUSE_MIN
-        while True:
-            try:
-                return await self._js.store(subject, payload, block, WRITE_TIMEOUT)
-            except (PayloadTooLarge, PermissionDenied):
-                raise
-            except BusError as error:
-                _log.info("%s is not stored yet: %s", subject, error)
-                pause = await _pause(pause)
+        await store_patiently(self._js, subjects.dead(record.queue, record.id), payload, full)
 
     # Continuing and ending from outside.
 
@@ -206,14 +151,14 @@ class TaskLog:
                 return last
             now = self.now()
             if last.record is not None:
-                origin = entries.origin_of(last.record)
+                origin = records.origin_of(last.record)
             else:
-                origin = entries.Origin(
+                origin = records.Origin(
                     id=task_id, queue="", priority="", message="", submitted=now
                 )
             if not may_follow(last.state, State.CANCELLED):
                 return last
-            record = entries.cancelled(last, origin, actor=self.actor, now=now, reason=reason)
+            record = records.cancelled(last, origin, actor=self.actor, now=now, reason=reason)
             try:
                 return await self.append(record)
             except Overtaken:
@@ -222,44 +167,40 @@ class TaskLog:
     async def lose(self, last: Last, reason: str, text: str) -> Last:
         """Fail a log whose message is gone. Raises Overtaken when it moved on meanwhile."""
         assert last.record is not None
-        record = entries.failed(
-            entries.origin_of(last.record),
+        record = records.failed(
+            records.origin_of(last.record),
             last,
             actor=self.actor,
             now=self.now(),
             reason=reason,
-            error=records.Failure(type=reason, message=text),
+            error=Failure(type=reason, message=text),
         )
         return await self.append(record)
 
 
-def last_of(found: Stored | None) -> Last:
-    """The entry a stored message is."""
-    if found is None:
-        return EMPTY
-    return Last(found.sequence, records.decode(found.data, found.subject))
+def last_of(stored: Stored | None) -> Last:
+    """The record that a stored message is, and its sequence."""
+    return EMPTY if stored is None else Last(stored.sequence, _record_of(stored))
 
 
-def is_own(last: Last, record: Record) -> bool:
-    """Whether the log ends with this very write.
+def _record_of(stored: Stored) -> Record:
+    return decode_record(stored.data, stored.subject)
+
+
+def is_own(present: Record | None, written: Record) -> bool:
+    """Whether the record with which the log ends is this very write.
 
     Two messages with one id may reach one worker, so actor and sequence alone do not tell.
     """
-    found = last.record
     return (
-        found is not None
-        and found.actor == record.actor
-        and found.follows == record.follows
-        and found.message == record.message
-        and found.state == record.state
-        and found.attempt == record.attempt
+        present is not None
+        and present.actor == written.actor
+        and present.follows == written.follows
+        and present.message == written.message
+        and present.state == written.state
+        and present.attempt == written.attempt
     )
 
 
 def _rfc3339(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-async def _pause(seconds: float) -> float:
-    await asyncio.sleep(seconds * (0.5 + random.random()))
-    return min(seconds * 2, PAUSE_MAX)
