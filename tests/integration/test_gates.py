@@ -19,10 +19,11 @@ from agentflow.protocol.task import Task
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes import gates
 from agentflow.rules.routes.gates import Closed, Paused
+from agentflow.rules.routes.route import Route
 from tests.integration.conftest import StartWorker
 from tests.support.observer import Observer
 
-ROUTE = ("pool", "opus")
+ROUTE = Route("pool", "opus")
 
 
 class Claude:
@@ -35,7 +36,7 @@ class Claude:
         self.now = 0
         self.hold: asyncio.Event | None = None
 
-    def route(self, task: Task) -> tuple[str, str]:
+    def route(self, task: Task) -> Route:
         return ROUTE
 
     async def __call__(self, run: Run) -> Outcome:

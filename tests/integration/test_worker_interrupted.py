@@ -185,7 +185,7 @@ async def test_a_cancel_before_the_handler_starts(
 
     async def append(*arguments: Any) -> Any:
         last = await claimed(*arguments)
-        for held in worker._holding.of("it"):
+        for held in worker._holding.of_task("it"):
             assert held.run is None
             worker._receive(Cancel("it"))
         return last
