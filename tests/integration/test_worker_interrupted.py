@@ -147,7 +147,6 @@ async def _reports_without_a_pause(run: Run) -> Outcome:
     "handler", [_never_returns, _turns_it_into_an_error, _reports_without_a_pause]
 )
 @pytest.mark.parametrize("way", ["cancel", "stop", "timeout"])
-@pytest.mark.usefixtures("quick_retries")
 async def test_an_interruption_whatever_the_handler_does(
     observer: Observer, start_worker: StartWorker, handler: Handler, way: str
 ) -> None:

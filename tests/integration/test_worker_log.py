@@ -259,7 +259,6 @@ async def test_a_continuation_outlives_its_log(
 # A refusal or a missing answer proves nothing.
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("error", [NoAnswer("lost on its way"), WrongSequence("by a new leader")])
 async def test_what_became_of_a_write_is_read_from_the_log(
@@ -270,7 +269,7 @@ async def test_what_became_of_a_write_is_read_from_the_log(
     stored: bool,
 ) -> None:
     """Every first write fails for all the worker can tell: half of them are stored all the same."""
-    worker = await start_worker({"gate": failing(Signal(status=529), times=1)})
+    worker = await start_worker({"gate": failing(Signal(status=409), times=1)})
     real = worker._js.store
     seen: set[bytes] = set()
 
