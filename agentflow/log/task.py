@@ -158,7 +158,7 @@ class TaskLog:
                 )
             if not may_follow(last.state, State.CANCELLED):
                 return last
-            record = records.cancelled(last, origin, actor=self.actor, now=now, reason=reason)
+            record = records.cancelled(origin, last, actor=self.actor, now=now, reason=reason)
             try:
                 return await self.append(record)
             except Overtaken:

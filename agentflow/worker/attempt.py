@@ -325,7 +325,7 @@ class Attempt:
                 raise Superseded(text, task_id=origin.id)
             case Ending.CANCELLED:
                 record = records.cancelled(
-                    last, origin, actor=actor, now=now, reason="cancelled", spent=spent
+                    origin, last, actor=actor, now=now, reason="cancelled", spent=spent
                 )
                 await shared.endings.cancel(held, record, spent)
             case _:

@@ -94,6 +94,10 @@ async def test_a_worker_counts_what_it_wrote(observer: Observer, start_worker: S
         actor=worker.actor.name,
     )
     worker.observe(metrics)
+
+    async def only_one_runs() -> bool:  # a record is seen before the worker has done with it
+        return worker.running == 1
+
     tasks = {
         "held": {"kind": "gate"},
         "paid": {"kind": "spend"},
@@ -107,7 +111,7 @@ async def test_a_worker_counts_what_it_wrote(observer: Observer, start_worker: S
         for task_id in list(tasks)[1:]:
             await observer.ended(task_id)
         await gate.started.wait()
-        await observer.until(lambda: worker.running == 1)  # a record is seen before its ack is sent
+        await observer.becomes(only_one_runs)
         link.reconnects = 2
         during = await scrape(port)
         gate.opened.set()
