@@ -15,10 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from typing import Final, Generic, TypeVar
-
-import msgspec
+from typing import Final, Generic, Protocol, TypeVar
 
 from agentflow.bus.streams.jetstream import JetStream, PubAck, Stored
 from agentflow.errors import (
@@ -35,9 +32,6 @@ WRITE_TIMEOUT: Final = 5.0
 PAUSE_MIN: Final = 0.02
 PAUSE_MAX: Final = 2.0
 
-Entry = TypeVar("Entry")
-"""What one message of a log says, decoded."""
-
 
 class MovedOn(AgentFlowError):
     """Another writer came first; `stored` is what the log ends with now."""
@@ -47,38 +41,53 @@ class MovedOn(AgentFlowError):
         self.stored = stored
 
 
-class Write(msgspec.Struct, Generic[Entry], frozen=True, kw_only=True):
-    """What to store, and where: in `log` (a filter of subjects), after the sequence `follows`.
+class Fenced(Protocol):
+    """What every entry of a fenced log says of itself."""
 
-    `data` is `entry` encoded, `block` its headers, the fence among them. `is_own` knows it again in
-    what the log ends with; `name` and `facts` are for people, should its outcome be unknown.
-    """
+    @property
+    def subject(self) -> str:
+        """Where it is stored."""
 
-    log: str
-    follows: int
-    subject: str
-    entry: Entry
-    data: bytes
-    block: bytes
-    is_own: Callable[[Entry], bool]
-    name: str
-    facts: dict[str, object]
+    @property
+    def follows(self) -> int:
+        """The sequence that must be the log's last one."""
+
+
+Entry = TypeVar("Entry", bound=Fenced)
+
+
+class Form(Protocol[Entry]):
+    """What must be known of the entries of one stream."""
+
+    def log(self, entry: Entry) -> str:
+        """Its log, as a filter of subjects."""
+
+    def decode(self, stored: Stored) -> Entry:
+        """The entry that a stored message is."""
+
+    def is_own(self, present: Entry, written: Entry) -> bool:
+        """Whether what the log ends with is this very write."""
+
+    def describe(self, entry: Entry) -> tuple[str, dict[str, object]]:
+        """What its write is called, and facts for the program's log."""
 
 
 class FencedLogs(Generic[Entry]):
     """The logs of one stream."""
 
-    def __init__(self, js: JetStream, stream: str, decode: Callable[[Stored], Entry]) -> None:
+    def __init__(self, js: JetStream, stream: str, form: Form[Entry]) -> None:
         self._js = js
         self._stream = stream
-        self._decode = decode
+        self._form = form
 
     async def last(self, log: str) -> Stored | None:
         """What a log ends with, from the leader. Raises BusError."""
         return await self._js.last(self._stream, log)
 
-    async def append(self, write: Write[Entry]) -> tuple[int, Entry]:
-        """Store `write`; returns its sequence, and the entry as it stands there.
+    async def append(self, entry: Entry, data: bytes, block: bytes) -> tuple[int, Entry]:
+        """Store `entry`; returns its sequence, and the entry as it stands there.
+
+        `data` is the entry encoded, `block` its headers, the fence among them.
 
         Goes on until the outcome is known; bound it with asyncio.timeout where that may take too
         long. Raises MovedOn, PayloadTooLarge, PermissionDenied.
@@ -87,34 +96,38 @@ class FencedLogs(Generic[Entry]):
         again = False
         while True:
             try:
-                ack = await self._js.store(write.subject, write.data, write.block, WRITE_TIMEOUT)
-                return ack.seq, write.entry
+                ack = await self._js.store(entry.subject, data, block, WRITE_TIMEOUT)
+                return ack.seq, entry
             except (PayloadTooLarge, PermissionDenied):
                 raise
             except WrongSequence:
                 pass
             except BusError as error:
-                facts = {"action": "write", **write.facts}
-                _log.info("%s not confirmed: %s", write.name, error, extra=facts)
-            stored = await self._last_patiently(write)
-            if stored is not None and write.is_own(entry := self._decode(stored)):
-                return stored.sequence, entry
-            if (stored.sequence if stored is not None else 0) != write.follows:
+                name, facts = self._form.describe(entry)
+                facts["action"] = "write"
+                _log.info("%s not confirmed: %s", name, error, extra=facts)
+            stored = await self._last_patiently(entry)
+            if stored is not None:
+                present = self._form.decode(stored)
+                if self._form.is_own(present, entry):
+                    return stored.sequence, present
+            if (stored.sequence if stored is not None else 0) != entry.follows:
                 raise MovedOn(stored)
             if again:
                 pause = await _pause(pause)
             again = True
 
-    async def _last_patiently(self, write: Write[Entry]) -> Stored | None:
+    async def _last_patiently(self, entry: Entry) -> Stored | None:
         pause = PAUSE_MIN
         while True:
             try:
-                return await self.last(write.log)
+                return await self.last(self._form.log(entry))
             except PermissionDenied:
                 raise
             except BusError as error:
-                facts = {"action": "read", **write.facts}
-                _log.debug("%s: reading the log again: %s", write.name, error, extra=facts)
+                name, facts = self._form.describe(entry)
+                facts["action"] = "read"
+                _log.debug("%s: reading the log again: %s", name, error, extra=facts)
                 pause = await _pause(pause)
 
 

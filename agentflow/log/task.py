@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from agentflow.bus.streams.jetstream import JetStream, Stored
 from agentflow.bus.wire.message import Message
 from agentflow.errors import PayloadTooLarge, Superseded
-from agentflow.log.fenced import FencedLogs, MovedOn, Write, store_patiently
+from agentflow.log.fenced import FencedLogs, MovedOn, store_patiently
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import subjects
 from agentflow.protocol.record import EMPTY, Failure, Last, Record, State
@@ -39,7 +39,7 @@ class TaskLog:
 
     def __init__(self, js: JetStream, actor: str) -> None:
         self._js = js
-        self._logs = FencedLogs(js, subjects.RECORDS, _record_of)
+        self._logs = FencedLogs(js, subjects.RECORDS, _Records())
         self.actor = actor
 
     def now(self) -> datetime:
@@ -57,19 +57,12 @@ class TaskLog:
         long. `data` is the record as JSON where the caller has it. Raises Overtaken,
         PayloadTooLarge, PermissionDenied.
         """
-        write = Write(
-            log=subjects.log(record.id),
-            follows=record.follows,
-            subject=record.subject,
-            entry=record,
-            data=encode_record(record) if data is None else data,
-            block=blocks.fence(record.id, record.follows),
-            is_own=lambda present: is_own(present, record),
-            name=f"task {record.id}: {record.state}",
-            facts={"task_id": record.id, "attempt": record.attempt},
-        )
+        if data is None:
+            data = encode_record(record)
+        block = blocks.fence(record.id, record.follows)
         try:
-            return Last(*await self._logs.append(write))
+            sequence, stored = await self._logs.append(record, data, block)
+            return Last(sequence, stored)
         except MovedOn as moved:
             raise Overtaken(last_of(moved.stored), record.id) from None
 
@@ -180,11 +173,9 @@ class TaskLog:
 
 def last_of(stored: Stored | None) -> Last:
     """The record that a stored message is, and its sequence."""
-    return EMPTY if stored is None else Last(stored.sequence, _record_of(stored))
-
-
-def _record_of(stored: Stored) -> Record:
-    return decode_record(stored.data, stored.subject)
+    if stored is None:
+        return EMPTY
+    return Last(stored.sequence, decode_record(stored.data, stored.subject))
 
 
 def is_own(present: Record | None, written: Record) -> bool:
@@ -200,6 +191,23 @@ def is_own(present: Record | None, written: Record) -> bool:
         and present.state == written.state
         and present.attempt == written.attempt
     )
+
+
+class _Records:
+    """The form of the tasks' logs."""
+
+    def log(self, entry: Record) -> str:
+        return subjects.log(entry.id)
+
+    def decode(self, stored: Stored) -> Record:
+        return decode_record(stored.data, stored.subject)
+
+    def is_own(self, present: Record, written: Record) -> bool:
+        return is_own(present, written)
+
+    def describe(self, entry: Record) -> tuple[str, dict[str, object]]:
+        facts: dict[str, object] = {"task_id": entry.id, "attempt": entry.attempt}
+        return f"task {entry.id}: {entry.state}", facts
 
 
 def _rfc3339(instant: datetime) -> str:

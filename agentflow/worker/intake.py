@@ -75,8 +75,11 @@ class Intake:
     async def _do(self, act: Act, parsed: Parsed, last: Last) -> None:
         endings, message = self._shared.endings, parsed.held.delivered.message
         match act:
+            case Act.CLAIM if parsed.task is not None:
+                await Attempt(self._shared, parsed, last).go()
             case Act.CLAIM:
-                await self._attempt(parsed, last)
+                problem = parsed.problem or InvalidTask("the message cannot be read")
+                await endings.refuse(parsed, last, problem.reason, str(problem))
             case Act.ACK:
                 _tell_dropped(parsed, last)
                 endings.settle(parsed.held, last)
@@ -100,13 +103,6 @@ class Intake:
                 await endings.refuse(parsed, last, "worker_lost", text)
             case Act.UPGRADE:
                 self._leave_for_later(parsed.held)
-
-    async def _attempt(self, parsed: Parsed, last: Last) -> None:
-        if parsed.problem is None and parsed.task is not None:
-            await Attempt(self._shared, parsed, last).go()
-            return
-        problem = parsed.problem or InvalidTask("the message cannot be read")
-        await self._shared.endings.refuse(parsed, last, problem.reason, str(problem))
 
     async def _schedule_again(self, parsed: Parsed, last: Last) -> None:
         shared, message = self._shared, parsed.held.delivered.message
