@@ -5,7 +5,7 @@ answer proves nothing, so after either one the last entry is read from the leade
 
 - it is what my write was to follow: send again;
 - it is my own write: it succeeded;
-- it is anything else: another writer came first (`MovedOn`).
+- it is anything else: another writer came first, and the log has moved on.
 
 Nobody sends a log's next write before the outcome of the one before is known.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from abc import ABC, abstractmethod
 from typing import Final, Generic, Protocol, TypeVar
 
 from agentflow.bus.streams.jetstream import JetStream, PubAck, Stored
@@ -33,99 +34,99 @@ PAUSE_MIN: Final = 0.02
 PAUSE_MAX: Final = 2.0
 
 
-class MovedOn(AgentFlowError):
-    """Another writer came first; `stored` is what the log ends with now."""
-
-    def __init__(self, stored: Stored | None) -> None:
-        super().__init__("another writer came first")
-        self.stored = stored
-
-
-class Fenced(Protocol):
-    """What every entry of a fenced log says of itself."""
+class _Entry(Protocol):
+    """Where it is stored, and the sequence that must be its log's last one."""
 
     @property
-    def subject(self) -> str:
-        """Where it is stored."""
+    def subject(self) -> str: ...
+    @property
+    def follows(self) -> int: ...
+
+
+class _End(Protocol):
+    """What a log ends with: 0 where it is empty."""
 
     @property
-    def follows(self) -> int:
-        """The sequence that must be the log's last one."""
+    def sequence(self) -> int: ...
 
 
-Entry = TypeVar("Entry", bound=Fenced)
+Entry = TypeVar("Entry", bound=_Entry)
+End = TypeVar("End", bound=_End)
 
 
-class Form(Protocol[Entry]):
-    """What must be known of the entries of one stream."""
+class FencedLogs(ABC, Generic[Entry, End]):
+    """The logs of one stream; what their entries are, a subclass says."""
 
-    def log(self, entry: Entry) -> str:
-        """Its log, as a filter of subjects."""
-
-    def decode(self, stored: Stored) -> Entry:
-        """The entry that a stored message is."""
-
-    def is_own(self, present: Entry, written: Entry) -> bool:
-        """Whether what the log ends with is this very write."""
-
-    def describe(self, entry: Entry) -> tuple[str, dict[str, object]]:
-        """What its write is called, and facts for the program's log."""
-
-
-class FencedLogs(Generic[Entry]):
-    """The logs of one stream."""
-
-    def __init__(self, js: JetStream, stream: str, form: Form[Entry]) -> None:
+    def __init__(self, js: JetStream, stream: str) -> None:
         self._js = js
         self._stream = stream
-        self._form = form
 
-    async def last(self, log: str) -> Stored | None:
-        """What a log ends with, from the leader. Raises BusError."""
-        return await self._js.last(self._stream, log)
+    @abstractmethod
+    def _log_of(self, entry: Entry) -> str:
+        """Its log, as a filter of subjects."""
 
-    async def append(self, entry: Entry, data: bytes, block: bytes) -> tuple[int, Entry]:
-        """Store `entry`; returns its sequence, and the entry as it stands there.
+    @abstractmethod
+    def _stored_at(self, sequence: int, entry: Entry) -> End:
+        """The end of a log that `entry` was just appended to."""
 
-        `data` is the entry encoded, `block` its headers, the fence among them.
+    @abstractmethod
+    def _end_of(self, stored: Stored | None) -> End:
+        """The end of a log, as it was read."""
+
+    @abstractmethod
+    def _is_own(self, end: End, entry: Entry) -> bool:
+        """Whether the log ends with this very write."""
+
+    @abstractmethod
+    def _moved_on(self, end: End, entry: Entry) -> AgentFlowError:
+        """What is raised where another writer came first."""
+
+    @abstractmethod
+    def _describe(self, entry: Entry) -> tuple[str, dict[str, object]]:
+        """What its write is called, and facts for the program's log."""
+
+    async def _append(self, entry: Entry, data: bytes, block: bytes) -> End:
+        """Store `entry`, encoded as `data`, with `block` as headers, the fence among them.
 
         Goes on until the outcome is known; bound it with asyncio.timeout where that may take too
-        long. Raises MovedOn, PayloadTooLarge, PermissionDenied.
+        long. Raises what `_moved_on` says, PayloadTooLarge, PermissionDenied.
         """
         pause = PAUSE_MIN
         again = False
         while True:
             try:
                 ack = await self._js.store(entry.subject, data, block, WRITE_TIMEOUT)
-                return ack.seq, entry
+                return self._stored_at(ack.seq, entry)
             except (PayloadTooLarge, PermissionDenied):
                 raise
             except WrongSequence:
                 pass
             except BusError as error:
-                name, facts = self._form.describe(entry)
+                name, facts = self._describe(entry)
                 facts["action"] = "write"
                 _log.info("%s not confirmed: %s", name, error, extra=facts)
-            stored = await self._last_patiently(entry)
-            if stored is not None:
-                present = self._form.decode(stored)
-                if self._form.is_own(present, entry):
-                    return stored.sequence, present
-            if (stored.sequence if stored is not None else 0) != entry.follows:
-                raise MovedOn(stored)
+            end = await self._end_patiently(entry)
+            if self._is_own(end, entry):
+                return end
+            if end.sequence != entry.follows:
+                raise self._moved_on(end, entry)
             if again:
                 pause = await _pause(pause)
             again = True
 
-    async def _last_patiently(self, entry: Entry) -> Stored | None:
+    async def _end(self, log: str) -> End:
+        """What a log ends with, from the leader. Raises BusError."""
+        return self._end_of(await self._js.last(self._stream, log))
+
+    async def _end_patiently(self, entry: Entry) -> End:
         pause = PAUSE_MIN
         while True:
             try:
-                return await self.last(self._form.log(entry))
+                return await self._end(self._log_of(entry))
             except PermissionDenied:
                 raise
             except BusError as error:
-                name, facts = self._form.describe(entry)
+                name, facts = self._describe(entry)
                 facts["action"] = "read"
                 _log.debug("%s: reading the log again: %s", name, error, extra=facts)
                 pause = await _pause(pause)

@@ -7,12 +7,13 @@ must stop, acking nothing.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 
 from agentflow.bus.streams.jetstream import JetStream, Stored
 from agentflow.bus.wire.message import Message
 from agentflow.errors import PayloadTooLarge, Superseded
-from agentflow.log.fenced import FencedLogs, MovedOn, store_patiently
+from agentflow.log.fenced import FencedLogs, store_patiently
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import subjects
 from agentflow.protocol.record import EMPTY, Failure, Last, Record, State
@@ -34,12 +35,11 @@ class Overtaken(Superseded):
         self.last = last
 
 
-class TaskLog:
+class TaskLog(FencedLogs[Record, Last]):
     """Reads and writes logs as one actor."""
 
     def __init__(self, js: JetStream, actor: str) -> None:
-        self._js = js
-        self._logs = FencedLogs(js, subjects.RECORDS, _Records())
+        super().__init__(js, subjects.RECORDS)
         self.actor = actor
 
     def now(self) -> datetime:
@@ -48,9 +48,9 @@ class TaskLog:
 
     async def read(self, task_id: str) -> Last:
         """The last record, from the leader. Raises BusError."""
-        return last_of(await self._logs.last(subjects.log(task_id)))
+        return await self._end(subjects.log(task_id))
 
-    async def append(self, record: Record, data: bytes | None = None) -> Last:
+    def append(self, record: Record, data: bytes | None = None) -> Awaitable[Last]:
         """Store `record` after the sequence it `follows`; returns where it stands.
 
         Goes on until the outcome is known; bound it with asyncio.timeout where that may take too
@@ -59,12 +59,7 @@ class TaskLog:
         """
         if data is None:
             data = encode_record(record)
-        block = blocks.fence(record.id, record.follows)
-        try:
-            sequence, stored = await self._logs.append(record, data, block)
-            return Last(sequence, stored)
-        except MovedOn as moved:
-            raise Overtaken(last_of(moved.stored), record.id) from None
+        return self._append(record, data, blocks.fence(record.id, record.follows))
 
     async def append_fitting(self, record: Record) -> Last:
         """`append`, with a text too long for one message cut and marked.
@@ -170,6 +165,27 @@ class TaskLog:
         )
         return await self.append(record)
 
+    # What a fenced log must know of records.
+
+    def _log_of(self, entry: Record) -> str:
+        return subjects.log(entry.id)
+
+    def _stored_at(self, sequence: int, entry: Record) -> Last:
+        return Last(sequence, entry)
+
+    def _end_of(self, stored: Stored | None) -> Last:
+        return last_of(stored)
+
+    def _is_own(self, end: Last, entry: Record) -> bool:
+        return is_own(end, entry)
+
+    def _moved_on(self, end: Last, entry: Record) -> Overtaken:
+        return Overtaken(end, entry.id)
+
+    def _describe(self, entry: Record) -> tuple[str, dict[str, object]]:
+        facts: dict[str, object] = {"task_id": entry.id, "attempt": entry.attempt}
+        return f"task {entry.id}: {entry.state}", facts
+
 
 def last_of(stored: Stored | None) -> Last:
     """The record that a stored message is, and its sequence."""
@@ -178,36 +194,20 @@ def last_of(stored: Stored | None) -> Last:
     return Last(stored.sequence, decode_record(stored.data, stored.subject))
 
 
-def is_own(present: Record | None, written: Record) -> bool:
-    """Whether the record with which the log ends is this very write.
+def is_own(last: Last, written: Record) -> bool:
+    """Whether the log ends with this very write.
 
     Two messages with one id may reach one worker, so actor and sequence alone do not tell.
     """
+    record = last.record
     return (
-        present is not None
-        and present.actor == written.actor
-        and present.follows == written.follows
-        and present.message == written.message
-        and present.state == written.state
-        and present.attempt == written.attempt
+        record is not None
+        and record.actor == written.actor
+        and record.follows == written.follows
+        and record.message == written.message
+        and record.state == written.state
+        and record.attempt == written.attempt
     )
-
-
-class _Records:
-    """The form of the tasks' logs."""
-
-    def log(self, entry: Record) -> str:
-        return subjects.log(entry.id)
-
-    def decode(self, stored: Stored) -> Record:
-        return decode_record(stored.data, stored.subject)
-
-    def is_own(self, present: Record, written: Record) -> bool:
-        return is_own(present, written)
-
-    def describe(self, entry: Record) -> tuple[str, dict[str, object]]:
-        facts: dict[str, object] = {"task_id": entry.id, "attempt": entry.attempt}
-        return f"task {entry.id}: {entry.state}", facts
 
 
 def _rfc3339(instant: datetime) -> str:

@@ -28,7 +28,7 @@ from datetime import timedelta
 
 from agentflow.errors import Superseded
 from agentflow.handlers.contract import Handler, Outcome, Run
-from agentflow.protocol.record import Failure, Last, State
+from agentflow.protocol.record import Failure, Last, Record, State
 from agentflow.rules import records, retry, starting
 from agentflow.rules.records import Spent
 from agentflow.rules.retry import Signal
@@ -86,13 +86,14 @@ class Attempt:
         """Return when the task may start; False where it does not, and is dealt with."""
         shared, task = self._shared, self._task
         while True:
-            match self._verdict():
-                case Park() as park:
-                    await self._park(park)
-                    return False
-                case TooLate(reason=reason, text=text):
-                    await shared.endings.refuse(self._parsed, self._before, reason, text)
-                    return False
+            if not starting.is_plain(task, shared.kinds.handlers):
+                match self._verdict():
+                    case Park() as park:
+                        await self._park(park)
+                        return False
+                    case TooLate(reason=reason, text=text):
+                        await shared.endings.refuse(self._parsed, self._before, reason, text)
+                        return False
             self._handler = shared.kinds.handlers[task.kind]
             self._route = shared.kinds.route(task)
             if shared.gates.open(task.queue, task.kind, self._route):
@@ -106,8 +107,6 @@ class Attempt:
 
     def _verdict(self) -> Verdict:
         kinds = self._shared.kinds
-        if starting.is_plain(self._task, kinds.handlers):
-            return None
         before = self._before.record
         arrival = Arrival(
             submitted=(before and before.timings.submitted) or self._origin.submitted,
@@ -213,20 +212,23 @@ class Attempt:
             simulated=run.simulated,
         )
         match result:
-            case None:
-                await self._end_interrupted(spent)
+            case Outcome():
+                record = self._succeeded(result, spent)
+                unfit = await self._shared.endings.succeed(self._held, record, spent)
+                if unfit is not None:
+                    await self._give_up(unfit, spent)
             case Failed(signal=None):
                 await self._give_up(result.failure, spent)
             case Failed(signal=Signal() as signal):
                 await self._try_again(result.failure, signal, spent)
-            case Outcome():
-                await self._end_well(result, spent)
+            case None:
+                await self._end_interrupted(spent)
 
-    async def _end_well(self, outcome: Outcome, spent: Spent) -> None:
+    def _succeeded(self, outcome: Outcome, spent: Spent) -> Record:
         log, last = self._shared.log, self._held.last
         assert last is not None
         now = log.now()
-        record = records.follow(
+        return records.follow(
             self._origin,
             last,
             State.SUCCEEDED,
@@ -239,9 +241,6 @@ class Attempt:
             stop_reason=outcome.stop_reason,
             value=outcome.value,
         )
-        unfit = await self._shared.endings.succeed(self._held, record, spent)
-        if unfit is not None:
-            await self._give_up(unfit, spent)
 
     async def _try_again(self, failure: Failure, signal: Signal, spent: Spent) -> None:
         """Park the task for another attempt, or give it up: as the retry table says."""

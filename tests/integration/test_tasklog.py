@@ -198,7 +198,7 @@ async def test_kill_9_right_after_sending_leaves_one_record(
 
 def test_own_is_told_by_more_than_the_actor() -> None:
     record = claim(message="1-1")
-    assert is_own(record, record)
+    assert is_own(Last(7, record), record)
     for change in (
         {"actor": "x"},
         {"follows": 3},
@@ -206,8 +206,8 @@ def test_own_is_told_by_more_than_the_actor() -> None:
         {"state": State.QUEUED},
         {"attempt": 2},
     ):
-        assert not is_own(msgspec.structs.replace(record, **change), record)
-    assert not is_own(None, record)
+        assert not is_own(Last(7, msgspec.structs.replace(record, **change)), record)
+    assert not is_own(EMPTY, record)
 
 
 # Parking.
