@@ -212,8 +212,8 @@ def parked(
 
 
 def cancelled(
-    last: Last,
     origin: Origin,
+    last: Last,
     *,
     actor: str,
     now: datetime,

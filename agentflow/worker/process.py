@@ -8,7 +8,7 @@ import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.patience import connect_patiently
@@ -87,27 +87,37 @@ async def serve(
                 name=name,
                 grace=grace,
                 simulated="AGENTFLOW_SIMULATED" in os.environ,
-                unknown_kind_for=float(
-                    os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR
-                ),
+                unknown_kind_for=_unknown_kind_for(),
             )
-            logs.set_actor(worker.actor.name)
             async with _measured(worker, connection, metrics, metrics_shared):
-                worker.actor.heed_signals()
-                await worker.start()
-                _tame_collector()
-                _log.info(
-                    "worker %s: %d slots on %s",
-                    worker.actor.name,
-                    slots,
-                    ", ".join(queues),
-                    extra={"action": "ready"},
-                )
-                asyncio.get_running_loop().call_soon(ready)  # in the first pause of run()
-                await worker.run()
+                await _work(worker, ready)
     finally:
         await connection.close()
     if worker.stuck:
-        # asyncio would wait for ever for a handler that does not listen to its cancellation.
-        logging.shutdown()
-        os._exit(0)
+        _leave()
+
+
+def _unknown_kind_for() -> float:
+    return float(os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR)
+
+
+def _leave() -> NoReturn:
+    # asyncio would wait for ever for a handler that does not listen to its cancellation.
+    logging.shutdown()
+    os._exit(0)
+
+
+async def _work(worker: Worker, ready: Callable[[], None]) -> None:
+    logs.set_actor(worker.actor.name)
+    worker.actor.heed_signals()
+    await worker.start()
+    _tame_collector()
+    _log.info(
+        "worker %s: %d slots on %s",
+        worker.actor.name,
+        worker.slots,
+        ", ".join(worker.queues),
+        extra={"action": "ready"},
+    )
+    asyncio.get_running_loop().call_soon(ready)  # in the first pause of run()
+    await worker.run()

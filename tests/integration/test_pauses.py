@@ -18,6 +18,7 @@ from agentflow.protocol.task import Task
 from agentflow.rules.draining import DrainView
 from agentflow.rules.routes import gates
 from agentflow.rules.routes.gates import Closed
+from agentflow.rules.routes.route import Route
 from tests.support import masters
 from tests.support.handlers import Gate
 from tests.support.masters import a_master, ready
@@ -204,8 +205,8 @@ async def test_why_a_task_waits_its_turn(
 class Routed(Gate):
     """Of a pool, as the handler of Claude is."""
 
-    def route(self, task: Task) -> tuple[str, str]:
-        return "main", "opus"
+    def route(self, task: Task) -> Route:
+        return Route("main", "opus")
 
 
 async def test_why_says_closed_and_until_when(

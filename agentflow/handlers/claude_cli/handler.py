@@ -38,6 +38,7 @@ from agentflow.protocol.record import Failure
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.prices import Prices
+from agentflow.rules.routes.route import Route
 
 _log = logging.getLogger(__name__)
 
@@ -116,9 +117,9 @@ class ClaudeCliHandler:
         if self._clearing:
             await asyncio.wait(self._clearing)
 
-    def route(self, task: Task) -> tuple[str, str]:
+    def route(self, task: Task) -> Route:
         """The pool, and the family of the model that a task would ask first."""
-        return self.pool, family_of(task.model or DEFAULT_MODEL)
+        return Route(self.pool, family_of(task.model or DEFAULT_MODEL))
 
     async def __call__(self, run: Run) -> Outcome:
         """One run of Claude Code. Raises InvalidTask and AttemptFailed."""
