@@ -18,6 +18,7 @@ from agentflow.errors import AgentFlowError
 from agentflow.protocol.record import Failure, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
+from agentflow.rules.routes.route import Route
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +69,7 @@ class Run:
         fencing_token: int = 0,
         emit: Callable[[str], None] = lambda _: None,
         progress: Callable[[float | None, str | None], Awaitable[None]] | None = None,
-        admit: Callable[[tuple[str, str]], AbstractAsyncContextManager[None]] | None = None,
+        admit: Callable[[Route], AbstractAsyncContextManager[None]] | None = None,
     ) -> None:
         self.task = task
         self.attempt = attempt
@@ -92,8 +93,8 @@ class Run:
         if self._progress is not None:
             await self._progress(fraction, note)
 
-    def admit(self, route: tuple[str, str]) -> AbstractAsyncContextManager[None]:
-        """Enter it before a request of this pool and family, and send the request within.
+    def admit(self, route: Route) -> AbstractAsyncContextManager[None]:
+        """Enter it before a request by this route, and send the request within.
 
         Entering waits while the route is closed; what leaves it may close the route for others.
         For handlers that ask while they run; tasks of a `Routed` handler are admitted as a whole.
@@ -108,8 +109,8 @@ Handler = Callable[[Run], Awaitable[Outcome]]
 class Routed(Protocol):
     """A handler whose tasks need a credential that others share."""
 
-    def route(self, task: Task) -> tuple[str, str] | None:
-        """Pool and family of models that a task would ask, None where it asks nobody."""
+    def route(self, task: Task) -> Route | None:
+        """By which a task would ask, None where it asks nobody."""
 
 
 @runtime_checkable

@@ -1,45 +1,26 @@
-"""The task log: fenced writes and leader reads. The only writer of progress and results.
+"""The task log: what may be written about a task, and the messages that go with it.
 
-Every write names the sequence it follows, and the server stores it only where that is still the
-last of `agentflow.*.<id>`. A refusal or a missing answer proves nothing, so after either one the
-last record is read from the leader:
-
-- it is what my write was to follow: send again;
-- it is my own write: it succeeded;
-- it is anything else: I am superseded (`Superseded`), and must stop, acking nothing.
-
-Nobody sends a task's next write before the outcome of the one before is known.
+The only writer of progress and results. How a write is fenced, and what an unknown outcome means,
+stands in fenced.py; a task whose log another writer continued is `Superseded`: whoever worked on it
+must stop, acking nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
+from collections.abc import Awaitable
 from datetime import UTC, datetime
-from typing import Final
 
-from agentflow.bus.streams.jetstream import JetStream, PubAck, Stored
+from agentflow.bus.streams.jetstream import JetStream, Stored
 from agentflow.bus.wire.message import Message
-from agentflow.errors import (
-    BusError,
-    PayloadTooLarge,
-    PermissionDenied,
-    Superseded,
-    WrongSequence,
-)
+from agentflow.errors import PayloadTooLarge, Superseded
+from agentflow.log.fenced import FencedLogs, store_patiently
 from agentflow.protocol import headers as blocks
-from agentflow.protocol import record as records
 from agentflow.protocol import subjects
-from agentflow.protocol.record import EMPTY, Last, Record, State
-from agentflow.rules import records as entries
+from agentflow.protocol.record import EMPTY, Failure, Last, Record, State
+from agentflow.protocol.record import decode as decode_record
+from agentflow.protocol.record import encode as encode_record
+from agentflow.rules import records
 from agentflow.rules.lifecycle import may_follow
-
-_log = logging.getLogger(__name__)
-
-WRITE_TIMEOUT: Final = 5.0
-PAUSE_MIN: Final = 0.02
-PAUSE_MAX: Final = 2.0
 
 
 class Overtaken(Superseded):
@@ -54,39 +35,22 @@ class Overtaken(Superseded):
         self.last = last
 
 
-class TaskLog:
+class TaskLog(FencedLogs[Record, Last]):
     """Reads and writes logs as one actor."""
 
     def __init__(self, js: JetStream, actor: str) -> None:
-        self._js = js
+        super().__init__(js, subjects.RECORDS)
         self.actor = actor
 
     def now(self) -> datetime:
         """The server's time, as well as it is known."""
         return self._js.now()
 
-    # Reading.
-
     async def read(self, task_id: str) -> Last:
         """The last record, from the leader. Raises BusError."""
-        found = await self._js.last(subjects.RECORDS, subjects.log(task_id))
-        return last_of(found)
+        return await self._end(subjects.log(task_id))
 
-    async def _read_patiently(self, task_id: str) -> Last:
-        pause = PAUSE_MIN
-        while True:
-            try:
-                return await self.read(task_id)
-            except PermissionDenied:
-                raise
-            except BusError as error:
-                facts = {"action": "read", "task_id": task_id}
-                _log.debug("reading the log of %s: %s", task_id, error, extra=facts)
-                pause = await _pause(pause)
-
-    # Writing.
-
-    async def append(self, record: Record, data: bytes | None = None) -> Last:
+    def append(self, record: Record, data: bytes | None = None) -> Awaitable[Last]:
         """Store `record` after the sequence it `follows`; returns where it stands.
 
         Goes on until the outcome is known; bound it with asyncio.timeout where that may take too
@@ -94,31 +58,8 @@ class TaskLog:
         PayloadTooLarge, PermissionDenied.
         """
         if data is None:
-            data = records.encode(record)
-        block = blocks.fence(record.id, record.follows)
-        pause = PAUSE_MIN
-        again = False
-        while True:
-            try:
-                ack = await self._js.store(record.subject, data, block, WRITE_TIMEOUT)
-                return Last(ack.seq, record)
-            except (PayloadTooLarge, PermissionDenied):
-                raise
-            except WrongSequence:
-                pass
-            except BusError as error:
-                facts = {"action": "write", "task_id": record.id, "attempt": record.attempt}
-                _log.info(
-                    "task %s: %s not confirmed: %s", record.id, record.state, error, extra=facts
-                )
-            last = await self._read_patiently(record.id)
-            if is_own(last, record):
-                return last
-            if last.sequence != record.follows:
-                raise Overtaken(last, record.id)
-            if again:
-                pause = await _pause(pause)
-            again = True
+            data = encode_record(record)
+        return self._append(record, data, blocks.fence(record.id, record.follows))
 
     async def append_fitting(self, record: Record) -> Last:
         """`append`, with a text too long for one message cut and marked.
@@ -126,11 +67,11 @@ class TaskLog:
         Raises PayloadTooLarge where cutting the text does not help; TypeError where a value cannot
         be written as JSON.
         """
-        data = records.encode(record)
+        data = encode_record(record)
         room = self._js.connection.max_payload - 1024
         if len(data) <= room:
             return await self.append(record, data)
-        fitting = entries.fit(record, room, len(data))
+        fitting = records.fit(record, room, len(data))
         if fitting is None:
             raise PayloadTooLarge(
                 f"task {record.id}: the result has {len(data):,} bytes, the server takes {room:,}"
@@ -155,8 +96,11 @@ class TaskLog:
             subjects.ID: record.id,
             subjects.FOLLOWS: str(last.sequence),
         }
-        await self._store_patiently(
-            subjects.schedule(record.id, last.sequence), payload, blocks.carried(block, headers)
+        await store_patiently(
+            self._js,
+            subjects.schedule(record.id, last.sequence),
+            payload,
+            blocks.carried(block, headers),
         )
 
     async def fail(self, record: Record, message: Message) -> Last:
@@ -183,18 +127,7 @@ class TaskLog:
             # Without its headers, and perhaps cut, it is not the task that failed.
             full = blocks.encode({**headers, subjects.TRUNCATED: "true"})
             payload = payload[: self._js.connection.max_payload - len(full)]
-        await self._store_patiently(subjects.dead(record.queue, record.id), payload, full)
-
-    async def _store_patiently(self, subject: str, payload: bytes, block: bytes) -> PubAck:
-        pause = PAUSE_MIN
-        while True:
-            try:
-                return await self._js.store(subject, payload, block, WRITE_TIMEOUT)
-            except (PayloadTooLarge, PermissionDenied):
-                raise
-            except BusError as error:
-                _log.info("%s is not stored yet: %s", subject, error)
-                pause = await _pause(pause)
+        await store_patiently(self._js, subjects.dead(record.queue, record.id), payload, full)
 
     # Continuing and ending from outside.
 
@@ -206,14 +139,14 @@ class TaskLog:
                 return last
             now = self.now()
             if last.record is not None:
-                origin = entries.origin_of(last.record)
+                origin = records.origin_of(last.record)
             else:
-                origin = entries.Origin(
+                origin = records.Origin(
                     id=task_id, queue="", priority="", message="", submitted=now
                 )
             if not may_follow(last.state, State.CANCELLED):
                 return last
-            record = entries.cancelled(last, origin, actor=self.actor, now=now, reason=reason)
+            record = records.cancelled(origin, last, actor=self.actor, now=now, reason=reason)
             try:
                 return await self.append(record)
             except Overtaken:
@@ -222,44 +155,60 @@ class TaskLog:
     async def lose(self, last: Last, reason: str, text: str) -> Last:
         """Fail a log whose message is gone. Raises Overtaken when it moved on meanwhile."""
         assert last.record is not None
-        record = entries.failed(
-            entries.origin_of(last.record),
+        record = records.failed(
+            records.origin_of(last.record),
             last,
             actor=self.actor,
             now=self.now(),
             reason=reason,
-            error=records.Failure(type=reason, message=text),
+            error=Failure(type=reason, message=text),
         )
         return await self.append(record)
 
+    # What a fenced log must know of records.
 
-def last_of(found: Stored | None) -> Last:
-    """The entry a stored message is."""
-    if found is None:
+    def _log_of(self, entry: Record) -> str:
+        return subjects.log(entry.id)
+
+    def _stored_at(self, sequence: int, entry: Record) -> Last:
+        return Last(sequence, entry)
+
+    def _end_of(self, stored: Stored | None) -> Last:
+        return last_of(stored)
+
+    def _is_own(self, end: Last, entry: Record) -> bool:
+        return is_own(end, entry)
+
+    def _moved_on(self, end: Last, entry: Record) -> Overtaken:
+        return Overtaken(end, entry.id)
+
+    def _describe(self, entry: Record) -> tuple[str, dict[str, object]]:
+        facts: dict[str, object] = {"task_id": entry.id, "attempt": entry.attempt}
+        return f"task {entry.id}: {entry.state}", facts
+
+
+def last_of(stored: Stored | None) -> Last:
+    """The record that a stored message is, and its sequence."""
+    if stored is None:
         return EMPTY
-    return Last(found.sequence, records.decode(found.data, found.subject))
+    return Last(stored.sequence, decode_record(stored.data, stored.subject))
 
 
-def is_own(last: Last, record: Record) -> bool:
+def is_own(last: Last, written: Record) -> bool:
     """Whether the log ends with this very write.
 
     Two messages with one id may reach one worker, so actor and sequence alone do not tell.
     """
-    found = last.record
+    record = last.record
     return (
-        found is not None
-        and found.actor == record.actor
-        and found.follows == record.follows
-        and found.message == record.message
-        and found.state == record.state
-        and found.attempt == record.attempt
+        record is not None
+        and record.actor == written.actor
+        and record.follows == written.follows
+        and record.message == written.message
+        and record.state == written.state
+        and record.attempt == written.attempt
     )
 
 
 def _rfc3339(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-async def _pause(seconds: float) -> float:
-    await asyncio.sleep(seconds * (0.5 + random.random()))
-    return min(seconds * 2, PAUSE_MAX)

@@ -169,13 +169,13 @@ class Field(msgspec.Struct, frozen=True):
 AS_DEFINED: Final = "as defined"
 
 
-def compare(wanted: Json, found: Json) -> list[Field]:
+def compare(wanted: Json, present: Json) -> list[Field]:
     """Every setting that a definition or one of its rules has a word on."""
     fields = []
     for name, value in wanted.items():
-        other = found.get(name)
+        other = present.get(name)
         if name in RAISABLE:
-            fields.append(_limit(name, value, other, lowered=_is_lowered(wanted, found)))
+            fields.append(_limit(name, value, other, lowered=_is_lowered(wanted, present)))
             continue
         shown = value
         if isinstance(value, dict) and isinstance(other, dict):
@@ -188,13 +188,13 @@ def compare(wanted: Json, found: Json) -> list[Field]:
         verdict = f"{name} is {other!r}, should be {shown!r}" if drift else AS_DEFINED
         fields.append(Field(name, shown, other, verdict, drift))
     for name in FORBIDDEN.get(wanted["name"], ()):
-        other = found.get(name, -1)
+        other = present.get(name, -1)
         drift = other > 0
         verdict = f"{name} is {other}, should not be set" if drift else AS_DEFINED
         fields.append(Field(name, None, other if drift else None, verdict, drift))
     if "ack_policy" in wanted:
         for name, text in _NOT_OF_A_CONSUMER.items():
-            other = found.get(name) or None
+            other = present.get(name) or None
             fields.append(Field(name, None, other, text if other else AS_DEFINED, bool(other)))
     return fields
 
@@ -215,26 +215,26 @@ def _limit(name: str, value: Any, other: Any, *, lowered: bool) -> Field:
     return Field(name, value, other, AS_DEFINED if same else "set by an administrator")
 
 
-def differences(wanted: Json, found: Json) -> list[str]:
+def differences(wanted: Json, present: Json) -> list[str]:
     """What of `wanted` the server's definition does not have, as sentences."""
-    return [field.verdict for field in compare(wanted, found) if field.drift]
+    return [field.verdict for field in compare(wanted, present) if field.drift]
 
 
-def corrected(wanted: Json, found: Json) -> Json:
-    """`found` with every difference put right; what an administrator raised is kept."""
-    kept = {name: found[name] for name in RAISABLE if name in found}
+def corrected(wanted: Json, present: Json) -> Json:
+    """`present` with every difference put right; what an administrator raised is kept."""
+    kept = {name: present[name] for name in RAISABLE if name in present}
     if "num_replicas" in wanted:
         kept["num_replicas"] = wanted["num_replicas"]
     for name in FORBIDDEN.get(wanted["name"], ()):
         kept[name] = 0 if name == "max_age" else -1
-    if _is_lowered(wanted, found):
+    if _is_lowered(wanted, present):
         kept["max_age"] = wanted["max_age"]
-    return {**found, **wanted, **kept}
+    return {**present, **wanted, **kept}
 
 
-def _is_lowered(wanted: Json, found: Json) -> bool:
+def _is_lowered(wanted: Json, present: Json) -> bool:
     """Whether messages go earlier than they may; 0 is for ever."""
-    return bool(0 < found.get("max_age", 0) < wanted.get("max_age", 0))
+    return bool(0 < present.get("max_age", 0) < wanted.get("max_age", 0))
 
 
 def _sources(value: list[Json] | None) -> list[tuple[str, tuple[tuple[str, str], ...]]]:

@@ -31,15 +31,13 @@ Verdict = Park | TooLate | None
 """None: start it."""
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known beside the task: `submitted` is when its first message was stored, `attempts`
-    how often it was started, `original` whether this message continues nothing."""
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """How a task came here: `submitted` is when its first message was stored, `attempts` how often
+    it was started, `original` whether this message continues nothing."""
 
-    now: datetime
     submitted: datetime
     attempts: int
     original: bool
-    unknown_kind_for: float
 
 
 def is_plain(task: Task, kinds: Collection[str]) -> bool:
@@ -52,35 +50,50 @@ def is_plain(task: Task, kinds: Collection[str]) -> bool:
     )
 
 
-def verdict(task: Task, facts: Facts, kinds: Collection[str]) -> Verdict:
-    """What to do with a task that this worker may claim; `kinds` are those it can run."""
-    late = too_late(task, facts)
+def verdict(
+    task: Task,
+    arrival: Arrival,
+    kinds: Collection[str],
+    *,
+    now: datetime,
+    unknown_kind_for: float,
+) -> Verdict:
+    """What to do with a task that this worker may claim; `kinds` are those it can run.
+
+    One of another kind waits so many seconds for a worker that has it.
+    """
+    late = too_late(task, arrival, now)
     if late is not None:
         return late
     # A continuation is due by definition: times are not checked again.
-    if facts.original and task.not_before is not None and task.not_before > facts.now:
+    if arrival.original and task.not_before is not None and task.not_before > now:
         return Park(State.SCHEDULED, task.not_before, "not_before")
     if task.kind in kinds:
         return None
-    waited = (facts.now - max(facts.submitted, task.not_before or facts.submitted)).total_seconds()
-    if waited < facts.unknown_kind_for:
+    waited = (now - _may_start(task, arrival)).total_seconds()
+    if waited < unknown_kind_for:
         pause = timedelta(seconds=min(limits.UNKNOWN_KIND_EVERY, 1.0 + waited))
-        return Park(State.RETRYING, facts.now + pause, "unknown_kind")
+        return Park(State.RETRYING, now + pause, "unknown_kind")
     known = ", ".join(sorted(kinds))
     return TooLate("unknown_kind", f"no handler for kind {task.kind!r}; this worker has {known}")
 
 
-def too_late(task: Task, facts: Facts) -> TooLate | None:
+def too_late(task: Task, arrival: Arrival, now: datetime) -> TooLate | None:
     """Whether its deadline has passed, or it was not started in the time it gave the queue."""
-    if task.deadline is not None and facts.now >= task.deadline:
+    if task.deadline is not None and now >= task.deadline:
         return TooLate("deadline", f"its deadline {task.deadline.isoformat()} has passed")
-    if task.start_within is not None and not facts.attempts:
-        since = max(facts.submitted, task.not_before or facts.submitted)
-        if (facts.now - since).total_seconds() > task.start_within:
+    if task.start_within is not None and not arrival.attempts:
+        waited = (now - _may_start(task, arrival)).total_seconds()
+        if waited > task.start_within:
             return TooLate(
                 "start_within", f"it was not started within {task.start_within:g} s of being queued"
             )
     return None
+
+
+def _may_start(task: Task, arrival: Arrival) -> datetime:
+    """From when on the queue could have started it."""
+    return max(arrival.submitted, task.not_before or arrival.submitted)
 
 
 def time_left(task: Task, now: datetime) -> float:

@@ -1,15 +1,21 @@
-"""One attempt: run the handler, then write the record with which the attempt ends.
+"""One attempt at a task, from the gate to the record with which it ends.
 
-    handler returns            succeeded, ack
-    handler fails              the retry table: retrying and its schedule, or failed and a dead
-                               letter; ack
+    admit    wait, unclaimed and without a record, until the task may start; what came too early is
+             parked, what came too late is failed
+    claim    write `running` after what the log ends with
+    run      the handler, within the task's time
+    end      write what became of it, and answer the queue (endings.py)
+
+    handler returns            succeeded
+    handler fails              the retry table: retrying and its schedule, or failed
     time is up                 the same table
     a write is refused         leave quietly: the task belongs to another
-    somebody cancelled         cancelled with the usage so far; ack
-    this worker stops          queued again; nak
+    somebody cancelled         cancelled with the usage so far
+    this worker stops          queued again
 
-The handler runs in the message's own asyncio task. It can be interrupted only while it runs: a
-write that has begun is always finished, because its outcome must be known.
+All of it runs in the message's own asyncio task. It can be interrupted only while it waits at the
+gate and while the handler runs: a write that has begun is always finished, because its outcome must
+be known.
 """
 
 from __future__ import annotations
@@ -18,186 +24,215 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import msgspec
-
-from agentflow.bus.wire.connection import Connection
-from agentflow.errors import InvalidTask, PayloadTooLarge, Superseded
-from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
-from agentflow.log.task import TaskLog
-from agentflow.protocol.record import Failure, Last, State
-from agentflow.protocol.task import Task
-from agentflow.rules import records as entries
-from agentflow.rules import retry, starting
-from agentflow.rules.records import Origin, Spent
+from agentflow.errors import Superseded
+from agentflow.handlers.contract import Handler, Outcome, Run
+from agentflow.protocol.record import Failure, Last, Record, State
+from agentflow.rules import records, retry, starting
+from agentflow.rules.records import Spent
 from agentflow.rules.retry import Signal
-from agentflow.rules.routes.gates import Route
-from agentflow.worker import handed, reply
-from agentflow.worker.gates import Gates
-from agentflow.worker.held import Ending, Held, Holding
-from agentflow.worker.observer import Observers
+from agentflow.rules.routes.route import Route
+from agentflow.rules.starting import Arrival, Park, TooLate, Verdict
+from agentflow.worker import failed, handed
+from agentflow.worker.failed import Failed
+from agentflow.worker.held import Ending, Interrupted
+from agentflow.worker.parsed import Parsed
 from agentflow.worker.progress import Progress
+from agentflow.worker.shared import Shared
 from agentflow.worker.tokens import TokenStream
 
 _log = logging.getLogger(__name__)
 
 
-class _Failed(msgspec.Struct, frozen=True):
-    """The attempt failed: what to write, and what the retry table is asked (None: no retry)."""
+class Attempt:
+    """An attempt at the task of a message, after what its log ends with."""
 
-    failure: Failure
-    signal: Signal | None = None
+    __slots__ = (
+        "_before",
+        "_handler",
+        "_held",
+        "_origin",
+        "_parsed",
+        "_route",
+        "_run",
+        "_seconds",
+        "_shared",
+        "_task",
+    )
+    _handler: Handler
+    _run: Run
 
+    def __init__(self, shared: Shared, parsed: Parsed, last: Last) -> None:
+        assert parsed.task is not None
+        self._shared = shared
+        self._parsed = parsed
+        self._held = parsed.held
+        self._task = parsed.task
+        self._origin = parsed.origin
+        self._before = last
+        self._route: Route | None = None
+        self._seconds = 0.0
 
-class Attempts:
-    """Runs claimed tasks."""
+    async def go(self) -> None:
+        """From stage to stage. Raises Superseded, BusError."""
+        if await self.admit():
+            await self.claim()
+            await self.end(await self.run())
 
-    def __init__(
-        self, connection: Connection, log: TaskLog, holding: Holding, gates: Gates
-    ) -> None:
-        self._connection = connection
-        self._log = log
-        self._holding = holding
-        self._gates = gates
-        self.observers = Observers()
-        self.done = 0
-        self.failed = 0
+    # Admit.
 
-    async def run(
-        self,
-        held: Held,
-        task: Task,
-        origin: Origin,
-        claim: Last,
-        handler: Handler,
-        route: Route | None = None,
-    ) -> None:
-        """Run `handler` for a task whose claim is stored. Raises Superseded."""
-        assert claim.record is not None
-        held.last = claim
-        self.observers.claimed(claim.record, task.not_before)
-        stream = TokenStream(self._connection, task.id, claim.record.attempt, self._log.actor)
-        progress = Progress(self._log, held, origin)
-        run = Run(
-            task,
-            attempt=claim.record.attempt,
+    async def admit(self) -> bool:
+        """Return when the task may start; False where it does not, and is dealt with."""
+        shared, task = self._shared, self._task
+        while True:
+            if not starting.is_plain(task, shared.kinds.handlers):
+                match self._verdict():
+                    case Park() as park:
+                        await self._park(park)
+                        return False
+                    case TooLate(reason=reason, text=text):
+                        await shared.endings.refuse(self._parsed, self._before, reason, text)
+                        return False
+            self._handler = shared.kinds.handlers[task.kind]
+            self._route = shared.kinds.route(task)
+            if shared.gates.open(task.queue, task.kind, self._route):
+                return True
+            try:
+                with self._held.interruptible():
+                    await shared.gates.admit(task.queue, task.kind, self._route)
+            except Interrupted:
+                shared.endings.give_back(self._held)
+                return False
+
+    def _verdict(self) -> Verdict:
+        kinds = self._shared.kinds
+        before = self._before.record
+        arrival = Arrival(
+            submitted=(before and before.timings.submitted) or self._origin.submitted,
+            attempts=before.attempt if before else 0,
+            original=self._parsed.delivery.follows == 0,
+        )
+        return starting.verdict(
+            self._task,
+            arrival,
+            kinds.handlers,
+            now=self._shared.log.now(),
+            unknown_kind_for=kinds.unknown_kind_for,
+        )
+
+    async def _park(self, park: Park) -> None:
+        log = self._shared.log
+        record = records.parked(
+            self._origin,
+            self._before,
+            park.state,
+            actor=log.actor,
+            now=log.now(),
+            resume_at=park.until,
+            reason=park.reason,
+        )
+        await self._shared.endings.park(self._held, record)
+
+    # Claim.
+
+    async def claim(self) -> None:
+        """Write that the attempt begins. Raises Overtaken where another one was first."""
+        log = self._shared.log
+        record = records.claimed(self._origin, self._before, actor=log.actor, now=log.now())
+        self._held.last = await log.append(record)
+        self._shared.observers.claimed(record, self._task.not_before)
+
+    # Run.
+
+    async def run(self) -> Outcome | Failed | None:
+        """What became of the handler; None when it was interrupted."""
+        shared, held = self._shared, self._held
+        claim = held.last
+        assert claim is not None and claim.record is not None
+        attempt = claim.record.attempt
+        stream = TokenStream(shared.connection, self._task.id, attempt, shared.log.actor)
+        progress = Progress(shared.log, held, self._origin)
+        run = self._run = held.run = Run(
+            self._task,
+            attempt=attempt,
             fencing_token=claim.sequence,
             emit=stream.emit,
             progress=progress.report,
-            admit=self._admitted,
+            admit=shared.gates.request,
         )
-        held.run = run
         began = time.monotonic()
-        self._gates.started(route)
+        shared.gates.started(self._route)
         try:
-            result = await self._handle(held, handler, run)
+            result = await self._handle(run)
         finally:
-            self._gates.ended(route)
-        seconds = time.monotonic() - began
+            shared.gates.ended(self._route)
+        self._seconds = time.monotonic() - began
         stream.flush()
         await progress.close()
         wrong = handed.wrong_in_run(run)
         if wrong:
             handed.forget_spent(run)
-            result = result and _Failed(Failure(type="bad_outcome", message=wrong))
-        match result:
-            case None:
-                await self._end_interrupted(held, origin, run, seconds)
-            case _Failed():
-                await self._end_failed(held, origin, run, result, seconds, route)
-            case _:
-                await self._end_well(held, origin, run, result, seconds)
+            result = result and failed.by_outcome(wrong)
+        return result
 
-    @asynccontextmanager
-    async def _admitted(self, route: Route) -> AsyncIterator[None]:
-        """One request of a task that runs; what it meets is told to all who share the route."""
-        await self._gates.admit_request(route)
-        self._gates.started(route)
+    async def _handle(self, run: Run) -> Outcome | Failed | None:
+        log = self._shared.log
+        limit = asyncio.timeout(starting.time_left(run.task, log.now()))
         try:
-            yield
-        except AttemptFailed as error:
-            decision = retry.decide(error.signal, failures=0, max_attempts=2, random=random.random)
-            await self._gates.failed(route, decision, handed.tidy(error.failure))
-            raise
-        finally:
-            self._gates.ended(route)
-
-    # The handler.
-
-    async def _handle(self, held: Held, handler: Handler, run: Run) -> Outcome | _Failed | None:
-        """What became of the handler; None when it was interrupted (`held.ending` says why)."""
-        if held.ending is not None:
+            with self._held.interruptible():
+                async with limit:
+                    outcome = await self._handler(run)
+        except Interrupted:
             return None
-        limit = asyncio.timeout(starting.time_left(run.task, self._log.now()))
-        held.interruptible = True
-        try:
-            async with limit:
-                outcome = await handler(run)
         except BaseException as error:
             # SystemExit too: a handler that calls exit() must not take the worker with it.
             current = asyncio.current_task()
             assert current is not None
-            if held.ending is not None:
-                # Whatever the handler made of its interruption.
-                current.uncancel()
-                return None
             if isinstance(error, asyncio.CancelledError) and current.cancelling():
                 raise  # the process ends in disorder; the lease brings the task to another
-            return self._failed(error, run, limit.expired())
-        finally:
-            held.interruptible = False
+            if limit.expired():
+                return failed.by_time(run, log.now())
+            return failed.by_error(error, run)
         wrong = handed.wrong_in_outcome(outcome)
-        return _Failed(Failure(type="bad_outcome", message=wrong)) if wrong else outcome
+        return failed.by_outcome(wrong) if wrong else outcome
 
-    def _failed(self, error: BaseException, run: Run, expired: bool) -> _Failed:
-        match error:
-            case _ if expired:  # whatever the handler made of it
-                if starting.past_deadline(run.task, self._log.now()):
-                    return _Failed(Failure(type="deadline", message="its deadline has passed"))
-                text = f"no result within the task's timeout of {run.task.timeout:g} s"
-                return _Failed(Failure(type="timeout", message=text), Signal(exception="timeout"))
-            case AttemptFailed():
-                return _Failed(handed.tidy(error.failure), error.signal)
-            case InvalidTask():
-                return _Failed(handed.failure(error, error.reason))
-            case _:
-                failure = handed.failure(error)
-                _log.warning(
-                    "task %s: its handler raised %s: %s",
-                    run.task.id,
-                    failure.type,
-                    failure.message[:500],
-                    extra={"action": "handler", "task_id": run.task.id, "attempt": run.attempt},
-                )
-                return _Failed(failure, Signal(exception="handler"))
+    # End.
 
-    # The endings.
-
-    def _spent(self, run: Run, seconds: float) -> Spent:
-        return Spent(
+    async def end(self, result: Outcome | Failed | None) -> None:
+        """Write what became of it. Raises Superseded, BusError."""
+        run = self._run
+        spent = Spent(
             usage=run.usage,
             cost_micro=run.cost_micro,
-            run_s=seconds,
+            run_s=self._seconds,
             first_token_s=run.first_token_s,
             request_id=run.request_id,
             model=run.model,
             simulated=run.simulated,
         )
+        match result:
+            case Outcome():
+                record = self._succeeded(result, spent)
+                unfit = await self._shared.endings.succeed(self._held, record, spent)
+                if unfit is not None:
+                    await self._give_up(unfit, spent)
+            case Failed(signal=None):
+                await self._give_up(result.failure, spent)
+            case Failed(signal=Signal() as signal):
+                await self._try_again(result.failure, signal, spent)
+            case None:
+                await self._end_interrupted(spent)
 
-    async def _end_well(
-        self, held: Held, origin: Origin, run: Run, outcome: Outcome, seconds: float
-    ) -> None:
-        assert held.last is not None
-        now = self._log.now()
-        spent = self._spent(run, seconds)
-        record = entries.follow(
-            origin,
-            held.last,
+    def _succeeded(self, outcome: Outcome, spent: Spent) -> Record:
+        log, last = self._shared.log, self._held.last
+        assert last is not None
+        now = log.now()
+        return records.follow(
+            self._origin,
+            last,
             State.SUCCEEDED,
-            actor=self._log.actor,
+            actor=log.actor,
             now=now,
             spent=spent,
             ended=now,
@@ -206,118 +241,92 @@ class Attempts:
             stop_reason=outcome.stop_reason,
             value=outcome.value,
         )
-        try:
-            last = await self._log.append_fitting(record)
-        except PayloadTooLarge as error:
-            failure = Failure(type="result_too_large", message=str(error))
-            await self._end_failed(held, origin, run, _Failed(failure), seconds)
-        except (TypeError, ValueError, RecursionError) as error:
-            text = f"the handler's value cannot be written as JSON: {error}"
-            failure = Failure(type="result_not_json", message=handed.shown(text))
-            await self._end_failed(held, origin, run, _Failed(failure), seconds)
-        else:
-            self.done += 1
-            self._finish(held, last)
-            self.observers.ended(record, spent)
 
-    async def _end_failed(
-        self,
-        held: Held,
-        origin: Origin,
-        run: Run,
-        failed: _Failed,
-        seconds: float,
-        route: Route | None = None,
-    ) -> None:
-        assert held.last is not None and held.last.record is not None
-        failures = held.last.record.failures
-        spent = self._spent(run, seconds)
-        now = self._log.now()
-        reason = failed.failure.type
-        if failed.signal is not None:
-            decision = retry.decide(
-                failed.signal,
-                failures=failures,
-                max_attempts=run.task.max_attempts,
-                random=random.random,
-            )
-            reason = decision.reason
-            failures += decision.counts
-            try:
-                await self._gates.failed(route, decision, failed.failure)
-            except Exception:
-                # Whatever is wrong there, what became of this attempt must be written: it was paid.
-                _log.exception(
-                    "task %s: what its failure says could not be passed on",
-                    origin.id,
-                    extra={"action": "close", "task_id": origin.id, "attempt": run.attempt},
-                )
-            resume_at = now + timedelta(seconds=decision.delay)
-            if decision.retry and starting.past_deadline(run.task, resume_at):
-                reason = "deadline"
-            elif decision.retry:
-                record = entries.parked(
-                    origin,
-                    held.last,
-                    State.RETRYING,
-                    actor=self._log.actor,
-                    now=now,
-                    resume_at=resume_at,
-                    reason=reason,
-                    error=failed.failure,
-                    spent=spent,
-                    failures=failures,
-                )
-                await self._log.park(record, held.delivered.message)
-                self._holding.ack(held)
-                self.observers.ended(record, spent)
-                return
-        else:
-            failures += 1
-        record = entries.failed(
-            origin,
-            held.last,
-            actor=self._log.actor,
+    async def _try_again(self, failure: Failure, signal: Signal, spent: Spent) -> None:
+        """Park the task for another attempt, or give it up: as the retry table says."""
+        log, last = self._shared.log, self._held.last
+        assert last is not None and last.record is not None
+        now = log.now()
+        chance = random.random()
+        await self._tell_route(failure, signal, chance)
+        decision = retry.decide(
+            signal,
+            failures=last.record.failures,
+            max_attempts=self._task.max_attempts,
+            chance=chance,
+        )
+        failures = last.record.failures + decision.counts
+        resume_at = now + timedelta(seconds=decision.delay)
+        if not decision.retry or starting.past_deadline(self._task, resume_at):
+            reason = "deadline" if decision.retry else decision.reason
+            await self._give_up(failure, spent, reason=reason, failures=failures)
+            return
+        record = records.parked(
+            self._origin,
+            last,
+            State.RETRYING,
+            actor=log.actor,
             now=now,
-            reason=reason,
-            error=failed.failure,
+            resume_at=resume_at,
+            reason=decision.reason,
+            error=failure,
             spent=spent,
             failures=failures,
         )
-        last = await self._log.fail(record, held.delivered.message)
-        self.failed += 1
-        self._finish(held, last)
-        self.observers.ended(record, spent)
+        await self._shared.endings.park(self._held, record, spent)
 
-    async def _end_interrupted(self, held: Held, origin: Origin, run: Run, seconds: float) -> None:
-        assert held.last is not None
-        spent = self._spent(run, seconds)
-        now = self._log.now()
+    async def _tell_route(self, failure: Failure, signal: Signal, chance: float) -> None:
+        effect = retry.route_effect(signal, chance=chance)
+        try:
+            await self._shared.gates.learn(self._route, effect, failure)
+        except Exception:
+            # Whatever is wrong there, what became of this attempt must be written: it was paid.
+            _log.exception(
+                "task %s: what its failure says could not be passed on",
+                self._origin.id,
+                extra={
+                    "action": "close",
+                    "task_id": self._origin.id,
+                    "attempt": self._run.attempt,
+                },
+            )
+
+    async def _give_up(
+        self,
+        failure: Failure,
+        spent: Spent,
+        *,
+        reason: str | None = None,
+        failures: int | None = None,
+    ) -> None:
+        """Fail the task; `reason` and `failures` are those of what it failed with, and one more."""
+        log, last = self._shared.log, self._held.last
+        assert last is not None and last.record is not None
+        record = records.failed(
+            self._origin,
+            last,
+            actor=log.actor,
+            now=log.now(),
+            reason=failure.type if reason is None else reason,
+            error=failure,
+            spent=spent,
+            failures=last.record.failures + 1 if failures is None else failures,
+        )
+        await self._shared.endings.fail(self._held, record, spent)
+
+    async def _end_interrupted(self, spent: Spent) -> None:
+        shared, held, origin, last = self._shared, self._held, self._origin, self._held.last
+        assert last is not None
+        actor, now = shared.log.actor, shared.log.now()
         match held.ending:
             case Ending.SUPERSEDED:
                 text = f"task {origin.id}: another writer continued its log; the run is stopped"
                 raise Superseded(text, task_id=origin.id)
             case Ending.CANCELLED:
-                record = entries.cancelled(
-                    held.last,
-                    origin,
-                    actor=self._log.actor,
-                    now=now,
-                    reason="cancelled",
-                    spent=spent,
+                record = records.cancelled(
+                    origin, last, actor=actor, now=now, reason="cancelled", spent=spent
                 )
-                self._finish(held, await self._log.append(record))
-                self.observers.ended(record, spent)
+                await shared.endings.cancel(held, record, spent)
             case _:
-                record = entries.handed_back(
-                    origin, held.last, actor=self._log.actor, now=now, spent=spent
-                )
-                held.last = await self._log.append(record)
-                self._holding.give_back(held)
-                self.observers.ended(record, spent)
-
-    def _finish(self, held: Held, last: Last) -> None:
-        """Ack, and answer whoever asked for the result."""
-        held.last = last
-        self._holding.ack(held)
-        reply.answer(self._connection, held, last)
+                record = records.handed_back(origin, last, actor=actor, now=now, spent=spent)
+                await shared.endings.hand_back(held, record, spent)

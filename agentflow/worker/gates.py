@@ -1,4 +1,4 @@
-"""The gates before a task starts: paused queue or kind, closed pool, and the pace under overload.
+"""The gates before a task starts: paused queue or kind, closed route, and the pace under overload.
 
 A message that waits at a gate is held: renewed, unclaimed, without a record. So nothing is started
 that would only be refused, no attempt is lost, and a cancel or another worker is not in its way.
@@ -12,7 +12,8 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,9 +21,13 @@ from agentflow.bus.streams.bucket import Board
 from agentflow.errors import BusError
 from agentflow.handlers.contract import AttemptFailed
 from agentflow.protocol.record import Failure
-from agentflow.rules.retry import Decision, Signal
+from agentflow.rules import retry
+from agentflow.rules.retry import RouteEffect, Signal
 from agentflow.rules.routes import gates
-from agentflow.rules.routes.gates import Closed, Pace, Route
+from agentflow.rules.routes.gates import Closed
+from agentflow.rules.routes.pace import InFlightLimit
+from agentflow.rules.routes.route import Route
+from agentflow.worker import handed
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +52,7 @@ class Gates:
         self._now = now
         self._closed: dict[str, Closed] = {}
         self._changed = asyncio.Event()
-        self._paces: dict[Route, Pace] = {}
+        self._limits: dict[Route, InFlightLimit] = {}
         self._in_flight: Counter[Route] = Counter()
         self._waiting: Counter[str] = Counter()
         self.on_open: Callable[[], None] = lambda: None
@@ -83,8 +88,8 @@ class Gates:
         """What keeps a route closed now."""
         if route is None or not self._closed:
             return None
-        found = self._closed.get(gates.closed_key(route))
-        return found if found is not None and found.holds(self._now()) else None
+        closed = self._closed.get(gates.closed_key(route))
+        return closed if closed is not None and closed.holds(self._now()) else None
 
     def paused(self, queue: str, kind: str) -> str | None:
         """What pauses a task of this queue and kind, as a word for people."""
@@ -112,10 +117,10 @@ class Gates:
         """What is closed and why, for heartbeats."""
         now = self._now()
         return [
-            f"{key} {found.reason}"
-            + (f" until {found.until:%H:%M:%S}Z" if found.until else " until resumed")
-            for key, found in self._closed.items()
-            if found.holds(now)
+            f"{key} {closed.reason}"
+            + (f" until {closed.until:%H:%M:%S}Z" if closed.until else " until resumed")
+            for key, closed in self._closed.items()
+            if closed.holds(now)
         ]
 
     # Passing.
@@ -132,11 +137,24 @@ class Gates:
                 del self._waiting[queue]
                 self.on_open()
 
-    async def admit_request(self, route: Route) -> None:
-        """Return when a request may be sent by a task that runs already.
+    @asynccontextmanager
+    async def request(self, route: Route) -> AsyncIterator[None]:
+        """One request of a task that runs; what it meets is told to all who share the route.
 
-        Raises AttemptFailed where that is not soon: the task is parked, and its slot is free.
+        Raises AttemptFailed where it may not be sent soon: the task is parked, its slot is free.
         """
+        await self._admit_request(route)
+        self.started(route)
+        try:
+            yield
+        except AttemptFailed as error:
+            effect = retry.route_effect(error.signal, chance=random.random())
+            await self.learn(route, effect, handed.tidy(error.failure))
+            raise
+        finally:
+            self.ended(route)
+
+    async def _admit_request(self, route: Route) -> None:
         while not self._route_open(route):
             closed = self.closed(route)
             left = None
@@ -159,9 +177,9 @@ class Gates:
     def _route_open(self, route: Route | None) -> bool:
         if self.closed(route):
             return False
-        if route is None or route not in self._paces:
+        if route is None or route not in self._limits:
             return True
-        return self._in_flight[route] < self._paces[route].limit(time.monotonic())
+        return self._in_flight[route] < self._limits[route].limit(time.monotonic())
 
     async def _until_change(self, closed: Closed | None) -> None:
         wait = RECHECK
@@ -170,7 +188,7 @@ class Gates:
             lasted = (closed.until - closed.since).total_seconds()
             wait = left + random.random() * min(SPREAD, 0.2 * max(0.0, lasted))
         elif closed is None:
-            wait = 0.25  # the pace: it gives a place more each second
+            wait = 0.25  # the limit in flight: it gives a place more each second
         try:
             async with asyncio.timeout(min(wait, RECHECK) + 0.01):
                 await self._changed.wait()
@@ -192,39 +210,39 @@ class Gates:
 
     # Learning.
 
-    async def failed(self, route: Route | None, decision: Decision, failure: Failure) -> None:
-        """Close the route for all, or slow down here, as an attempt's failure asks for."""
+    async def learn(self, route: Route | None, effect: RouteEffect, failure: Failure) -> None:
+        """Close a route for all, or slow down here, as what `failure` means for it asks for."""
         if route is None:
             return
-        if decision.reason == "overloaded":
-            pace = self._paces.setdefault(route, Pace(self._slots))
-            pace.overloaded(self._in_flight[route], time.monotonic())
-        if decision.closes is None:
-            return
+        if effect.slows:
+            limit = self._limits.setdefault(route, InFlightLimit(self._slots))
+            limit.overloaded(self._in_flight[route], time.monotonic())
+        if effect.closes is not None:
+            await self._close(gates.closed_key(route), effect.closes, effect.seconds, failure)
+
+    async def _close(self, key: str, reason: str, seconds: float | None, failure: Failure) -> None:
         now = self._now()
-        until = now + timedelta(seconds=decision.delay) if decision.closes == "rate" else None
-        wanted = Closed(
+        closed = Closed(
             since=now,
-            until=until,
-            reason=decision.closes,
+            until=None if seconds is None else now + timedelta(seconds=seconds),
+            reason=reason,
             error_code=failure.code,
             request_id=failure.request_id,
             actor=self._actor,
             message=failure.message[:300],
         )
-        key = gates.closed_key(route)
         present = self._closed.get(key)
         if present is None or not present.holds(now):
+            self._closed[key] = closed
             _log.warning(
                 "%s is closed (%s)%s: %s",
                 key,
-                decision.closes,
-                f" for {decision.delay:.0f} s" if until else " until `agentflow resume`",
+                reason,
+                " until `agentflow resume`" if seconds is None else f" for {seconds:.0f} s",
                 failure.message[:200],
-                extra={"action": "close", "reason": decision.closes},
+                extra={"action": "close", "reason": reason},
             )
-        self._closed[key] = wanted if present is None or not present.holds(now) else present
         try:
-            await self._board.change(key, lambda value: gates.later(value, wanted, now))
+            await self._board.change(key, lambda value: gates.later(value, closed, now))
         except BusError as error:
             _log.warning("%s could not be closed for the other workers: %s", key, error)

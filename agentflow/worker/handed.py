@@ -79,16 +79,16 @@ def failure(error: BaseException, reason: str = "") -> Failure:
     return Failure(type=reason or name, message=shown(text or name))
 
 
-def tidy(given: Failure) -> Failure:
+def tidy(raw: Failure) -> Failure:
     """A failure as a handler made it, fit for a record."""
 
     def text(value: Any, length: int = 200) -> str | None:
         return None if value is None else shown(str(value), length)
 
     return Failure(
-        type=text(given.type) or "error",
-        message=text(given.message, limits.ERROR_TEXT) or "",
-        status=given.status if isinstance(given.status, int) else None,
-        code=text(given.code),
-        request_id=text(given.request_id),
+        type=text(raw.type) or "error",
+        message=text(raw.message, limits.ERROR_TEXT) or "",
+        status=raw.status if isinstance(raw.status, int) else None,
+        code=text(raw.code),
+        request_id=text(raw.request_id),
     )

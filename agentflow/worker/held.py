@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import TracebackType
 
 from agentflow.bus.streams.puller import ACK, IN_PROGRESS, nak
 from agentflow.bus.wire.connection import Connection
@@ -27,14 +28,18 @@ class Ending(StrEnum):
     STOPPING = "stopping"  # this worker stops: hand the task back
 
 
+class Interrupted(Exception):
+    """What was done for a held message was ended from outside; its `ending` says why."""
+
+
 class Held:
     """One held message: its delivery, its place in the log, and the run that works on it."""
 
     __slots__ = (
+        "_interruptible",
         "delivered",
         "ending",
         "id",
-        "interruptible",
         "kind",
         "last",
         "queue",
@@ -53,15 +58,44 @@ class Held:
         """The record this worker wrote last for the task; set once it is claimed."""
         self.run: Run | None = None
         self.ending: Ending | None = None
-        self.interruptible = False
         self.work: asyncio.Task[None] | None = None
+        """The asyncio task in which all of this is done."""
+        self._interruptible = False
 
     def interrupt(self, ending: Ending) -> None:
-        """End the run; a write that is under way is finished first."""
+        """End what is interruptible now or will be; a write under way is finished first."""
         if self.ending is None:
             self.ending = ending
-            if self.interruptible and self.work is not None:
+            if self._interruptible and self.work is not None:
                 self.work.cancel()
+
+    def interruptible(self) -> _Interruptible:
+        """Within it, `interrupt` ends what `work` does; then, or before, it raises Interrupted."""
+        return _Interruptible(self)
+
+
+class _Interruptible:
+    __slots__ = ("_held",)
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+
+    def __enter__(self) -> None:
+        if self._held.ending is not None:
+            raise Interrupted
+        self._held._interruptible = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._held._interruptible = False
+        if error is None or self._held.ending is None:
+            return
+        # Whatever the code within made of its cancellation: its asyncio task goes on.
+        current = asyncio.current_task()
+        assert current is not None
+        current.uncancel()
+        raise Interrupted from error
 
 
 class Holding:
@@ -82,7 +116,7 @@ class Holding:
         """The message of this identity, if held."""
         return self._held.get(identity)
 
-    def of(self, task_id: str) -> list[Held]:
+    def of_task(self, task_id: str) -> list[Held]:
         """The messages of this task, whether it runs already or waits for its claim.
 
         Two messages may have one id. A search: it is asked only when somebody cancels a task.

@@ -121,8 +121,8 @@ def _who(current: asyncio.Task[Any] | None) -> str:
 def _held_of(current: asyncio.Task[Any]) -> Held | None:
     # Before 3.12 a task does not show its context; the worker's own coroutine has it as argument.
     frame = getattr(current.get_coro(), "cr_frame", None)
-    found = frame.f_locals.get("held") if frame is not None else None
-    return found if isinstance(found, Held) else None
+    held = frame.f_locals.get("held") if frame is not None else None
+    return held if isinstance(held, Held) else None
 
 
 def _where(frame: FrameType | None) -> str:
@@ -130,7 +130,7 @@ def _where(frame: FrameType | None) -> str:
     calls: list[str] = []
     while frame is not None and len(calls) < FRAMES:
         code = frame.f_code
-        if code.co_qualname.startswith("Attempts."):
+        if code.co_qualname.startswith("Attempt."):
             break  # from here on it is our own
         calls.append(f"{code.co_filename}:{frame.f_lineno} in {code.co_name}")
         frame = frame.f_back

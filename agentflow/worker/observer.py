@@ -1,4 +1,4 @@
-"""Who is told of each attempt: the log, and whoever else wants to count (metrics.py)."""
+"""Who is told of each attempt: the log, and whoever else attaches (metrics, traces)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,36 @@ class Observer(Protocol):
 
 
 class Observers:
-    """Tells the log and one more. Whatever goes wrong here, the task's message must be answered."""
+    """All who are told, the log first. Whatever goes wrong here, the message must be answered."""
 
     def __init__(self) -> None:
-        self.counting: Observer | None = None
+        self._observers: list[Observer] = [_LogObserver()]
+
+    def add(self, observer: Observer) -> None:
+        """Tell one more."""
+        self._observers.append(observer)
 
     def claimed(self, record: Record, not_before: datetime | None = None) -> None:
         """An attempt begins."""
+        for observer in self._observers:
+            try:
+                observer.claimed(record, not_before)
+            except Exception:
+                _log.exception("an observer failed over task %s", record.id)
+
+    def ended(self, record: Record, spent: Spent | None = None) -> None:
+        """An attempt ended."""
+        for observer in self._observers:
+            try:
+                observer.ended(record, spent)
+            except Exception:
+                _log.exception("an observer failed over task %s", record.id)
+
+
+class _LogObserver:
+    """Tells the program's log."""
+
+    def claimed(self, record: Record, not_before: datetime | None) -> None:
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug(
                 "task %s: attempt %d begins",
@@ -37,38 +60,24 @@ class Observers:
                 record.attempt,
                 extra=_facts(record, "claim"),
             )
-        if self.counting is not None:
-            try:
-                self.counting.claimed(record, not_before)
-            except Exception:
-                _log.exception("task %s could not be counted", record.id)
 
-    def ended(self, record: Record, spent: Spent | None = None) -> None:
-        """An attempt ended."""
+    def ended(self, record: Record, spent: Spent | None) -> None:
         # Of ten tasks a second a person wants to see those that are given up.
         level = logging.INFO if record.state == State.FAILED else logging.DEBUG
-        if _log.isEnabledFor(level):
-            _tell(level, record, spent)
-        if self.counting is not None:
-            try:
-                self.counting.ended(record, spent)
-            except Exception:
-                _log.exception("task %s could not be counted", record.id)
-
-
-def _tell(level: int, record: Record, spent: Spent | None) -> None:
-    facts = _facts(record, "end")
-    if record.reason:
-        facts["reason"] = record.reason
-    if spent is not None:
-        facts["seconds"] = spent.run_s
-        if spent.usage.total:
-            facts["tokens"] = spent.usage.total
-            facts["model"] = spent.model
-        if spent.cost_micro:
-            facts["cost_usd"] = spent.cost_micro / 1_000_000
-    said = f": {record.error.message[:300]}" if record.error else ""
-    _log.log(level, "task %s %s%s", record.id, record.state, said, extra=facts)
+        if not _log.isEnabledFor(level):
+            return
+        facts = _facts(record, "end")
+        if record.reason:
+            facts["reason"] = record.reason
+        if spent is not None:
+            facts["seconds"] = spent.run_s
+            if spent.usage.total:
+                facts["tokens"] = spent.usage.total
+                facts["model"] = spent.model
+            if spent.cost_micro:
+                facts["cost_usd"] = spent.cost_micro / 1_000_000
+        error = f": {record.error.message[:300]}" if record.error else ""
+        _log.log(level, "task %s %s%s", record.id, record.state, error, extra=facts)
 
 
 def _facts(record: Record, action: str) -> dict[str, object]:

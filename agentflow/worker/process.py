@@ -8,11 +8,11 @@ import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.patience import connect_patiently
 from agentflow.config import Connect
-from agentflow.errors import NotConnected
 from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits
@@ -22,24 +22,7 @@ from agentflow.worker.worker import GRACE, Worker
 _log = logging.getLogger(__name__)
 
 PATIENCE: Final = 20.0
-"""Seconds a worker waits for NATS at its start: in a cluster everything starts at once."""
-
-
-async def connect_patiently(options: Connect, name: str, patience: float = PATIENCE) -> Connection:
-    """Connect, waiting for a server that is just starting. Raises NotConnected."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + patience
-    told = False
-    while True:
-        try:
-            return await Connection.open(options, name)
-        except NotConnected:
-            if loop.time() > end:
-                raise
-            if not told:
-                _log.info("waiting for NATS at %s", options.shown)
-                told = True
-            await asyncio.sleep(0.25)
+"""Seconds a worker waits for NATS at its start."""
 
 
 def _tame_collector() -> None:
@@ -92,7 +75,7 @@ async def serve(
     `ready` is called when the worker serves and hears signals. Raises NotConnected, BusError,
     UsageError, PortTaken.
     """
-    connection = await connect_patiently(options, name or "agentflow worker")
+    connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
     try:
         async with registry.open_handlers(kinds, own) as handlers:
             worker = Worker(
@@ -104,27 +87,37 @@ async def serve(
                 name=name,
                 grace=grace,
                 simulated="AGENTFLOW_SIMULATED" in os.environ,
-                unknown_kind_for=float(
-                    os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR
-                ),
+                unknown_kind_for=_unknown_kind_for(),
             )
-            logs.set_actor(worker.actor.name)
             async with _measured(worker, connection, metrics, metrics_shared):
-                worker.actor.heed_signals()
-                await worker.start()
-                _tame_collector()
-                _log.info(
-                    "worker %s: %d slots on %s",
-                    worker.actor.name,
-                    slots,
-                    ", ".join(queues),
-                    extra={"action": "ready"},
-                )
-                asyncio.get_running_loop().call_soon(ready)  # in the first pause of run()
-                await worker.run()
+                await _work(worker, ready)
     finally:
         await connection.close()
     if worker.stuck:
-        # asyncio would wait for ever for a handler that does not listen to its cancellation.
-        logging.shutdown()
-        os._exit(0)
+        _leave()
+
+
+def _unknown_kind_for() -> float:
+    return float(os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR)
+
+
+def _leave() -> NoReturn:
+    # asyncio would wait for ever for a handler that does not listen to its cancellation.
+    logging.shutdown()
+    os._exit(0)
+
+
+async def _work(worker: Worker, ready: Callable[[], None]) -> None:
+    logs.set_actor(worker.actor.name)
+    worker.actor.heed_signals()
+    await worker.start()
+    _tame_collector()
+    _log.info(
+        "worker %s: %d slots on %s",
+        worker.actor.name,
+        worker.slots,
+        ", ".join(worker.queues),
+        extra={"action": "ready"},
+    )
+    asyncio.get_running_loop().call_soon(ready)  # in the first pause of run()
+    await worker.run()

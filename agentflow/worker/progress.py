@@ -13,7 +13,7 @@ import asyncio
 from agentflow.log.task import Overtaken, TaskLog
 from agentflow.protocol import limits
 from agentflow.protocol.record import State
-from agentflow.rules import records as entries
+from agentflow.rules import records
 from agentflow.rules.records import Origin
 from agentflow.worker.held import Ending, Held
 
@@ -47,7 +47,7 @@ class Progress:
             if self._closed or held.ending is Ending.SUPERSEDED:
                 return
             assert held.last is not None
-            record = entries.follow(
+            record = records.follow(
                 self._origin,
                 held.last,
                 State.RUNNING,

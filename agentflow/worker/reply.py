@@ -8,9 +8,9 @@ from typing import Final
 from agentflow.bus.wire.connection import Connection
 from agentflow.errors import NotConnected, PayloadTooLarge
 from agentflow.protocol import headers as blocks
-from agentflow.protocol import record as records
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Last
+from agentflow.protocol.record import encode as encode_record
 from agentflow.worker.held import Held
 
 # The subject comes from a stranger and is published with this worker's rights: a line break would
@@ -33,6 +33,6 @@ def answer(connection: Connection, held: Held, last: Last) -> None:
         return
     block = blocks.encode({subjects.ID: last.record.id, subjects.SEQUENCE: str(last.sequence)})
     try:
-        connection.publish(reply, records.encode(last.record), block=block)
+        connection.publish(reply, encode_record(last.record), block=block)
     except (NotConnected, PayloadTooLarge):
         return  # the record is in the log all the same

@@ -53,13 +53,13 @@ class Suspects:
         return died
 
 
-async def _dies(given: bytes) -> bool:
+async def _dies(packed: bytes) -> bool:
     child = await asyncio.create_subprocess_exec(
         *COMMAND, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
     try:
         async with asyncio.timeout(WITHIN):
-            await child.communicate(given)
+            await child.communicate(packed)
     except TimeoutError:
         return True
     finally:
@@ -70,9 +70,9 @@ async def _dies(given: bytes) -> bool:
     return child.returncode != 0
 
 
-def parse(given: bytes) -> None:
+def parse(packed: bytes) -> None:
     """What a worker does with a message before its claim; a task that is none is no harm."""
-    headers, data = msgspec.msgpack.decode(given, type=tuple[dict[str, str], bytes])
+    headers, data = msgspec.msgpack.decode(packed, type=tuple[dict[str, str], bytes])
     with contextlib.suppress(InvalidTask):
         body = tasks.parse_body(data, headers)
         task_id = tasks.task_id(headers, body, "suspect", 0, 0)

@@ -9,10 +9,10 @@ import pytest
 import agentflow
 from agentflow.bus.streams import provision
 from tests.dashboard.support.stage import Stage
-from tests.integration.conftest import nats_server, observer, quick_retries, start_worker
+from tests.integration.conftest import nats_server, observer, start_worker
 from tests.support.nats_server import NatsServer
 
-__all__ = ["nats_server", "observer", "quick_retries", "stage", "start_worker"]
+__all__ = ["nats_server", "observer", "stage", "start_worker"]
 
 
 @pytest.fixture

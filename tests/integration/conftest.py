@@ -1,18 +1,16 @@
 """A worker in the test's own process, and an observer beside it, on a fresh real server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 import pytest
 
 from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits
-from agentflow.rules import retry
 from agentflow.worker.worker import Worker
 from tests.support.handlers import PLAIN
 from tests.support.nats_server import NatsServer
@@ -62,19 +60,6 @@ async def start_worker(nats_server: NatsServer) -> AsyncIterator[StartWorker]:
             async with asyncio.timeout(15):
                 await worker.actor.close()
         await connection.close()
-
-
-@pytest.fixture
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> Callable[..., retry.Decision]:
-    """The retry table as it is, with every delay cut to a tenth of a second."""
-    real = retry.decide
-
-    def decide(*arguments: Any, **named: Any) -> retry.Decision:
-        decision = real(*arguments, **named)
-        return msgspec.structs.replace(decision, delay=min(decision.delay, 0.1))
-
-    monkeypatch.setattr(retry, "decide", decide)
-    return decide
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 import agentflow
-from agentflow.cli import target
+from agentflow.cli import apps
 from agentflow.errors import KeyMissing
 from agentflow.handlers import registry
 from agentflow.handlers.contract import AttemptFailed, Run
@@ -256,7 +256,6 @@ async def test_tools_and_messages_pass_through(
     assert ended.text
 
 
-@pytest.mark.usefixtures("quick_retries")
 async def test_the_retry_table_decides_about_claudes_errors(
     observer: Observer, start_worker: StartWorker, simulator: Simulator
 ) -> None:
@@ -393,7 +392,6 @@ async def test_each_request_passes_the_gate(simulator: Simulator) -> None:
 # How it ends.
 
 
-@pytest.mark.usefixtures("quick_retries")
 async def test_retries_and_timeout_hold_for_tasks_that_name_none(
     observer: Observer, start_worker: StartWorker, simulator: Simulator
 ) -> None:
@@ -415,7 +413,6 @@ async def test_retries_and_timeout_hold_for_tasks_that_name_none(
     assert (own.reason, own.attempt) == ("timeout", 1)
 
 
-@pytest.mark.usefixtures("quick_retries")
 async def test_retry_fail_and_errors(observer: Observer, start_worker: StartWorker) -> None:
     app = agentflow.App()
 
@@ -607,7 +604,7 @@ async def test_the_code_of_the_docs_works(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setenv("AGENTFLOW_NATS", nats_server.url)
-    app = target.load("tasks_of_docs")
+    app = apps.load("tasks_of_docs")
     docs: Any = sys.modules.pop("tasks_of_docs")
     assert app.kinds == ["summarise", "confirm", "debate", "wait_for_file", "count"]
     await docs.test_confirm()

@@ -26,7 +26,7 @@ from agentflow.handlers.contract import AttemptFailed, Run
 from agentflow.protocol.record import State, Usage
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task
-from agentflow.rules.retry import Signal, row_of
+from agentflow.rules.retry import Signal, rule_of
 from agentflow.rules.routes.prices import cost_micro
 from agentflow.simulator import Entry, Simulator
 from tests.integration.conftest import StartWorker
@@ -219,7 +219,7 @@ async def test_what_the_first_request_meets_goes_to_the_retry_table(
 
     for (name, (_, signal_, reason)), error in zip(answers.items(), ended, strict=True):
         assert isinstance(error, AttemptFailed), name
-        assert (error.signal, row_of(error.signal).reason) == (signal_, reason)
+        assert (error.signal, rule_of(error.signal).reason) == (signal_, reason)
         assert error.failure.status == signal_.status
         assert len(posts(simulator, f"Do {name}")) == 1, "the task's log tries again, nobody else"
         assert (runs[name].usage, runs[name].cost_micro) == (Usage(), 0)
@@ -360,7 +360,7 @@ async def test_a_worker_runs_it_and_ends_it_in_time(
     assert all(entry.disconnected for entry in posts(simulator, "Do hang"))
     assert wrong.error is not None
     assert "no params.max_turn; it has tools," in wrong.error.message
-    assert children_like("claude_cli_guard") == []
+    assert children_like("claude_cli/guard") == []
 
 
 # Without the CLI.
@@ -400,7 +400,7 @@ async def test_a_program_that_vanishes_is_worth_another_try(
         with pytest.raises(AttemptFailed, match="npm install") as caught:
             await handler(Run(task_of()))
     assert caught.value.failure.type == "claude_cli_missing"
-    assert row_of(caught.value.signal).reason == "handler_error"
+    assert rule_of(caught.value.signal).reason == "handler_error"
 
 
 async def test_tasks_of_one_workspace_take_turns_and_only_so_many_run(

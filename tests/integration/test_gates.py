@@ -19,10 +19,11 @@ from agentflow.protocol.task import Task
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes import gates
 from agentflow.rules.routes.gates import Closed, Paused
+from agentflow.rules.routes.route import Route
 from tests.integration.conftest import StartWorker
 from tests.support.observer import Observer
 
-ROUTE = ("pool", "opus")
+ROUTE = Route("pool", "opus")
 
 
 class Claude:
@@ -35,7 +36,7 @@ class Claude:
         self.now = 0
         self.hold: asyncio.Event | None = None
 
-    def route(self, task: Task) -> tuple[str, str]:
+    def route(self, task: Task) -> Route:
         return ROUTE
 
     async def __call__(self, run: Run) -> Outcome:
@@ -149,27 +150,28 @@ async def test_a_refused_credential_fails_one_task_and_holds_the_others_until_re
 
 
 async def test_an_overload_lowers_the_concurrency(
-    observer: Observer, start_worker: StartWorker, quick_retries: object
+    observer: Observer, start_worker: StartWorker
 ) -> None:
+    slots = 40  # so many that they have not all come back when the second tasks are there
     overload = Signal(status=529, type="overloaded_error")
-    claude = Claude(*([overload] * 10))
-    await start_worker(handlers(claude), slots=10)
-    for number in range(10):
+    claude = Claude(*([overload] * slots))
+    await start_worker(handlers(claude), slots=slots)
+    for number in range(slots):
         await submit(observer, "x", id=f"t{number}")
-    for number in range(10):
+    for number in range(slots):
         await observer.state(f"t{number}", State.SUCCEEDED)
     claude.most = 0
     claude.hold = asyncio.Event()
-    for number in range(10):
+    for number in range(slots):
         await submit(observer, "x", id=f"u{number}")
     heartbeat = await observer.until(
         lambda: next((beat for beat in observer.workers.values() if beat.held), None)
     )
-    assert heartbeat.running < 10
+    assert heartbeat.running < slots
     claude.hold.set()
-    for number in range(10):
+    for number in range(slots):
         await observer.state(f"u{number}", State.SUCCEEDED)
-    assert claude.most < 10
+    assert claude.most < slots
 
 
 async def test_a_paused_queue_starts_nothing_until_it_is_resumed(

@@ -14,6 +14,7 @@ import pytest
 from agentflow.actor import Actor
 from agentflow.bus.streams import bucket, follower, provision
 from agentflow.bus.streams.bucket import Board
+from agentflow.bus.streams.rows import SLICE
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
@@ -24,6 +25,7 @@ from agentflow.protocol import headers, record, subjects
 from agentflow.protocol.record import EMPTY, Failure, State
 from agentflow.rules import records as entries
 from agentflow.rules.routes import gates
+from agentflow.rules.routes.route import Route
 from agentflow.views import feed
 from tests.support import masters
 from tests.support.fold import Fold, stored_rows
@@ -285,7 +287,7 @@ async def test_others_have_their_turn_while_much_is_read(
     def sink(item: feed.Item) -> None:
         fold(item)
         if isinstance(item, feed.Rows):
-            assert len(item.rows) <= following.SLICE
+            assert len(item.rows) <= SLICE
             told_at.append(turns)
 
     async def others() -> None:
@@ -322,7 +324,7 @@ async def test_a_gate_is_told_when_it_closes_and_when_its_time_is_over(
     assert [item.gates for item in fold.all(feed.Gates)] == [[]]
     now = datetime.now(UTC)
     closed = gates.Closed(since=now, until=now + timedelta(seconds=0.4), reason="rate")
-    key = gates.closed_key(("main", "sonnet"))
+    key = gates.closed_key(Route("main", "sonnet"))
     await Board(observer.js).change(key, lambda _: msgspec.json.encode(closed))
     await fold.until(lambda: len(fold.all(feed.Gates)) == 3)
     names = [[gate.name for gate in item.gates] for item in fold.all(feed.Gates)]

@@ -18,6 +18,7 @@ from agentflow.protocol.task import Task
 from agentflow.rules.draining import DrainView
 from agentflow.rules.routes import gates
 from agentflow.rules.routes.gates import Closed
+from agentflow.rules.routes.route import Route
 from tests.support import masters
 from tests.support.handlers import Gate
 from tests.support.masters import a_master, ready
@@ -33,7 +34,9 @@ async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
 async def close(client: Client, name: str, until: datetime | None, reason: str = "auth") -> None:
     """What a worker writes whose credential was refused."""
     value = Closed(since=datetime.now(UTC), until=until, reason=reason, actor="w1")
-    await client.gates._board.change(f"closed.{name}", lambda _: msgspec.json.encode(value))
+    await client.operate.pauses._board.change(
+        f"closed.{name}", lambda _: msgspec.json.encode(value)
+    )
 
 
 async def test_a_pause_holds_without_worker_or_master_and_is_lifted(
@@ -202,8 +205,8 @@ async def test_why_a_task_waits_its_turn(
 class Routed(Gate):
     """Of a pool, as the handler of Claude is."""
 
-    def route(self, task: Task) -> tuple[str, str]:
-        return "main", "opus"
+    def route(self, task: Task) -> Route:
+        return Route("main", "opus")
 
 
 async def test_why_says_closed_and_until_when(

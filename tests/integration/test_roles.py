@@ -21,7 +21,7 @@ from agentflow.errors import BusError, NoStream, PermissionDenied, TaskFailed
 from agentflow.protocol import subjects
 from agentflow.protocol.record import State
 from agentflow.views import feed
-from agentflow.worker import worker as worker_module
+from agentflow.worker import consumers
 from agentflow.worker.worker import Worker
 from tests.support.deployment import CONFIG, PASSWORDS, Deployment, Process, Violation, variable
 from tests.support.nats_server import binary
@@ -253,7 +253,7 @@ def test_a_worker_that_may_not_make_the_streams_says_what_to_do_and_waits(
 async def test_a_worker_without_streams_gives_up(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "STREAMS_WITHIN", -1)
+    monkeypatch.setattr(consumers, "STREAMS_WITHIN", -1)
     async with await Connection.open(deployed.options("worker")) as connection:
         with pytest.raises(BusError, match="agentflow streams apply"):
             await Worker(connection, {}).start()

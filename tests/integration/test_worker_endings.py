@@ -17,6 +17,7 @@ from tests.support.observer import Observer
 pytestmark = pytest.mark.timeout(45)
 
 OVERLOADED = Signal(status=529, type="overloaded_error")
+CONFLICT = Signal(status=409, type="conflict_error")  # counts as well, and comes again soon
 INVALID = Signal(status=400, type="invalid_request_error")
 LIMITED = Signal(status=429, type="rate_limit_error", retry_after=0.2)
 
@@ -42,11 +43,10 @@ async def the_worker_still_works(observer: Observer) -> None:
 # Trying again.
 
 
-@pytest.mark.usefixtures("quick_retries")
 async def test_a_failed_attempt_is_parked_and_continued(
     observer: Observer, start_worker: StartWorker
 ) -> None:
-    handler = failing(OVERLOADED, times=2)
+    handler = failing(CONFLICT, times=2)
     task_id = await run_one(observer, start_worker, handler, labels={"a": "b"})
     ended = await observer.ended(task_id)
     log = [entry.record for entry in await observer.log(task_id) if entry.record]
@@ -68,7 +68,7 @@ async def test_a_failed_attempt_is_parked_and_continued(
     assert parked.resume_at is not None
     assert parked.reason
     assert parked.error is not None
-    assert (parked.error.type, parked.error.status) == ("scripted", 529)
+    assert (parked.error.type, parked.error.status) == ("scripted", 409)
     assert parked.request_id == "req_1"
     assert len({one.message for one in log}) == 3  # each continuation is a message of its own
     assert {one.timings.submitted for one in log} == {log[0].timings.submitted}
@@ -77,7 +77,6 @@ async def test_a_failed_attempt_is_parked_and_continued(
     assert await observer.dead(task_id) is None
 
 
-@pytest.mark.usefixtures("quick_retries")
 async def test_a_rate_limit_parks_and_counts_no_failure(
     observer: Observer, start_worker: StartWorker
 ) -> None:
@@ -99,12 +98,11 @@ async def test_a_rate_limit_is_waited_for(observer: Observer, start_worker: Star
     assert ended.timings.started >= parked.resume_at - timedelta(milliseconds=50)
 
 
-@pytest.mark.usefixtures("quick_retries")
 async def test_the_last_attempt_fails_the_task(
     observer: Observer, start_worker: StartWorker
 ) -> None:
     await observer.listen_for_replies("answers")
-    await start_worker({"tested": failing(OVERLOADED)})
+    await start_worker({"tested": failing(CONFLICT)})
     payload = b'{"prompt": "x", "kind": "tested", "id": "it", "max_attempts": 2}'
     await observer.submit(payload, {subjects.REPLY: "answers", "X-Own": "kept", "Nats-Msg-Id": "m"})
     ended = await observer.ended("it")
@@ -134,7 +132,6 @@ async def test_a_hopeless_request_fails_at_once(
     assert await observer.dead(task_id) is not None
 
 
-@pytest.mark.usefixtures("quick_retries")
 async def test_a_task_that_takes_too_long(observer: Observer, start_worker: StartWorker) -> None:
     gate = Gate()
     task_id = await run_one(observer, start_worker, gate, timeout=0.1, max_attempts=2)
@@ -147,7 +144,6 @@ async def test_a_task_that_takes_too_long(observer: Observer, start_worker: Star
     await the_worker_still_works(observer)
 
 
-@pytest.mark.usefixtures("quick_retries")
 async def test_a_handlers_own_timeout_is_not_the_tasks(
     observer: Observer, start_worker: StartWorker
 ) -> None:
@@ -177,7 +173,6 @@ def _raises(error: BaseException) -> Handler:
     return handler
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize(
     ("error", "name"),
     [
@@ -205,7 +200,6 @@ async def test_whatever_a_handler_raises_fails_its_attempt(
     await the_worker_still_works(observer)
 
 
-@pytest.mark.usefixtures("quick_retries")
 async def test_a_cancelled_helper_of_a_handler_is_the_handlers_failure(
     observer: Observer, start_worker: StartWorker
 ) -> None:
@@ -278,7 +272,6 @@ async def test_what_a_handler_sets_wrongly_fails_the_task(
     await the_worker_still_works(observer)
 
 
-@pytest.mark.usefixtures("quick_retries")
 async def test_only_text_can_be_emitted(observer: Observer, start_worker: StartWorker) -> None:
     async def handler(run: Run) -> Outcome:
         for part in ("a", None):

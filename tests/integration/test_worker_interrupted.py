@@ -147,7 +147,6 @@ async def _reports_without_a_pause(run: Run) -> Outcome:
     "handler", [_never_returns, _turns_it_into_an_error, _reports_without_a_pause]
 )
 @pytest.mark.parametrize("way", ["cancel", "stop", "timeout"])
-@pytest.mark.usefixtures("quick_retries")
 async def test_an_interruption_whatever_the_handler_does(
     observer: Observer, start_worker: StartWorker, handler: Handler, way: str
 ) -> None:
@@ -185,7 +184,7 @@ async def test_a_cancel_before_the_handler_starts(
 
     async def append(*arguments: Any) -> Any:
         last = await claimed(*arguments)
-        for held in worker._holding.of("it"):
+        for held in worker._holding.of_task("it"):
             assert held.run is None
             worker._receive(Cancel("it"))
         return last

@@ -16,6 +16,7 @@ from agentflow.protocol.record import EMPTY, Failure, State
 from agentflow.rules import records as entries
 from agentflow.rules.retry import Signal
 from agentflow.worker import suspect
+from agentflow.worker.attempt import Attempt
 from tests.integration.conftest import StartWorker
 from tests.support.ghost import GHOST, TASK, claimed_by_ghost, follower
 from tests.support.handlers import failing, opened
@@ -258,7 +259,6 @@ async def test_a_continuation_outlives_its_log(
 # A refusal or a missing answer proves nothing.
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("error", [NoAnswer("lost on its way"), WrongSequence("by a new leader")])
 async def test_what_became_of_a_write_is_read_from_the_log(
@@ -269,7 +269,7 @@ async def test_what_became_of_a_write_is_read_from_the_log(
     stored: bool,
 ) -> None:
     """Every first write fails for all the worker can tell: half of them are stored all the same."""
-    worker = await start_worker({"gate": failing(Signal(status=529), times=1)})
+    worker = await start_worker({"gate": failing(Signal(status=409), times=1)})
     real = worker._js.store
     seen: set[bytes] = set()
 
@@ -300,18 +300,18 @@ async def test_what_became_of_a_write_is_read_from_the_log(
 async def test_a_fault_of_the_worker_gives_the_message_back(
     observer: Observer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = await start_worker({"gate": opened()})
-    real: Callable[..., Any] = worker._attempts.run
+    await start_worker({"gate": opened()})
+    real: Callable[..., Any] = Attempt.run
     faults = 0
 
-    async def faulty(*arguments: Any) -> None:
+    async def faulty(attempt: Attempt) -> Any:
         nonlocal faults
         faults += 1
         if faults == 1:
             raise RuntimeError("a fault of the worker's own, after the claim")
-        await real(*arguments)
+        return await real(attempt)
 
-    monkeypatch.setattr(worker._attempts, "run", faulty)
+    monkeypatch.setattr(Attempt, "run", faulty)
     await observer.submit(TASK)
     ended = await observer.ended("it")
     assert (ended.state, ended.attempt, ended.failures) == (State.SUCCEEDED, 2, 1)
@@ -327,5 +327,5 @@ async def test_differences_of_the_consumers_come_and_go(
         config = {**info["config"], "max_deliver": limit}
         body = {"stream_name": subjects.TASKS, "config": config, "action": "update"}
         await observer.js.api(name, body)
-        await worker._ensure()
+        await worker._consumers.ensure()
         assert len(worker.actor.heartbeat().notes) == notes

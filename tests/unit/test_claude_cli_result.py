@@ -10,7 +10,7 @@ import pytest
 from agentflow.handlers.claude_cli.result import Conversation
 from agentflow.handlers.contract import AttemptFailed
 from agentflow.protocol.record import Usage
-from agentflow.rules.retry import Signal, row_of
+from agentflow.rules.retry import Signal, rule_of
 from agentflow.rules.routes.prices import Price, Prices, Rates
 
 SONNET, OPUS, LONG = "claude-sonnet-5-5", "claude-opus-4-8", "claude-haiku-5-5"
@@ -297,12 +297,12 @@ def test_structured_output_and_denials() -> None:
         ("Something else altogether", None, None, "handler_error"),
     ],
 )
-def test_errors_meet_the_row_of_the_retry_table_that_they_mean(
+def test_errors_meet_the_rule_of_the_retry_table_that_they_mean(
     words: str, error: str | None, status: int | None, reason: str
 ) -> None:
     said = {"type": "assistant", "message": {"content": []}, "error": error, "request_id": "req_1"}
     found = failed(said, result(is_error=True, result=words, api_error_status=status))
-    assert row_of(found.signal).reason == reason
+    assert rule_of(found.signal).reason == reason
     assert (found.failure.message, found.failure.status) == (words, status)
     assert found.failure.request_id == "req_1"
 

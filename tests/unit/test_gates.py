@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.rules.routes import gates
-from agentflow.rules.routes.gates import Closed, Pace, Paused
+from agentflow.rules.routes.gates import Closed, Paused
+from agentflow.rules.routes.pace import InFlightLimit
+from agentflow.rules.routes.route import Route
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -90,17 +92,17 @@ def test_a_pause_that_cannot_be_read_pauses_all_the_same() -> None:
 
 
 def test_keys() -> None:
-    assert gates.closed_key(("0123456789", "opus")) == "closed.0123456789.opus"
+    assert gates.closed_key(Route("0123456789", "opus")) == "closed.0123456789.opus"
     assert gates.queue_key("default") == "pause.default"
     assert gates.kind_key("my.kind") == "pause.kind.my_kind"
 
 
 def test_the_pace_is_free_until_an_overload() -> None:
-    assert Pace(10).limit(0.0) == 10
+    assert InFlightLimit(10).limit(0.0) == 10
 
 
 def test_an_overload_takes_the_pace_down_and_time_brings_it_back() -> None:
-    pace = Pace(10)
+    pace = InFlightLimit(10)
     pace.overloaded(10, 100.0)
     assert pace.limit(100.0) == 7
     assert pace.limit(102.0) == 9
@@ -108,14 +110,14 @@ def test_an_overload_takes_the_pace_down_and_time_brings_it_back() -> None:
 
 
 def test_the_answers_of_one_burst_are_one_overload() -> None:
-    pace = Pace(100)
+    pace = InFlightLimit(100)
     for at in range(50):
         pace.overloaded(100, 100.0 + at / 1000)
     assert pace.limit(100.05) >= 69
 
 
 def test_the_pace_never_stops_all() -> None:
-    pace = Pace(10)
+    pace = InFlightLimit(10)
     for second in range(30):
         pace.overloaded(1, 100.0 + 2 * second)
     assert pace.limit(160.0) >= 1

@@ -168,7 +168,7 @@ def test_a_count_that_fails_does_not_harm_the_task(caplog: pytest.LogCaptureFixt
         ended = claimed
 
     observers = Observers()
-    observers.counting = Broken()
+    observers.add(Broken())
     claim = entries.claimed(ORIGIN, EMPTY, actor="w", now=datetime.now(UTC))
     observers.claimed(claim)
     observers.ended(claim)

@@ -16,6 +16,8 @@ from agentflow.protocol.subjects import Priority
 from agentflow.rules import claim, lifecycle, retry
 from agentflow.rules.claim import Act, Delivery
 from agentflow.rules.routes import gates
+from agentflow.rules.routes.route import Route
+from agentflow.views.api import TASK_FIELDS
 from tests.support import tools
 from tests.support.protocol_page import (
     BLOCKS,
@@ -98,7 +100,7 @@ def test_every_reason_is_told() -> None:
         if file.parent.name in ("protocol", "worker", "handlers", "rules", "master"):
             text = file.read_text(encoding="utf-8")
             given |= set(re.findall(r'\b(?:reason=|REASON: Final = )"([a-z_]+)"', text))
-            given |= set(re.findall(r'_fail\([^)]*?"([a-z_]+)"', text))
+            given |= set(re.findall(r'refuse\([^)]*?"([a-z_]+)"', text))
             if file.parent.name == "worker":  # a handler's are names of errors, not reasons
                 given |= set(re.findall(r'Failure\(type="([a-z_]+)"', text))
     given -= {"operator", "unreadable"}  # of pauses, not of records
@@ -142,7 +144,7 @@ def test_requests_and_answers_are_told() -> None:
     for struct in (api.ListRequest, api.Submitted, api.StatsView, api.QueueView, api.Tasks):
         assert fields(struct) <= known, struct
     of_records = fields(record.Record) | fields(record.Timings)
-    assert fields(api.TaskView) - of_records <= known
+    assert set(TASK_FIELDS) - of_records <= known
     assert fields(api.WorkerView) - fields(control.Heartbeat) <= known
     left_out = fields(control.Heartbeat) - fields(api.WorkerView)
     assert left_out <= known | {"pools"}  # "from actor to notes"
@@ -161,7 +163,7 @@ def test_the_keys_of_the_bucket_are_told() -> None:
         "lease.master",
         gates.queue_key("<queue>"),
         gates.kind_key("<kind>"),
-        gates.closed_key(("<pool>", "<family>")),
+        gates.closed_key(Route("<pool>", "<family>")),
     }
     assert fields(gates.Closed) <= told["closed.<pool>.<family>"]
     assert fields(gates.Paused) == told["pause.<queue>"]

@@ -8,13 +8,17 @@ from hypothesis import strategies as st
 
 from agentflow.protocol import limits
 from agentflow.rules import retry
-from agentflow.rules.retry import TABLE, Decision, Signal, decide
+from agentflow.rules.retry import TABLE, Decision, RouteEffect, Signal, decide, route_effect
 
 
 def decided(
     signal: Signal, *, failures: int = 0, max_attempts: int = 100, chance: float = 0.5
 ) -> Decision:
-    return decide(signal, failures=failures, max_attempts=max_attempts, random=lambda: chance)
+    return decide(signal, failures=failures, max_attempts=max_attempts, chance=chance)
+
+
+def effect(signal: Signal, *, chance: float = 0.5) -> RouteEffect:
+    return route_effect(signal, chance=chance)
 
 
 # What the API sends for a status, when it is the API that answers.
@@ -67,7 +71,7 @@ def test_what_would_be_refused_again_fails_at_once(
         assert not decision.retry
         assert decision.delay == 0.0
         assert decision.counts
-        assert (decision.reason, decision.closes) == (reason, closes)
+        assert (decision.reason, effect(signal).closes) == (reason, closes)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +99,11 @@ def test_what_may_pass_is_tried_again(
     decision = decided(signal)
     assert decision.retry
     assert decision.counts
-    assert decision.closes is None
+    assert effect(signal) == RouteEffect(slows=reason == "overloaded")
     assert (decision.reason, decision.limit) == (reason, limit)
-    row = retry.row_of(signal)
-    assert row.backoff is not None
-    assert (row.backoff.first, row.backoff.most) == (first, most)
+    rule = retry.rule_of(signal)
+    assert rule.backoff is not None
+    assert (rule.backoff.first, rule.backoff.most) == (first, most)
     allowed = limit or 100
     assert decided(signal, failures=allowed - 2).retry
     assert not decided(signal, failures=allowed - 1).retry
@@ -138,9 +142,12 @@ class TestRateLimits:
             decision = decided(signal, failures=99, max_attempts=1)
             assert decision.retry
             assert not decision.counts
-            assert (decision.reason, decision.closes) == ("rate_limited", "rate")
+            assert (decision.reason, effect(signal).closes) == ("rate_limited", "rate")
             assert decided(signal, chance=0.0).delay == 30.0
             assert decided(signal, chance=0.999).delay == pytest.approx(36.0, abs=0.1)
+            for chance in (0.0, 0.5, 0.999):
+                # The route opens when the task comes back.
+                assert effect(signal, chance=chance).seconds == decided(signal, chance=chance).delay
 
     def test_a_wait_of_zero_is_still_a_wait(self) -> None:
         assert decided(Signal(status=429, retry_after=0.0)).delay >= 1.0
@@ -150,6 +157,7 @@ class TestRateLimits:
             decision = decided(Signal(status=429, retry_after=seconds))
             assert decision.retry
             assert decision.delay == limits.HORIZON
+            assert effect(Signal(status=429, retry_after=seconds)).seconds == limits.HORIZON
 
     @pytest.mark.parametrize(
         "code", ["enforced_spend_limit_reached", "contract_spend_limit_reached"]
@@ -158,7 +166,8 @@ class TestRateLimits:
         for signal in of_status(429, code=code):
             decision = decided(signal)
             assert not decision.retry
-            assert (decision.reason, decision.closes) == ("spend_limit", "spend")
+            assert decision.reason == "spend_limit"
+            assert effect(signal) == RouteEffect(closes="spend")  # until a person resumes it
 
     def test_without_a_header_the_waits_double_up_to_a_minute(self) -> None:
         signal = Signal(status=429, type="rate_limit_error")
@@ -170,10 +179,11 @@ class TestRateLimits:
 class TestShouldRetry:
     @pytest.mark.parametrize("signal", [Signal(status=529), Signal(status=429, retry_after=5.0)])
     def test_false_ends_what_the_table_would_try_again(self, signal: Signal) -> None:
-        decision = decided(Signal(**{**_fields(signal), "should_retry": False}))
+        final = Signal(**{**_fields(signal), "should_retry": False})
+        decision = decided(final)
         assert not decision.retry
         assert decision.counts
-        assert decision.closes == decided(signal).closes
+        assert effect(final) == effect(signal)
 
     @pytest.mark.parametrize("status", [400, 401, 402, 404, 413])
     def test_true_tries_again_what_the_table_would_end(self, status: int) -> None:
@@ -181,7 +191,7 @@ class TestShouldRetry:
         decision = decided(signal)
         assert decision.retry
         assert decision.counts
-        assert decision.closes is None
+        assert effect(signal).closes is None
         assert not decided(signal, failures=4, max_attempts=5).retry
 
     def test_true_changes_nothing_where_the_table_tries_again(self) -> None:
@@ -200,20 +210,20 @@ def test_full_jitter_reaches_from_nothing_to_the_whole() -> None:
     assert decided(Signal(exception="dropped"), chance=0.0).delay == 0.25
 
 
-def test_every_row_of_the_table_decides_something() -> None:
-    """A row that another one hides is a sentence that does not hold."""
+def test_every_rule_of_the_table_decides_something() -> None:
+    """A rule that another one hides is a sentence that does not hold."""
     reached = {
-        id(retry.row_of(signal))
+        id(retry.rule_of(signal))
         for status in (None, *range(100, 600))
         for retry_after in (None, 1.0)
         for code in (None, "enforced_spend_limit_reached")
         for signal in (Signal(status=status, retry_after=retry_after, code=code),)
     } | {
-        id(retry.row_of(Signal(exception=name)))
-        for row in TABLE
-        for name in (row.exceptions if isinstance(row.exceptions, tuple) else ())
+        id(retry.rule_of(Signal(exception=name)))
+        for rule in TABLE
+        for name in (rule.exceptions if isinstance(rule.exceptions, tuple) else ())
     }
-    assert reached >= {id(row) for row in TABLE}
+    assert reached >= {id(rule) for rule in TABLE}
 
 
 texts = st.none() | st.sampled_from([*TYPES.values(), "other"])
@@ -240,7 +250,6 @@ def test_whatever_comes_the_decision_can_be_carried_out(
     decision = decided(signal, failures=failures, max_attempts=max_attempts, chance=chance)
     assert 0.0 <= decision.delay <= limits.HORIZON
     assert decision.reason
-    assert decision.closes in (None, "rate", "spend", "auth")
     if not decision.retry:
         assert decision.delay == 0.0
         assert decision.counts
@@ -249,3 +258,14 @@ def test_whatever_comes_the_decision_can_be_carried_out(
     else:
         assert signal.retry_after is not None
         assert decision.delay >= 1.0
+
+
+@given(signals, st.floats(0, 1, exclude_max=True))
+def test_whatever_comes_the_route_can_be_closed_as_told(signal: Signal, chance: float) -> None:
+    told = effect(signal, chance=chance)
+    assert told.closes in (None, "rate", "spend", "auth")
+    if told.closes == "rate":
+        assert told.seconds is not None
+        assert 1.0 <= told.seconds <= limits.HORIZON
+    else:
+        assert told.seconds is None

@@ -11,7 +11,7 @@ from agentflow.protocol.record import State
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task
 from agentflow.rules import starting
-from agentflow.rules.starting import Facts, Park, TooLate
+from agentflow.rules.starting import Arrival, Park, TooLate, Verdict
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -21,15 +21,16 @@ def task(**fields: Any) -> Task:
     return Task(**given)
 
 
-def facts(**changes: Any) -> Facts:
-    given: dict[str, Any] = {
-        "now": NOW,
-        "submitted": NOW - timedelta(seconds=60),
-        "attempts": 0,
-        "original": True,
-        "unknown_kind_for": 300.0,
-    }
-    return Facts(**{**given, **changes})
+def verdict(
+    task: Task,
+    *kinds: str,
+    attempts: int = 0,
+    original: bool = True,
+    unknown_kind_for: float = 300.0,
+) -> Verdict:
+    submitted = NOW - timedelta(seconds=60)
+    arrival = Arrival(submitted=submitted, attempts=attempts, original=original)
+    return starting.verdict(task, arrival, kinds, now=NOW, unknown_kind_for=unknown_kind_for)
 
 
 def seconds(number: float) -> datetime:
@@ -59,22 +60,22 @@ def seconds(number: float) -> datetime:
     ],
 )
 def test_verdict(fields: dict[str, Any], changes: dict[str, Any], reason: str | None) -> None:
-    found = starting.verdict(task(**fields), facts(**changes), {"echo"})
-    assert (found.reason if found else None) == reason
+    judged = verdict(task(**fields), "echo", **changes)
+    assert (judged.reason if judged else None) == reason
 
 
 def test_an_unknown_kind_is_parked_while_a_deploy_may_bring_it() -> None:
-    found = starting.verdict(task(kind="mine"), facts(), {"echo"})
-    assert isinstance(found, Park)
-    assert found.state is State.RETRYING
-    assert NOW < found.until <= seconds(15)
+    judged = verdict(task(kind="mine"), "echo")
+    assert isinstance(judged, Park)
+    assert judged.state is State.RETRYING
+    assert NOW < judged.until <= seconds(15)
 
 
 def test_an_unknown_kind_fails_after_a_while_and_names_what_there_is() -> None:
-    found = starting.verdict(task(kind="mine"), facts(unknown_kind_for=30.0), {"echo", "sleep"})
-    assert isinstance(found, TooLate)
-    assert "'mine'" in found.text
-    assert "echo, sleep" in found.text
+    judged = verdict(task(kind="mine"), "echo", "sleep", unknown_kind_for=30.0)
+    assert isinstance(judged, TooLate)
+    assert "'mine'" in judged.text
+    assert "echo, sleep" in judged.text
 
 
 def test_a_try_ends_with_the_deadline() -> None:

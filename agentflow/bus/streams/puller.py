@@ -1,13 +1,10 @@
 """Pull task messages for free slots, highest priority first, and never go deaf.
 
-A consumer is *hot* while it may hold a backlog. Free slots are filled from the first hot consumer
-with a *bulk* request, one at a time, that returns at once (`no_wait`); its 404 makes the consumer
-cold. When all are cold, one request for one message *lingers* on each, so that an idle worker is
-woken in one trip. While one is hot, those that went cold are asked again now and then, or a
-backlog of one would hide what arrives at another.
-
-Priorities are strict, but for two requests in eight: one takes the lowest first, one the middle, so
-that none starves. The queues of one priority take turns.
+A consumer is *hot* while it may hold a backlog. Free slots are filled from the hot consumer whose
+turn it is (rules/rota.py) with a *bulk* request, one at a time, that returns at once (`no_wait`);
+its 404 makes the consumer cold. When all are cold, one request for one message *lingers* on each,
+so that an idle worker is woken in one trip. While one is hot, those that went cold are asked again
+now and then, or a backlog of one would hide what arrives at another.
 
 What arrives without a free slot is handed back at once, and that counts as a delivery. So when the
 last slot is taken, lingering requests are withdrawn, by giving up the subject they answer to:
@@ -38,6 +35,7 @@ from agentflow.bus.wire.message import Delivered, Message, is_delivery
 from agentflow.bus.wire.subscription import Subscription
 from agentflow.errors import AgentFlowError, NotConnected
 from agentflow.protocol import headers as blocks
+from agentflow.rules.rota import Rota
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +46,6 @@ NO_WAIT_DEADLINE: Final = 2.0
 BATCH: Final = 256
 BULK_BYTES: Final = 16 * 1024 * 1024
 """Of a bulk request's messages: the server cuts off a client that 64 MiB wait for."""
-SHARED_EVERY: Final = 8
 PROBE_EVERY: Final = 0.25
 GATHER: Final = 0.02
 """Seconds that a few free slots wait for more, so that many short tasks share a request."""
@@ -78,26 +75,6 @@ class _Source:
         self.seen = 0.0
 
 
-class _Tier:
-    """The consumers of one priority, and whose turn it is."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.sources = [_Source(name) for name in names]
-        self._turn = 0
-
-    def pick(self, cold_before: float, allowed: Callable[[str], bool]) -> _Source | None:
-        """The next one that is hot, or cold since so long that it must be asked again."""
-        count = len(self.sources)
-        for step in range(count):
-            source = self.sources[(self._turn + step) % count]
-            if not allowed(source.name):
-                continue
-            if source.hot or (not source.lingering and source.cold_since < cold_before):
-                self._turn = (self._turn + step + 1) % count
-                return source
-        return None
-
-
 class Puller:
     """Fills `free()` slots with deliveries from consumers: `tiers`, highest priority first.
 
@@ -119,16 +96,14 @@ class Puller:
     ) -> None:
         self._connection = connection
         self._stream = stream
-        self._tiers = [_Tier(tier) for tier in tiers]
-        self._sources = {source.name: source for tier in self._tiers for source in tier.sources}
-        self._leads = {SHARED_EVERY * at // (len(tiers) - 1) - 1: at for at in range(1, len(tiers))}
+        self._sources = {name: _Source(name) for tier in tiers for name in tier}
+        self._rota = Rota([[self._sources[name] for name in tier] for tier in tiers])
         self._free = free
         self._deliver = deliver
         self._ensure = ensure
         self._allowed = allowed
         self._threshold = max(1, min(64, slots // 8))
         self._counter = 0
-        self._rounds = -1
         self._running = False
         self._paused_until = 0.0
         self._gathering: asyncio.TimerHandle | None = None
@@ -217,14 +192,14 @@ class Puller:
         hot = (source.name for source in self._sources.values() if source.hot)
         if not any(map(self._allowed, hot)):
             return None
-        self._rounds = (self._rounds + 1) % SHARED_EVERY
-        lead = self._leads.get(self._rounds, 0)
         cold_before = time.monotonic() - PROBE_EVERY
-        for tier in (self._tiers[lead], *self._tiers):
-            source = tier.pick(cold_before, self._allowed)
-            if source is not None:
-                return source
-        return None
+        # One that went cold long ago must be asked again: it may hold a backlog by now.
+        return self._rota.next(
+            lambda source: (
+                self._allowed(source.name)
+                and (source.hot or (not source.lingering and source.cold_since < cold_before))
+            )
+        )
 
     async def watch(self) -> None:
         """The watchdog; runs until cancelled."""

@@ -18,7 +18,8 @@ from agentflow.dashboard.store.store import Actor, Event
 from agentflow.dashboard.store.totals import Spend, series, since
 from agentflow.dashboard.views.attention import attention
 from agentflow.dashboard.views.overview import worker_state
-from agentflow.views.row import Row, decode_labels
+from agentflow.views.api import iso, row_json
+from agentflow.views.row import Row
 
 VERSION: Final = 1
 ROWS: Final = 1000
@@ -122,32 +123,7 @@ def _tasks(scene: Scene) -> Facts:
 
 
 def _task(scene: Scene, row: Row) -> Facts:
-    return {
-        "id": row.id,
-        "state": row.state,
-        "queue": row.queue,
-        "priority": row.priority,
-        "kind": row.kind,
-        "model": row.model,
-        "labels": decode_labels(row.labels) if row.labels else {},
-        "attempt": row.attempt,
-        "failures": row.failures,
-        "worker": scene.store.name_of(row.actor) if row.actor else None,
-        "submitted": _iso_ms(row.submitted),
-        "started": _iso_ms(row.started),
-        "ended": _iso_ms(row.ended),
-        "updated": _iso_ms(row.updated),
-        "resume_at": _iso_ms(row.resume_at),
-        "reason": row.reason,
-        "stop_reason": row.stop_reason,
-        "error": row.error,
-        "group": row.fingerprint or None,
-        "usage": msgspec.to_builtins(row.usage),
-        "cost_usd": None if row.cost is None else _usd(row.cost),
-        "progress": row.progress,
-        "note": row.note,
-        "simulated": row.simulated,
-    }
+    return row_json(row, scene.store.name_of(row.actor) if row.actor else None)
 
 
 def _workers(scene: Scene) -> Facts:
@@ -215,7 +191,7 @@ def _costs(scene: Scene) -> Facts:
         accounts.setdefault(account, Spend()).include(spend)
     minute = int(scene.now) // 60
     return {
-        "since": _iso_ms(now_ms - now_ms % DAY_MS),
+        "since": iso(now_ms - now_ms % DAY_MS),
         "cost_usd": {
             "today": _usd(since(totals.costs, minute - minute % 1440, minute + 1)),
             "hour": _usd(since(totals.costs, minute - 60, minute + 1)),
@@ -255,8 +231,8 @@ def _dead(scene: Scene) -> Facts:
                 "tasks": len(rows),
                 "reason": rows[0].reason,
                 "error": rows[0].error,
-                "first": _iso_ms(min(row.updated for row in rows)),
-                "last": _iso_ms(max(row.updated for row in rows)),
+                "first": iso(min(row.updated for row in rows)),
+                "last": iso(max(row.updated for row in rows)),
                 "wasted_usd": _usd(sum(row.cost or 0 for row in rows)),
                 "ids": [row.id for row in rows][:ROWS],
             }
@@ -309,7 +285,3 @@ def _usd(micro: int) -> float:
 def _iso(seconds: float) -> str:
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
-
-
-def _iso_ms(ms: int | None) -> str | None:
-    return None if ms is None else _iso(ms / 1000)

@@ -28,9 +28,10 @@ from agentflow.dashboard.render.lines import (
 from agentflow.dashboard.render.plots import chart
 from agentflow.dashboard.store.store import Actor, Store
 from agentflow.dashboard.store.totals import SLOT, series, slots
-from agentflow.dashboard.views.attention import SETTLED, Item, attention
+from agentflow.dashboard.views.attention import Item, attention
 from agentflow.dashboard.views.events import event_line
 from agentflow.dashboard.views.taskcolumns import columns
+from agentflow.rules import presence
 from agentflow.views.row import Row
 
 WINDOW: Final = 600
@@ -376,7 +377,7 @@ def _calm(scene: Scene) -> str:
         return "needs attention: of the past only failures are recorded"
     if store.link is None or not (store.link.up or store.items or store.actors):
         return "nothing is known yet"
-    if not store.actors and scene.now - store.linked_at < SETTLED:
+    if not store.actors and not presence.is_settled(store.linked_at, scene.now):
         return "listening for workers"
     return "nothing needs you"
 

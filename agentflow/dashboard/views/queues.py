@@ -15,6 +15,8 @@ from agentflow.dashboard.render.lines import EMPTY, Line, clip, columns_of, line
 from agentflow.dashboard.render.plots import chart
 from agentflow.dashboard.store.totals import SLOT, slots
 from agentflow.protocol.api import GateView
+from agentflow.rules import presence
+from agentflow.rules.presence import Serving
 from agentflow.views import gates as gateviews
 
 SPARK: Final = 30
@@ -275,7 +277,7 @@ class Queues:
         serving = [
             actor.beat.name
             for actor in store.workers()
-            if queue.name in actor.beat.queues and not actor.lost(scene.now)
+            if presence.serves(actor.beat, queue.name) and not actor.lost(scene.now)
         ]
         facts = [
             (
@@ -367,11 +369,7 @@ def queues(scene: Scene) -> list[Queue]:
     store, now = scene.store, scene.now
     totals = store.totals
     paused = {gate.name for gate in store.gates if gate.what == gateviews.QUEUE}
-    serving: dict[str, list[int]] = {}
-    for actor in store.workers():
-        if not actor.lost(now) and not actor.beat.stopping:
-            for name in actor.beat.queues:
-                serving.setdefault(name, []).append(actor.beat.slots)
+    by_queue = presence.by_queue(each.beat for each in store.workers() if not each.lost(now))
     found = []
     for name in store.queues():
         depth = store.depths.get(name)
@@ -380,9 +378,14 @@ def queues(scene: Scene) -> list[Queue]:
         ends = slots(totals.queue_ends.get(name), int(now), 2 * SPARK)
         ended = sum(ends[-MINUTE // SLOT :]) / MINUTE
         oldest = now - depth.oldest if depth is not None and depth.oldest is not None else None
-        there = serving.get(name, [])
-        served = bool(there) or (depth is not None and depth.pulls > 0) or not scene.live
-        state = "paused" if name in paused else "open" if served or not waiting else "unserved"
+        serving = by_queue.get(name, Serving())
+        unserved = presence.is_unserved(
+            messages=waiting,
+            workers=serving.workers,
+            pulls=depth.pulls if depth is not None else 0,
+            settled=scene.live,
+        )
+        state = "paused" if name in paused else "unserved" if unserved else "open"
         by_priority = depth.waiting if depth is not None else {}
         found.append(
             Queue(
@@ -397,8 +400,8 @@ def queues(scene: Scene) -> list[Queue]:
                 parked=states.get("retrying", 0) + states.get("scheduled", 0),
                 rate=ended,
                 drained=waiting / ended if ended > 0 and state == "open" else None,
-                workers=len(there),
-                slots=sum(there),
+                workers=serving.workers,
+                slots=serving.slots,
                 ends=tuple(ends[at] + ends[at + 1] for at in range(0, len(ends), 2)),
             )
         )

@@ -56,6 +56,7 @@ from agentflow.protocol.task import Task
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.models import family
 from agentflow.rules.routes.prices import Prices, cost_micro
+from agentflow.rules.routes.route import Route
 
 STALL: Final = 120.0
 """Seconds without a byte after which an answer counts as stalled; the API sends pings meanwhile."""
@@ -184,10 +185,10 @@ class ClaudeHandler:
         """For heartbeats, by pool and family: in flight, refused with 429, last rate limits."""
         return {self.pool: {name: _shown(state) for name, state in self._families.items()}}
 
-    def route(self, task: Task) -> tuple[str, str]:
+    def route(self, task: Task) -> Route:
         """The pool, and the family of the model that a task would ask."""
         model = task.model or task.params.get("model") or self._model
-        return self.pool, family(model if isinstance(model, str) else "")
+        return Route(self.pool, family(model if isinstance(model, str) else ""))
 
     async def __call__(self, run: Run) -> Outcome:
         """One request. Raises InvalidTask and AttemptFailed."""

@@ -51,7 +51,7 @@ class TestFailures:
         assert run.simulated
         assert (run.usage, run.cost_micro) == (Usage(), 0)
         assert simulator.stats().requests == 1, "the SDK must not retry by itself"
-        decision = decide(error.signal, failures=0, max_attempts=5, random=lambda: 0.5)
+        decision = decide(error.signal, failures=0, max_attempts=5, chance=0.5)
         assert (decision.reason, decision.retry) == (reason, retried)
 
     @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ class TestFailures:
         error = await failure_of(handler, run)
         assert error.signal == Signal(status=200, type=kind)
         assert run.usage.input_tokens == 1_000
-        decision = decide(error.signal, failures=0, max_attempts=5, random=lambda: 0.5)
+        decision = decide(error.signal, failures=0, max_attempts=5, chance=0.5)
         assert decision.reason == reason
 
     async def test_a_stall_within_the_answer(self, simulator: Simulator) -> None:

@@ -1,0 +1,56 @@
+"""How an attempt failed, from what its handler raised or handed over."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+import msgspec
+
+from agentflow.errors import InvalidTask
+from agentflow.handlers.contract import AttemptFailed, Run
+from agentflow.protocol.record import Failure
+from agentflow.rules import starting
+from agentflow.rules.retry import Signal
+from agentflow.worker import handed
+
+_log = logging.getLogger(__name__)
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The attempt failed: what to write, and what the retry table is asked (None: no retry)."""
+
+    failure: Failure
+    signal: Signal | None = None
+
+
+def by_error(error: BaseException, run: Run) -> Failed:
+    """The failure that a handler's exception is."""
+    match error:
+        case AttemptFailed():
+            return Failed(handed.tidy(error.failure), error.signal)
+        case InvalidTask():
+            return Failed(handed.failure(error, error.reason))
+        case _:
+            failure = handed.failure(error)
+            _log.warning(
+                "task %s: its handler raised %s: %s",
+                run.task.id,
+                failure.type,
+                failure.message[:500],
+                extra={"action": "handler", "task_id": run.task.id, "attempt": run.attempt},
+            )
+            return Failed(failure, Signal(exception="handler"))
+
+
+def by_time(run: Run, now: datetime) -> Failed:
+    """The failure of an attempt whose time is up, whatever its handler made of it."""
+    if starting.past_deadline(run.task, now):
+        return Failed(Failure(type="deadline", message="its deadline has passed"))
+    text = f"no result within the task's timeout of {run.task.timeout:g} s"
+    return Failed(Failure(type="timeout", message=text), Signal(exception="timeout"))
+
+
+def by_outcome(wrong: str) -> Failed:
+    """The failure of a handler that handed over what no record can hold."""
+    return Failed(Failure(type="bad_outcome", message=wrong))

@@ -1,0 +1,40 @@
+"""The kinds of tasks that a worker runs: their handlers, and what those say of themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentflow.handlers.contract import Handler, Noted, Pooled, Routed, defaults_of
+from agentflow.protocol.task import Task
+from agentflow.rules.routes.route import Route
+
+
+class Kinds:
+    """Handlers by kind. A task of another kind waits `unknown_kind_for` seconds for its worker."""
+
+    def __init__(self, handlers: dict[str, Handler], *, unknown_kind_for: float) -> None:
+        self.handlers = handlers
+        self.defaults = defaults_of(handlers)
+        self.unknown_kind_for = unknown_kind_for
+        known: dict[str, object] = dict(handlers)
+        # Asked once: whether an object fits a Protocol takes longer than a record.
+        self._routes = {
+            kind: handler.route for kind, handler in known.items() if isinstance(handler, Routed)
+        }
+        self._pooled = [handler for handler in known.values() if isinstance(handler, Pooled)]
+        self._noted = [handler for handler in known.values() if isinstance(handler, Noted)]
+
+    def route(self, task: Task) -> Route | None:
+        """By which route a task asks, if its handler knows that beforehand."""
+        route_of = self._routes.get(task.kind)
+        return route_of(task) if route_of is not None else None
+
+    def pools(self) -> dict[str, Any]:
+        """How the limits of the handlers' credentials stand, by pool and family."""
+        return {
+            pool: families for handler in self._pooled for pool, families in handler.pools().items()
+        }
+
+    def notes(self) -> list[str]:
+        """What the handlers want a person to know."""
+        return [note for handler in self._noted for note in handler.notes()]

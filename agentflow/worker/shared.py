@@ -1,0 +1,30 @@
+"""What all attempts of one worker share."""
+
+from __future__ import annotations
+
+from agentflow.bus.wire.connection import Connection
+from agentflow.log.task import TaskLog
+from agentflow.worker.endings import Endings
+from agentflow.worker.gates import Gates
+from agentflow.worker.held import Holding
+from agentflow.worker.kinds import Kinds
+from agentflow.worker.observer import Observers
+
+
+class Shared:
+    """The worker as its attempts see it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        log: TaskLog,
+        holding: Holding,
+        gates: Gates,
+        kinds: Kinds,
+    ) -> None:
+        self.connection = connection
+        self.log = log
+        self.gates = gates
+        self.kinds = kinds
+        self.observers = Observers()
+        self.endings = Endings(connection, log, holding, self.observers)
