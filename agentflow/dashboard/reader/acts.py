@@ -28,10 +28,10 @@ from agentflow.dashboard.reader.equivalents import (
     resumed_with_nats,
     stopped,
 )
+from agentflow.dashboard.reader.remedies import remedy
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import money
 from agentflow.dashboard.render.lines import Line, line
-from agentflow.dashboard.views.remedies import remedy
 from agentflow.protocol.record import State
 from agentflow.views import gates as gateviews
 

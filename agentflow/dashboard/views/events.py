@@ -7,13 +7,13 @@ still, with a count of what came since.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
 from agentflow.dashboard.reader.query import QueryError
-from agentflow.dashboard.reader.scene import Receipt, Scene, Way
-from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.scene import Receipt, Scene
+from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import money, span
 from agentflow.dashboard.render.lines import EMPTY, Hit, Line, cell, clip, line, rule
 from agentflow.dashboard.store.store import Event
@@ -25,11 +25,11 @@ NARROW_ID: Final = 14
 RECEIPTS: Final = 8
 
 
-class Events:
+class Events(View):
     """The view."""
 
-    name: str = "events"
-    title: str = "Events"
+    name = "events"
+    title = "Events"
 
     def __init__(self) -> None:
         self.follow = True
@@ -44,11 +44,6 @@ class Events:
         self._at = 0
         self._top = 0
         self._height = 1
-
-    @property
-    def table(self) -> Table[Any] | None:
-        """There is none: the window is moved here."""
-        return None
 
     def show(self, argument: str) -> None:
         """Show the receipts, or the events with a text."""
@@ -183,10 +178,6 @@ class Events:
         except re.error as error:
             raise QueryError(f"no regular expression: {error}") from None
         self.filter, self.follow = text, True
-
-    def targets(self, scene: Scene, act: str) -> list[str]:
-        """Nothing can be done to an event."""
-        return []
 
 
 def text_of(scene: Scene, event: Event) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from agentflow.dashboard.reader import keys
 from agentflow.dashboard.reader.effects import Effect, Prompt
 from agentflow.dashboard.reader.keys import Key
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.view import View
 from agentflow.dashboard.render.lines import EMPTY, Line, Run, cell, clip, columns_of, line, rule
 
 WIDE: Final = 100
@@ -49,11 +49,11 @@ Entry = tuple[str, str, str]
 """What is pressed or typed, its token, and what it means."""
 
 
-class Help:
+class Help(View):
     """The view."""
 
-    name: str = "help"
-    title: str = "Help"
+    name = "help"
+    title = "Help"
 
     def __init__(self) -> None:
         self.about = "overview"
@@ -62,11 +62,6 @@ class Help:
         self._top = 0
         self._height = 1
         self._count = 0
-
-    @property
-    def table(self) -> Table[Any] | None:
-        """There is none."""
-        return None
 
     def show(self, view: str) -> None:
         """Say what can be done in a view."""
@@ -158,10 +153,6 @@ class Help:
 
     def _scroll(self, lines: int) -> None:
         self._top = min(max(0, self._count - self._height), max(0, self._top + lines))
-
-    def targets(self, scene: Scene, act: str) -> list[str]:
-        """Nothing."""
-        return []
 
 
 def _section(key: Key) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from agentflow.dashboard.reader.changes import Changes
 from agentflow.dashboard.reader.effects import Copy, Effect, Fetch, Prompt
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.reader.table import Column, Table, listed
+from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import count, money, rate, short, span, sparks
 from agentflow.dashboard.render.lines import (
     EMPTY,
@@ -26,15 +28,15 @@ from agentflow.dashboard.render.lines import (
     rule,
 )
 from agentflow.dashboard.render.plots import chart
-from agentflow.dashboard.store.store import Actor, Store
+from agentflow.dashboard.rows.attention import SETTLED, Item, attention
+from agentflow.dashboard.rows.flow import WINDOW, Percentiles, lately
+from agentflow.dashboard.rows.workers import worker_state
+from agentflow.dashboard.store.store import Actor
 from agentflow.dashboard.store.totals import SLOT, series, slots
-from agentflow.dashboard.views.attention import SETTLED, Item, attention
 from agentflow.dashboard.views.events import event_line
 from agentflow.dashboard.views.taskcolumns import columns
 from agentflow.views.row import Row
 
-WINDOW: Final = 600
-"""Seconds that "lately" means here."""
 MOST_ATTENTION: Final = 5
 QUEUES: Final = 3
 GRID_ROWS: Final = 3
@@ -138,11 +140,11 @@ def _flow_columns(scene: Scene, spark: int) -> list[Column[_Flow]]:
     ]
 
 
-class Overview:
+class Overview(View):
     """The view."""
 
-    name: str = "overview"
-    title: str = "Overview"
+    name = "overview"
+    title = "Overview"
 
     def __init__(self) -> None:
         self._rows: Table[Row] = Table(
@@ -151,8 +153,7 @@ class Overview:
             reverse=True,
             empty="nothing runs",
         )
-        self._store: Store | None = None
-        self._changed: set[str] | None = None
+        self._changes = Changes()
         self._needs: list[Item] = []
         self._chosen = -1
         """The attention item that is chosen; -1: the table of tasks is where the keys go."""
@@ -166,6 +167,10 @@ class Overview:
         """Go to the attention list."""
         if argument == "attention":
             self._chosen = 0
+
+    def close(self) -> None:
+        """Watch no store any more."""
+        self._changes.close()
 
     # Drawing.
 
@@ -229,10 +234,8 @@ class Overview:
 
     def _latency(self, scene: Scene, width: int) -> Line:
         store, now = scene.store, int(scene.now)
-        totals, until = store.totals, now * 1000
-        wait = totals.waits.percentiles(until - WINDOW * 1000, until, 0.5, 0.95, 0.99)
-        run = totals.runs.percentiles(until - WINDOW * 1000, until, 0.5, 0.95, 0.99)
-        arrived = sum(series(totals.arrivals, now, 60)) / 60
+        wait, run = lately(store.totals.waits, now), lately(store.totals.runs, now)
+        arrived = sum(series(store.totals.arrivals, now, 60)) / 60
         parts = [
             line(("  wait ", "dim"), *_three(wait)),
             line(("run ", "dim"), *_three(run)),
@@ -292,15 +295,12 @@ class Overview:
 
     def _running(self, scene: Scene, width: int, height: int) -> list[Line]:
         store = scene.store
-        if self._store is not store or self._changed is None:
-            if self._store is not None and self._changed is not None:
-                self._store.unwatch(self._changed)
-            self._store, self._changed = store, store.watch()
+        if self._changes.of(store):
             self._rows.invalidate()
         self._rows.refresh(
             store.rows,
             scene.now,
-            changed=self._changed,
+            changed=self._changes.ids,
             among=store.totals.running,
             wanted=_runs,
         )
@@ -344,15 +344,19 @@ class Overview:
                 return [Prompt("/", "show_tasks", argument)]
             case "why" if task is not None:
                 return [Fetch("why", task.id)]
-            case "copy_command" if (item := self.chosen()) is not None:
+            case "copy_command" if (item := self._item()) is not None:
                 text = item.hint if item.hint.startswith("agentflow ") else "agentflow stats"
                 return [Copy(text, "the command")]
             case "copy_command" if task is not None:
                 return [Copy(f"agentflow get {task.id}", "the command")]
         return None
 
-    def chosen(self) -> Item | None:
-        """The attention item that is chosen."""
+    def chosen(self) -> Way | None:
+        """Where the attention item leads that is chosen."""
+        item = self._item()
+        return Way(item.command, item.argument) if item is not None else None
+
+    def _item(self) -> Item | None:
         return self._needs[self._chosen] if 0 <= self._chosen < len(self._needs) else None
 
     def targets(self, scene: Scene, act: str) -> list[str]:
@@ -420,9 +424,9 @@ def _halves(ends: list[int]) -> list[int]:
     return [ends[at] + ends[at + 1] for at in range(0, len(ends) - 1, 2)]
 
 
-def _three(found: list[float | None]) -> list[Run]:
+def _three(seconds: Percentiles) -> list[Run]:
     runs: list[Run] = []
-    for name, value in zip(("p50", "p95", "p99"), found, strict=True):
+    for name, value in (("p50", seconds.p50), ("p95", seconds.p95), ("p99", seconds.p99)):
         runs += [(f"{name} ", "dim"), (f"{span(value)} ", "text")]
     return runs
 
@@ -482,15 +486,3 @@ def joined(cells: list[Run]) -> list[Run]:
         else:
             runs.append((text, token))
     return runs
-
-
-def worker_state(actor: Actor, now: float) -> str:
-    """One word for a worker."""
-    if actor.lost(now):
-        return "lost"
-    if actor.beat.stopping:
-        return "draining"
-    return "busy" if actor.beat.running else "idle"
-
-
-__all__ = ["Overview", "grid", "worker_state"]

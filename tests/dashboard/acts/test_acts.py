@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from agentflow.cli import cli
-from agentflow.dashboard.reader import acts, commands
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.reader import acts
 from agentflow.dashboard.reader.effects import Choose, Confirm
 from agentflow.dashboard.reader.scene import Letter, Scene
+from agentflow.dashboard.screen import typed as commands
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.protocol import control
 from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Drain, Heartbeat

@@ -238,8 +238,10 @@ def _content(name: str) -> tuple[str | None, str]:
         return data.decode(), ""
     except UnicodeDecodeError:
         return None, "it is not UTF-8 text"
-    except (OSError, ValueError) as error:
-        return None, getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        return None, error.strerror or str(error)
+    except ValueError as error:  # no path at all
+        return None, str(error)
 
 
 _KEYS: Final = line(

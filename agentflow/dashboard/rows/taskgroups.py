@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.reader.table import Column
-from agentflow.dashboard.render.amounts import money, span
 from agentflow.protocol.record import State
 from agentflow.views.row import Row, decode_labels
 
@@ -39,62 +37,6 @@ class Group:
         self.newest = max(self.newest, row.updated)
 
 
-def _number(
-    key: str,
-    title: str,
-    width: int,
-    read: Callable[[Group], int],
-    *,
-    token: str = "text",
-    drop: int = 0,
-) -> Column[Group]:
-    return Column(
-        key,
-        title,
-        width,
-        lambda g, scene: f"{read(g):,}",
-        read,
-        lambda g, scene: token if read(g) else "dim",
-        right=True,
-        drop=drop,
-        falling=True,
-    )
-
-
-def _named(group: Group, scene: Scene) -> str:
-    if group.example and group.name:
-        return f"{group.name}  {group.example}"
-    return group.name or "(none)"
-
-
-GROUP_COLUMNS: Final[list[Column[Group]]] = [
-    Column("name", "GROUP", 20, _named, lambda g: g.name, grows=True),
-    _number("tasks", "TASKS", 9, lambda g: g.tasks),
-    _number("running", "RUNNING", 8, lambda g: g.running, drop=3),
-    _number("succeeded", "DONE", 9, lambda g: g.succeeded, drop=2),
-    _number("failed", "FAILED", 8, lambda g: g.failed, token="state.failed"),
-    Column(
-        "cost",
-        "COST",
-        9,
-        lambda g, scene: money(g.cost),
-        lambda g: g.cost,
-        right=True,
-        drop=1,
-        falling=True,
-    ),
-    Column(
-        "newest",
-        "LAST",
-        6,
-        lambda g, scene: span(scene.now - g.newest / 1000),
-        lambda g: -g.newest,
-        right=True,
-        drop=4,
-    ),
-]
-
-
 GROUPINGS: Final[dict[str, Callable[[Row], str]]] = {
     "error": lambda row: row.fingerprint,
     "state": lambda row: row.state,
@@ -114,10 +56,10 @@ def grouping(name: str) -> Callable[[Row], str]:
     known: dict[str, str] = {"": ""}
 
     def value(row: Row) -> str:
-        found = known.get(row.labels)
-        if found is None:
-            found = known[row.labels] = decode_labels(row.labels).get(label, "")
-        return found
+        text = known.get(row.labels)
+        if text is None:
+            text = known[row.labels] = decode_labels(row.labels).get(label, "")
+        return text
 
     return value
 

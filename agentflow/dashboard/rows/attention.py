@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import short, span
+from agentflow.dashboard.rows.headroom import headroom
 from agentflow.dashboard.store.store import Actor
-from agentflow.dashboard.views.headroom import headroom
 from agentflow.protocol.record import State
 from agentflow.views import gates as gateviews
 
@@ -37,11 +39,10 @@ NAMED: Final = 3
 """Workers that have a line of their own; more share one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """Something that needs a person: what, the evidence, and the command that leads there.
 
-    `hint` is the key or the command line that mends it or looks into it.
+    `level` is crit or warn; `hint` is the key or the command line that mends it or looks into it.
     """
 
     level: str

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from agentflow.dashboard.reader.pane import Sheet
+from agentflow.dashboard.reader.remedies import remedy
 from agentflow.dashboard.reader.scene import Scene
+from agentflow.dashboard.reader.tokens import MOST
 from agentflow.dashboard.render.lines import Line, line, rule, wrap
-from agentflow.dashboard.store.tokens import MOST
-from agentflow.dashboard.task.history import error_text
-from agentflow.dashboard.task.subject import Subject
-from agentflow.dashboard.views.remedies import remedy
+from agentflow.dashboard.views.task.history import error_text
+from agentflow.dashboard.views.task.subject import Subject
 from agentflow.protocol import record as records
 from agentflow.protocol.record import PARKED, Record, State
 from agentflow.protocol.task import TaskBody

@@ -8,11 +8,11 @@ import stat
 import pytest
 
 from agentflow.dashboard.once import render
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.effects import Copy, Export, Page
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.errors import UsageError
 from agentflow_tui import files
-from agentflow_tui.frame import Pace
+from agentflow_tui.frame import FrameRate
 from agentflow_tui.theme import THEMES
 from tests.dashboard.support.seat import Seated
 from tests.dashboard.support.source import LifelikeSource
@@ -110,7 +110,7 @@ class Refused(LifelikeSource):
 
 
 async def test_a_mistake_of_the_person_ends_it_and_is_said_afterwards():
-    app = Seated(Dashboard(), Refused(), theme=THEMES["dark"], pace=Pace(10))
+    app = Seated(Dashboard(), Refused(), theme=THEMES["dark"], rate=FrameRate(10))
     async with app.run_test(headless=False) as pilot, asyncio.timeout(20):
         while app.is_running and not app.problem:
             await pilot.pause()
@@ -133,7 +133,7 @@ class Flaky(LifelikeSource):
 
 async def test_a_feed_that_fails_is_begun_again(monkeypatch):
     monkeypatch.setattr("agentflow_tui.app.AGAIN", 0.01)
-    app = Seated(Dashboard(), Flaky(tasks=20), theme=THEMES["dark"], pace=Pace(10))
+    app = Seated(Dashboard(), Flaky(tasks=20), theme=THEMES["dark"], rate=FrameRate(10))
     async with app.run_test(headless=False) as pilot, asyncio.timeout(20):
         while not app.dash.store.rows:
             await pilot.pause()

@@ -18,7 +18,7 @@ from tests.support.nats_server import NatsServer
 
 pytestmark = [pytest.mark.tools("tmux"), pytest.mark.timeout(120)]
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = f"{sys.executable} -m agentflow"
 Opened = Callable[..., Tmux]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from agentflow.dashboard.reader import keys
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow_tui.widgets.canvas import named
 
 VIEWS = sorted(Dashboard().views)

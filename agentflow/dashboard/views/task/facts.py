@@ -8,7 +8,7 @@ from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import count, money, percent, span
 from agentflow.dashboard.render.lines import Line, cell, clip, line
-from agentflow.dashboard.task.subject import Subject
+from agentflow.dashboard.views.task.subject import Subject
 from agentflow.protocol.record import State, Usage
 from agentflow.views.row import Row, decode_labels
 

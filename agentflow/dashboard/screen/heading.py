@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from agentflow.dashboard.reader import keys
+from agentflow.dashboard.reader.reader import Reader
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import money, span
 from agentflow.dashboard.render.lines import EMPTY, Hit, Line, Run, clip, columns, line
-from agentflow.dashboard.store.totals import since
-
-if TYPE_CHECKING:
-    from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.rows.costs import recent
 
 TABS: Final = {
     "overview": "Over",
@@ -25,9 +23,6 @@ TABS: Final = {
 """The views with a number, and their names where there is little room."""
 STALE: Final = 5.0
 """Seconds without any item after which the picture is called old: heartbeats come every two."""
-DAY: Final = 24 * 60
-HOUR: Final = 60
-"""Minutes."""
 ACT_KEYS: Final = "key.act"
 LISTENS: Final = 2.5
 """Seconds in which every actor that lives has said so."""
@@ -38,18 +33,18 @@ Part = tuple[int, Run]
 """A run and its rank: those of the highest rank leave first."""
 
 
-def top(dash: Dashboard, scene: Scene, width: int, now: float) -> list[Line]:
+def top(reader: Reader, scene: Scene, width: int, now: float) -> list[Line]:
     """Connection and money; then the tabs, or a banner where something is out of the ordinary."""
-    return [_status(dash, scene, width, now), _banner(dash, scene, width, now)]
+    return [_status(reader, scene, width, now), _banner(reader, scene, width, now)]
 
 
-def _status(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
-    store = dash.store
+def _status(reader: Reader, scene: Scene, width: int, now: float) -> Line:
+    store = reader.store
     link = store.link
     left: list[Part] = [(0, (" AgentFlow  ", "brand"))]
-    if dash.recording:
-        left.append((0, (f"replay of {dash.recording}  ", "travel")))
-    elif dash.travelled is not None:
+    if reader.recording:
+        left.append((0, (f"replay of {reader.recording}  ", "travel")))
+    elif reader.travelled is not None:
         left.append((0, ("another time  ", "travel")))
     elif link is None:
         left.append((0, ("connecting  ", "warn")))
@@ -63,7 +58,7 @@ def _status(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
     if link is not None and link.url:
         left.append((8, (f"{link.url.removeprefix('nats://')}  ", "dim")))
     alive = [each.beat.name for each in store.masters() if not each.lost(now)]
-    if not dash.store.actors and now - dash.store.linked_at < LISTENS:
+    if not reader.store.actors and now - reader.store.linked_at < LISTENS:
         pass  # nobody can have said anything yet
     elif alive:
         left.append((7, (f"master {alive[0]}  ", "dim")))
@@ -74,22 +69,15 @@ def _status(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
         left.append((1, (f"reading {share:.0f}%  ", "warn")))
     if any(each.beat.simulated for each in store.actors.values()):
         left.append((2, ("SIMULATED  ", "warn")))
-    today, hour = _spent(scene)
+    today, hour = recent(scene.store.totals, scene.now)
     right: list[Part] = [
         (3, (f"{money(today)} today ", "text")),
         (5, (f" {money(hour)}/h ", "text")),
-        (4, (" read-only " if dash.readonly else " rw ", "warn" if dash.readonly else "dim")),
+        (4, (" read-only " if reader.readonly else " rw ", "warn" if reader.readonly else "dim")),
         (1, (f" {scene.clock(now)} ", "dim")),
         (6, (" ? help ", "key")),
     ]
     return _two_sided(left, right, width, "status")
-
-
-def _spent(scene: Scene) -> tuple[int, int]:
-    minute = int(scene.now) // 60
-    costs = scene.store.totals.costs
-    midnight = minute - minute % DAY  # UTC, as bills are
-    return since(costs, midnight, minute + 1), since(costs, minute - HOUR, minute + 1)
 
 
 def _two_sided(left: list[Part], right: list[Part], width: int, base: str) -> Line:
@@ -107,38 +95,38 @@ def _two_sided(left: list[Part], right: list[Part], width: int, base: str) -> Li
     return clip(Line((*runs, (" " * max(0, width - used), "text"), *tail), base), width)
 
 
-def _banner(dash: Dashboard, scene: Scene, width: int, now: float) -> Line:
-    link = dash.store.link
+def _banner(reader: Reader, scene: Scene, width: int, now: float) -> Line:
+    link = reader.store.link
     sign = scene.glyph("crit")
-    if dash.travelled is not None:
-        ago = span(now - dash.travelled_to)
+    if reader.travelled is not None:
+        ago = span(now - reader.travelled_to)
         text = (
-            f" ◀ {scene.clock(dash.travelled_to)}, {ago} ago   L live   [ ] record   {{ }} minute"
+            f" ◀ {scene.clock(reader.travelled_to)}, {ago} ago   L live   [ ] record   {{ }} minute"
         )
         text += "   t go to   workers and text are not recorded"
         return clip(line((text, "travel"), base="travel"), width)
     if link is not None and not link.up:
-        since_then = span(now - dash.store.linked_at)
+        since_then = span(now - reader.store.linked_at)
         text = f" {sign} disconnected for {since_then}, trying again. Acts are off. "
-        text += f"Data is from {scene.clock(dash.store.linked_at)}. {link.url} {link.detail}"
+        text += f"Data is from {scene.clock(reader.store.linked_at)}. {link.url} {link.detail}"
         return clip(line((text, "banner"), base="banner"), width)
-    if dash.frozen is not None:
-        behind = dash.store.items - dash.frozen.items
-        text = f" frozen for {span(now - dash.frozen_at)}, {behind:,} changes behind   p goes on"
+    if reader.frozen is not None:
+        behind = reader.store.items - reader.frozen.items
+        text = f" frozen for {span(now - reader.frozen_at)}, {behind:,} changes behind   p goes on"
         return clip(line((text, "travel"), base="travel"), width)
-    return _tabs(dash, width)
+    return _tabs(reader, width)
 
 
-def _tabs(dash: Dashboard, width: int) -> Line:
-    names = [dash.views[name] for name in TABS if name in dash.views]
-    here = "" if dash.view in TABS else f" › {dash.here.title} "
+def _tabs(reader: Reader, width: int) -> Line:
+    names = [reader.views[name] for name in TABS if name in reader.views]
+    here = "" if reader.view in TABS else f" › {reader.here.title} "
     wide = sum(len(view.title) + 4 for view in names) + columns(here) <= width
     runs: list[Run] = []
     hits: list[Hit] = []
     at = 0
     for number, view in enumerate(names, 1):
         text = f" {number} {view.title if wide else TABS[view.name]} "
-        runs.append((text, "tab.here" if view.name == dash.view else "tab"))
+        runs.append((text, "tab.here" if view.name == reader.view else "tab"))
         hits.append(Hit(at, at + len(text), "view", view.name))
         at += len(text)
     if here:
@@ -146,19 +134,19 @@ def _tabs(dash: Dashboard, width: int) -> Line:
     return clip(Line(tuple(runs), "tabs", tuple(hits)), width)
 
 
-def bottom(dash: Dashboard, scene: Scene, width: int, now: float) -> list[Line]:
+def bottom(reader: Reader, scene: Scene, width: int, now: float) -> list[Line]:
     """A notice or the newest receipt while it is news, and the keys that are valid here."""
-    found = [_keybar(dash, scene, width)]
-    if dash.metered:
-        found.insert(0, clip(line((f" {dash.meter}", "dim")), width))
-    if (said := _said(dash, width, now)) is not None:
+    found = [_keybar(reader, scene, width)]
+    if reader.metered:
+        found.insert(0, clip(line((f" {reader.meter}", "dim")), width))
+    if (said := _said(reader, width, now)) is not None:
         found.insert(0, said)
     return found
 
 
-def _said(dash: Dashboard, width: int, now: float) -> Line | None:
-    newest = dash.receipts[-1] if dash.receipts else None
-    notice = dash.notice if dash.notice is not None and dash.notice.until > now else None
+def _said(reader: Reader, width: int, now: float) -> Line | None:
+    newest = reader.receipts[-1] if reader.receipts else None
+    notice = reader.notice if reader.notice is not None and reader.notice.until > now else None
     if notice is not None and (newest is None or newest.at < notice.since):
         return clip(line((f" {notice.text}", notice.token)), width)
     if newest is not None and (
@@ -168,9 +156,9 @@ def _said(dash: Dashboard, width: int, now: float) -> Line | None:
     return None
 
 
-def _keybar(dash: Dashboard, scene: Scene, width: int) -> Line:
+def _keybar(reader: Reader, scene: Scene, width: int) -> Line:
     """As many keys as find room, the most wanted ones; the way to all others always does."""
-    valid = keys.bar(keys.keys_of(dash.view, readonly=scene.readonly))
+    valid = keys.bar(keys.keys_of(reader.view, readonly=scene.readonly))
     left = width - 1 - sum(_size(key) for key in valid if key.command == "help")
     shown = []
     for key in valid:
@@ -194,9 +182,9 @@ def _size(key: keys.Key) -> int:
     return columns(keys.named(key.key)) + 1 + len(key.short) + 2
 
 
-def too_small(dash: Dashboard, width: int, height: int, now: float) -> list[Line]:
+def too_small(reader: Reader, width: int, height: int, now: float) -> list[Line]:
     """Numbers and a notice, for a terminal in which no view has room."""
-    totals = dash.store.totals
+    totals = reader.store.totals
     texts = [
         f"{totals.state('running'):,} running, {totals.state('queued'):,} queued, "
         f"{totals.state('failed'):,} failed",

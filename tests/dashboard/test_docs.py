@@ -15,7 +15,7 @@ from agentflow.dashboard.store.store import Store
 from agentflow_tui.theme import THEMES
 from tests.dashboard.support.source import LifelikeSource
 
-PAGE = Path(__file__).parents[3] / "docs" / "dashboard.md"
+PAGE = Path(__file__).parents[2] / "docs" / "dashboard.md"
 TABLE = re.compile(r"<!-- made from.*?-->\n(.*?)<!-- end -->", re.S)
 
 

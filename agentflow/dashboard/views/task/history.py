@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from agentflow.dashboard.reader.remedies import remedy
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import money, short, span
 from agentflow.dashboard.render.lines import Line, Run, cell, clip, line, rule, wrap
-from agentflow.dashboard.task.subject import Entry
-from agentflow.dashboard.views.remedies import remedy
+from agentflow.dashboard.views.task.subject import Entry
 from agentflow.protocol.record import PARKED, Failure, Record, State
 from agentflow.rules.records import micro
 from agentflow.views import display

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.table import Habit
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow_tui import habits
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from agentflow.dashboard.reader.dashboard import NARROWEST, SHORTEST, Dashboard
 from agentflow.dashboard.render.lines import Line
+from agentflow.dashboard.screen.dashboard import NARROWEST, SHORTEST, Dashboard
 
 UNSEEN: Final = 2
 """Lines of a screen that are left out."""

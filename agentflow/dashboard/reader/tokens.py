@@ -1,15 +1,21 @@
 """The text of a task as it is generated: pieces by their place, in whatever order they come.
 
 What was lost (a reconnection) leaves a gap, which is shown as one; a later attempt begins anew.
-Wrapping goes on where it stopped: of a text that grows only the end is looked at again.
+Wrapping goes on where it stopped: of a text that grows only the end is looked at again. How wide a
+text is wrapped and which are followed is one viewer's own affair, so the store keeps none of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from agentflow.dashboard.render.lines import wrap
+from agentflow.protocol.control import Heartbeat
+from agentflow.views import feed
 
+TEXTS: Final = 8
+"""Tasks whose generated text is kept, those that are followed no more among them."""
 MOST: Final = 512 * 1024
 """Characters that are kept; the beginning goes first."""
 GAP: Final = " […] "
@@ -82,9 +88,37 @@ class _Wrapped:
         if end > self._at:
             self._closed += wrap(self._carry + text[self._at : end - 1], self.width)
             self._at, self._carry = end, ""
-        found = wrap(self._carry + text[self._at :], self.width)
+        open_lines = wrap(self._carry + text[self._at :], self.width)
         if len(text) - self._at > TAIL:
-            self._closed += found[:-1]
-            self._at, self._carry = len(text), found[-1]
-            found = found[-1:]
-        return self._closed + found
+            self._closed += open_lines[:-1]
+            self._at, self._carry = len(text), open_lines[-1]
+            open_lines = open_lines[-1:]
+        return self._closed + open_lines
+
+
+class Texts(dict[str, TokenText]):
+    """By id the texts of the tasks that a viewer follows: a listener of the store."""
+
+    def follow(self, ids: Iterable[str]) -> None:
+        """Keep the text that is generated for these tasks; what was followed before goes first."""
+        for task_id in ids:
+            # To the end of the order, in which the first is the one to go.
+            text = self.pop(task_id, None)
+            self[task_id] = TokenText() if text is None else text
+        while len(self) > TEXTS:
+            del self[next(iter(self))]
+
+    def hear_tokens(self, item: feed.Tokens) -> None:
+        """Take a piece, where its task is followed."""
+        if (text := self.get(item.id)) is not None:
+            text.take(item.attempt, item.offset, item.text)
+
+    def hear_beat(self, beat: Heartbeat) -> None:
+        """Take how many tokens a worker counts."""
+        for task in beat.tasks:
+            if (text := self.get(task.id)) is not None:
+                text.counted = max(text.counted, task.output_tokens)
+
+    def copy(self) -> Texts:
+        """The same texts, which no longer grow with these."""
+        return Texts({task_id: text.copy() for task_id, text in self.items()})

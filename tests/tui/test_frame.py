@@ -2,7 +2,7 @@
 
 import asyncio
 
-from agentflow_tui.frame import FAST, SLOW, Clock, Pace, fastest
+from agentflow_tui.frame import FAST, SLOW, Clock, FrameRate, fastest
 
 
 def test_ssh_gets_fewer_frames():
@@ -11,28 +11,28 @@ def test_ssh_gets_fewer_frames():
 
 
 def test_a_terminal_that_nobody_looks_at_gets_fewer_frames():
-    pace = Pace(FAST)
-    assert pace.wait() == 1 / FAST
-    pace.watched = False
-    assert pace.wait() == 1 / SLOW
+    rate = FrameRate(FAST)
+    assert rate.wait() == 1 / FAST
+    rate.watched = False
+    assert rate.wait() == 1 / SLOW
 
 
 def test_a_frame_that_costs_much_is_drawn_less_often():
-    pace = Pace(FAST)
+    rate = FrameRate(FAST)
     for _ in range(50):
-        pace.drawn(0.2)
-    assert abs(pace.wait() - 0.4) < 0.01
+        rate.drawn(0.2)
+    assert abs(rate.wait() - 0.4) < 0.01
     for _ in range(50):
-        pace.drawn(0.001)
-    assert pace.wait() == 1 / FAST
+        rate.drawn(0.001)
+    assert rate.wait() == 1 / FAST
 
 
 def test_one_slow_frame_among_quick_ones_changes_nothing():
-    pace = Pace(FAST)
+    rate = FrameRate(FAST)
     for _ in range(10):
-        pace.drawn(0.005)
-    pace.drawn(0.1)
-    assert pace.wait() == 1 / FAST
+        rate.drawn(0.005)
+    rate.drawn(0.1)
+    assert rate.wait() == 1 / FAST
 
 
 async def test_nothing_is_drawn_where_nothing_changed():
@@ -45,14 +45,14 @@ async def test_nothing_is_drawn_where_nothing_changed():
             return False
         return dirty.pop(0)
 
-    clock = Clock(Pace(1000), dirty=is_dirty, draw=lambda: drawn.append(1))
+    clock = Clock(FrameRate(1000), dirty=is_dirty, draw=lambda: drawn.append(1))
     task = asyncio.create_task(clock.run())
     async with asyncio.timeout(10):
         await asked.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert len(drawn) == 2
-    assert clock.pace.frames == 2
+    assert clock.rate.frames == 2
 
 
 async def test_the_feed_ends_a_calm_but_does_not_set_the_pace():
@@ -64,7 +64,7 @@ async def test_the_feed_ends_a_calm_but_does_not_set_the_pace():
         return dirty.pop() if dirty else False
 
     # A frame an hour.
-    clock = Clock(Pace(1 / 3600), dirty=is_dirty, draw=lambda: drawn.append(1))
+    clock = Clock(FrameRate(1 / 3600), dirty=is_dirty, draw=lambda: drawn.append(1))
     task = asyncio.create_task(clock.run())
     async with asyncio.timeout(10):
         await looked.wait()
@@ -87,7 +87,9 @@ async def test_a_key_does_not_wait_for_the_tick():
     drawn = asyncio.Event()
     dirty = [False]
     # A tick an hour: what is drawn before is drawn for the key.
-    clock = Clock(Pace(1 / 3600), dirty=lambda: dirty.pop() if dirty else False, draw=drawn.set)
+    clock = Clock(
+        FrameRate(1 / 3600), dirty=lambda: dirty.pop() if dirty else False, draw=drawn.set
+    )
     task = asyncio.create_task(clock.run())
     await asyncio.sleep(0)
     dirty.append(True)

@@ -7,19 +7,19 @@ whenever the feed has told of a newer record.
 from __future__ import annotations
 
 import shlex
-from typing import Any, Final
+from typing import Final
 
 from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export, Fetch, Page, Prompt
 from agentflow.dashboard.reader.pane import Pane, Sheet, plain
 from agentflow.dashboard.reader.query import run, wait
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.view import View
 from agentflow.dashboard.render.amounts import bar, money, span
 from agentflow.dashboard.render.lines import Hit, Line, Run, clip, columns_of, line, wrap
-from agentflow.dashboard.task import texts
-from agentflow.dashboard.task.facts import facts
-from agentflow.dashboard.task.history import error_text, history
-from agentflow.dashboard.task.subject import Subject, subject
+from agentflow.dashboard.views.task import texts
+from agentflow.dashboard.views.task.facts import facts
+from agentflow.dashboard.views.task.history import error_text, history
+from agentflow.dashboard.views.task.subject import Subject, subject
 from agentflow.protocol.record import State
 from agentflow.views import display
 from agentflow.views.row import Row
@@ -36,11 +36,11 @@ TRIES: Final = 3
 WHY_LINES: Final = 4
 
 
-class Task:
+class Task(View):
     """The view."""
 
-    name: str = "task"
-    title: str = "Task"
+    name = "task"
+    title = "Task"
 
     def __init__(self) -> None:
         self.id = ""
@@ -57,11 +57,6 @@ class Task:
         """The sequence of the record that the answer to `why` is about; -1: nobody asked."""
         self._sheet: Sheet = ()
         self._kept: tuple[tuple[object, ...], Sheet] = ((), ())
-
-    @property
-    def table(self) -> Table[Any] | None:
-        """There is none."""
-        return None
 
     def show(self, task_id: str) -> None:
         """Look at a task."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from agentflow.dashboard.reader.acts import ACTS, begin
 from agentflow.dashboard.reader.effects import Effect, Quit, Travel
+from agentflow.dashboard.reader.reader import Reader
 from agentflow.dashboard.reader.scene import Scene
-
-if TYPE_CHECKING:
-    from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.reader.view import Way
 
 _TIME: Final = re.compile(r"(?:(\d{4})-(\d\d)-(\d\d)[ T])?(\d{1,2}):(\d\d)(?::(\d\d))?(Z?)")
 _AGO: Final = re.compile(r"-(\d+(?:\.\d+)?)([smhd])")
@@ -24,10 +23,10 @@ def instant(text: str, now: float) -> float | None:
     text = text.strip()
     if (ago := _AGO.fullmatch(text)) is not None:
         return now - float(ago[1]) * _UNITS[ago[2]]
-    found = _TIME.fullmatch(text)
-    if found is None:
+    time = _TIME.fullmatch(text)
+    if time is None:
         return None
-    year, month, day, hour, minute, second, utc = found.groups()
+    year, month, day, hour, minute, second, utc = time.groups()
     zone = UTC if utc else None
     base = datetime.fromtimestamp(now, UTC).astimezone(zone)
     try:
@@ -43,39 +42,37 @@ def instant(text: str, now: float) -> float | None:
     return at.timestamp()
 
 
-def typed(dash: Dashboard, scene: Scene, text: str) -> list[Effect]:
+def typed(reader: Reader, scene: Scene, text: str) -> list[Effect] | Way:
     """A command that was typed after `:`."""
     word, _, rest = text.strip().partition(" ")
     rest = rest.strip()
     name = _WORDS.get(word, word)
     if name in ("q", "quit", "exit"):
         return [Quit()]
-    if name in dash.views and name != "task":
-        dash.open(name)
-        if rest:
-            return dash.do("filter", rest, scene.now)
-        return []
+    if name in reader.views and name != "task":
+        reader.open(name)
+        return Way("filter", rest) if rest else []
     if name == "task" and rest:
-        return dash.do("open_task", rest, scene.now)
+        return Way("open_task", rest)
     if name == "t" and rest:
         at = instant(rest, scene.now)
         if at is not None:
             return [Travel(to=at)]
     elif name == "live":
-        return dash.do("live", "", scene.now)
+        return Way("live")
     elif name in ACTS:
-        return started(dash, scene, [name, *words_of(rest)])
-    dash.tell(f"there is no command {word}: ? lists what there is", scene.now, "warn")
+        return started(reader, scene, [name, *words_of(rest)])
+    reader.tell(f"there is no command {word}: ? lists what there is", scene.now, "warn")
     return []
 
 
 _WORDS: Final = {"o": "overview", "w": "workers", "e": "events", "c": "costs", "d": "dead"}
 
 
-def started(dash: Dashboard, scene: Scene, words: list[str]) -> list[Effect]:
+def started(reader: Reader, scene: Scene, words: list[str]) -> list[Effect]:
     """An act with its targets as words; `all` stands for all queues, names for workers."""
-    if (why := dash.acts_off(scene.now)) is not None:
-        dash.tell(f"nothing was done: {why}", scene.now, "warn")
+    if (why := reader.acts_off(scene.now)) is not None:
+        reader.tell(f"nothing was done: {why}", scene.now, "warn")
         return []
     name, *targets = words
     if ACTS[name].of == "queue" and targets == ["all"]:
@@ -85,7 +82,7 @@ def started(dash: Dashboard, scene: Scene, words: list[str]) -> list[Effect]:
         targets = [actors.get(target, target) for target in targets]
     effects, problem = begin(scene, name, targets)
     if problem:
-        dash.tell(problem, scene.now, "warn")
+        reader.tell(problem, scene.now, "warn")
     return effects
 
 

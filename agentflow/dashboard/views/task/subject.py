@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.store.tokens import TokenText
+from agentflow.dashboard.reader.tokens import TokenText
 from agentflow.protocol import record as records
 from agentflow.protocol.record import Record
 from agentflow.protocol.task import TaskBody
@@ -64,7 +64,7 @@ def subject(scene: Scene, task_id: str) -> Subject:
         body=answers.prompts.get(task_id),
         read=task_id in answers.logs,
         problem=answers.problems.get(("log", task_id), ""),
-        text=scene.store.tokens.get(task_id) if scene.live else None,
+        text=scene.texts.get(task_id) if scene.live else None,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.color import Color
 
 import agentflow.dashboard
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.errors import UsageError
 from agentflow_tui.theme import THEMES, TOKENS, choose
 from tests.dashboard.support.lifelike import Lifelike
