@@ -11,7 +11,7 @@ line of the screen. Until somebody moves it, it is on the first row whatever tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -19,6 +19,7 @@ import msgspec
 
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render import lines as widths
+from agentflow.dashboard.render.cells import Cell, Grid, GridRow, Heading
 from agentflow.dashboard.render.lines import Hit, Line, Run, cell, clip, line
 
 T = TypeVar("T")
@@ -338,22 +339,53 @@ class Table(Generic[T]):
 
     # Drawing.
 
-    def lines(self, width: int, height: int, scene: Scene) -> list[Line]:
-        """Heading and rows, exactly `height` lines of `width` columns."""
-        wanted = [each for each in self.columns if each.key not in self.hidden]
-        shown = fit(wanted, width - 2)
-        found = [self._heading(shown, width)]
-        self.height = max(1, height - 1)
-        self._scroll()
-        for key in self.order[self.top : self.top + self.height]:
+    def grid(self, scene: Scene, first: int, number: int) -> Grid:
+        """The rows from a place on as data, with all columns that are not hidden."""
+        columns = [column for column in self.columns if column.key not in self.hidden]
+        return Grid(
+            headings=[
+                Heading(
+                    key=column.key,
+                    title=column.title,
+                    right=column.right,
+                    sorts=column.sort is not None,
+                )
+                for column in columns
+            ],
+            rows=list(self._grid_rows(columns, scene, first, number)),
+            first=first,
+            total=len(self.order),
+            sort=self.sort,
+            reverse=self.reverse,
+        )
+
+    def _grid_rows(
+        self, columns: Sequence[Column[T]], scene: Scene, first: int, number: int
+    ) -> Iterator[GridRow]:
+        for key in self.order[first : first + number]:
             item = self._items.get(key)
             if item is None:
                 continue  # gone since the order was made
-            found.append(self._row(shown, key, item, width, scene))
+            yield GridRow(
+                key=key,
+                cells=cells(columns, item, scene),
+                cursor=key == self.cursor,
+                marked=key in self.marks,
+            )
+
+    def lines(self, width: int, height: int, scene: Scene) -> list[Line]:
+        """Heading and rows, exactly `height` lines of `width` columns."""
+        shown = fit([each for each in self.columns if each.key not in self.hidden], width - 2)
+        lines = [self._heading(shown, width)]
+        self.height = max(1, height - 1)
+        self._scroll()
+        columns = [column for column, _ in shown]
+        for row in self._grid_rows(columns, scene, self.top, self.height):
+            lines.append(_row(shown, row, width))
         if not self.order and height > 1:
-            found.append(clip(line(("  " + self.empty, "dim")), width))
+            lines.append(clip(line(("  " + self.empty, "dim")), width))
         blank = clip(line(), width)
-        return (found + [blank] * height)[:height]
+        return (lines + [blank] * height)[:height]
 
     def _scroll(self) -> None:
         last = max(0, len(self.order) - self.height)
@@ -364,43 +396,49 @@ class Table(Generic[T]):
             self.top = self._place - self.height + 1
 
     def _heading(self, shown: Sequence[tuple[Column[T], int]], width: int) -> Line:
-        cells: list[Run] = []
+        titles: list[Run] = []
         hits = []
         at = 2
         for column, room in shown:
             arrow = ("▼" if self.reverse else "▲") if column.key == self.sort else ""
             title = cell(column.title[: max(0, room - len(arrow))] + arrow, room, column.right)
-            cells.append((title, "heading.sorted" if arrow else "heading"))
+            titles.append((title, "heading.sorted" if arrow else "heading"))
             if column.sort is not None:
                 hits.append(Hit(at, at + room, "sort_by", column.key))
             at += room + GAP
-        return Line(_spaced(("  ", "heading"), cells, width), "", tuple(hits))
-
-    def _row(
-        self, shown: Sequence[tuple[Column[T], int]], key: str, item: T, width: int, scene: Scene
-    ) -> Line:
-        here = key == self.cursor
-        head = ("▌" if here else " ") + ("*" if key in self.marks else " ")
-        base = "cursor" if here else "marked" if key in self.marks else ""
-        runs = _spaced((head, "mark"), _cells(shown, item, scene), width)
-        return Line(runs, base, (Hit(0, width, "row", key),))
+        return Line(_spaced(("  ", "heading"), titles, width), "", tuple(hits))
 
 
-def _cells(shown: Iterable[tuple[Column[T], int]], item: T, scene: Scene) -> list[Run]:
+def cells(columns: Iterable[Column[T]], item: T, scene: Scene) -> list[Cell]:
+    """What a table says of an item, a cell a column."""
     return [
-        (
-            cell(column.text(item, scene), room, column.right),
+        Cell(
+            column.text(item, scene),
             column.token(item, scene) if column.token is not None else "text",
         )
-        for column, room in shown
+        for column in columns
     ]
 
 
-def _spaced(head: Run, cells: Sequence[Run], width: int) -> tuple[Run, ...]:
+def _row(shown: Sequence[tuple[Column[T], int]], row: GridRow, width: int) -> Line:
+    head = ("▌" if row.cursor else " ") + ("*" if row.marked else " ")
+    base = "cursor" if row.cursor else "marked" if row.marked else ""
+    runs = _spaced((head, "mark"), _fitted(shown, row.cells), width)
+    return Line(runs, base, (Hit(0, width, "row", row.key),))
+
+
+def _fitted(shown: Iterable[tuple[Column[T], int]], said: Iterable[Cell]) -> list[Run]:
+    return [
+        (cell(each.text, room, column.right), each.token)
+        for (column, room), each in zip(shown, said, strict=True)
+    ]
+
+
+def _spaced(head: Run, texts: Sequence[Run], width: int) -> tuple[Run, ...]:
     """The cells of a line with a blank between them, filled up to the width."""
-    last = len(cells) - 1
-    runs = [head, *((text + " ", token) for text, token in cells[:last])]
-    runs += cells[last:]
+    last = len(texts) - 1
+    runs = [head, *((text + " ", token) for text, token in texts[:last])]
+    runs += texts[last:]
     left = width - sum(widths.columns(text) for text, _ in runs)
     if left > 0:
         runs.append((" " * left, "text"))
@@ -416,9 +454,10 @@ def listed(
     """
     shown = fit(columns, width - 2)
     titles = [(cell(column.title, room, column.right), "heading") for column, room in shown]
-    found = [Line(_spaced(("  ", "heading"), titles, width))]
+    lines = [Line(_spaced(("  ", "heading"), titles, width))]
     for item in items:
-        runs = _spaced(("  ", "text"), _cells(shown, item, scene), width)
+        said = cells([column for column, _ in shown], item, scene)
+        runs = _spaced(("  ", "text"), _fitted(shown, said), width)
         hits = (Hit(0, width, command, columns[0].text(item, scene)),) if command else ()
-        found.append(Line(runs, "", hits))
-    return found
+        lines.append(Line(runs, "", hits))
+    return lines

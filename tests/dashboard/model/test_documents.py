@@ -56,3 +56,20 @@ def test_the_terminal_and_the_document_have_the_same_rows() -> None:
     assert rows.keys() == set(dash.here.table.order)
     shown = dash.here.table.item()
     assert json.loads(msgspec.json.encode(shown)) == rows[dash.here.table.cursor]
+
+
+def test_a_table_is_data_before_it_is_lines() -> None:
+    dash = scenery.dashboard()
+    dash.open("tasks")
+    lines = dash.frame(160, 36, NOW)
+    table = dash.here.table
+    assert table is not None
+    grid = table.grid(dash.scene(NOW), 0, 5)
+    assert (grid.first, grid.total, grid.sort) == (0, len(table.order), "state")
+    assert [row.key for row in grid.rows] == table.order[:5]
+    assert [row.cursor for row in grid.rows] == [True, *[False] * 4]
+    at = [heading.key for heading in grid.headings].index("state")
+    for row, line in zip(grid.rows, lines[4:], strict=False):
+        assert row.cells[at].text in line.text
+        assert row.cells[at].token in {token for _, token in line.runs}
+    assert msgspec.json.decode(msgspec.json.encode(grid), type=type(grid)) == grid
