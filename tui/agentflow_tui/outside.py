@@ -1,4 +1,4 @@
-"""What a key asks of the outside: one method for each effect of the model (reader/effects.py).
+"""What a key asks of the outside: one method for each effect (reader/effects.py).
 
 A dialog is imported when it is first needed. What takes time runs as a task of its own, with a name
 and an end; what goes wrong in one is told above the key bar.

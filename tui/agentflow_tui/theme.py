@@ -200,10 +200,10 @@ class Theme:
     def style(self, token: str, base: str = "", *, faded: bool = False) -> Style:
         """How a token looks on a line; `faded`: the line is not of now."""
         key = (token, base, faded)
-        found = self._styles.get(key)
-        if found is None:
-            found = self._styles[key] = self._made(token, base, faded and base not in _UNFADED)
-        return found
+        kept = self._styles.get(key)
+        if kept is None:
+            kept = self._styles[key] = self._made(token, base, faded and base not in _UNFADED)
+        return kept
 
     def _made(self, token: str, base: str, faded: bool) -> Style:
         if self.palette is None:

@@ -61,9 +61,9 @@ class Deed:
 
 
 async def _cancel(client: Client, target: Target) -> str:
-    found = await client.steering.end(target.name, message=target.message)
-    if found.already and found.result.state != State.CANCELLED:
-        return f"it had ended before: {found.result.state}"
+    ended = await client.steering.end(target.name, message=target.message)
+    if ended.already and ended.result.state != State.CANCELLED:
+        return f"it had ended before: {ended.result.state}"
     return ""
 
 

@@ -59,8 +59,8 @@ class Answering:
                 case "log":
                     await self._log(effect.id, lambda: self._asked.get(key) == mine)
                 case "why":
-                    found = await self._client.why(effect.id)
-                    answers.whys[effect.id] = f"{found.state}: {found.text}"
+                    answer = await self._client.why(effect.id)
+                    answers.whys[effect.id] = f"{answer.state}: {answer.text}"
                     _trim(answers.whys, WHYS)
                 case "letters":
                     await self._letters(lambda: self._asked.get(key) == mine)
@@ -92,23 +92,23 @@ class Answering:
         _trim(answers.prompts, LOGS)
 
     async def _letters(self, latest: Callable[[], bool]) -> None:
-        found: list[Letter] = []
+        kept: list[Letter] = []
         read = 0
         answers = self._reader.answers
         first = answers.letters is None
         async with aclosing(self._client.dead.letters()) as letters:
             async for letter in letters:
-                found.append(_letter(letter))
+                kept.append(_letter(letter))
                 read += 1
-                if len(found) > 2 * LETTERS:
-                    del found[:-LETTERS]
+                if len(kept) > 2 * LETTERS:
+                    del kept[:-LETTERS]
                 if not latest():
                     return
                 # The first time what is there is shown at once; later the old ones stand till then.
                 if first and read % TOLD_EVERY == 0:
-                    answers.letters = found[-LETTERS:]
+                    answers.letters = kept[-LETTERS:]
                     self._touch()
-        answers.letters = found[-LETTERS:]
+        answers.letters = kept[-LETTERS:]
 
 
 def _letter(letter: DeadLetter) -> Letter:

@@ -139,14 +139,14 @@ class Travelling:
         # Now is after the last record.
         place = self._place if self._travelled else span.last
         for _ in range(abs(step)):
-            found = await self._next(place, span) if step > 0 else place - 1
-            if found is None or found < span.first - 1:
+            following = await self._next(place, span) if step > 0 else place - 1
+            if following is None or following < span.first - 1:
                 text = "this is the last record: L goes back to now"
                 self._reader.tell(
                     text if step > 0 else "no record is kept before this", self._now()
                 )
                 return
-            line = await self._folded(span, found, wish)
+            line = await self._folded(span, following, wish)
             self._check(wish)
             place = line.place
             at = line.at or span.first_at.timestamp() - 0.001
@@ -200,8 +200,8 @@ class Travelling:
         """The rows of a range, chunk by chunk."""
         at = first
         while at <= last:
-            found, following = await self._chunk(at)
-            yield [row for row in found if first <= row.sequence <= last]
+            rows, following = await self._chunk(at)
+            yield [row for row in rows if first <= row.sequence <= last]
             at = following
 
     async def _chunk(self, sequence: int) -> tuple[list[Row], int]:
@@ -211,14 +211,14 @@ class Travelling:
             self._chunks.move_to_end(number)
             return self._chunks[number]
         begin, end = number * CHUNK + 1, (number + 1) * CHUNK
-        found = await self._client.history.rows(begin, CHUNK)
-        inside = [row for row in found if row.sequence <= end]
+        rows = await self._client.history.rows(begin, CHUNK)
+        inside = [row for row in rows if row.sequence <= end]
         following = end + 1
-        if not inside and found:
-            following = found[0].sequence
+        if not inside and rows:
+            following = rows[0].sequence
         answer = (inside, following)
         # What the stream still writes to is read again.
-        if found and found[-1].sequence >= end:
+        if rows and rows[-1].sequence >= end:
             self._chunks[number] = answer
             while len(self._chunks) > CHUNKS:
                 self._chunks.popitem(last=False)

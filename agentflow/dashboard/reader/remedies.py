@@ -138,7 +138,7 @@ OWN: Final = Remedy(
 
 def remedy(reason: str | None, error: str = "") -> Remedy:
     """What to do about a failure: its reason, and its error as text (type and message)."""
-    for saying, found in SAYINGS:
+    for saying, known in SAYINGS:
         if saying in error:
-            return found
+            return known
     return REASONS.get(reason or "", OWN)

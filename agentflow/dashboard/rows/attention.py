@@ -87,11 +87,11 @@ def attention(scene: Scene) -> list[Item]:
 
 def _attention(scene: Scene) -> list[Item]:
     facts = _Facts(scene)
-    found: dict[tuple[str, str], Item] = {}
+    items: dict[tuple[str, str], Item] = {}
     for rule in _RULES:
         for item in rule(facts):
-            found.setdefault((item.text, item.evidence), item)
-    return sorted(found.values(), key=lambda item: item.level != "crit")
+            items.setdefault((item.text, item.evidence), item)
+    return sorted(items.values(), key=lambda item: item.level != "crit")
 
 
 def _closed_pools(facts: _Facts) -> Iterator[Item]:
@@ -163,18 +163,19 @@ def _orphans(facts: _Facts) -> Iterator[Item]:
     gone = {actor for actor in store.totals.running_by if actor not in store.actors}
     if not gone:
         return
-    found = []
+    orphans = []
     for task_id in store.totals.running:
         row = store.rows.get(task_id)
         # Between a claim and the first heartbeat of a new worker lie two seconds.
         if row is not None and row.actor in gone and now - row.updated / 1000 > ORPHANED:
-            found.append(task_id)
-    if found:
-        found.sort()
+            orphans.append(task_id)
+    if orphans:
+        orphans.sort()
+        verb = "runs" if len(orphans) == 1 else "run"
         yield Item(
             "crit",
-            f"{_tasks(len(found))} {'runs' if len(found) == 1 else 'run'} on workers that are gone",
-            ", ".join(found[:3]) + ("" if len(found) < 4 else ", ..."),
+            f"{_tasks(len(orphans))} {verb} on workers that are gone",
+            ", ".join(orphans[:3]) + ("" if len(orphans) < 4 else ", ..."),
             "key 2: tasks",
             "show_tasks",
             "state:running " + query.term("worker", sorted(gone)[0])
@@ -273,10 +274,10 @@ def _limits(facts: _Facts) -> Iterator[Item]:
     if not scene.live:
         return
     for family in headroom(facts.up, scene.now):
-        found = family.tightest(scene.now)
-        if found is None or found[1].left >= TIGHT:
+        tightest = family.tightest(scene.now)
+        if tightest is None or tightest[1].left >= TIGHT:
             continue
-        name, room = found
+        name, room = tightest
         reset = f", full again in {span(room.reset - scene.now)}" if room.reset else ""
         yield Item(
             "warn",

@@ -53,17 +53,17 @@ class Family:
 
     def tightest(self, now: float) -> tuple[str, Room] | None:
         """The limit of which least is left; those whose reset has passed are full again."""
-        found = [
+        standing = [
             (name, room)
             for name, room in self.rooms.items()
             if room.reset is not None and room.reset > now
         ]
-        return min(found, key=lambda each: each[1].left, default=None)
+        return min(standing, key=lambda each: each[1].left, default=None)
 
 
 def headroom(workers: Iterable[Actor], now: float) -> list[Family]:
     """What the living workers say, by pool and family."""
-    found: dict[tuple[str, str], Family] = {}
+    by_key: dict[tuple[str, str], Family] = {}
     for actor in workers:
         if actor.lost(now):
             continue
@@ -73,11 +73,11 @@ def headroom(workers: Iterable[Actor], now: float) -> list[Family]:
             for name, said in families.items():
                 if isinstance(said, Mapping):
                     key = (str(pool), str(name))
-                    family = found.get(key)
+                    family = by_key.get(key)
                     if family is None:
-                        family = found[key] = Family(*key)
+                        family = by_key[key] = Family(*key)
                     _include(family, actor, said)
-    return [found[key] for key in sorted(found)]
+    return [by_key[key] for key in sorted(by_key)]
 
 
 def _include(family: Family, actor: Actor, said: Mapping[str, Any]) -> None:
@@ -115,7 +115,7 @@ def _instant(value: object) -> float | None:
     if not isinstance(value, str):
         return None
     try:
-        found = datetime.fromisoformat(value)
+        instant = datetime.fromisoformat(value)
     except ValueError:
         return None
-    return found.timestamp() if found.tzinfo is not None else None
+    return instant.timestamp() if instant.tzinfo is not None else None

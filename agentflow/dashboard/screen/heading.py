@@ -136,12 +136,12 @@ def _tabs(reader: Reader, width: int) -> Line:
 
 def bottom(reader: Reader, scene: Scene, width: int, now: float) -> list[Line]:
     """A notice or the newest receipt while it is news, and the keys that are valid here."""
-    found = [_keybar(reader, scene, width)]
+    lines = [_keybar(reader, scene, width)]
     if reader.metered:
-        found.insert(0, clip(line((f" {reader.meter}", "dim")), width))
+        lines.insert(0, clip(line((f" {reader.meter}", "dim")), width))
     if (said := _said(reader, width, now)) is not None:
-        found.insert(0, said)
-    return found
+        lines.insert(0, said)
+    return lines
 
 
 def _said(reader: Reader, width: int, now: float) -> Line | None:

@@ -30,7 +30,7 @@ BY_LABEL: Final = 3.0
 SPARK: Final = 20
 
 
-def _each(share: Share) -> float:
+def _per_task(share: Share) -> float:
     priced = share.spend.tasks - share.spend.unknown
     return share.spend.cost / priced if priced > 0 else 0.0
 
@@ -123,8 +123,8 @@ COLUMNS: Final[tuple[Column[Share], ...]] = (
         "each",
         "$/TASK",
         8,
-        lambda share, scene: money(round(_each(share))),
-        _each,
+        lambda share, scene: money(round(_per_task(share))),
+        _per_task,
         right=True,
         drop=6,
         falling=True,
@@ -251,15 +251,15 @@ class Costs(View):
         periods = " ".join(f"[{each}]" if each == self.period else each for each in PERIODS)
         ways = " ".join(f"[{each}]" if each == self.by else each for each in self._ways())
         right = f"P {periods}   b {ways}" if width >= 110 else f"P {periods}"
-        found = [rule(f"spend by {self.by}, {self._named()}", width, right)]
-        found += self._sums(scene, width, shares)
+        lines = [rule(f"spend by {self.by}, {self._named()}", width, right)]
+        lines += self._sums(scene, width, shares)
         limits = self._limits(scene, width, height)
-        rest = height - len(found) - len(limits)
+        rest = height - len(lines) - len(limits)
         room = max(3, min(rest, len(self._table.order) + 2))
-        found += self._table.lines(width, room, scene)
-        found += limits
-        found += self._most(scene, width, height - len(found))
-        return (found + [clip(EMPTY, width)] * height)[:height]
+        lines += self._table.lines(width, room, scene)
+        lines += limits
+        lines += self._most(scene, width, height - len(lines))
+        return (lines + [clip(EMPTY, width)] * height)[:height]
 
     def _named(self) -> str:
         return "all that is known" if self.period == "all" else f"last {self.period}"
@@ -317,9 +317,9 @@ class Costs(View):
             text = "  no worker has told of a limit yet"
             return [rule("rate limits", width), clip(line((text, "dim")), width)]
         more = f"   {len(families) - most:,} more" if len(families) > most else ""
-        found = [rule("rate limits, as the last answers had them", width, f"bars: used{more}")]
+        lines = [rule("rate limits, as the last answers had them", width, f"bars: used{more}")]
         families.sort(key=lambda family: _tightness(family, scene))
-        return found + listed(LIMITS, families[:most], width, scene)
+        return lines + listed(LIMITS, families[:most], width, scene)
 
     def _most(self, scene: Scene, width: int, height: int) -> list[Line]:
         rows = self._most_expensive(scene) if height > 3 else []
@@ -402,5 +402,5 @@ def _named(by: str) -> Column[Share]:
 
 
 def _tightness(family: Family, scene: Scene) -> tuple[float, str]:
-    found = family.tightest(scene.now)
-    return (found[1].left if found is not None else 2.0, family.key)
+    tightest = family.tightest(scene.now)
+    return (tightest[1].left if tightest is not None else 2.0, family.key)

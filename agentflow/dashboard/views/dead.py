@@ -260,12 +260,12 @@ class Dead(View):
         letter = self._letters.item() if self.flat or self.inside else cause.newest
         if letter is None:
             letter = cause.newest
-        found = remedy(letter.reason, letter.error)
-        again = ": a retry may succeed" if found.again else ""
+        advised = remedy(letter.reason, letter.error)
+        again = ": a retry may succeed" if advised.again else ""
         labels = "  ".join(f"{name}={value}" for name, value in letter.labels.items()) or "-"
         facts = [
-            ("means", f"{found.cause} ({letter.reason or 'no reason'}){again}", "text"),
-            ("do", found.advice, "ok" if found.again else "warn"),
+            ("means", f"{advised.cause} ({letter.reason or 'no reason'}){again}", "text"),
+            ("do", advised.advice, "ok" if advised.again else "warn"),
             ("error", letter.error or "-", "state.failed"),
             (
                 "letter",
@@ -353,11 +353,11 @@ class Dead(View):
             wanted = {cause_of(letter)} if letter is not None else set()
         else:
             wanted = set(self._causes.chosen())
-        found = [letter for letter in self._known(scene) if cause_of(letter) in wanted]
+        letters = [letter for letter in self._known(scene) if cause_of(letter) in wanted]
         if not act.endswith("_group") and not self._causes.marks:
             # One stands for its cause: the newest is tried first.
-            found = sorted(found, key=lambda letter: (-letter.at, letter.id))[:1]
-        return [letter.id for letter in found]
+            letters = sorted(letters, key=lambda letter: (-letter.at, letter.id))[:1]
+        return [letter.id for letter in letters]
 
 
 def _words(letter: Letter) -> str:

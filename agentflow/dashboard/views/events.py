@@ -66,18 +66,18 @@ class Events(View):
         if since:
             right = f"{since:,} newer   {right}"
         title = f"events  /{self.filter}" if self.filter else "events"
-        found = [rule(title, width, f"{len(self._shown):,}   {right}")]
+        lines = [rule(title, width, f"{len(self._shown):,}   {right}")]
         for at, event in enumerate(self._shown[self._top : self._top + room], self._top):
             made = event_line(scene, event, width)
             if at == self._at and not self.follow:
                 _, *rest = made.runs
                 made = made._replace(base="cursor", runs=(("▌", "mark"), *rest))
-            found.append(made)
+            lines.append(made)
         if not self._shown:
             text = "nothing with that text" if self.filter else "nothing happened yet"
-            found.append(clip(line((f"  {text}", "dim")), width))
+            lines.append(clip(line((f"  {text}", "dim")), width))
         blank = clip(EMPTY, width)
-        return [*(found + [blank] * height)[: room + 1], *below]
+        return [*(lines + [blank] * height)[: room + 1], *below]
 
     def _refresh(self, scene: Scene) -> None:
         if self.follow or not self._shown:
@@ -108,12 +108,12 @@ class Events(View):
 
     def _receipts(self, scene: Scene, width: int, height: int) -> list[Line]:
         room = min(RECEIPTS, max(2, height // 3))
-        found = [rule("done from here", width, f"{len(scene.receipts):,}   @ hides")]
+        lines = [rule("done from here", width, f"{len(scene.receipts):,}   @ hides")]
         if not scene.receipts:
-            found.append(clip(line(("  nothing was done from here", "dim")), width))
+            lines.append(clip(line(("  nothing was done from here", "dim")), width))
         for receipt in scene.receipts[-room:]:
-            found.append(receipt_line(scene, receipt, width))
-        return found
+            lines.append(receipt_line(scene, receipt, width))
+        return lines
 
     # Commands.
 

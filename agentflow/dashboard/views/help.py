@@ -116,12 +116,12 @@ class Help(View):
 
     def _matching(self, sections: list[tuple[str, list[Entry]]]) -> list[tuple[str, list[Entry]]]:
         wanted = self.filter.lower()
-        found = []
+        matching = []
         for title, entries in sections:
             shown = [each for each in entries if wanted in f"{each[0]} {each[2]}".lower()]
             if shown:
-                found.append((title, shown))
-        return found
+                matching.append((title, shown))
+        return matching
 
     # Commands.
 
@@ -167,10 +167,10 @@ def _section(key: Key) -> str:
     return "here" if key.views else "elsewhere"
 
 
-def _entries(found: list[Key]) -> list[Entry]:
+def _entries(valid: list[Key]) -> list[Entry]:
     """Keys that mean the same in one entry."""
     pressed: dict[tuple[str, str], list[str]] = {}
-    for key in found:
+    for key in valid:
         pressed.setdefault((key.title, "key.act" if key.act else "key"), []).append(
             keys.named(key.key)
         )
@@ -178,13 +178,13 @@ def _entries(found: list[Key]) -> list[Entry]:
 
 
 def _sheet(sections: list[tuple[str, list[Entry]]], width: int) -> list[Line]:
-    found: list[Line] = []
+    lines: list[Line] = []
     names = 24 if width >= 56 else width // 3
     for title, entries in sections:
-        if found:
-            found.append(clip(EMPTY, width))
-        found.append(clip(line((f" {title}", "title")), width))
+        if lines:
+            lines.append(clip(EMPTY, width))
+        lines.append(clip(line((f" {title}", "title")), width))
         for pressed, token, text in entries:
             runs: list[Run] = [("  ", "text"), (cell(pressed, names), token), (f"  {text}", "text")]
-            found.append(clip(Line(tuple(runs)), width))
-    return found
+            lines.append(clip(Line(tuple(runs)), width))
+    return lines

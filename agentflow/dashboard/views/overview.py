@@ -178,18 +178,18 @@ class Overview(View):
         """Panels from the top; where there is little room the lower ones get less."""
         tall = height >= 30
         small = height < 20
-        found = self._attention(scene, width, MOST_ATTENTION if tall else 2 if small else 3)
+        lines = self._attention(scene, width, MOST_ATTENTION if tall else 2 if small else 3)
         queues = QUEUES if tall else 0
-        found += self._client(scene, width, queues=queues, latency=not small)
+        lines += self._client(scene, width, queues=queues, latency=not small)
         if tall and width >= 80:
-            found += self._charts(scene, width)
-        found += self._fleet(scene, width, GRID_ROWS if tall else 1)
-        rest = height - len(found)
+            lines += self._charts(scene, width)
+        lines += self._fleet(scene, width, GRID_ROWS if tall else 1)
+        rest = height - len(lines)
         news = 0 if rest < 10 or not tall else min(8, max(4, rest // 4))
-        found += self._running(scene, width, rest - news)
+        lines += self._running(scene, width, rest - news)
         if news:
-            found += self._events(scene, width, news)
-        return found
+            lines += self._events(scene, width, news)
+        return lines
 
     def _attention(self, scene: Scene, width: int, most: int) -> list[Line]:
         self._needs = attention(scene)
@@ -200,7 +200,7 @@ class Overview(View):
         title = f"needs attention ({len(self._needs)})"
         more = len(self._needs) - most
         right = f"{more} more   ! goes there" if more > 0 else "! goes there   enter opens"
-        found = [rule(title, width, right, token="crit" if worst else "rule")]
+        lines = [rule(title, width, right, token="crit" if worst else "rule")]
         self._chosen = min(self._chosen, len(self._needs) - 1)
         first = max(0, self._chosen - most + 1)
         hints = max((len(item.hint) for item in self._needs[first : first + most]), default=0)
@@ -218,19 +218,19 @@ class Overview(View):
             room = width - hints - 3
             made = columns_of([clip(text, room), line((cell(item.hint, hints), "key"))], width)
             base = "cursor" if at == self._chosen else ""
-            found.append(made._replace(base=base, hits=(Hit(0, width, "need", str(at)),)))
-        return found
+            lines.append(made._replace(base=base, hits=(Hit(0, width, "need", str(at)),)))
+        return lines
 
     def _client(self, scene: Scene, width: int, *, queues: int, latency: bool) -> list[Line]:
         spark = 30 if width >= 110 else 15
         rows = scene.lately("flow", lambda: flows(scene, QUEUES))[: 1 + queues]
-        found = [rule("flow", width, "ended and failed: last 10 min")]
+        lines = [rule("flow", width, "ended and failed: last 10 min")]
         if len(rows) == 2:
             del rows[1]  # the only queue is all of them
-        found += listed(_flow_columns(scene, spark), rows, width, scene)
+        lines += listed(_flow_columns(scene, spark), rows, width, scene)
         if latency:
-            found.append(scene.lately(("latency", width), lambda: self._latency(scene, width)))
-        return found
+            lines.append(scene.lately(("latency", width), lambda: self._latency(scene, width)))
+        return lines
 
     def _latency(self, scene: Scene, width: int) -> Line:
         store, now = scene.store, int(scene.now)
@@ -287,8 +287,8 @@ class Overview(View):
         busy = sum(each.beat.running for each in up)
         title += f"  slots {busy:,}/{sum(each.beat.slots for each in up):,}"
         legend = "  ".join(f"{scene.glyph(state)} {state}" for state in GRID)
-        found = [rule(title, width, legend if width >= 100 else "3 all")]
-        return found + grid(scene, workers, width, rows)
+        lines = [rule(title, width, legend if width >= 100 else "3 all")]
+        return lines + grid(scene, workers, width, rows)
 
     def _fleet(self, scene: Scene, width: int, rows: int) -> list[Line]:
         return scene.lately(("fleet", width, rows), lambda: self._workers(scene, width, rows))
@@ -305,16 +305,16 @@ class Overview(View):
             wanted=_runs,
         )
         number = len(store.totals.running)
-        found = [rule("running now, oldest first", width, f"{number:,}   2 all tasks")]
+        lines = [rule("running now, oldest first", width, f"{number:,}   2 all tasks")]
         if self._rows.sort != "run" or not self._rows.reverse:
-            found = [rule(f"running now, by {self._rows.sort}", width, f"{number:,}   2 all tasks")]
-        return found + self._rows.lines(width, max(2, height - 1), scene)
+            lines = [rule(f"running now, by {self._rows.sort}", width, f"{number:,}   2 all tasks")]
+        return lines + self._rows.lines(width, max(2, height - 1), scene)
 
     def _events(self, scene: Scene, width: int, height: int) -> list[Line]:
-        found = [rule("events, newest first", width, "7 all")]
+        lines = [rule("events, newest first", width, "7 all")]
         events = list(scene.store.events)[-(height - 1) :]
-        found += [event_line(scene, event, width) for event in reversed(events)]
-        return (found + [clip(EMPTY, width)] * height)[:height]
+        lines += [event_line(scene, event, width) for event in reversed(events)]
+        return (lines + [clip(EMPTY, width)] * height)[:height]
 
     # Commands.
 
@@ -466,15 +466,15 @@ def grid(scene: Scene, workers: list[Actor], width: int, rows: int) -> list[Line
         if named:
             cells += [(" ", "text")] * 2
     room = width - 2
-    found = []
+    lines = []
     for start in range(0, min(len(cells), rows * room), room):
         part = cells[start : start + room]
-        found.append(clip(Line(((" ", "text"), *joined(part))), width))
-    if len(cells) > rows * room and found:
+        lines.append(clip(Line(((" ", "text"), *joined(part))), width))
+    if len(cells) > rows * room and lines:
         more = f" +{len(cells) - rows * room:,} "
-        cut = clip(found[-1], width - len(more))
-        found[-1] = Line((*cut.runs, (more, "dim")))
-    return found
+        cut = clip(lines[-1], width - len(more))
+        lines[-1] = Line((*cut.runs, (more, "dim")))
+    return lines
 
 
 def joined(cells: list[Run]) -> list[Run]:

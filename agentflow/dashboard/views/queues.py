@@ -292,14 +292,14 @@ class Queues(View):
             return [rule("paused and closed: not recorded", width)]
         if not gates:
             return [rule("nothing is paused or closed", width)]
-        found = [rule(f"paused and closed ({len(gates)})", width, "what lifts it")]
+        lines = [rule(f"paused and closed ({len(gates)})", width, "what lifts it")]
         room = most - 1
         for gate in gates[: room if len(gates) <= room else room - 1]:
-            found.append(gate_line(scene, gate, width))
+            lines.append(gate_line(scene, gate, width))
         if len(gates) > room:
             text = f"  and {len(gates) - room + 1:,} more"
-            found.append(clip(line((text, "dim")), width))
-        return [*found, clip(EMPTY, width)] if len(found) < most else found
+            lines.append(clip(line((text, "dim")), width))
+        return [*lines, clip(EMPTY, width)] if len(lines) < most else lines
 
     # Commands.
 

@@ -50,7 +50,7 @@ class Tasks(View):
         """Whether another view set the filter: then `back` leads there."""
         self._rows: Table[Row] = Table(COLUMNS, sort="state", empty=EMPTY)
         self._groups: Table[Group] = Table(GROUP_COLUMNS, sort="tasks", reverse=True)
-        self._found: dict[str, Group] = {}
+        self._by_name: dict[str, Group] = {}
         self._changes = Changes()
 
     @property
@@ -92,11 +92,11 @@ class Tasks(View):
             # Whatever has an error neither runs nor is done.
             self._groups.hidden = {"running", "succeeded"} if self.group == "error" else set()
             key = ("groups", self.group, self.filter.text)
-            self._found = scene.lately(key, lambda: self._grouped(scene), GROUPED)
-            self._groups.refresh(self._found, now)
+            self._by_name = scene.lately(key, lambda: self._grouped(scene), GROUPED)
+            self._groups.refresh(self._by_name, now)
 
     def _grouped(self, scene: Scene) -> dict[str, Group]:
-        found: dict[str, Group] = {}
+        groups: dict[str, Group] = {}
         read = grouping(self.group)
         by_error = self.group == "error"
         wants = self.filter.wants if self.filter.tests else None
@@ -104,13 +104,13 @@ class Tasks(View):
             if wants is not None and not wants(row, scene.now):
                 continue
             name = read(row)
-            group = found.get(name)
+            group = groups.get(name)
             if group is None:
-                group = found[name] = Group(name)
+                group = groups[name] = Group(name)
             group.add(row)
             if by_error and row.error:
                 group.example = row.error
-        return found
+        return groups
 
     def body(self, scene: Scene, width: int, height: int) -> list[Line]:
         """Title with the filter, table and preview."""
@@ -131,17 +131,17 @@ class Tasks(View):
             right += " newest"
         below = self._preview(scene, width, height) if self.group == NO_GROUP else []
         room = max(2, height - 1 - len(below))
-        found = [rule(title, width, right + marked), *table.lines(width, room, scene)]
-        return found + below
+        lines = [rule(title, width, right + marked), *table.lines(width, room, scene)]
+        return lines + below
 
     def _preview(self, scene: Scene, width: int, height: int) -> list[Line]:
         room = min(PREVIEWS[self.preview], height // 2)
         row = self._rows.item()
         if not room or row is None:
             return []
-        found = [rule(f"preview {row.id}", width, "enter opens  + _ size")]
-        found += about(scene, row, width)
-        return (found + [clip(line(), width)] * room)[:room]
+        lines = [rule(f"preview {row.id}", width, "enter opens  + _ size")]
+        lines += about(scene, row, width)
+        return (lines + [clip(line(), width)] * room)[:room]
 
     # Commands.
 

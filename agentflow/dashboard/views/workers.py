@@ -258,16 +258,16 @@ class Workers(View):
         wanted = self._filter.lower()
         shown = {worker.actor: worker for worker in rows if not wanted or wanted in _words(worker)}
         self._table.refresh(shown, scene.now)
-        found = self._fleet(scene, rows, width, height)
+        lines = self._fleet(scene, rows, width, height)
         chosen = self._chosen(scene)
-        room = height - len(found)
+        room = height - len(lines)
         below = 0
         if chosen is not None:
             below = min(max(4, self._wanted(scene, chosen)), room // 2)
-        found += self._table.lines(width, room - below, scene)
+        lines += self._table.lines(width, room - below, scene)
         if chosen is not None:
-            found += self._about(scene, chosen, width, below)
-        return found
+            lines += self._about(scene, chosen, width, below)
+        return lines
 
     def _chosen(self, scene: Scene) -> Actor | None:
         worker = self._table.item()
@@ -308,23 +308,23 @@ class Workers(View):
         lease = f"   lease {span(beat.lease_s)}" if beat.lease_s is not None else ""
         facts = f" {beat.host} pid {beat.pid}   up {up}{lease}   kinds {', '.join(beat.kinds)}"
         facts += f"   queues {', '.join(beat.queues)}   {beat.actor}"
-        found = [
+        lines = [
             rule(title, width, "enter its tasks"),
             clip(line((facts, "dim")), width),
         ]
-        found += [clip(line(("  ", "text"), (note, "warn")), width) for note in beat.notes]
+        lines += [clip(line(("  ", "text"), (note, "warn")), width) for note in beat.notes]
         work = self._work(scene, actor)
-        room = height - len(found) - 1
+        room = height - len(lines) - 1
         if not work:
-            found.append(clip(line(("  it runs nothing", "dim")), width))
+            lines.append(clip(line(("  it runs nothing", "dim")), width))
         elif room > 0:
             if len(work) > room:
                 room -= 1
-            found += listed(WORK, work[:room], width, scene, command="open_task")
+            lines += listed(WORK, work[:room], width, scene, command="open_task")
             more = beat.running - room
             if len(work) > room and more > 0:
-                found.append(clip(line((f"  and {more:,} more: enter shows all", "dim")), width))
-        return (found + [clip(EMPTY, width)] * height)[:height]
+                lines.append(clip(line((f"  and {more:,} more: enter shows all", "dim")), width))
+        return (lines + [clip(EMPTY, width)] * height)[:height]
 
     def _work(self, scene: Scene, actor: Actor) -> list[_Work]:
         """Its tasks, the oldest first: those it names, then those that only their logs give it."""
@@ -378,7 +378,7 @@ def _words(worker: Worker) -> str:
 def _work_of(scene: Scene, actor: Actor) -> list[_Work]:
     store = scene.store
     named = {task.id: task for task in actor.beat.tasks}
-    found = [
+    works = [
         _Work(
             task.id,
             task.kind,
@@ -391,7 +391,7 @@ def _work_of(scene: Scene, actor: Actor) -> list[_Work]:
         for task in named.values()
     ]
     if store.totals.running_by[actor.beat.actor] == 0:
-        return sorted(found, key=lambda work: (work.since, work.id))
+        return sorted(works, key=lambda work: (work.since, work.id))
     whole = len(named) >= actor.beat.running
     for task_id in store.totals.running:
         row = store.rows.get(task_id)
@@ -401,8 +401,8 @@ def _work_of(scene: Scene, actor: Actor) -> list[_Work]:
             # A claim since the last heartbeat is not missing there.
             known = not whole or row.updated / 1000 > actor.at - 1
             since = (row.started or row.updated) / 1000
-            found.append(_Work(row.id, row.kind, row.queue, row.attempt, since, row, known))
-    return sorted(found, key=lambda work: (work.since, work.id))
+            works.append(_Work(row.id, row.kind, row.queue, row.attempt, since, row, known))
+    return sorted(works, key=lambda work: (work.since, work.id))
 
 
 def _seconds(instant: datetime) -> float:

@@ -103,13 +103,13 @@ class Canvas(Widget, can_focus=True):
         last: Style | None = None
         parts: list[str] = []
         for text, token in line.runs:
-            found = style(token, base, faded=faded)
-            if found is last:
+            look = style(token, base, faded=faded)
+            if look is last:
                 parts.append(text)
                 continue
             if parts:
                 segments.append(Segment("".join(parts), last))
-            last, parts = found, [text]
+            last, parts = look, [text]
         if parts:
             segments.append(Segment("".join(parts), last))
         width = self.size.width

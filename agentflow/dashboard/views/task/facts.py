@@ -21,13 +21,13 @@ Fact = tuple[str, str, str]
 def facts(scene: Scene, task: Subject, width: int) -> list[Line]:
     """All of it, a fact a line."""
     row = task.row
-    found: list[Fact] = [("task", task.id, "bold")]
+    shown: list[Fact] = [("task", task.id, "bold")]
     if row is not None:
-        found += _what(scene, row)
-        found += _time(scene, row, task)
-        found += _used(scene, row, task)
-        found += _more(row, task)
-    return [_drawn(fact, width) for fact in found if fact[1]]
+        shown += _what(scene, row)
+        shown += _time(scene, row, task)
+        shown += _used(scene, row, task)
+        shown += _more(row, task)
+    return [_drawn(fact, width) for fact in shown if fact[1]]
 
 
 def _drawn(fact: Fact, width: int) -> Line:
@@ -105,14 +105,14 @@ def _used(scene: Scene, row: Row, task: Subject) -> list[Fact]:
 
 def _more(row: Row, task: Subject) -> list[Fact]:
     labels = decode_labels(row.labels) if row.labels else {}
-    found: list[Fact] = [("labels", "-", "rule")] if labels else []
-    found += [(name, value, "text") for name, value in labels.items()]
+    shown: list[Fact] = [("labels", "-", "rule")] if labels else []
+    shown += [(name, value, "text") for name, value in labels.items()]
     request = task.last.request_id if task.last is not None else None
-    found.append(("known as", "-", "rule"))
-    found += [
+    shown.append(("known as", "-", "rule"))
+    shown += [
         ("sequence", count(row.sequence) if row.sequence else "", "text"),
         ("message", row.message or (task.last.message if task.last else ""), "text"),
         ("request", request or "", "text"),
         ("group", row.fingerprint, "text"),
     ]
-    return found
+    return shown

@@ -35,17 +35,17 @@ def history(scene: Scene, log: Sequence[Entry], width: int) -> list[Line]:
     if not log:
         return [clip(line((" no record: no worker has seen it yet", "dim")), width)]
     cells = [cell(title, room, right) for title, room, right in _HEADINGS]
-    found = [clip(line((" " + " ".join(cells) + "  WHAT", "heading")), width)]
+    lines = [clip(line((" " + " ".join(cells) + "  WHAT", "heading")), width)]
     before: Record | None = None
     if log[0][1].follows:
-        found.append(clip(line((INDENT + "earlier records are no longer kept", "dim")), width))
+        lines.append(clip(line((INDENT + "earlier records are no longer kept", "dim")), width))
     for sequence, record in log:
         if record.state == State.RUNNING and (before is None or record.attempt != before.attempt):
             name = scene.store.name_of(record.actor)
-            found.append(rule(f"attempt {record.attempt}", width, name))
-        found += _record(scene, sequence, record, before, width, last=sequence == log[-1][0])
+            lines.append(rule(f"attempt {record.attempt}", width, name))
+        lines += _record(scene, sequence, record, before, width, last=sequence == log[-1][0])
         before = record
-    return found
+    return lines
 
 
 def _record(
@@ -74,12 +74,12 @@ def _record(
         runs.append((f" {display.one_line(says, width - used - 1)}", "dim"))
     elif says:
         more = _indented(says, width, "dim")
-    found = [clip(line(*runs), width), *more]
+    lines = [clip(line(*runs), width), *more]
     if record.error is not None:
-        found += _indented(error_text(record.error), width, "crit" if last else "dim")
+        lines += _indented(error_text(record.error), width, "crit" if last else "dim")
         if last:
-            found += _indented(_remedy(record), width, "warn")
-    return found
+            lines += _indented(_remedy(record), width, "warn")
+    return lines
 
 
 def _step(record: Record, before: Record | None) -> tuple[str, str]:
@@ -139,8 +139,8 @@ def error_text(error: Failure) -> str:
 
 def _remedy(record: Record) -> str:
     assert record.error is not None
-    found = remedy(record.reason, error_text(record.error))
-    return f"{found.cause}: {found.advice}"
+    advised = remedy(record.reason, error_text(record.error))
+    return f"{advised.cause}: {advised.advice}"
 
 
 def _indented(text: str, width: int, token: str) -> list[Line]:

@@ -77,7 +77,7 @@ def _wrong(scene: Scene, task: Subject, width: int) -> list[str | Line]:
         error = error_text(record.error)
     if not error:
         return []
-    found = remedy(row.reason, error)
+    advised = remedy(row.reason, error)
     again = ""
     if row.state in PARKED and row.resume_at is not None:
         again = f", tried again at {scene.clock(row.resume_at / 1000)}"
@@ -85,18 +85,18 @@ def _wrong(scene: Scene, task: Subject, width: int) -> list[str | Line]:
         line((f" {row.state} ({row.reason or 'failed'}){again}", f"state.{row.state}"))
     ]
     lines += [line((f"   {part}", "crit")) for part in wrap(error, width - 4)]
-    lines.append(line((f" {found.cause}", "warn")))
-    lines += [line((f"   {part}", "warn")) for part in wrap(found.advice, width - 4)]
+    lines.append(line((f" {advised.cause}", "warn")))
+    lines += [line((f"   {part}", "warn")) for part in wrap(advised.advice, width - 4)]
     return lines
 
 
 def _text(text: str, width: int, wrapped: bool) -> list[str]:
     more = len(text) - MOST
     text = text[:MOST]
-    found = wrap(text, width) if wrapped else display.safe(text).split("\n")
+    lines = wrap(text, width) if wrapped else display.safe(text).split("\n")
     if more > 0:
-        found.append(f"[{more:,} more characters: O shows and e exports all of it]")
-    return found if text else []
+        lines.append(f"[{more:,} more characters: O shows and e exports all of it]")
+    return lines if text else []
 
 
 def prompt(scene: Scene, task: Subject, width: int, *, wrapped: bool) -> Sheet:
@@ -105,19 +105,19 @@ def prompt(scene: Scene, task: Subject, width: int, *, wrapped: bool) -> Sheet:
         if task.problem:
             return [_dim(f"it cannot be read: {task.problem}")]
         return [_dim(GONE if task.read else "reading ...")]
-    found: list[str | Line] = [
+    sheet: list[str | Line] = [
         line((f" {name:<13}", "dim"), value) for name, value in message_facts(task.body)
     ]
     for title, text in (("system", task.body.system), ("prompt", task.body.prompt)):
         if text:
-            found.append(rule(title, width))
-            found += _text(text, width, wrapped)
-    return found
+            sheet.append(rule(title, width))
+            sheet += _text(text, width, wrapped)
+    return sheet
 
 
 def message_facts(body: TaskBody) -> list[tuple[str, str]]:
     """The fields of a message that are no long text."""
-    found = []
+    fields = []
     for name in body.__struct_fields__:
         value = getattr(body, name)
         if value is None or name in ("prompt", "system"):
@@ -128,8 +128,8 @@ def message_facts(body: TaskBody) -> list[tuple[str, str]]:
             text = value
         else:
             text = msgspec.json.encode(value).decode().strip('"')
-        found.append((name, display.one_line(text)))
-    return found
+        fields.append((name, display.one_line(text)))
+    return fields
 
 
 def raw(task: Subject, width: int, *, wrapped: bool) -> Sheet:

@@ -246,8 +246,8 @@ class Task(View):
             case "copy":
                 return self._copy(scene)
             case "copy_value":
-                found = self._values(scene)
-                return [Copy(found[argument], f"the {argument}")] if argument in found else []
+                values = self._values(scene)
+                return [Copy(values[argument], f"the {argument}")] if argument in values else []
             case "copy_command":
                 return [self._commands()]
             case "copy_text":
@@ -288,8 +288,8 @@ class Task(View):
     def _whole(self, scene: Scene) -> str:
         """The tab's text, uncut and unwrapped."""
         task = subject(scene, self.id)
-        if self.tab == "output" and task.ended is not None and (found := _gave(task)):
-            return display.safe(found)
+        if self.tab == "output" and task.ended is not None and (gave := _gave(task)):
+            return display.safe(gave)
         if self.tab == "raw" and task.last is not None:
             return texts.record_json(task.last)
         if self.tab == "output" and task.text is not None and task.text.text:
@@ -313,24 +313,24 @@ class Task(View):
     def _values(self, scene: Scene) -> dict[str, str]:
         """What can be copied, by name."""
         task = subject(scene, self.id)
-        last, found = task.last, {"id": self.id}
+        last, values = task.last, {"id": self.id}
         text = _gave(task) or (task.text.text if task.text is not None else "")
         if text:
-            found["text"] = text
+            values["text"] = text
         if task.body is not None and task.body.prompt:
-            found["prompt"] = task.body.prompt
+            values["prompt"] = task.body.prompt
         if last is not None and last.error is not None:
-            found["error"] = error_text(last.error)
+            values["error"] = error_text(last.error)
         elif task.row is not None and task.row.error:
-            found["error"] = task.row.error
+            values["error"] = task.row.error
         if last is not None:
             request = last.request_id or (last.error.request_id if last.error else None)
             if request:
-                found["request id"] = request
-            found["record"] = texts.record_json(last)
+                values["request id"] = request
+            values["record"] = texts.record_json(last)
         if task.row is not None and task.row.fingerprint:
-            found["error group"] = task.row.fingerprint
-        return found
+            values["error group"] = task.row.fingerprint
+        return values
 
     def _copy(self, scene: Scene) -> list[Effect]:
         options = tuple(
