@@ -22,7 +22,8 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     known; `waiting` has them by priority. `state` is open, paused or unserved. `workers` list it
     and are heard; `serving` of them take new tasks and have `slots`. `ended_per_s` is of the last
     minute, `drained_s` when the queue will be empty (None: not, as it is), `ended` the tasks that
-    ended in each 20 seconds of the last ten minutes, `taken` the messages that workers hold.
+    ended in each 20 seconds of the last ten minutes, `failed` how many of them failed, `taken` the
+    messages that workers hold.
     """
 
     queue: str
@@ -39,6 +40,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     ended_per_s: float
     drained_s: float | None
     ended: list[int]
+    failed: int
 
     @property
     def queued(self) -> int:
@@ -103,6 +105,7 @@ def _queues(scene: Scene) -> list[Queue]:
                 taken=max(0, depth.messages - waiting) if depth is not None else 0,
                 ended_per_s=ended,
                 drained_s=waiting / ended if ended > 0 and state == "open" else None,
+                failed=sum(slots(totals.queue_failures.get(name), int(now), 2 * SPARK)),
                 ended=[ends[at] + ends[at + 1] for at in range(0, len(ends), 2)],
             )
         )

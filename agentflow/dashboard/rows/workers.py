@@ -43,8 +43,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def workers(scene: Scene) -> list[Worker]:
-    """All of them, by name."""
-    return [_worker(actor, scene.now) for actor in scene.store.workers()]
+    """All of them, by name; made anew at most once a second."""
+    store, now = scene.store, scene.now
+    return scene.lately("workers", lambda: [_worker(actor, now) for actor in store.workers()])
 
 
 def _worker(actor: Actor, now: float) -> Worker:

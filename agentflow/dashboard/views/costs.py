@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.column import Column, listed
 from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.reader.table import Column, Table, listed
+from agentflow.dashboard.reader.table import Table
 from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import bar, count, money, percent, short, span, sparks
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, fitted, line, rule

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
+from agentflow.dashboard.reader.column import Column
 from agentflow.dashboard.reader.effects import Copy, Effect, Export, Fetch, Prompt
 from agentflow.dashboard.reader.remedies import remedy
 from agentflow.dashboard.reader.scene import Letter, Scene
-from agentflow.dashboard.reader.table import Column, Table
+from agentflow.dashboard.reader.table import Table
 from agentflow.dashboard.reader.view import View
 from agentflow.dashboard.render.amounts import count, money, span
 from agentflow.dashboard.render.lines import EMPTY, Line, cell, clip, line, rule

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from agentflow.dashboard.reader.column import Column
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.reader.table import Column
 from agentflow.dashboard.render.amounts import money, span
 from agentflow.dashboard.rows.taskgroups import Group
 

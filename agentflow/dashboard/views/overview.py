@@ -6,15 +6,16 @@ leave first, then the events, then the lines of single queues.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from agentflow.dashboard.reader.changes import Changes
+from agentflow.dashboard.reader.column import listed
 from agentflow.dashboard.reader.effects import Copy, Effect, Fetch, Prompt
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.reader.table import Column, Table, listed
+from agentflow.dashboard.reader.table import Table
 from agentflow.dashboard.reader.view import View, Way
-from agentflow.dashboard.render.amounts import count, money, rate, short, span, sparks
+from agentflow.dashboard.render.amounts import money, rate, short, span
 from agentflow.dashboard.render.lines import (
     EMPTY,
     Hit,
@@ -29,11 +30,12 @@ from agentflow.dashboard.render.lines import (
 )
 from agentflow.dashboard.render.plots import chart
 from agentflow.dashboard.rows.attention import SETTLED, Item, attention
-from agentflow.dashboard.rows.flow import WINDOW, Percentiles, lately
-from agentflow.dashboard.rows.workers import worker_state
-from agentflow.dashboard.store.store import Actor
-from agentflow.dashboard.store.totals import SLOT, series, slots
+from agentflow.dashboard.rows.flow import Percentiles, lately
+from agentflow.dashboard.rows.workers import workers
+from agentflow.dashboard.store.totals import series
 from agentflow.dashboard.views.events import event_line
+from agentflow.dashboard.views.fleet import SIGNS, grid, title
+from agentflow.dashboard.views.flows import flow_columns, flows, tokens_a_second
 from agentflow.dashboard.views.taskcolumns import columns
 from agentflow.views.row import Row
 
@@ -61,83 +63,6 @@ RUNNING: Final = [
     for column in columns(*_DROPS)
 ]
 """The columns of what runs: how far it is matters more here than where it waited."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Flow:
-    """What flows through a queue, or through all of them (`name` "all")."""
-
-    name: str
-    states: dict[str, int]
-    dead: int | None
-    oldest: float | None
-    per_second: float
-    ends: list[int]
-
-
-def _count(state: str, title: str, width: int, drop: int, key: str | None = None) -> Column[_Flow]:
-    key = key or state
-    return Column(
-        key,
-        title,
-        width,
-        lambda flow, scene: (
-            # A task that no worker has seen has no record.
-            count(flow.states.get(key, 0)) if scene.live or key != "queued" else "-"
-        ),
-        token=lambda flow, scene: f"state.{state}" if flow.states.get(key) else "dim",
-        right=True,
-        drop=drop,
-    )
-
-
-def _flow_columns(scene: Scene, spark: int) -> list[Column[_Flow]]:
-    sign = scene.glyph
-    return [
-        Column(
-            "queue",
-            "QUEUE",
-            9,
-            lambda flow, scene: flow.name,
-            token=lambda flow, scene: "bold" if flow.name == "all" else "text",
-            grows=True,
-            most=24,
-        ),
-        _count("queued", f"{sign('queued')} QUEUED", 8, 0),
-        _count("running", f"{sign('running')} RUNNING", 9, 0),
-        _count("retrying", f"{sign('retrying')} RETRY", 7, 1),
-        _count("scheduled", f"{sign('scheduled')} SCHED", 7, 6),
-        _count("succeeded", "ENDED", 8, 0, "ended"),
-        _count("failed", f"{sign('failed')} FAILED", 8, 0, "lately failed"),
-        Column(
-            "dead",
-            "DEAD",
-            6,
-            lambda flow, scene: (
-                "" if flow.dead is None else count(flow.dead) if scene.live else "-"
-            ),
-            token=lambda flow, scene: "state.failed" if flow.dead else "dim",
-            right=True,
-            drop=3,
-        ),
-        Column(
-            "oldest",
-            "OLDEST",
-            6,
-            lambda flow, scene: span(flow.oldest),
-            right=True,
-            drop=5,
-        ),
-        Column("rate", "/S", 5, lambda flow, scene: rate(flow.per_second), right=True, drop=2),
-        Column(
-            "spark",
-            "ENDED, 10 MIN",
-            spark,
-            lambda flow, scene: sparks([float(each) for each in flow.ends[-spark:]]),
-            token=lambda flow, scene: "spark",
-            drop=4,
-        ),
-    ]
 
 
 class Overview(View):
@@ -227,7 +152,7 @@ class Overview(View):
         lines = [rule("flow", width, "ended and failed: last 10 min")]
         if len(rows) == 2:
             del rows[1]  # the only queue is all of them
-        lines += listed(_flow_columns(scene, spark), rows, width, scene)
+        lines += listed(flow_columns(scene, spark), rows, width, scene)
         if latency:
             lines.append(scene.lately(("latency", width), lambda: self._latency(scene, width)))
         return lines
@@ -274,21 +199,13 @@ class Overview(View):
         ]
         return [columns_of(parts, width) for parts in zip(*panels, strict=True)]
 
-    def _workers(self, scene: Scene, width: int, rows: int) -> list[Line]:
+    def _workers(self, scene: Scene, width: int, most: int) -> list[Line]:
         if not scene.live:
             return [rule("workers", width, "not recorded")]
-        workers = scene.store.workers()
-        states = [worker_state(each, scene.now) for each in workers]
-        up = [each for each, state in zip(workers, states, strict=True) if state != "lost"]
-        title = f"workers {len(up)} up"
-        for state in ("lost", "draining"):
-            if number := states.count(state):
-                title += f"  {number} {state}"
-        busy = sum(each.beat.running for each in up)
-        title += f"  slots {busy:,}/{sum(each.beat.slots for each in up):,}"
-        legend = "  ".join(f"{scene.glyph(state)} {state}" for state in GRID)
-        lines = [rule(title, width, legend if width >= 100 else "3 all")]
-        return lines + grid(scene, workers, width, rows)
+        rows = workers(scene)
+        legend = "  ".join(f"{scene.glyph(state)} {state}" for state in SIGNS)
+        lines = [rule(title(rows), width, legend if width >= 100 else "3 all")]
+        return lines + grid(scene, rows, width, most)
 
     def _fleet(self, scene: Scene, width: int, rows: int) -> list[Line]:
         return scene.lately(("fleet", width, rows), lambda: self._workers(scene, width, rows))
@@ -370,9 +287,6 @@ def _runs(row: Row) -> bool:
     return row.state == "running"
 
 
-GRID: Final = ("busy", "idle", "draining", "lost")
-
-
 def _calm(scene: Scene) -> str:
     """What may be said where nothing is known to need anybody."""
     store = scene.store
@@ -383,45 +297,6 @@ def _calm(scene: Scene) -> str:
     if not store.actors and scene.now - store.linked_at < SETTLED:
         return "listening for workers"
     return "nothing needs you"
-
-
-def flows(scene: Scene, most: int) -> list[_Flow]:
-    """All that flows, and the queues with the most of it."""
-    store, now = scene.store, int(scene.now)
-    totals = store.totals
-    names = store.queues()
-
-    def flow(name: str) -> _Flow:
-        states = dict(totals.states.get(name, {}))
-        states["queued"] = store.waiting(name)
-        ends = slots(totals.queue_ends.get(name), now, WINDOW // SLOT)
-        failed = slots(totals.queue_failures.get(name), now, WINDOW // SLOT)
-        states["ended"], states["lately failed"] = sum(ends), sum(failed)
-        depth = store.depths.get(name)
-        oldest = scene.now - depth.oldest if depth is not None and depth.oldest else None
-        return _Flow(name, states, None, oldest, sum(ends[-6:]) / 60, _halves(ends))
-
-    each = [flow(name) for name in names]
-    counted = ("queued", "running", "retrying", "scheduled")
-    whole = {
-        key: sum(one.states.get(key, 0) for one in each)
-        for key in (*counted, "ended", "lately failed")
-    }
-    ends = [sum(parts) for parts in zip(*(one.ends for one in each), strict=True)]
-    all_of_it = _Flow(
-        "all",
-        whole,
-        store.dead,
-        max((one.oldest for one in each if one.oldest is not None), default=None),
-        sum(one.per_second for one in each),
-        ends or [0] * (WINDOW // SLOT // 2),
-    )
-    each.sort(key=lambda one: -sum(one.states.get(key, 0) for key in (*counted, "ended")))
-    return [all_of_it, *each[:most]]
-
-
-def _halves(ends: list[int]) -> list[int]:
-    return [ends[at] + ends[at + 1] for at in range(0, len(ends) - 1, 2)]
 
 
 def _three(seconds: Percentiles) -> list[Run]:
@@ -437,52 +312,3 @@ def _axis(value: float) -> str:
 
 def _dollars(micro: float) -> str:
     return f"${micro / 1e6:.1f}" if micro % 1e6 else f"${micro / 1e6:.0f}"
-
-
-def tokens_a_second(scene: Scene) -> float:
-    """Tokens that the running tasks generate a second, as the last heartbeats say."""
-    return sum(
-        flow.rate
-        for actor in scene.store.actors.values()
-        if not actor.lost(scene.now)
-        for flow in actor.flows.values()
-    )
-
-
-def grid(scene: Scene, workers: list[Actor], width: int, rows: int) -> list[Line]:
-    """A sign for each worker, those of a host beside each other, as many as find room."""
-    hosts: dict[str, list[Actor]] = {}
-    for each in workers:
-        hosts.setdefault(each.beat.host, []).append(each)
-    named = 1 < len(hosts) <= 12
-    cells: list[tuple[str, str]] = []
-    for host in sorted(hosts):
-        if named:
-            cells += [(char, "dim") for char in f"{cell(host, min(12, len(host)))} "]
-        cells += [
-            (scene.glyph(state), f"worker.{state}")
-            for state in (worker_state(each, scene.now) for each in hosts[host])
-        ]
-        if named:
-            cells += [(" ", "text")] * 2
-    room = width - 2
-    lines = []
-    for start in range(0, min(len(cells), rows * room), room):
-        part = cells[start : start + room]
-        lines.append(clip(Line(((" ", "text"), *joined(part))), width))
-    if len(cells) > rows * room and lines:
-        more = f" +{len(cells) - rows * room:,} "
-        cut = clip(lines[-1], width - len(more))
-        lines[-1] = Line((*cut.runs, (more, "dim")))
-    return lines
-
-
-def joined(cells: list[Run]) -> list[Run]:
-    """Neighbours of one token as one run."""
-    runs: list[Run] = []
-    for text, token in cells:
-        if runs and runs[-1][1] == token:
-            runs[-1] = (runs[-1][0] + text, token)
-        else:
-            runs.append((text, token))
-    return runs

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.column import Column
 from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.reader.table import Column, Table
+from agentflow.dashboard.reader.table import Table
 from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import count, rate, short, span, sparks
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, columns_of, line, rule
 from agentflow.dashboard.render.plots import chart
 from agentflow.dashboard.render.separated import separated
 from agentflow.dashboard.rows.queues import SPARK, Queue, queues
-from agentflow.dashboard.store.totals import SLOT, slots
+from agentflow.dashboard.store.totals import SLOT
 from agentflow.protocol.api import GateView
 from agentflow.views import gates as gateviews
 
@@ -247,11 +248,9 @@ class Queues(View):
 
     def _about(self, scene: Scene, queue: Queue, width: int) -> list[Line]:
         half = width // 2 - 2
-        store, now = scene.store, int(scene.now)
-        failed = sum(slots(store.totals.queue_failures.get(queue.queue), now, 2 * SPARK))
         serving = [
             actor.beat.name
-            for actor in store.workers()
+            for actor in scene.store.workers()
             if queue.queue in actor.beat.queues and not actor.lost(scene.now)
         ]
         facts = [
@@ -263,7 +262,7 @@ class Queues(View):
             ),
             ("in hand", f"{queue.taken:,} messages   {queue.states.get('running', 0):,} tasks run"),
             ("parked", f"{queue.parked:,} wait for their time"),
-            ("ended", f"{sum(queue.ended):,} in 10 min, {failed:,} failed"),
+            ("ended", f"{sum(queue.ended):,} in 10 min, {queue.failed:,} failed"),
             (
                 "served by",
                 f"{len(serving):,}: {', '.join(serving)}"

@@ -8,16 +8,17 @@ from datetime import datetime
 from typing import Any, Final
 
 from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.column import Column, listed
 from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.reader.table import Column, Table, listed
+from agentflow.dashboard.reader.table import Table
 from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import bar, count, short, size, span, sparks
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, line, rule
 from agentflow.dashboard.render.separated import separated
 from agentflow.dashboard.rows.workers import Worker, worker_state, workers
 from agentflow.dashboard.store.store import LOADS, Actor
-from agentflow.dashboard.views.overview import grid
+from agentflow.dashboard.views.fleet import grid, title
 from agentflow.protocol.record import State
 from agentflow.views.row import Row
 
@@ -274,25 +275,18 @@ class Workers(View):
         return scene.store.actors.get(worker.actor) if worker is not None else None
 
     def _fleet(self, scene: Scene, rows: list[Worker], width: int, height: int) -> list[Line]:
-        states = [worker.state for worker in rows]
-        up = [worker for worker in rows if worker.state != "lost"]
-        title = f"workers {len(up)} up"
-        for state in ("lost", "draining"):
-            if number := states.count(state):
-                title += f"  {number} {state}"
-        running = sum(worker.running for worker in up)
-        title += f"  slots {running:,}/{sum(worker.slots for worker in up):,}"
+        text = title(rows)
         if self._filter:
-            title += f"  /{self._filter}"
+            text += f"  /{self._filter}"
         masters = scene.store.masters()
         shown = ", ".join(
             f"{master.beat.name} "
             f"{'lost' if master.lost(scene.now) else span(master.age(scene.now))}"
             for master in masters[:MASTERS]
         )
-        lines = [rule(title, width, f"master {shown}" if masters else "no master")]
+        lines = [rule(text, width, f"master {shown}" if masters else "no master")]
         if height >= 30 and len(rows) > 4:
-            lines += grid(scene, scene.store.workers(), width, 2)
+            lines += grid(scene, rows, width, 2)
         return lines
 
     def _wanted(self, scene: Scene, actor: Actor) -> int:
