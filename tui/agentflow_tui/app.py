@@ -1,4 +1,4 @@
-"""The terminal: Textual round the dashboard of the model.
+"""The terminal: Textual round a dashboard that knows no terminal.
 
 There is one canvas, one clock and one loop. The feed folds its items into the store in this loop,
 the clock draws what changed, keys and clicks go to the dashboard, and what the dashboard cannot do

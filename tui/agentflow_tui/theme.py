@@ -1,4 +1,4 @@
-"""Themes: what each token of the model looks like.
+"""Themes: what each token of a line looks like.
 
 One table says what a token is (`_LOOKS`): a colour by its role, a ground, attributes. A palette
 gives the roles colours; so a theme is a palette, and all themes agree on what stands out. Where

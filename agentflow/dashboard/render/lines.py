@@ -1,4 +1,4 @@
-"""Lines as the model draws them: runs of text with a token that names their meaning.
+"""Lines as the views draw them: runs of text with a token that names their meaning.
 
 A theme turns tokens into styles, the text renderer forgets them. A line has exactly as many columns
 as it was made for: wide characters count two, combining ones none. What a text may contain that

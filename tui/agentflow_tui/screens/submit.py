@@ -1,4 +1,4 @@
-"""The form for a new task. What its fields are and what is wrong with them, the model says
+"""The form for a new task. What its fields are and what is wrong with them, the dashboard says
 (reader/submission.py); here they are typed in, and what was typed goes back.
 """
 
