@@ -34,6 +34,7 @@ from agentflow.bus.wire.message import Message
 from agentflow.errors import AgentFlowError, NotConnected
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Control, Heartbeat
+from agentflow.protocol.identity import actor_identity
 from agentflow.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def actor_name(name: str | None = None) -> str:
     """A name for this process start, fit for one subject token."""
     base = name or socket.gethostname().split(".")[0]
     clean = re.sub(r"[^A-Za-z0-9_-]", "-", base)[:40] or "host"
-    return f"{clean}-{os.getpid()}-{secrets.token_hex(3)}"
+    return actor_identity(clean, os.getpid(), secrets.token_hex(3))
 
 
 def memory_in_use() -> int | None:
@@ -140,7 +141,7 @@ class Actor:
 
     def heartbeat(self, *, last: bool = False) -> Heartbeat:
         """How this actor is, now. The last one announces no next."""
-        facts: dict[str, Any] = {
+        common: dict[str, Any] = {
             "role": self.role,
             "actor": self.name,
             "name": self.label,
@@ -153,7 +154,7 @@ class Actor:
             "stopping": self.stopping.is_set(),
             "rss_bytes": memory_in_use(),
         }
-        return msgspec.structs.replace(Heartbeat(**facts), **self._describe())
+        return msgspec.structs.replace(Heartbeat(**common), **self._describe())
 
     def beat(self, *, last: bool = False) -> None:
         """Send a heartbeat now; without a connection nobody hears it anyway."""

@@ -85,16 +85,16 @@ class App:
         themselves; without them 4 and 600. Raises InvalidHandler.
         """
 
-        def register(given: F) -> F:
-            name = kind if kind is not None else getattr(given, "__name__", "")
+        def register(handler: F) -> F:
+            name = kind if kind is not None else getattr(handler, "__name__", "")
             if not isinstance(name, str) or not _KIND.fullmatch(name):
                 raise InvalidHandler(
                     f"{name!r:.80} cannot name a kind; use up to 64 letters, digits, - _ and ."
                 )
             if name in self._definitions:
                 raise InvalidHandler(f"kind {name} has two functions; one app can run only one")
-            self._definitions[name] = Definition(given, name, retries=retries, timeout=timeout)
-            return given
+            self._definitions[name] = Definition(handler, name, retries=retries, timeout=timeout)
+            return handler
 
         return register if function is None else register(function)
 

@@ -108,7 +108,7 @@ def connect_options(
     The password comes from AGENTFLOW_PASSWORD only: a command line is visible to all users.
     """
     name = context or environ.get("AGENTFLOW_CONTEXT")
-    found = from_context(name, environ) if name else Connect()
+    defaults = from_context(name, environ) if name else Connect()
     url = nats or environ.get("AGENTFLOW_NATS")
     changes = {
         "urls": split_urls(url) if url else None,
@@ -120,8 +120,8 @@ def connect_options(
         "tls_key": tls_key or environ.get("AGENTFLOW_TLS_KEY"),
         "inbox_prefix": inbox_prefix or environ.get("AGENTFLOW_INBOX_PREFIX"),
     }
-    given = {key: value for key, value in changes.items() if value}
-    options = msgspec.structs.replace(found, **given)
+    overrides = {key: value for key, value in changes.items() if value}
+    options = msgspec.structs.replace(defaults, **overrides)
     for path in (options.creds, options.tls_ca, options.tls_cert, options.tls_key):
         if path and not Path(path).expanduser().is_file():
             raise UsageError(f"there is no file {path}")
@@ -130,6 +130,20 @@ def connect_options(
             f"inbox prefix {options.inbox_prefix[:80]!r} is not a subject such as _INBOX.worker"
         )
     return options
+
+
+def connection_environment(options: Connect) -> dict[str, str]:
+    """How child processes learn what this one was told on its command line; not the servers."""
+    variables = {
+        "AGENTFLOW_CREDS": options.creds,
+        "AGENTFLOW_USER": options.user,
+        "AGENTFLOW_PASSWORD": options.password,
+        "AGENTFLOW_TLS_CA": options.tls_ca,
+        "AGENTFLOW_TLS_CERT": options.tls_cert,
+        "AGENTFLOW_TLS_KEY": options.tls_key,
+        "AGENTFLOW_INBOX_PREFIX": options.inbox_prefix,
+    }
+    return {name: value for name, value in variables.items() if value}
 
 
 DEFAULT_STORE: Final = "~/.local/share/agentflow/default"
@@ -159,10 +173,10 @@ def local_url(store: str | None = None, environ: Mapping[str, str] = os.environ)
     Without a store the user's own are looked at, the simulated one last. Reads what local/store.py
     writes; the client stands below it and must find the stack too.
     """
-    found = _running_at(store_dir(store, environ=environ))
-    if found is None and not (store or environ.get("AGENTFLOW_STORE")):
-        found = _running_at(store_dir(simulate=True, environ=environ))
-    return found
+    url = _running_at(store_dir(store, environ=environ))
+    if url is None and not (store or environ.get("AGENTFLOW_STORE")):
+        url = _running_at(store_dir(simulate=True, environ=environ))
+    return url
 
 
 def _running_at(folder: Path) -> str | None:

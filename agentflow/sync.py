@@ -6,7 +6,7 @@
         task = client.submit("Write a haiku")
         print(task.result(timeout=60).text)
 
-Each method is the one of `agentflow.Flow` or `TaskHandle` of the same name, run to its end in the
+Each method is the one of `agentflow.Client` or `TaskHandle` of the same name, run to its end in the
 event loop of a thread of its own, so that it also works where a loop runs already, as in Jupyter.
 What yields there is a generator here. Ctrl-C interrupts every call; submitted tasks go on.
 """
@@ -16,15 +16,19 @@ from __future__ import annotations
 import asyncio
 import atexit
 import functools
+import os
 import queue
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
-from agentflow.client import session
-from agentflow.client.session import Client, Item
+from agentflow.client import client as clients
+from agentflow.client.client import Client
+from agentflow.client.session import closed, forked
 from agentflow.client.tasks.handle import TaskHandle
+from agentflow.client.tasks.options import MapOptions, spelled_out
+from agentflow.client.tasks.tasks import Item
 from agentflow.client.tasks.watching import Event
 from agentflow.errors import NotConnected, UsageError
 from agentflow.views.result import Result
@@ -45,6 +49,7 @@ class LoopThread:
     """An event loop in a thread. Used by one thread at a time it needs no lock."""
 
     def __init__(self, name: str) -> None:
+        self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
         # A daemon: a script that forgets to close must still end.
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
@@ -53,13 +58,13 @@ class LoopThread:
 
     @property
     def open(self) -> bool:
-        """Whether it can be used."""
-        return not self._loop.is_closed()
+        """Whether it runs: not closed, and not in a fork, which has no threads but its own."""
+        return not self._loop.is_closed() and self._process == os.getpid()
 
     def call(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine to its end. An interrupted wait cancels it."""
         try:
-            self._check()
+            self.check()
         except BaseException:
             work.close()
             raise
@@ -72,13 +77,13 @@ class LoopThread:
 
     def soon(self, call: Callable[..., object], *arguments: object) -> None:
         """Call a function in the loop, and do not wait for it."""
-        self._check()
+        self.check()
         self._loop.call_soon_threadsafe(call, *arguments)
 
     def start(self, work: Coroutine[Any, Any, None]) -> Callable[[], None]:
         """Run a coroutine in the background; call what is returned to cancel it."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        return lambda: None if self._loop.is_closed() else (future.cancel(), None)[1]
+        return lambda: (future.cancel(), None)[1] if self.open else None
 
     def close(self) -> None:
         """Cancel what runs, and end the thread."""
@@ -98,9 +103,12 @@ class LoopThread:
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise NotConnected or UsageError where a call would never return."""
+        if self._process != os.getpid():
+            raise forked(self._process)
         if not self.open:
-            raise NotConnected("this client is closed; connect again")
+            raise closed()
         if threading.current_thread() is self._thread:
             raise UsageError("a sync client cannot be used in its own event loop")
 
@@ -125,14 +133,15 @@ class _Stream(Generic[T]):
         self._source = source
         self._room = None if ahead is None else asyncio.Semaphore(ahead)
         self._arrived: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+        thread.check()
         self._cancel = thread.start(self._pump())
 
     async def _pump(self) -> None:
         error: BaseException | None = None
         try:
             async with aclosing(self._source()) as source:
-                async for each in source:
-                    self._arrived.put(each)
+                async for item in source:
+                    self._arrived.put(item)
                     if self._room is not None:
                         await self._room.acquire()
         except asyncio.CancelledError:
@@ -150,13 +159,13 @@ class _Stream(Generic[T]):
 
     def next(self) -> T | _End:
         """The next thing, when it is here. Raises what the generator raised."""
-        each = self._arrived.get()
-        if isinstance(each, _End):
-            if each.error is not None:
-                raise each.error
+        item = self._arrived.get()
+        if isinstance(item, _End):
+            if item.error is not None:
+                raise item.error
         elif self._room is not None:
             self._thread.soon(self._room.release)
-        return each
+        return item
 
     def close(self) -> None:
         """End the generator."""
@@ -164,8 +173,8 @@ class _Stream(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         try:
-            while not isinstance(each := self.next(), _End):
-                yield each
+            while not isinstance(item := self.next(), _End):
+                yield item
         finally:
             self.close()
 
@@ -201,9 +210,7 @@ def _stream(
 
     @functools.wraps(method)
     def run(self: SyncClient, /, *arguments: P.args, **named: P.kwargs) -> Iterator[R]:
-        yield from _Stream(
-            self._thread, lambda: method(self.client, *arguments, **named), ahead=AHEAD
-        )
+        return self._iterator(lambda: method(self.client, *arguments, **named))
 
     return run
 
@@ -220,7 +227,7 @@ class SyncClient:
             raise
 
     def close(self) -> None:
-        """See Flow.close; ends the thread too."""
+        """See Client.close; ends the thread too."""
         if self._thread.open:
             try:
                 self._thread.call(self.client.close())
@@ -244,6 +251,13 @@ class SyncClient:
 
         return self._thread.call(work())
 
+    def _iterator(self, source: Callable[[], AsyncGenerator[R]]) -> Iterator[R]:
+        self._thread.check()  # now, not when the first item is asked for
+        return self._iterate(source)
+
+    def _iterate(self, source: Callable[[], AsyncGenerator[R]]) -> Iterator[R]:
+        yield from _Stream(self._thread, source, ahead=AHEAD)
+
     submit = _task(Client.submit)
     submit_body = _task(Client.submit_body)
     retry = _task(Client.retry)
@@ -266,34 +280,47 @@ class SyncClient:
     cancel_all = _stream(Client.cancel_all)
 
     def task(self, task_id: str, *, newer_than: int = 0) -> SyncTask:
-        """See Flow.task."""
-        return SyncTask(self, self.client.task(task_id, newer_than=newer_than))
+        """See Client.task."""
 
+        async def handle(client: Client) -> TaskHandle:
+            return client.task(task_id, newer_than=newer_than)
+
+        return SyncTask(self, self._call(handle))
+
+    @spelled_out(MapOptions)
     def map(
         self,
         items: Iterable[Item],
         *,
         concurrency: int = 200,
         ordered: bool = False,
-        **options: Any,
+        **options: Unpack[MapOptions],
     ) -> Iterator[Result]:
-        """See Flow.map. `items` is taken in the caller's thread, as results are taken."""
+        """See Client.map. `items` is taken in the caller's thread, as results are taken."""
+        self._thread.check()
         if concurrency < 1:
             raise UsageError(f"concurrency is {concurrency}, should be 1 or more")
-        return self._map(items, concurrency, {"ordered": ordered, **options})
+        return self._map(
+            items,
+            concurrency,
+            lambda taken: self.client.map(
+                taken, concurrency=concurrency, ordered=ordered, **options
+            ),
+        )
 
     def _map(
-        self, items: Iterable[Item], concurrency: int, options: dict[str, Any]
+        self,
+        items: Iterable[Item],
+        concurrency: int,
+        mapped: Callable[[AsyncGenerator[Item]], AsyncGenerator[Result]],
     ) -> Iterator[Result]:
-        given: asyncio.Queue[Item | _End] = asyncio.Queue()
+        handed_over: asyncio.Queue[Item | _End] = asyncio.Queue()
 
-        async def handed_over() -> AsyncGenerator[Item]:
-            while not isinstance(item := await given.get(), _End):
+        async def taken() -> AsyncGenerator[Item]:
+            while not isinstance(item := await handed_over.get(), _End):
                 yield item
 
-        stream = _Stream(
-            self._thread, lambda: self.client.map(handed_over(), concurrency=concurrency, **options)
-        )
+        stream = _Stream(self._thread, lambda: mapped(taken()))
         source = iter(items)
         under_way, more = 0, True
         try:
@@ -306,7 +333,7 @@ class SyncClient:
                     except StopIteration:
                         item, more = _End(None), False
                     under_way += more
-                    self._thread.soon(given.put_nowait, item)
+                    self._thread.soon(handed_over.put_nowait, item)
                     if more and not stream.waiting:
                         continue
                 result = stream.next()
@@ -317,12 +344,18 @@ class SyncClient:
         finally:
             stream.close()
 
+    @spelled_out(MapOptions)
     def gather(
-        self, items: Iterable[Item], *, raise_on_failure: bool = False, **options: Any
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: int = 200,
+        raise_on_failure: bool = False,
+        **options: Unpack[MapOptions],
     ) -> _Results:
-        """See Flow.gather."""
+        """See Client.gather."""
         results = []
-        for result in self.map(items, ordered=True, **options):
+        for result in self.map(items, concurrency=concurrency, ordered=True, **options):
             if raise_on_failure and (failure := result.failure()) is not None:
                 raise failure
             results.append(result)
@@ -331,11 +364,9 @@ class SyncClient:
     def as_completed(
         self, tasks: Iterable[SyncTask], *, timeout: float | None = None
     ) -> Iterator[Result]:
-        """See Flow.as_completed."""
+        """See Client.as_completed."""
         handles = [task.handle for task in tasks]
-        yield from _Stream(
-            self._thread, lambda: self.client.as_completed(handles, timeout=timeout), ahead=AHEAD
-        )
+        return self._iterator(lambda: self.client.as_completed(handles, timeout=timeout))
 
 
 class SyncTask:
@@ -378,9 +409,9 @@ class SyncTask:
         return self._client.watch(self.id, newer_than=self.handle.newer_than)
 
 
-@functools.wraps(session.connect)
+@functools.wraps(clients.connect)
 def _connect(*arguments: Any, **named: Any) -> SyncClient:
-    return SyncClient(session.connect(*arguments, **named))
+    return SyncClient(clients.connect(*arguments, **named))
 
 
 def _as_sync(_: Callable[P, Client]) -> Callable[P, SyncClient]:
@@ -388,4 +419,4 @@ def _as_sync(_: Callable[P, Client]) -> Callable[P, SyncClient]:
     return _connect
 
 
-connect = _as_sync(session.connect)
+connect = _as_sync(clients.connect)

@@ -1,1 +1,4 @@
-"""Measurements, a file a question. Run `python -m bench` for the list."""
+"""Measurements: a file or a folder a question, and what they measure with in `instruments`.
+
+`python -m bench` lists them.
+"""

@@ -39,7 +39,7 @@ def bench(context: click.Context) -> None:
 @click.option("--quick", is_flag=True, help="A fifth of the load, to see that it works.")
 def core(rounds: int, quick: bool) -> None:
     """Speed and weight of the queue itself, beside the bare protocol."""
-    module = importlib.import_module("bench.core")
+    module = importlib.import_module("bench.core.run")
     raise SystemExit(asyncio.run(module.main(rounds=rounds, quick=quick)))
 
 
@@ -113,8 +113,8 @@ def report(
         )
     elif instance_memory is not None or instance_price is not None or instance_cores is not None:
         raise click.UsageError("an instance needs --instance-memory and --instance-price")
-    found = file or results.path("quick" if quick else "full")
-    raise SystemExit(module.main(found, own=own, out=out))
+    measured = file or results.path("quick" if quick else "full")
+    raise SystemExit(module.main(measured, own=own, out=out))
 
 
 @bench.command("claude")
@@ -122,7 +122,7 @@ def report(
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
 def claude(quick: bool, out: Path | None) -> None:
     """Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes."""
-    module = importlib.import_module("bench.claude")
+    module = importlib.import_module("bench.claude.run")
     raise SystemExit(asyncio.run(module.main(quick=quick, out=out or module.RESULTS)))
 
 
@@ -138,7 +138,7 @@ def index() -> None:
 @click.option("--only", default="", help="Only the cases with this in their name; writes nothing.")
 def tui(seconds: float, only: str) -> None:
     """The dashboard in a terminal: first paint, CPU, memory, bytes."""
-    module = importlib.import_module("bench.tui")
+    module = importlib.import_module("bench.tui.run")
     raise SystemExit(asyncio.run(module.main(seconds=seconds, only=only)))
 
 

@@ -27,10 +27,10 @@ from agentflow.local.server import LocalServer
 from agentflow.protocol import api, headers, record, subjects
 from agentflow.protocol.api import ListRequest, StatsView
 from agentflow.protocol.record import EMPTY, Last, State, Usage
-from agentflow.rules import records as entries
+from agentflow.rules import records
 from agentflow.rules.records import Origin, Spent
-from bench.core import process
 from bench.instruments import machine, memory
+from bench.instruments.child import process
 
 TASKS: Final = 100_000
 QUEUED: Final = 1_000
@@ -58,9 +58,9 @@ async def fill(js: JetStream, tasks: int, queued: int = QUEUED) -> None:
                 model="claude-sonnet-4-5",
             )
             actor = f"host-4711-{number % 8:06x}"
-            claim = entries.claimed(origin, EMPTY, actor=actor, now=now)
+            claim = records.claimed(origin, EMPTY, actor=actor, now=now)
             last = Last(await store(claim), claim)
-            final = entries.follow(
+            final = records.follow(
                 origin,
                 last,
                 State.FAILED if number % 50 == 0 else State.SUCCEEDED,
@@ -109,23 +109,23 @@ async def rebuild(connection: Connection, url: str) -> dict[str, Any]:
     began = time.perf_counter()
     async with process("-m", "agentflow", "master", "--nats", url) as master:
         while True:
-            found = await stats(connection)
-            if found is not None:
+            state = await stats(connection)
+            if state is not None:
                 break
             await asyncio.sleep(ASK_EVERY)
         answers = time.perf_counter() - began
         waits: list[float] = []
         number = 0
-        while not found.ready:
+        while not state.ready:
             number = (number + 7_919) % TASKS
             waits.append(await timed(connection, api.GET, api.GetRequest(id=task_id(number))))
             await asyncio.sleep(ASK_EVERY)
-            found = await stats(connection) or found
+            state = await stats(connection) or state
         seconds = time.perf_counter() - began
         figures: dict[str, Any] = {
             "answers_after_s": round(answers, 2),
             "knows_all_after_s": round(seconds, 2),
-            "tasks_known": found.tasks_known,
+            "tasks_known": state.tasks_known,
             "cpu_s": cpu(master.pid),
             "get_while_rebuilding_ms": {
                 "count": len(waits),
@@ -146,7 +146,7 @@ async def rebuild(connection: Connection, url: str) -> dict[str, Any]:
             times = [await timed(connection, verb, request) for _ in range(5)]
             figures[f"{name}_ms"] = round(statistics.median(times), 1)
         figures["memory_after_requests"] = memory.of(master.pid)
-    assert found.tasks_known == TASKS + QUEUED, f"{found.tasks_known:,} tasks are known"
+    assert state.tasks_known == TASKS + QUEUED, f"{state.tasks_known:,} tasks are known"
     return figures
 
 
@@ -161,10 +161,8 @@ def cpu(pid: int) -> float | None:
 
 async def main(rounds: int = 3, out: Path = RESULTS) -> int:
     """Run, print, write JSON; returns the exit code."""
-    facts = machine.describe()
-    if machine.busy(facts):
-        print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
-    found: list[dict[str, Any]] = []
+    facts = machine.noted()
+    rounds_done: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         async with (
             LocalServer(folder) as server,
@@ -176,13 +174,15 @@ async def main(rounds: int = 3, out: Path = RESULTS) -> int:
             await fill(js, TASKS)
             print(f"{TASKS:,} tasks were written in {time.perf_counter() - began:.1f} s")
             for number in range(rounds):
-                found.append(await rebuild(connection, server.url))
-                print(f"round {number + 1}: {json.dumps(found[-1])}", flush=True)
-    seconds = statistics.median(each["knows_all_after_s"] for each in found)
-    rss = max(each["memory"]["rss_mb"] or 0.0 for each in found)
+                rounds_done.append(await rebuild(connection, server.url))
+                print(f"round {number + 1}: {json.dumps(rounds_done[-1])}", flush=True)
+    seconds = statistics.median(figures["knows_all_after_s"] for figures in rounds_done)
+    rss = max(figures["memory"]["rss_mb"] or 0.0 for figures in rounds_done)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(
-        json.dumps({"machine": facts, "tasks": TASKS, "queued": QUEUED, "rounds": found}, indent=2)
+        json.dumps(
+            {"machine": facts, "tasks": TASKS, "queued": QUEUED, "rounds": rounds_done}, indent=2
+        )
         + "\n"
     )
     print(f"{TASKS + QUEUED:,} tasks known after {seconds:.1f} s (median), {rss:.0f} MB RSS (most)")

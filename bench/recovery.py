@@ -33,8 +33,8 @@ from agentflow.config import Connect
 from agentflow.errors import BusError
 from agentflow.local.server import LocalServer
 from agentflow.protocol import limits, record, subjects
-from bench.core import process
 from bench.instruments import machine
+from bench.instruments.child import process
 
 VICTIMS = 10
 WITHIN = 90.0
@@ -107,7 +107,7 @@ def worker(url: str, queues: str, slots: int) -> tuple[str, ...]:
 async def workers(url: str, ear: Ear, kills: int) -> list[float]:
     """Seconds from the kill of a worker to the second start of its task."""
     chance = random.Random(1)
-    found: list[float] = []
+    seconds: list[float] = []
     for round_ in range(-(-kills // VICTIMS)):
         names = [f"q{round_}-{at}" for at in range(VICTIMS)]
         async with AsyncExitStack() as stack:
@@ -126,8 +126,8 @@ async def workers(url: str, ear: Ear, kills: int) -> list[float]:
                 victim.kill()
                 killed[name] = time.monotonic()
             await ear.until(lambda names=names: all(len(ear.runs[name]) > 1 for name in names))  # type: ignore[misc]
-            found += [ear.runs[name][1] - killed[name] for name in names]
-    return found[:kills]
+            seconds += [ear.runs[name][1] - killed[name] for name in names]
+    return seconds[:kills]
 
 
 async def masters(url: str, ear: Ear, kills: int) -> list[float]:
@@ -135,12 +135,12 @@ async def masters(url: str, ear: Ear, kills: int) -> list[float]:
 
     async def holder() -> str:
         try:
-            found = await ear.js.last(subjects.KV_STREAM, subjects.kv("lease.master"))
+            lease = await ear.js.last(subjects.KV_STREAM, subjects.kv("lease.master"))
         except BusError:
             return ""
-        if found is None or not found.data:
+        if lease is None or not lease.data:
             return ""
-        return str(msgspec.json.decode(found.data).get("actor", ""))
+        return str(msgspec.json.decode(lease.data).get("actor", ""))
 
     async def other(than: str) -> str:
         async with asyncio.timeout(WITHIN):
@@ -150,27 +150,27 @@ async def masters(url: str, ear: Ear, kills: int) -> list[float]:
                     return now
                 await asyncio.sleep(0.02)
 
-    found: list[float] = []
+    seconds: list[float] = []
     arguments = ("-m", "agentflow", "master", "--nats", url)
     async with AsyncExitStack() as stack:
         alive = [await stack.enter_async_context(process(*arguments)) for _ in range(2)]
         holds = await other("")
-        while len(found) < kills:
+        while len(seconds) < kills:
             # The actor's name ends with its pid and a random part.
-            victim = next(each for each in alive if f"-{each.pid}-" in holds)
+            victim = next(master for master in alive if f"-{master.pid}-" in holds)
             victim.kill()
             killed = time.monotonic()
             holds = await other(holds)
-            found.append(time.monotonic() - killed)
+            seconds.append(time.monotonic() - killed)
             alive.remove(victim)
             alive.append(await stack.enter_async_context(process(*arguments)))
             await asyncio.sleep(1.0)
-    return found
+    return seconds
 
 
 async def brokers(server: LocalServer, ear: Ear, kills: int) -> list[float]:
     """Seconds from the start of a killed server to the first completion."""
-    found: list[float] = []
+    seconds: list[float] = []
     async with process(*worker(server.url, "default", 50)):
         for number in range(kills):
             for at in range(100):
@@ -185,9 +185,9 @@ async def brokers(server: LocalServer, ear: Ear, kills: int) -> list[float]:
                     # A live copy may be lost with the connection; the next one is not.
                     await ear.submit(f"again{number}-{time.monotonic_ns()}", 0.0)
                     await asyncio.sleep(0.02)
-            found.append(ear.ends[before] - began)
+            seconds.append(ear.ends[before] - began)
             await ear.until(lambda: len(ear.ends) > 0)
-    return found
+    return seconds
 
 
 async def stack_restart(server: LocalServer, ear: Ear, queued: int) -> dict[str, Any]:
@@ -225,9 +225,7 @@ async def stack_restart(server: LocalServer, ear: Ear, queued: int) -> dict[str,
 
 async def main(kills: int = 30, queued: int = 100_000, out: Path = RESULTS) -> int:
     """Run, print, write JSON; returns the exit code."""
-    facts = machine.describe()
-    if machine.busy(facts):
-        print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
+    facts = machine.noted()
     result: dict[str, Any] = {"machine": facts, "lease_s": limits.LEASE}
     with tempfile.TemporaryDirectory() as folder:
         async with (

@@ -30,8 +30,8 @@ from agentflow.bus.wire.message import Message
 from agentflow.config import Connect
 from agentflow.local.server import LocalServer
 from agentflow.protocol import record, streams, subjects
-from bench.core import process
 from bench.instruments import machine, memory
+from bench.instruments.child import process
 
 EVERY = 10.0
 KEPT = 120.0
@@ -112,18 +112,18 @@ def growth(samples: list[dict[str, Any]]) -> dict[str, float]:
     second, last = samples[third : 2 * third], samples[2 * third :]
 
     def change(read: Any) -> float:
-        before = statistics.median(read(each) for each in second)
-        after = statistics.median(read(each) for each in last)
+        before = statistics.median(read(one) for one in second)
+        after = statistics.median(read(one) for one in last)
         return round(after / before - 1, 4) if before else float(after > 0)
 
-    found = {
-        f"memory of {name}": change(lambda each, name=name: each["memory_mb"][name])
+    grown = {
+        f"memory of {name}": change(lambda one, name=name: one["memory_mb"][name])
         for name in samples[0]["memory_mb"]
     }
-    found["messages of RECORDS"] = change(lambda each: each["messages"][subjects.RECORDS])
-    found["consumers"] = change(lambda each: each["consumers"])
-    found["latency p50"] = change(lambda each: each["p50_ms"])
-    return found
+    grown["messages of RECORDS"] = change(lambda one: one["messages"][subjects.RECORDS])
+    grown["consumers"] = change(lambda one: one["consumers"])
+    grown["latency p50"] = change(lambda one: one["p50_ms"])
+    return grown
 
 
 async def main(minutes: float = 30.0, rate: float = 300.0, out: Path = RESULTS) -> int:
@@ -164,7 +164,7 @@ async def main(minutes: float = 30.0, rate: float = 300.0, out: Path = RESULTS) 
     grown = growth(samples[:-1])
     wrong = [name for name, share in grown.items() if share > GROWTH]
     # What is older than two minutes has no record here.
-    lost = [each.text for each in report.findings if each.kind != Kind.UNPROVED]
+    lost = [finding.text for finding in report.findings if finding.kind != Kind.UNPROVED]
     result = {
         "machine": facts,
         "minutes": minutes,

@@ -80,12 +80,12 @@ async def review(ctx: agentflow.Context, change: Change) -> Review:
 
 def changes_of(diff: str) -> list[Change]:
     """The files of a diff that have lines to look at."""
-    found = []
+    changes = []
     for patch in re.split(r"^(?=diff --git )", diff, flags=re.MULTILINE):
         name = re.search(r"^\+\+\+ b/(.*)$", patch, re.MULTILINE)
         if name and len(patch) <= LONGEST:
-            found.append(Change(name[1].strip(), patch))
-    return found
+            changes.append(Change(name[1].strip(), patch))
+    return changes
 
 
 async def main(changes: list[Change]) -> int:
@@ -93,13 +93,13 @@ async def main(changes: list[Change]) -> int:
     remarks: list[tuple[str, Remark]] = []
     failed = 0
     async with agentflow.connect() as client:
-        tasks = [{"kind": "review", "params": msgspec.structs.asdict(one)} for one in changes]
+        tasks = [{"kind": "review", "params": msgspec.structs.asdict(change)} for change in changes]
         async for result in client.map(tasks, queue="reviews"):
             assert result.index is not None
             path = changes[result.index].path
             if result.ok:
-                found = msgspec.convert(result.value, Review)
-                remarks += [(path, remark) for remark in found.remarks]
+                review = msgspec.convert(result.value, Review)
+                remarks += [(path, remark) for remark in review.remarks]
             else:
                 failed += 1
                 print(f"{path}: {result.failure()}", file=sys.stderr)

@@ -33,17 +33,17 @@ app = agentflow.App()
 def translate(ctx: agentflow.SyncContext, texts: list[str], language: str) -> list[str]:
     """Translate some texts with one request."""
     # A field for each text, and not a list: then none can be left out.
-    given = {f"text_{number}": text for number, text in enumerate(texts)}
+    fields = {f"text_{number}": text for number, text in enumerate(texts)}
     answer = ctx.claude(
-        msgspec.json.encode(given).decode(),
+        msgspec.json.encode(fields).decode(),
         system=f"Translate each value into {language}. Leave names, numbers and markup alone.",
         output_config={
             "format": {
                 "type": "json_schema",
                 "schema": {
                     "type": "object",
-                    "properties": {name: {"type": "string"} for name in given},
-                    "required": list(given),
+                    "properties": {name: {"type": "string"} for name in fields},
+                    "required": list(fields),
                     "additionalProperties": False,
                 },
             }
@@ -52,10 +52,10 @@ def translate(ctx: agentflow.SyncContext, texts: list[str], language: str) -> li
     if answer.stop_reason == "max_tokens":
         raise agentflow.Fail("the texts are too long for one answer; lower ROWS")
     try:
-        found = msgspec.json.decode(answer.text, type=dict[str, str])
+        translated = msgspec.json.decode(answer.text, type=dict[str, str])
     except msgspec.DecodeError:
         raise agentflow.Retry(f"no translation but {answer.stop_reason}") from None
-    return [found[name] for name in given]
+    return [translated[name] for name in fields]
 
 
 def tasks_of(

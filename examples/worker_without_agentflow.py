@@ -95,10 +95,10 @@ ACTOR = f"shout-{os.getpid()}-{os.urandom(3).hex()}"
 def last(task_id):
     """L, from the stream's leader: its sequence and the record; (0, None): the log is empty."""
     body = json.dumps({"last_by_subj": f"agentflow.*.{task_id}"})
-    found = NATS.request("$JS.API.STREAM.MSG.GET.AGENTFLOW_RECORDS", body)
-    if "message" not in found:
+    stored = NATS.request("$JS.API.STREAM.MSG.GET.AGENTFLOW_RECORDS", body)
+    if "message" not in stored:
         return 0, None
-    return found["message"]["seq"], json.loads(base64.b64decode(found["message"]["data"]))
+    return stored["message"]["seq"], json.loads(base64.b64decode(stored["message"]["data"]))
 
 
 def append(task, before, state, **content):
@@ -138,8 +138,8 @@ def append(task, before, state, **content):
         ack = NATS.request(subject, json.dumps(record), fence)
         if ack and "error" not in ack:
             return ack["seq"], record
-        now, found = last(task["id"])  # a refusal, or nobody there, proves nothing
-        if found == record:
+        now, stored = last(task["id"])  # a refusal, or nobody there, proves nothing
+        if stored == record:
             return now, record  # it is my own write
         if now != sequence:
             raise Superseded
@@ -217,8 +217,8 @@ def parse(reply, headers, data):
             task["problem"] = "empty"
     except ValueError:
         task["problem"] = "bad_json"
-    given = (headers.get("Agentflow-Id"), task["body"].get("id"), headers.get("Nats-Msg-Id"))
-    usable = [text for text in given if re.fullmatch("[A-Za-z0-9_-]{1,64}", str(text or ""))]
+    names = (headers.get("Agentflow-Id"), task["body"].get("id"), headers.get("Nats-Msg-Id"))
+    usable = [text for text in names if re.fullmatch("[A-Za-z0-9_-]{1,64}", str(text or ""))]
     task["id"] = usable[0] if usable else f"{QUEUE}-{sequence}-{base36(int(stored) // 10**6)}"
     return task
 

@@ -29,7 +29,7 @@ import msgspec
 
 from agentflow.audit import verify
 from agentflow.audit.judgement import Report
-from agentflow.audit.reading import entries, slots
+from agentflow.audit.reading import hear_slots, read_records
 from agentflow.audit.trail import Kind
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream
@@ -253,14 +253,14 @@ async def quiet(js: JetStream) -> None:
     """
     end = time.monotonic() + 30.0
     while time.monotonic() < end:
-        if not any(each.running or each.held for each in await slots(js, 2.5)):
+        if not any(each.running or each.held for each in await hear_slots(js, 2.5)):
             return
 
 
 async def latencies(js: JetStream) -> dict[str, float]:
     """Seconds from submission to end, of all that ended."""
     found = []
-    async for _, entry in entries(js, "agentflow.results.>"):
+    async for _, entry in read_records(js, "agentflow.results.>"):
         record = entry.record
         if record is not None and record.timings.submitted and record.timings.ended:
             found.append((record.timings.ended - record.timings.submitted).total_seconds())

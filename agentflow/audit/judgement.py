@@ -20,101 +20,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
-from agentflow.audit.trail import Finding, Kind, Trail
+from agentflow.audit.evidence import Evidence
+from agentflow.audit.trail import Finding, Kind
+from agentflow.protocol.identity import parse_message
 from agentflow.protocol.record import State
 
 SIMPLE_KINDS = frozenset({"claude", "echo", "sleep", "unknown"})
 """Kinds that send Claude one request an attempt at most."""
-
-
-class Submission(msgspec.Struct, frozen=True):
-    """A line of the ledger: a task that was submitted.
-
-    `acknowledged` is false where it was sent and no PubAck came: then it may exist or not.
-    `sequence` is the PubAck's; `state` what its submitter was told, of which the log must agree.
-    """
-
-    id: str
-    sequence: int | None = None
-    acknowledged: bool = True
-    state: str | None = None
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """A task message in AGENTFLOW_TASKS, or one that is on its way there."""
-
-    id: str
-    identity: str
-    follows: int = 0
-
-
-class Call(msgspec.Struct, frozen=True):
-    """A request for a message, as the simulator logged it."""
-
-    request_id: str
-    status: int | None
-
-
-class Calls(msgspec.Struct, frozen=True):
-    """All of them; not `complete` where the log has forgotten some."""
-
-    requests: list[Call]
-    complete: bool = True
-
-
-class Slots(msgspec.Struct, frozen=True):
-    """What a worker's last heartbeat says."""
-
-    actor: str
-    running: int
-    held: int
-
-
-class ConsumerState(msgspec.Struct, frozen=True):
-    """A consumer at this moment; not `ours` where no definition of ours has its name."""
-
-    stream: str
-    name: str
-    ours: bool
-    unacknowledged: int = 0
-
-
-@dataclass(slots=True)
-class Evidence:
-    """All that was read.
-
-    `queued` is by sequence, `schedules` holds (id, record's sequence), `letters` the ids of the
-    dead letters, `created_ns` when AGENTFLOW_TASKS was made (a stream made anew gives its sequences
-    again), `expires_ns` the instant before which records may have expired.
-    """
-
-    trails: dict[str, Trail] = field(default_factory=dict)
-    named: set[str] = field(default_factory=set)
-    """Every message that a record names."""
-    requests: set[str] = field(default_factory=set)
-    """Every request id that a record names."""
-    queued: dict[int, Waiting] = field(default_factory=dict)
-    due: list[Waiting] = field(default_factory=list)
-    schedules: set[tuple[str, int]] = field(default_factory=set)
-    letters: set[str] = field(default_factory=set)
-    first_record: int = 0
-    last_sequence: int = 0
-    created_ns: int = 0
-    expires_ns: int = 0
-    consumers: list[ConsumerState] = field(default_factory=list)
-    ledger: list[Submission] | None = None
-    complete: bool = False
-    """Whether the ledger has every submission there was."""
-    slots: list[Slots] | None = None
-    calls: Calls | None = None
-    dropped: dict[str, str] = field(default_factory=dict)
-    """Messages that a worker says it dropped, and the id of each."""
-    moved_on: set[str] = field(default_factory=set)
-    """Ids whose log has another last record by now: what was read of them is not their end."""
 
 
 class Figures(msgspec.Struct, kw_only=True):
@@ -157,48 +72,48 @@ class Report(msgspec.Struct, kw_only=True):
         return sorted({finding.id for finding in self.findings if finding.id})
 
 
-def judge(found: Evidence, *, at_rest: bool = False, faults: int | None = None) -> Report:
+def judge(evidence: Evidence, *, at_rest: bool = False, faults: int | None = None) -> Report:
     """Everything that is wrong.
 
     `at_rest`: all should have ended and nothing be left behind. `faults`: so often at most may one
     task have been started without need, because a worker was lost or stopped; None: not judged.
     """
-    report = Report(figures=_figures(found))
+    report = Report(figures=_figures(evidence))
     add = report.findings.extend
-    for trail in found.trails.values():
+    for trail in evidence.trails.values():
         add(trail.findings)
-        add(trail.excused(found.first_record))
-    add(_lost(found, at_rest))
-    add(_ledger(found))
-    add(_letters(found))
-    add(_executions(found, faults))
-    add(_sequences(found, report.figures))
-    add(_calls(found, report.figures))
-    add(_strangers(found))
+        add(trail.excused(evidence.first_record))
+    add(_lost(evidence, at_rest))
+    add(_ledger(evidence))
+    add(_letters(evidence))
+    add(_executions(evidence, faults))
+    add(_sequences(evidence, report.figures))
+    add(_calls(evidence, report.figures))
+    add(_strangers(evidence))
     if at_rest:
-        add(_rest(found))
+        add(_rest(evidence))
     return report
 
 
-def suspects(found: Evidence) -> list[str]:
+def suspects(evidence: Evidence) -> list[str]:
     """Ids whose log has not ended and which nothing in the evidence brings on.
 
     On a system at work they may only have moved on between two readings: look again.
     """
-    live = {waiting.identity for waiting in found.queued.values()}
+    live = {waiting.identity for waiting in evidence.queued.values()}
     continued: dict[str, int] = {}
-    for waiting in (*found.queued.values(), *found.due):
+    for waiting in (*evidence.queued.values(), *evidence.due):
         if waiting.follows:
             continued[waiting.id] = max(continued.get(waiting.id, 0), waiting.follows)
     return [
         trail.id
-        for trail in found.trails.values()
+        for trail in evidence.trails.values()
         if (last := trail.last) is not None
         and not trail.ended
         and last.readable
-        and trail.id not in found.moved_on
+        and trail.id not in evidence.moved_on
         and last.message not in live
-        and (trail.id, last.sequence) not in found.schedules
+        and (trail.id, last.sequence) not in evidence.schedules
         and continued.get(trail.id, 0) < last.sequence
     ]
 
@@ -212,69 +127,69 @@ def differing(states: Mapping[str, int], told: Mapping[str, int], who: str) -> l
     ]
 
 
-def _figures(found: Evidence) -> Figures:
-    trails = found.trails.values()
+def _figures(evidence: Evidence) -> Figures:
+    trails = evidence.trails.values()
     states = Counter(str(trail.state) for trail in trails)
-    if unseen := {waiting.id for waiting in found.queued.values()} - found.trails.keys():
+    if unseen := {waiting.id for waiting in evidence.queued.values()} - evidence.trails.keys():
         states[State.QUEUED] += len(unseen)
     return Figures(
-        submitted=None if found.ledger is None else len({line.id for line in found.ledger}),
-        tasks=len(found.trails.keys() | {waiting.id for waiting in found.queued.values()}),
+        submitted=None if evidence.ledger is None else len({line.id for line in evidence.ledger}),
+        tasks=len(evidence.trails.keys() | {waiting.id for waiting in evidence.queued.values()}),
         states=dict(states),
         executions=sum(trail.starts for trail in trails),
         taken_over=sum(trail.takeovers for trail in trails),
         handed_back=sum(trail.handed_back for trail in trails),
         resumed=sum(trail.parked for trail in trails),
         retried_by_hand=sum(trail.again for trail in trails),
-        sequences=found.last_sequence,
+        sequences=evidence.last_sequence,
     )
 
 
-def _lost(found: Evidence, at_rest: bool) -> Iterable[Finding]:
-    for task_id in suspects(found):
-        state = found.trails[task_id].state
+def _lost(evidence: Evidence, at_rest: bool) -> Iterable[Finding]:
+    for task_id in suspects(evidence):
+        state = evidence.trails[task_id].state
         text = f"its log ends with {state}, and neither message nor schedule is left"
         yield Finding(Kind.LOST, text, task_id)
     if not at_rest:
         return
-    lost = set(suspects(found))
-    for trail in found.trails.values():
+    lost = set(suspects(evidence))
+    for trail in evidence.trails.values():
         if not trail.ended and trail.id not in lost:
             yield Finding(Kind.LOST, f"has not ended: its log ends with {trail.state}", trail.id)
 
 
-def _ledger(found: Evidence) -> Iterable[Finding]:
-    if found.ledger is None:
+def _ledger(evidence: Evidence) -> Iterable[Finding]:
+    if evidence.ledger is None:
         return
-    waiting = {each.id for each in found.queued.values()}
-    known = {line.id for line in found.ledger}
-    for task_id in sorted({line.id for line in found.ledger if line.acknowledged}):
-        if task_id not in found.trails and task_id not in waiting:
+    waiting = {message.id for message in evidence.queued.values()}
+    known = {line.id for line in evidence.ledger}
+    for task_id in sorted({line.id for line in evidence.ledger if line.acknowledged}):
+        if task_id not in evidence.trails and task_id not in waiting:
             yield Finding(Kind.LOST, "acknowledged, and it has neither message nor log", task_id)
-    for line in found.ledger:
-        trail = found.trails.get(line.id)
+    for line in evidence.ledger:
+        trail = evidence.trails.get(line.id)
         if line.state is not None and (trail is None or trail.state != line.state):
             state = trail.state if trail else "nothing"
             text = f"its submitter was told {line.state}, its log says {state}"
             yield Finding(Kind.MISTOLD, text, line.id)
-    if found.complete:
-        for task_id in sorted((found.trails.keys() | waiting) - known):
+    if evidence.complete:
+        for task_id in sorted((evidence.trails.keys() | waiting) - known):
             yield Finding(Kind.UNEXPECTED, "nobody submitted it", task_id)
 
 
-def _letters(found: Evidence) -> Iterable[Finding]:
-    for trail in found.trails.values():
+def _letters(evidence: Evidence) -> Iterable[Finding]:
+    for trail in evidence.trails.values():
         # What the sweep ends has lost its payload; that is why it is ended.
         wanted = trail.state == State.FAILED and trail.reason != "message_lost"
-        if wanted and trail.ended and trail.id not in found.letters:
+        if wanted and trail.ended and trail.id not in evidence.letters:
             text = "failed, and has no dead letter (never stored, or dropped by hand)"
             yield Finding(Kind.NO_DEAD_LETTER, text, trail.id)
 
 
-def _executions(found: Evidence, faults: int | None) -> Iterable[Finding]:
+def _executions(evidence: Evidence, faults: int | None) -> Iterable[Finding]:
     if faults is None:
         return
-    for trail in found.trails.values():
+    for trail in evidence.trails.values():
         needless = trail.takeovers + trail.handed_back
         if needless > faults:
             text = (
@@ -284,72 +199,82 @@ def _executions(found: Evidence, faults: int | None) -> Iterable[Finding]:
             yield Finding(Kind.EXECUTIONS, text, trail.id)
 
 
-def _sequences(found: Evidence, figures: Figures) -> Iterable[Finding]:
+def _sequences(evidence: Evidence, figures: Figures) -> Iterable[Finding]:
     """Account for 1 to `last_sequence`."""
-    named: dict[int, int] = {}
-    for identity in found.named:
-        sequence, stored = _parts(identity)
-        if sequence and stored >= found.created_ns:
-            named[sequence] = stored
-    told = {line.sequence: line.id for line in found.ledger or () if line.sequence is not None}
-    dropped = {
-        _parts(identity)[0]
-        for identity, task_id in found.dropped.items()
-        if task_id in found.trails and _parts(identity)[1] >= found.created_ns
+    recorded = {
+        sequence: stored_ns
+        for sequence, stored_ns in map(_message, evidence.named)
+        if sequence and stored_ns >= evidence.created_ns
     }
-    figures.in_queue = len(found.queued)
+    told = {line.sequence: line.id for line in evidence.ledger or () if line.sequence is not None}
+    dropped = {
+        sequence
+        for (sequence, stored_ns), task_id in (
+            (_message(identity), task_id) for identity, task_id in evidence.dropped.items()
+        )
+        if task_id in evidence.trails and stored_ns >= evidence.created_ns
+    }
     unproved: list[int] = []
     later = 0  # when the next known message was stored: no earlier one is younger
-    for sequence in range(found.last_sequence, 0, -1):
-        if sequence in named:
+    for sequence in range(evidence.last_sequence, 0, -1):
+        if sequence in recorded:
             figures.named_by_a_record += 1
-            later = named[sequence]
-        elif sequence in found.queued:
-            later = _parts(found.queued[sequence].identity)[1]
-        elif told.get(sequence) in found.trails:
+            later = recorded[sequence]
+        elif sequence in evidence.queued:
+            later = _message(evidence.queued[sequence].identity)[1]
+        elif told.get(sequence) in evidence.trails:
             figures.named_by_the_ledger += 1
         elif sequence in dropped:
             figures.dropped += 1
-        elif 0 < later < found.expires_ns:
+        elif 0 < later < evidence.expires_ns:
             figures.forgotten += 1
         else:
             unproved.append(sequence)
-    figures.in_queue -= len(named.keys() & found.queued.keys())
+    figures.in_queue = len(evidence.queued.keys() - recorded.keys())
     figures.unproved = len(unproved)
     if unproved:
-        trimmed = sum(not trail.whole for trail in found.trails.values())
-        text = (
-            f"{len(unproved)} task messages were acked or deleted and no record names them: "
-            f"sequences {_ranges(sorted(unproved))}. A second submission of a known id, a task "
-            "cancelled before a worker saw it, or a loss; a ledger with sequences tells, and "
-            "the logs of the workers do"
-        )
-        if trimmed:
-            text += f". {trimmed} logs are no longer whole and may have named some"
-        yield Finding(Kind.UNPROVED, text)
+        yield _unproved(evidence, sorted(unproved))
 
 
-def _calls(found: Evidence, figures: Figures) -> Iterable[Finding]:
-    if found.calls is None:
+def _message(identity: str) -> tuple[int, int]:
+    """Sequence and stored time of a message, zeros for another client's notion of identity."""
+    return parse_message(identity) or (0, 0)
+
+
+def _unproved(evidence: Evidence, sequences: list[int]) -> Finding:
+    trimmed = sum(not trail.whole for trail in evidence.trails.values())
+    text = (
+        f"{len(sequences)} task messages were acked or deleted and no record names them: "
+        f"sequences {_ranges(sequences)}. A second submission of a known id, a task "
+        "cancelled before a worker saw it, or a loss; a ledger with sequences tells, and "
+        "the logs of the workers do"
+    )
+    if trimmed:
+        text += f". {trimmed} logs are no longer whole and may have named some"
+    return Finding(Kind.UNPROVED, text)
+
+
+def _calls(evidence: Evidence, figures: Figures) -> Iterable[Finding]:
+    if evidence.calls is None:
         return
-    answered = [call.request_id for call in found.calls.requests if call.status == 200]
+    answered = [call.request_id for call in evidence.calls.requests if call.status == 200]
     needed = [
         trail
-        for trail in found.trails.values()
+        for trail in evidence.trails.values()
         if trail.state == State.SUCCEEDED and trail.kind == "claude"
     ]
-    unrecorded = [request_id for request_id in answered if request_id not in found.requests]
+    unrecorded = [request_id for request_id in answered if request_id not in evidence.requests]
     figures.paid_calls, figures.needed_calls = len(answered), len(needed)
     figures.unrecorded_calls = len(unrecorded)
-    if not found.calls.complete:
+    if not evidence.calls.complete:
         return
     heard = set(answered)
     for trail in needed:
         if trail.request_id not in heard:
             text = f"succeeded with request {trail.request_id}, which Claude never answered"
             yield Finding(Kind.CALLS, text, trail.id)
-    kinds = {trail.kind for trail in found.trails.values()}
-    cancelled = sum(trail.state == State.CANCELLED for trail in found.trails.values())
+    kinds = {trail.kind for trail in evidence.trails.values()}
+    cancelled = sum(trail.state == State.CANCELLED for trail in evidence.trails.values())
     explained = figures.taken_over + cancelled
     if kinds <= SIMPLE_KINDS and len(unrecorded) > explained:
         text = (
@@ -359,44 +284,37 @@ def _calls(found: Evidence, figures: Figures) -> Iterable[Finding]:
         yield Finding(Kind.CALLS, text)
 
 
-def _strangers(found: Evidence) -> Iterable[Finding]:
-    for consumer in found.consumers:
+def _strangers(evidence: Evidence) -> Iterable[Finding]:
+    for consumer in evidence.consumers:
         if not consumer.ours:
             text = f"consumer {consumer.name} of {consumer.stream} is not one of ours"
             yield Finding(Kind.REST, text)
 
 
-def _rest(found: Evidence) -> Iterable[Finding]:
-    for sequence, waiting in found.queued.items():
+def _rest(evidence: Evidence) -> Iterable[Finding]:
+    for sequence, waiting in evidence.queued.items():
         yield Finding(Kind.REST, f"its message {sequence} is still in the queue", waiting.id)
-    for task_id, sequence in sorted(found.schedules):
+    for task_id, sequence in sorted(evidence.schedules):
         yield Finding(Kind.REST, f"its schedule {sequence} is still stored", task_id)
-    for waiting in found.due:
+    for waiting in evidence.due:
         yield Finding(Kind.REST, "a message of it is due and not in the queue", waiting.id)
-    for consumer in found.consumers:
+    for consumer in evidence.consumers:
         if consumer.unacknowledged:
             text = f"{consumer.name} waits for {consumer.unacknowledged} acks"
             yield Finding(Kind.REST, text)
-    for worker in found.slots or ():
+    for worker in evidence.slots or ():
         if worker.running or worker.held:
             text = f"worker {worker.actor} runs {worker.running} tasks and holds {worker.held}"
             yield Finding(Kind.REST, text)
 
 
-def _parts(identity: str) -> tuple[int, int]:
-    sequence, _, stored = identity.partition("-")
-    if sequence.isdigit() and stored.isdigit():
-        return int(sequence), int(stored)
-    return 0, 0  # another client's notion of identity
-
-
 def _ranges(numbers: list[int], shown: int = 10) -> str:
     """`1, 4-6` and so on."""
-    found: list[list[int]] = []
+    spans: list[list[int]] = []
     for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1][1] = number
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
         else:
-            found.append([number, number])
-    texts = [f"{low}-{high}" if low < high else str(low) for low, high in found[:shown]]
-    return ", ".join(texts) + (", …" if len(found) > shown else "")
+            spans.append([number, number])
+    texts = [f"{low}-{high}" if low < high else str(low) for low, high in spans[:shown]]
+    return ", ".join(texts) + (", …" if len(spans) > shown else "")

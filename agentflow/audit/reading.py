@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from agentflow.audit.judgement import ConsumerState, Evidence, Slots, Waiting, suspects
+from agentflow.audit.evidence import ConsumerState, Evidence, Slots, Waiting
+from agentflow.audit.judgement import suspects
 from agentflow.audit.trail import Trail
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
@@ -22,7 +23,10 @@ from agentflow.log.task import last_of
 from agentflow.protocol import control, streams, subjects
 from agentflow.protocol import record as records
 from agentflow.protocol import task as tasks
+from agentflow.protocol.identity import message_identity
 from agentflow.protocol.record import Last
+from agentflow.rules import presence
+from agentflow.rules.presence import Seen
 
 _DUE: Final = "agentflow.due."
 _WATCHED: Final = (subjects.TASKS, subjects.RECORDS, subjects.DEAD)
@@ -31,120 +35,117 @@ LOOKS: Final = 3
 PAUSE: Final = 0.5
 
 
-async def messages(js: JetStream, stream: str, filter: str = ">") -> AsyncIterator[Message]:
+async def read_messages(js: JetStream, stream: str, filter: str = ">") -> AsyncIterator[Message]:
     """All messages of a stream, in its order. Raises BusError."""
     sequence, more = 1, True
     while more:
-        found, more = await page(js.connection, stream, sequence, filter=filter)
-        for message in found:
+        stored, more = await page(js.connection, stream, sequence, filter=filter)
+        for message in stored:
             yield message
-        if found:
-            sequence = sequence_of(found[-1]) + 1
+        if stored:
+            sequence = sequence_of(stored[-1]) + 1
         elif more:
             more = False  # nothing came although something is left: purged at this moment
 
 
-async def entries(js: JetStream, filter: str = ">") -> AsyncIterator[tuple[str, Last]]:
+async def read_records(js: JetStream, filter: str = ">") -> AsyncIterator[tuple[str, Last]]:
     """Subjects and records of all logs, or of one. Raises BusError."""
-    async for message in messages(js, subjects.RECORDS, filter):
+    async for message in read_messages(js, subjects.RECORDS, filter):
         subject = subject_of(message)
         yield subject, Last(sequence_of(message), records.decode(message.data, subject))
 
 
-async def read(js: JetStream) -> Evidence:
+async def read_evidence(js: JetStream) -> Evidence:
     """What the streams hold. Raises BusError."""
-    found = Evidence()
-    await _queue(js, found)
+    evidence = Evidence()
+    await _read_queue(js, evidence)
     info = await js.stream_info(subjects.RECORDS)
-    found.first_record = info["state"]["first_seq"]
+    evidence.first_record = info["state"]["first_seq"]
     age = info["config"].get("max_age", 0)
     if age:
-        found.expires_ns = _ns(info["ts"]) - age
-    async for subject, entry in entries(js):
+        evidence.expires_ns = _ns(info["ts"]) - age
+    async for subject, last in read_records(js):
         task_id = subjects.record_id(subject)
-        trail = found.trails.get(task_id)
+        trail = evidence.trails.get(task_id)
         if trail is None:
-            trail = found.trails[task_id] = Trail(task_id)
-        record = entry.record
+            trail = evidence.trails[task_id] = Trail(task_id)
+        record = last.record
         assert record is not None
-        trail.take(entry.sequence, record)
+        trail.take(last.sequence, record)
         if record.message:
-            found.named.add(record.message)
+            evidence.named.add(record.message)
         if record.request_id:
-            found.requests.add(record.request_id)
-    async for message in messages(js, subjects.DEAD):
-        found.letters.add(subject_of(message).split(".", 3)[3])
+            evidence.requests.add(record.request_id)
+    async for message in read_messages(js, subjects.DEAD):
+        evidence.letters.add(subjects.parse_dead(subject_of(message))[1])
     for stream in _WATCHED:
         try:
             consumers = await js.consumers(stream)
         except NotFound:
             continue
-        found.consumers += [_consumer(stream, each) for each in consumers]
-    return found
+        evidence.consumers += [_consumer(stream, info) for info in consumers]
+    return evidence
 
 
-async def _queue(js: JetStream, found: Evidence) -> None:
+async def _read_queue(js: JetStream, evidence: Evidence) -> None:
     """Schedules, then the task messages; how many there ever were is asked before."""
     info = await js.stream_info(subjects.TASKS)
-    found.last_sequence = info["state"]["last_seq"]
-    found.created_ns = _ns(info["created"])
-    found.schedules.clear()
-    found.due.clear()
-    found.queued.clear()
-    async for message in messages(js, subjects.SCHEDULE):
+    evidence.last_sequence = info["state"]["last_seq"]
+    evidence.created_ns = _ns(info["created"])
+    evidence.schedules.clear()
+    evidence.due.clear()
+    evidence.queued.clear()
+    async for message in read_messages(js, subjects.SCHEDULE):
         subject = subject_of(message)
         if subject.startswith(_DUE):
-            found.due.append(_waiting(message, subject))
+            evidence.due.append(_waiting(message, subject))
         else:
-            task_id, _, sequence = subject.split(".", 2)[2].rpartition(".")
-            found.schedules.add((task_id, int(sequence) if sequence.isdigit() else 0))
-    async for message in messages(js, subjects.TASKS):
-        found.queued[sequence_of(message)] = _waiting(message, subject_of(message))
+            evidence.schedules.add(subjects.parse_schedule(subject))
+    async for message in read_messages(js, subjects.TASKS):
+        evidence.queued[sequence_of(message)] = _waiting(message, subject_of(message))
 
 
-async def look_again(js: JetStream, found: Evidence) -> None:
+async def look_again(js: JetStream, evidence: Evidence) -> None:
     """Clear those that only moved on while the streams were read. Raises BusError."""
     for _ in range(LOOKS):
-        doubtful = suspects(found)
+        doubtful = suspects(evidence)
         if not doubtful:
             return
         await asyncio.sleep(PAUSE)
-        last = found.last_sequence
-        await _queue(js, found)
-        found.last_sequence = last  # what came since has records that were not read
+        last = evidence.last_sequence
+        await _read_queue(js, evidence)
+        evidence.last_sequence = last  # what came since has records that were not read
         for task_id in doubtful:
             now = last_of(await js.last(subjects.RECORDS, subjects.log(task_id)))
-            known = found.trails[task_id].last
+            known = evidence.trails[task_id].last
             if known is None or now.sequence != known.sequence:
-                found.moved_on.add(task_id)
+                evidence.moved_on.add(task_id)
 
 
-async def slots(js: JetStream, seconds: float) -> list[Slots]:
+async def hear_slots(js: JetStream, seconds: float) -> list[Slots]:
     """What the workers' heartbeats say, the last of each in so many seconds. Raises BusError."""
-    beats: dict[str, Slots] = {}
+    loop = asyncio.get_running_loop()
+    workers: dict[str, Seen] = {}
 
     def heard(message: Message) -> None:
         beat = control.decode_heartbeat(message.data)
-        if beat is None or beat.role != "worker":
-            return
-        if beat.interval_s:
-            beats[beat.actor] = Slots(beat.actor, beat.running, beat.held)
-        else:
-            beats.pop(beat.actor, None)
+        if beat is not None and beat.role == "worker":
+            presence.hear(workers, beat, loop.time(), Seen)
 
     subscription = await js.connection.subscribe(subjects.PRESENCE, heard)
     try:
         await asyncio.sleep(seconds)
     finally:
         await subscription.close()
-    return list(beats.values())
+    beats = (seen.beat for seen in workers.values())
+    return [Slots(beat.actor, beat.running, beat.held) for beat in beats]
 
 
 def _waiting(message: Message, subject: str) -> Waiting:
     sequence, stored = sequence_of(message), stored_ns(message)
-    queue = subject.split(".")[2]
+    queue = subjects.queue_of(subject)
     task_id, follows = tasks.identified(message.headers, message.data, queue, sequence, stored)
-    return Waiting(task_id, tasks.message_identity(sequence, stored), follows)
+    return Waiting(task_id, message_identity(sequence, stored), follows)
 
 
 def _consumer(stream: str, info: dict[str, Any]) -> ConsumerState:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from agentflow.audit.judgement import Call, Calls, Submission
+from agentflow.audit.evidence import Call, Calls, Submission
 from agentflow.errors import UsageError
 from agentflow.protocol import limits, subjects
 
@@ -43,29 +43,29 @@ def read_ledger(lines: Iterable[str], name: str = "ledger") -> list[Submission]:
     Other fields are `sequence`, `acknowledged`, `state`; more are ignored, so that results of
     `agentflow run` and the output of `submit --json` are ledgers too. Raises UsageError.
     """
-    found = []
+    submissions = []
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text:
             continue
         if text.startswith("{"):
             try:
-                entry = msgspec.json.decode(text, type=_Line)
+                told = msgspec.json.decode(text, type=_Line)
             except msgspec.DecodeError as error:
                 raise UsageError(f"{name}: line {number} is no submission: {error}") from None
-            found.append(Submission(entry.id, entry.sequence, entry.acknowledged, entry.state))
+            submissions.append(Submission(told.id, told.sequence, told.acknowledged, told.state))
         elif subjects.is_id(text):
-            found.append(Submission(text))
+            submissions.append(Submission(text))
         else:
             raise UsageError(
                 f"{name}: line {number} is neither an id nor a JSON object: {text[:60]!r}"
             )
-    return found
+    return submissions
 
 
 def read_drops(lines: Iterable[str]) -> dict[str, str]:
     """Messages that a worker's log (as text or JSON) says were dropped, with their ids."""
-    return {found[2]: found[1] for line in lines if (found := _DROPPED.search(line))}
+    return {dropped[2]: dropped[1] for line in lines if (dropped := _DROPPED.search(line))}
 
 
 def read_requests(data: bytes, name: str) -> Calls:
@@ -74,7 +74,7 @@ def read_requests(data: bytes, name: str) -> Calls:
         stats = msgspec.json.decode(data, type=_Stats)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{name} is not what /_fake/stats answers: {error}") from None
-    calls = [Call(each.request_id, each.status) for each in stats.log if each.path == MESSAGES]
+    calls = [Call(sent.request_id, sent.status) for sent in stats.log if sent.path == MESSAGES]
     return Calls(calls, complete=len(stats.log) == stats.requests)
 
 

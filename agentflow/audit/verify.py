@@ -1,11 +1,12 @@
-"""Read everything, then judge."""
+"""Read everything, then judge: the whole of `agentflow verify` but for its words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from agentflow.audit import reading
-from agentflow.audit.judgement import Calls, Report, Submission, judge
+from agentflow.audit.evidence import Calls, Submission
+from agentflow.audit.judgement import Report, judge
 from agentflow.bus.streams.jetstream import JetStream
 
 
@@ -27,10 +28,12 @@ async def verify(
     is left behind, for which the workers' heartbeats are listened to for `listen` seconds.
     `faults`: so often at most may one task have been started without need.
     """
-    known = None if ledger is None else list(ledger)
-    heard = await reading.slots(js, listen) if listen else None
-    found = await reading.read(js)
-    await reading.look_again(js, found)
-    found.ledger, found.complete, found.calls, found.slots = known, complete, calls, heard
-    found.dropped = dict(dropped or {})
-    return judge(found, at_rest=at_rest, faults=faults)
+    # The order matters, see judgement.py: a ledger that grows meanwhile would name tasks too new.
+    submissions = None if ledger is None else list(ledger)
+    slots = await reading.hear_slots(js, listen) if listen else None
+    evidence = await reading.read_evidence(js)
+    await reading.look_again(js, evidence)
+    evidence.ledger, evidence.complete = submissions, complete
+    evidence.calls, evidence.slots = calls, slots
+    evidence.dropped = dict(dropped or {})
+    return judge(evidence, at_rest=at_rest, faults=faults)

@@ -59,10 +59,10 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = COMMANDS.get(cmd_name)
-        if place is None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
             return None
-        module = f"agentflow.cli.commands.{place[0]}"
+        module = f"agentflow.cli.commands.{entry[0]}"
         try:
             command = importlib.import_module(module).command
         except ModuleNotFoundError as error:
@@ -78,12 +78,12 @@ class Commands(click.Group):
         # As above; click's own asks every command for its help.
         from click.shell_completion import CompletionItem
 
-        found = [
+        commands = [
             CompletionItem(name, help=text)
             for name, (_, text) in COMMANDS.items()
             if name.startswith(incomplete)
         ]
-        return found + click.Command.shell_complete(self, ctx, incomplete)
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click would load every command to ask for its help.

@@ -62,9 +62,9 @@ def resolve(connection: Mapping[str, str | None], *, local: bool = True) -> Conn
     Where nothing names a server, the local stack's URL is filled in, else the default one; with
     `local=False` the URLs stay empty.
     """
-    given: dict[str, Any] = dict(connection)
-    store = given.pop("store", None)
-    options = connect_options(**given)
+    named: dict[str, Any] = dict(connection)
+    store = named.pop("store", None)
+    options = connect_options(**named)
     return located(options, store) if local else options
 
 
@@ -99,14 +99,14 @@ def labels(pairs: tuple[str, ...]) -> dict[str, str]:
 
 def parameters(pairs: tuple[str, ...]) -> dict[str, Any]:
     """`k=v` pairs; a value that is JSON is taken as such, any other as text."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for pair in pairs:
         name, text = _pair(pair, "--param")
         try:
-            found[name] = msgspec.json.decode(text)
+            values[name] = msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError):
-            found[name] = text
-    return found
+            values[name] = text
+    return values
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agentflow.cli import output
-from agentflow.views.result import Result, of_record
+from agentflow.views.result import Result, result_of_record
 
 if TYPE_CHECKING:
     from agentflow.client import Client, Event
@@ -37,7 +37,7 @@ async def follow(client: Client, task_id: str, *, stream: bool, as_json: bool) -
             else:
                 printed.add(event)
         elif event.record is not None:
-            result = of_record(event.record, event.sequence)
+            result = result_of_record(event.record, event.sequence)
     assert result is not None
     if as_json:
         output.show_json(result)

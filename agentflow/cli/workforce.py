@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from agentflow.cli import target
+from agentflow.cli import apps
 
 R = TypeVar("R")
 
@@ -40,6 +40,6 @@ def chosen(app: str | None, kinds: str | None) -> list[str]:
     The workers of such a stack are all there are, so they run an app's kinds and ours.
     """
     if app is not None:
-        target.split(app)
+        apps.split(app)
     named = [kind.strip() for kind in (kinds or "").split(",") if kind.strip()]
     return named or (["all"] if app else [])

@@ -27,8 +27,8 @@ def _seconds(params: dict[str, Any], task_id: str) -> float:
     # A bool is an int in Python, and a NaN compares false with everything.
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if number and 0 <= seconds <= limits.TIMEOUT_MAX:
-        found: float = seconds
-        return found
+        converted: float = seconds
+        return converted
     raise InvalidTask(
         f"task {task_id}: kind sleep needs params.seconds, a number from 0 to "
         f"{limits.TIMEOUT_MAX}, not {seconds!r:.60}"

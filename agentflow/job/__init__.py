@@ -1,7 +1,12 @@
 """A whole file of tasks as one job: check it, submit what is missing, keep every result.
 
-source.py   the file: lines to tasks, all checked before anything is spent
-ledger.py   results.jsonl: what has ended, across interruptions and the log's seven days
-job.py      drives it: read the log, submit in a window, append results as they end
-report.py   the progress bar and the summary
+spec.py       what is wanted of a job, and what it tells whoever wants it
+source.py     the file: lines to tasks, all checked before anything is spent
+ledger.py     results.jsonl: what has ended, across interruptions and the log's seven days
+tally.py      the figures
+placement.py  where it runs: a server elsewhere, the stack of its store, or one of its own
+driver.py     drives tasks through a queue there: read the log, submit in a window, keep results
+job.py        the job: what is left, at one placement after another, until it is done or stopped
+
+Nothing here prints, reads a terminal or ends a process: a front end does, such as `agentflow run`.
 """

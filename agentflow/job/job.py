@@ -1,178 +1,163 @@
-"""Drive a job: read each task's log, submit what is missing, keep results as they end.
-
-At most `window` tasks are under way, so that a limit on the cost can hold and an interruption
-leaves little behind. Before a task is submitted its log is read: what a former run has submitted,
-or finished without this process learning of it, is waited for or taken, never paid again.
-"""
+"""Run a job to its end: at one placement after another, until all is done or it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from agentflow.bus.streams import provision
-from agentflow.bus.wire.message import Message
-from agentflow.client import Client
-from agentflow.errors import BusError, UsageError
-from agentflow.job.ledger import Ledger, line_of
-from agentflow.job.report import Display, Tally
+from agentflow.errors import BusError, StoreBusy
+from agentflow.job.ledger import Ledger
 from agentflow.job.source import Item
-from agentflow.protocol import record as records
-from agentflow.protocol import subjects
-from agentflow.protocol.record import Last, Record, State
-from agentflow.protocol.task import encode_body
+from agentflow.job.spec import Ending, FrontEnd, JobSpec
+from agentflow.job.tally import Tally
+from agentflow.protocol.record import State
+
+if TYPE_CHECKING:
+    from agentflow.job.driver import Driver
+    from agentflow.job.placement import Placement, Placements
 
 
 class Job:
-    """One file of tasks on its way through a queue."""
+    """All tasks of a file, and the file of their results. Runs once."""
 
-    def __init__(
-        self,
-        client: Client,
-        items: Sequence[Item],
-        ledger: Ledger,
-        tally: Tally,
-        display: Display,
-        *,
-        window: int,
-        queue: str = "default",
-        max_cost_micro: int | None = None,
-        retry_failed: bool = False,
-        own_workers: bool = True,
-    ) -> None:
-        self._client = client
+    def __init__(self, spec: JobSpec, items: Sequence[Item]) -> None:
+        self.tally = Tally(len(items), simulated=spec.simulate)
+        self._spec = spec
         self._items = items
-        self._ledger = ledger
-        self._tally = tally
-        self._display = display
-        self._window = asyncio.Semaphore(window)
-        self._queue = queue
-        self._max_cost = max_cost_micro
-        self._retry_failed = retry_failed
-        self._own_workers = own_workers
-        self._known = {item.id: item for item in items}
-        self._closed = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._error: BaseException | None = None
-        self.limit_reached = False
+        self._left: Sequence[Item] = ()
+        self._ledger = Ledger(spec.results, simulate=spec.simulate)
+        self._stopping = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
+        self._placement: Placement | None = None
+        self._driver: Driver | None = None
+        self._limit_reached = False
 
-    @property
-    def left(self) -> list[Item]:
-        """The tasks without a result of this job."""
-        return list(self._known.values())
-
-    def stop_submitting(self) -> None:
-        """Submit no more; what is under way is still waited for."""
-        self._closed.set()
-
-    def abandon(self) -> None:
-        """Wait for nothing any more."""
-        self._closed.set()
-        for task in list(self._tasks):
-            task.cancel()
-
-    async def run(self) -> None:
-        """Until every task that was submitted has its result. Raises what went wrong, if any."""
-        await self._provide()
-        watching = await self._client.connection.subscribe(
-            "agentflow.live.progress.>", self._progressed
-        )
+    async def run(self, front_end: FrontEnd) -> Ending:
+        """Why it ended. Raises UsageError, StackError, BusError."""
+        self._ledger.open()
         try:
-            for item in self._items:
-                await self._window.acquire()
-                if self._closed.is_set() or self._over_limit():
-                    break
-                task = asyncio.get_running_loop().create_task(self._one(item))
-                self._tasks.add(task)
-                task.add_done_callback(self._ended)
-            while self._tasks:
-                await asyncio.wait(list(self._tasks))
+            self._left = self._without_result(front_end)
+            if self._left:
+                await self._until_stopped(front_end)
         finally:
-            self._tally.running.clear()
-            await watching.close()
-        if self._error is not None:
-            raise self._error
+            self.tally.finish()
+            self._ledger.close()
+        if self._stopping.is_set():
+            return Ending.INTERRUPTED
+        return Ending.COST_LIMIT if self._limit_reached else Ending.DONE
 
-    async def _provide(self) -> None:
-        """Make sure of the streams: on a new server this may come before its first worker."""
-        await provision.wait_ready(self._client.js)
-        for difference in await provision.ensure_streams(self._client.js):
-            if difference.missing:
-                raise BusError(f"{difference.name} {difference.text}")
-        if not self._own_workers and await self._client.unserved(self._queue):
-            self._display.warn(
-                f"no worker serves the queue {self._queue}; the job waits until one does "
-                f"(agentflow worker --queues {self._queue})"
+    def stop(self) -> None:
+        """Submit no more and let running tasks end; a second time, without waiting for them."""
+        if self._stopping.is_set() and self._placement and self._placement.stack:
+            self._placement.stack.hurry()
+        self._stopping.set()
+        if self._driver is None and self._work is not None:
+            self._work.cancel()  # the stack is still starting
+
+    def _without_result(self, front_end: FrontEnd) -> list[Item]:
+        """The tasks to run; the others are counted with the result that they have."""
+        left = []
+        for item in self._items:
+            line = self._ledger.lines.get(item.id)
+            if line is None or (line.state != State.SUCCEEDED and self._spec.retry_failed):
+                left.append(item)
+                continue
+            if line.request and line.request != item.request:
+                front_end.say(
+                    f"line {item.line}: task {item.id} has a result of another request; "
+                    "it is kept. Give the line another id to run it."
+                )
+            self.tally.add(line, before=True)
+        if ignored := self._ledger.ignored:
+            other = "real" if self._spec.simulate else "simulated"
+            front_end.say(
+                f"{self._ledger.path} holds {ignored} {other} results; they do not count here"
             )
+        return left
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._window.release()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # One failure of the bus is the failure of all; the first says it best.
-            self._error = self._error or error
-            self.stop_submitting()
+    async def _until_stopped(self, front_end: FrontEnd) -> None:
+        # Imported here: a job whose results are all there needs neither NATS nor a stack.
+        from agentflow.job.placement import Placements
 
-    def _over_limit(self) -> bool:
-        if self._max_cost is None:
-            return False
-        # A model without a price cannot be held to a limit, so it counts as having reached it.
-        if self._tally.cost_micro >= self._max_cost or self._tally.unpriced:
-            self.limit_reached = True
-        return self.limit_reached
+        work = self._move(Placements(self._spec, front_end.say), front_end)
+        self._work = asyncio.get_running_loop().create_task(work, name="job")
+        try:
+            await self._work
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
 
-    async def _one(self, item: Item) -> None:
-        last = await self._client.read(item.id)
-        record = last.record
-        if record is not None and self._of_the_other_kind(record):
-            raise UsageError(
-                f"line {item.line}: this server's log has {_kind(record)} answer for task "
-                f"{item.id}; give the line another id, or use another --store"
+    async def _move(self, placements: Placements, front_end: FrontEnd) -> None:
+        """Run at one placement after another; somebody else's stack may end before the job."""
+        while True:
+            placement = self._placement = await placements.find()
+            try:
+                moved = await self._run_at(placement, placements.window(placement), front_end)
+            except StoreBusy:
+                if not placement.taken():
+                    raise
+                continue  # another job was quicker: its stack will do
+            except BusError:
+                if not placement.ended():
+                    raise
+                moved = True
+            if not moved or self._stopping.is_set():
+                return
+            front_end.say("the stack that this job used has ended; looking for another")
+
+    async def _run_at(self, placement: Placement, window: int, front_end: FrontEnd) -> bool:
+        """Whether the placement ended before the job did."""
+        from agentflow.client import Client
+        from agentflow.job.driver import Driver
+
+        async with placement.opened() as connect, Client(connect) as client:
+            front_end.begin()
+            driver = self._driver = Driver(
+                client,
+                self._left,
+                self._ledger,
+                self.tally,
+                front_end,
+                self._spec,
+                window=window,
+                own_workers=placement.stack is not None,
             )
-        if record is None or not record.terminal or (record.failed and self._retry_failed):
-            record = await self._submit(item, last)
-        self._ledger.append(line := line_of(item, record, simulate=self._tally.simulated))
-        self._tally.add(line)
-        del self._known[item.id]
-        self._display.update()
-        if self._of_the_other_kind(record):
-            other = "with" if record.simulated else "without"
-            raise UsageError(
-                f"line {item.line}: task {item.id} got {_kind(record)} answer: a worker that "
-                f"serves queue {self._queue} on this server runs {other} --simulate"
-            )
+            try:
+                return await self._drive(driver, placement, front_end)
+            finally:
+                self._limit_reached = driver.limit_reached
+                self._left = driver.left
+                self._driver = None
+                front_end.end()
 
-    def _of_the_other_kind(self, record: Record) -> bool:
-        """Whether the answer is simulated in a real job, or the other way round."""
-        if record.kind != "claude" or not record.terminal:
-            return False
-        if self._tally.simulated:
-            return record.state == State.SUCCEEDED and not record.simulated
-        return record.simulated
-
-    async def _submit(self, item: Item, last: Last) -> Record:
-        """Put the task into the queue unless it is there; its result, newer than `last`."""
-        failed = last.record is not None and last.record.failed
-        waiting = self._client.expect(item.id, newer_than=last.sequence if failed else 0)
-        if failed:
-            await self._client.retry(item.id, encode_body(item.body))
-            self._tally.submitted += 1
-        elif last.record is None:
-            await self._client.submit_body(item.body, queue=self._queue, id=item.id)
-            self._tally.submitted += 1
-        return await waiting
-
-    def _progressed(self, message: Message) -> None:
-        task_id = subjects.record_id(message.subject)
-        if task_id not in self._known:
-            return
-        state = records.decode(message.data).state
-        if state == State.RUNNING:
-            self._tally.running.add(task_id)
-        else:
-            self._tally.running.discard(task_id)
-        self._display.update()
+    async def _drive(self, driver: Driver, placement: Placement, front_end: FrontEnd) -> bool:
+        working = asyncio.ensure_future(driver.run())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        ended = asyncio.ensure_future(placement.wait_ended())
+        watched: set[asyncio.Future[Any]] = {working, stopping, ended}
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            for future in watched:
+                if future.done():
+                    future.result()
+            if self._stopping.is_set() and not working.done():
+                await _finish(driver, placement, front_end)
+            return ended.done() and not working.done()
+        finally:
+            driver.abandon()
+            for future in watched:
+                future.cancel()
+            await asyncio.gather(*watched, return_exceptions=True)
 
 
-def _kind(record: Record) -> str:
-    return "a simulated" if record.simulated else "a real"
+async def _finish(driver: Driver, placement: Placement, front_end: FrontEnd) -> None:
+    """Let the workers end in order while results still come in."""
+    from agentflow.job.placement import FINISH_WITHIN
+
+    driver.stop_submitting()
+    if placement.stack is None:
+        front_end.stopping(None)
+        return
+    front_end.stopping(FINISH_WITHIN)
+    await placement.stack.stop_workers()

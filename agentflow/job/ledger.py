@@ -12,67 +12,13 @@ import fcntl
 import os
 import stat
 from pathlib import Path
-from typing import IO, Any, Final
-
-import msgspec
+from typing import IO, Final
 
 from agentflow.errors import StackError, UsageError
-from agentflow.job.source import Item
-from agentflow.protocol.record import Failure, Record, State, Timings, Usage
+from agentflow.views.ledger import Line, decode_line, encode_line
 
 _BEGINNING: Final = b'{"line":'
-"""Of every line of ours; `line` is the first field of Line and has no default."""
-
-
-class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One result. `line` is the task's line in the input file."""
-
-    line: int
-    id: str
-    state: str
-    text: str | None = None
-    value: Any = None
-    content: Any = None
-    usage: Usage
-    cost_usd: float | None
-    stop_reason: str | None
-    attempts: int
-    timings: Timings
-    error: Failure | None
-    reason: str | None = None
-    kind: str = "claude"
-    model: str | None = None
-    labels: dict[str, str] = {}
-    request: str | None = None
-    truncated: bool = False
-    simulated: bool = False
-
-
-def line_of(item: Item, record: Record, *, simulate: bool) -> Line:
-    """The result line of a task that ended in a simulated job or in a real one."""
-    return Line(
-        line=item.line,
-        id=item.id,
-        state=record.state,
-        text=record.text,
-        value=record.value,
-        content=record.content,
-        usage=record.usage,
-        cost_usd=record.cost_usd,
-        stop_reason=record.stop_reason,
-        attempts=record.attempt,
-        timings=record.timings,
-        error=record.error,
-        reason=record.reason,
-        kind=record.kind,
-        model=record.model,
-        labels=record.labels,
-        request=item.request,
-        truncated=record.truncated,
-        # What failed before it was answered bears no mark of the simulator.
-        simulated=record.simulated
-        or (simulate and record.kind == "claude" and record.state != State.SUCCEEDED),
-    )
+"""Of every line of ours; `line` comes first and has no default."""
 
 
 class Ledger:
@@ -82,7 +28,6 @@ class Ledger:
         self.path = path
         self._simulate = simulate
         self._file: IO[bytes] | None = None
-        self._encoder = msgspec.json.Encoder()
         self.lines: dict[str, Line] = {}
         self.ignored = 0
         """Lines of simulated answers in a real job, or the other way round."""
@@ -117,7 +62,7 @@ class Ledger:
         for number, raw in enumerate(file, 1):
             if raw.endswith(b"\n"):
                 self._take(number, raw)
-            elif (line := _line(raw)) is not None:
+            elif (line := decode_line(raw)) is not None:
                 self._count(line)
                 file.write(b"\n")  # only this was missing
             elif _BEGINNING.startswith(raw.rstrip(b"\0")[: len(_BEGINNING)]):
@@ -130,7 +75,7 @@ class Ledger:
     def _take(self, number: int, raw: bytes) -> None:
         if not raw.strip() or b"\0" in raw:
             return  # a block that a power loss left empty: that result is in the log
-        line = _line(raw)
+        line = decode_line(raw)
         if line is None:
             raise self._foreign(number)
         self._count(line)
@@ -162,7 +107,7 @@ class Ledger:
         """Keep a result; it is in the file when this returns. Raises StackError."""
         assert self._file is not None
         try:
-            self._file.write(self._encoder.encode(line) + b"\n")
+            self._file.write(encode_line(line) + b"\n")
             self._file.flush()
         except OSError as error:
             raise self._unwritten(error) from None
@@ -173,11 +118,3 @@ class Ledger:
             f"cannot write {self.path}: {error.strerror or error}. Results are kept in the "
             "server's log for seven days: make room and run the same command again"
         )
-
-
-def _line(raw: bytes) -> Line | None:
-    """The result in a line, None where there is none."""
-    try:
-        return msgspec.json.decode(raw, type=Line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None

@@ -119,13 +119,13 @@ class Child:
     ) -> re.Match[str]:
         try:
             async with asyncio.timeout(READY_WITHIN):
-                while (found := ready.search(self.log.text())) is None:
+                while (announced := ready.search(self.log.text())) is None:
                     if child.returncode is not None:
                         raise self._failure(process.ending(child.returncode))
                     await asyncio.sleep(POLL)
         except TimeoutError:
             raise self._failure(f"it was not ready within {READY_WITHIN:g} s") from None
-        return found
+        return announced
 
     def _failure(self, how: str) -> StackError:
         shown = "".join(f"\n  {line}" for line in self.last_words())

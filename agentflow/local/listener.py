@@ -29,7 +29,7 @@ class _Info(msgspec.Struct):
     jetstream: bool = False
 
 
-async def on(port: int) -> Listener | None:
+async def on_port(port: int) -> Listener | None:
     """Who listens on this port; None when nobody does."""
     try:
         async with asyncio.timeout(ANSWER_WITHIN):

@@ -47,13 +47,13 @@ def stop_with_parent(within: float = STOP_WITHIN) -> bool:
     So an orphan stops in the same order as on any other SIGTERM; what still runs after `within`
     seconds is killed. Returns whether there is a parent to watch.
     """
-    fd = given()
+    fd = inherited_end()
     if fd is not None:
         stop_at_end_of(fd, within)
     return fd is not None
 
 
-def given() -> int | None:
+def inherited_end() -> int | None:
     """The read end that the parent gave us, to be asked for once; None without such a parent."""
     # Taken out of the environment: in a grandchild the number would name some other file.
     text = os.environ.pop(PARENT_FD, "")

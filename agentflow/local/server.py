@@ -79,10 +79,10 @@ def find_binary() -> str:
     """The nats-server that came with this Python, else the one in PATH."""
     # Not resolved: in a virtual environment the executable links to a Python elsewhere.
     beside = os.fspath(Path(sys.executable).parent)
-    found = shutil.which("nats-server", path=beside) or shutil.which("nats-server")
-    if found is None:
+    binary = shutil.which("nats-server", path=beside) or shutil.which("nats-server")
+    if binary is None:
         raise ServerMissing
-    return found
+    return binary
 
 
 class LocalServer:
@@ -246,8 +246,8 @@ class LocalServer:
             return False
         if config not in (self._config(port), self._config(FREE)):
             return False
-        found = await listener.on(port)
-        if found is None or found.name != self.server_name or not found.jetstream:
+        listening = await listener.on_port(port)
+        if listening is None or listening.name != self.server_name or not listening.jetstream:
             return False
         if not await listener.healthy(ports.monitoring[0]):
             return False
@@ -359,16 +359,16 @@ async def refuse_taken(port: int) -> None:
     Asked by a connection, not by binding: on macOS one may bind 127.0.0.1 beside a server that
     listens on all addresses, and take its clients away.
     """
-    if await listener.on(port) is not None:
+    if await listener.on_port(port) is not None:
         raise await port_taken(port)
 
 
 async def port_taken(port: int) -> PortTaken:
     """The error that says who has the port, and what to do about it."""
-    found = await listener.on(port)
-    if found is not None and found.nats:
+    other = await listener.on_port(port)
+    if other is not None and other.nats:
         return PortTaken(
-            f"Port {port} is taken by a NATS server ({found.name}, version {found.version}). "
+            f"Port {port} is taken by a NATS server ({other.name}, version {other.version}). "
             f"Use it with --nats nats://{HOST}:{port}, or choose another port with --port."
         )
     return PortTaken(

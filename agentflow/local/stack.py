@@ -31,7 +31,8 @@ from agentflow.local.child import Child
 from agentflow.local.parent import Lifeline
 from agentflow.local.server import LocalServer
 from agentflow.local.store import StackInfo, Store
-from agentflow.local.supervisor import Event, RestartPolicy, Supervisor
+from agentflow.local.supervisor import Event, Supervisor
+from agentflow.rules.restarts import RestartPolicy
 
 SIMULATED_KEY: Final = "simulated"
 SIMULATOR_URL: Final = re.compile(r"http://127\.0\.0\.1:(\d+)")
@@ -335,5 +336,5 @@ def python_path() -> dict[str, str]:
     root = Path(__file__).resolve().parents[2]
     if root.name in ("site-packages", "dist-packages"):
         return {}
-    given = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join(filter(None, (os.fspath(root), given)))}
+    present = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (os.fspath(root), present)))}

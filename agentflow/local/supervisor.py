@@ -1,8 +1,7 @@
 """Starts the parts of a stack, restarts what crashes, and stops all of them in order.
 
-What a part's end means that nobody here asked for, the part itself says (`verdict`). A crashed one
-starts again after a delay that doubles with every crash and begins anew once the part has run
-steadily. Too many crashes in a short time are no accident: then everything stops, and `wait` raises
+What a part's end means that nobody here asked for, the part itself says (`verdict`). When a crashed
+one starts again, rules/restarts.py says; after too many crashes everything stops, and `wait` raises
 the reason with the part's last words. So it does at once where a part refuses its first start, as
 it would do again. A worker that ended in order was drained by somebody, and stays down.
 
@@ -15,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 import msgspec
 
 from agentflow.errors import StackError
+from agentflow.rules.restarts import RestartPolicy, Restarts
 
 log = logging.getLogger(__name__)
 
@@ -60,40 +59,6 @@ class Event(msgspec.Struct, frozen=True):
     part: str
     pid: int | None = None
     detail: str = ""
-
-
-class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When a crashed part starts again, in seconds."""
-
-    first_delay: float = 0.5
-    longest_delay: float = 10.0
-    steady_after: float = 30.0
-    """A run as long as this makes the next crash count as the first."""
-    crashes: int = 5
-    """With as many within `window`, it does not start again."""
-    window: float = 60.0
-
-
-class Restarts:
-    """The crashes of one part so far."""
-
-    def __init__(self, policy: RestartPolicy) -> None:
-        self._policy = policy
-        self._times: deque[float] = deque()
-        self._delay = policy.first_delay
-
-    def crashed(self, *, now: float, ran_for: float) -> float | None:
-        """The delay before it starts again; None when there were too many crashes."""
-        policy = self._policy
-        if ran_for >= policy.steady_after:
-            self._delay = policy.first_delay
-        self._times.append(now)
-        while self._times[0] < now - policy.window:
-            self._times.popleft()
-        if len(self._times) >= policy.crashes:
-            return None
-        delay, self._delay = self._delay, min(2 * self._delay, policy.longest_delay)
-        return delay
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -163,39 +128,39 @@ class Supervisor:
         restarts = Restarts(self._policy)
         started = time.monotonic()
         first = True
-        how = await part.wait()
+        ending = await part.wait()
         while True:
             if part.verdict == "drained":
                 self._emit("drained", part)
                 return
             if part.verdict == "refused" and first:
-                self._emit("crashed", part, how)
-                self.fail(StackError(f"{part.name} cannot work: {how}{_words(part)}"))
+                self._emit("crashed", part, ending)
+                self.fail(StackError(f"{part.name} cannot work: {ending}{_words(part)}"))
                 return
             first = False
             now = time.monotonic()
             delay = restarts.crashed(now=now, ran_for=now - started)
             if delay is None:
-                self._emit("crashed", part, how)
-                self._give_up(part, how)
+                self._emit("crashed", part, ending)
+                self._give_up(part, ending)
                 return
-            self._emit("crashed", part, f"{how}; it starts again in {delay:g} s")
+            self._emit("crashed", part, f"{ending}; it starts again in {delay:g} s")
             await asyncio.sleep(delay)
             started = time.monotonic()
             try:
                 await part.start()
             except (StackError, OSError) as error:
-                how = str(error)
+                ending = str(error)
                 continue
             self._emit("restarted", part)
-            how = await part.wait()
+            ending = await part.wait()
 
-    def _give_up(self, part: Part, how: str) -> None:
+    def _give_up(self, part: Part, ending: str) -> None:
         policy = self._policy
         self.fail(
             StackError(
                 f"{part.name} crashed {policy.crashes} times within {policy.window:g} s, so "
-                f"everything was stopped. The last time {how}{_words(part)}"
+                f"everything was stopped. The last time {ending}{_words(part)}"
             )
         )
 

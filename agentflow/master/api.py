@@ -22,11 +22,14 @@ from agentflow.master.presence import Presence
 from agentflow.master.queues import Queues
 from agentflow.master.submit import Submissions
 from agentflow.protocol import api, subjects
-from agentflow.protocol.api import StatsView, Tasks, TaskView, Workers
-from agentflow.protocol.record import Failure, Record, State
+from agentflow.protocol.api import StatsView, Tasks, Workers
+from agentflow.protocol.record import Record, State
+from agentflow.rules import presence as presences
 from agentflow.version import __version__
 from agentflow.views import gates as gateviews
-from agentflow.views.row import Row, decode_labels, instant
+from agentflow.views.api import task_json
+from agentflow.views.result import result_of_record
+from agentflow.views.row import Row, result_of_row
 
 T = TypeVar("T")
 
@@ -97,16 +100,16 @@ class Api:
             last = await self._log.read(wanted)
             record = last.record
             if record is not None and (row is None or last.sequence >= row.sequence):
-                return Tasks(tasks=[_of_record(record, last.sequence)], total=1)
+                return Tasks(tasks=[task_json(result_of_record(record, last.sequence))], total=1)
         if row is not None:
-            return Tasks(tasks=[_view(row, None)], total=1)
+            return Tasks(tasks=[task_json(result_of_row(row))], total=1)
         rows, total = self._index.starting(wanted, api.PREFIX_MATCHES)
         if not rows:
             await self._fresh()  # it may have been submitted a moment ago
             rows, total = self._index.starting(wanted, api.PREFIX_MATCHES)
         if not rows:
             raise TaskNotFound(self._unknown(wanted), task_id=wanted[:80])
-        return Tasks(tasks=await self._views(rows), total=total)
+        return Tasks(tasks=await self._told(rows), total=total)
 
     def _unknown(self, wanted: str) -> str:
         shown = wanted[:80]
@@ -124,7 +127,7 @@ class Api:
         limit = request.limit
         await self._fresh()
         while True:
-            found = await self._index.select(
+            selected = await self._index.select(
                 state=request.state,
                 queue=request.queue,
                 labels=request.label.items(),
@@ -133,9 +136,9 @@ class Api:
             )
             answer = _encode(
                 Tasks(
-                    tasks=await self._views(found.rows),
-                    total=found.total,
-                    next=f"{found.next.updated}:{found.next.id}" if found.next else None,
+                    tasks=await self._told(selected.rows),
+                    total=selected.total,
+                    next=_after(selected.next),
                 )
             )
             # An answer over max_payload would end the connection; a shorter page has a `next`.
@@ -143,16 +146,18 @@ class Api:
                 return answer
             limit = max(1, limit // 2)
 
-    async def _views(self, rows: list[Row]) -> list[TaskView]:
-        gate = asyncio.Semaphore(READ_AT_ONCE)
+    async def _told(self, rows: list[Row]) -> list[dict[str, Any]]:
+        """Rows as they are answered, with the text or error of their records."""
+        reading = asyncio.Semaphore(READ_AT_ONCE)
 
-        async def view(row: Row) -> TaskView:
+        async def told(row: Row) -> dict[str, Any]:
             if row.state not in TOLD:
-                return _view(row, None)
-            async with gate:
-                return _view(row, await self._record(row))
+                return task_json(result_of_row(row))
+            async with reading:
+                record = await self._record(row)
+            return task_json(result_of_row(row, record))
 
-        return list(await asyncio.gather(*(view(row) for row in rows)))
+        return list(await asyncio.gather(*(told(row) for row in rows)))
 
     async def _record(self, row: Row) -> Record | None:
         subject = subjects.result(row.id) if row.finished else subjects.progress(row.id)
@@ -211,8 +216,10 @@ class Api:
 
     async def _submit(self, data: bytes, headers: Mapping[str, str]) -> bytes:
         stored = await self._submissions.submit(data, headers)
-        served = any(stored.queue in beat.queues for beat in self._presence.living())
-        if not served and self._presence.settled:
+        workers = sum(presences.serves(beat, stored.queue) for beat in self._presence.living())
+        if presences.is_unserved(
+            messages=1, workers=workers, pulls=0, settled=self._presence.settled
+        ):
             stored = msgspec.structs.replace(stored, unserved=True)
         return _encode(stored)
 
@@ -224,6 +231,11 @@ def _decode(data: bytes, type: type[T]) -> T:
         raise UsageError(f"the request cannot be read: {error}") from None
 
 
+def _after(cursor: Cursor | None) -> str | None:
+    """Where a list goes on, as `after` of the next request."""
+    return None if cursor is None else f"{cursor.updated}:{cursor.id}"
+
+
 def _cursor(text: str | None) -> Cursor | None:
     if text is None:
         return None
@@ -231,68 +243,3 @@ def _cursor(text: str | None) -> Cursor | None:
     if not updated.isascii() or not updated.isdigit() or len(updated) > 18:
         raise UsageError(f"after is {text[:80]!r}; it is `next` of an earlier answer")
     return Cursor(int(updated), task_id)
-
-
-def _view(row: Row, record: Record | None) -> TaskView:
-    """A row as it is shown, with the text or error of its record where it was read."""
-    return TaskView(
-        id=row.id,
-        state=row.state,
-        queue=row.queue,
-        priority=row.priority,
-        kind=row.kind,
-        model=row.model,
-        labels=decode_labels(row.labels),
-        attempt=row.attempt,
-        failures=row.failures,
-        actor=row.actor,
-        submitted=instant(row.submitted),
-        started=instant(row.started),
-        ended=instant(row.ended),
-        updated=instant(row.updated),
-        resume_at=instant(row.resume_at),
-        reason=row.reason,
-        error=_head(record.error) if record else None,
-        usage=row.usage,
-        cost_usd=None if row.cost is None else row.cost / 1_000_000,
-        stop_reason=row.stop_reason,
-        text_head=record.text[: api.TEXT_HEAD] if record and record.text else None,
-        simulated=row.simulated,
-        sequence=row.sequence,
-        message=record.message if record else row.message,
-    )
-
-
-def _of_record(record: Record, sequence: int) -> TaskView:
-    return TaskView(
-        id=record.id,
-        state=record.state,
-        queue=record.queue,
-        priority=record.priority,
-        kind=record.kind,
-        model=record.model,
-        labels=record.labels,
-        attempt=record.attempt,
-        failures=record.failures,
-        actor=record.actor,
-        submitted=record.timings.submitted,
-        started=record.timings.started,
-        ended=record.timings.ended,
-        updated=record.time,
-        resume_at=record.resume_at,
-        reason=record.reason,
-        error=_head(record.error),
-        usage=record.usage,
-        cost_usd=record.cost_usd,
-        stop_reason=record.stop_reason,
-        text_head=record.text[: api.TEXT_HEAD] if record.text else None,
-        simulated=record.simulated,
-        sequence=sequence,
-        message=record.message,
-    )
-
-
-def _head(error: Failure | None) -> Failure | None:
-    if error is None or len(error.message) <= api.TEXT_HEAD:
-        return error
-    return msgspec.structs.replace(error, message=error.message[: api.TEXT_HEAD])

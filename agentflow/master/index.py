@@ -1,8 +1,8 @@
 """The index: every known task as one compact row, in SQLite in memory.
 
 SQLite, because a row is some 130 bytes there against 600 as a Python object, and because lists in
-order of change need its b-trees. Words that repeat (queue, kind, model, actor, ...) are stored as
-numbers of `Words`, instants as offsets from `updated`.
+order of change need its b-trees. What the columns are is in views/columns.py; the numbers of words
+are those of `Words`.
 
 The index is bounded. Finished tasks beyond `limit` leave it, the oldest first; they stay counted,
 by the day they ended, until they are older than the streams keep records. Then, and that is the
@@ -22,7 +22,16 @@ from heapq import merge
 from typing import Any, Final, NamedTuple
 
 from agentflow.master.totals import Totals, Words
-from agentflow.protocol.record import State, Usage
+from agentflow.protocol.record import State
+from agentflow.views.columns import (
+    COLUMNS,
+    COUNTED,
+    Counted,
+    Values,
+    counted,
+    row_of_values,
+    values,
+)
 from agentflow.views.row import FINISHED, Row, label_text, supersedes
 
 LIMIT: Final = 200_000
@@ -31,25 +40,16 @@ SCANNED: Final = 2_000
 EVICTED: Final = 500
 DAY_MS: Final = 86_400_000
 
-_COLUMNS: Final = (
-    "id, sequence, state, queue, updated, priority, kind, model, labels, attempt, failures, actor,"
-    " submitted, started, ended, resume_at, reason, stop_reason, input, output, cache_creation,"
-    " cache_read, cost, simulated, message"
-)
+_COLUMNS: Final = ", ".join(COLUMNS)
 _SCHEMA: Final = f"""
     PRAGMA journal_mode = OFF;
     CREATE TABLE task (n INTEGER PRIMARY KEY, {_COLUMNS});
     CREATE UNIQUE INDEX by_id ON task (id);
     CREATE INDEX by_state ON task (state, updated);
 """
-_COUNTED: Final = (
-    "n, sequence, queue, state, input, output, cache_creation, cache_read, cost, simulated, updated"
-)
-_INSERT: Final = f"INSERT INTO task ({_COLUMNS}) VALUES ({', '.join('?' * 25)})"
-_UPDATE: Final = (
-    f"UPDATE task SET {', '.join(f'{name.strip()} = ?' for name in _COLUMNS.split(','))}"
-    " WHERE n = ?"
-)
+_KEPT: Final = ", ".join(("n", "sequence", "updated", *COUNTED))
+_INSERT: Final = f"INSERT INTO task ({_COLUMNS}) VALUES ({', '.join('?' for _ in COLUMNS)})"
+_UPDATE: Final = f"UPDATE task SET {', '.join(f'{name} = ?' for name in COLUMNS)} WHERE n = ?"
 _RANGE: Final = "state = ? AND updated >= ? AND updated < ?"
 _NEWEST: Final = "ORDER BY updated DESC, id DESC"
 
@@ -67,6 +67,20 @@ class Selection(NamedTuple):
     rows: list[Row]
     total: int
     next: Cursor | None
+
+
+class _Kept(NamedTuple):
+    """What is looked at of a row that is there, before it is replaced or dropped."""
+
+    n: int
+    sequence: int
+    updated: int
+    counted: Counted
+
+    @property
+    def state(self) -> int:
+        """The number of its state."""
+        return self.counted[0]
 
 
 class Index:
@@ -94,47 +108,44 @@ class Index:
                 newest[row.id] = row
         if not newest:
             return 0
-        known = self._counted(list(newest))
-        inserted: list[tuple[Any, ...]] = []
-        updated: list[tuple[Any, ...]] = []
+        known = self._known(list(newest))
+        inserted: list[Values] = []
+        updated: list[Values] = []
         for row in newest.values():
             old = known.get(row.id)
             if old is None:
-                inserted.append(self._values(row))
+                inserted.append(values(row, self._words.number))
                 self._rows_finished += row.finished
-            elif supersedes(row, old[1]):
-                updated.append((*self._values(row), old[0]))
-                self._totals.add(old, -1)
-                self._rows_finished += row.finished - (old[3] in self._finished)
+            elif supersedes(row, old.sequence):
+                updated.append((*values(row, self._words.number), old.n))
+                self._totals.add(old.counted, -1)
+                self._rows_finished += row.finished - (old.state in self._finished)
         self._db.execute("BEGIN")
         self._db.executemany(_INSERT, inserted)
         self._db.executemany(_UPDATE, updated)
         self._db.execute("COMMIT")
         self._rows += len(inserted)
-        for values in (*inserted, *updated):
-            self._totals.add((0, 0, values[3], values[2], *values[18:24], 0))
+        for stored in (*inserted, *updated):
+            self._totals.add(counted(stored))
         return len(inserted) + len(updated)
 
-    def _counted(self, ids: list[str]) -> dict[str, tuple[Any, ...]]:
-        """What is counted of the rows that are there, by id."""
-        found = self._db.execute(
-            f"SELECT {_COUNTED}, id FROM task WHERE id IN ({', '.join('?' * len(ids))})", ids
+    def _known(self, ids: list[str]) -> dict[str, _Kept]:
+        """The rows that are there, by id."""
+        stored = self._db.execute(
+            f"SELECT id, {_KEPT} FROM task WHERE id IN ({', '.join('?' * len(ids))})", ids
         )
-        return {row[-1]: row[:-1] for row in found}
+        return {row[0]: _Kept(row[1], row[2], row[3], row[4:]) for row in stored}
 
     def forget(self, task_id: str, *, sequence: int) -> bool:
         """Drop a row that still stands at `sequence`, and its counts."""
-        where = "id = ? AND sequence = ?"
-        old = self._db.execute(
-            f"SELECT {_COUNTED} FROM task WHERE {where}", (task_id, sequence)
-        ).fetchone()
-        if old:
-            self._drop(old)
-        return old is not None
+        kept = self._keeping("WHERE id = ? AND sequence = ?", (task_id, sequence))
+        for row in kept:
+            self._drop(row)
+        return bool(kept)
 
     def forget_unseen(self) -> None:
         """Drop all rows without a record: AGENTFLOW_TASKS was made anew."""
-        for row in self._db.execute(f"SELECT {_COUNTED} FROM task WHERE sequence = 0").fetchall():
+        for row in self._keeping("WHERE sequence = 0"):
             self._drop(row)
 
     def clear(self) -> None:
@@ -148,9 +159,11 @@ class Index:
         excess = min(self._rows_finished - self._limit, EVICTED)
         if excess <= 0:
             return 0
-        oldest = merge(*(self._oldest(state, excess) for state in self._finished), key=_updated)
-        for _, row in zip(range(excess), list(oldest), strict=False):
-            self._gone.setdefault(_updated(row) // DAY_MS, Totals()).add(row)
+        oldest = merge(
+            *(self._oldest(state, excess) for state in self._finished), key=lambda row: row.updated
+        )
+        for row in list(oldest)[:excess]:
+            self._gone.setdefault(row.updated // DAY_MS, Totals()).add(row.counted)
             self._drop(row, counted=True)
         return excess
 
@@ -164,24 +177,27 @@ class Index:
         dropped = 0
         for state in self._states():
             for row in self._oldest(state, EVICTED):
-                if _updated(row) >= before:
+                if row.updated >= before:
                     break
-                if row[1]:
+                if row.sequence:
                     self._drop(row)
                     dropped += 1
         return dropped
 
-    def _oldest(self, state: int, limit: int) -> list[tuple[Any, ...]]:
-        return self._db.execute(
-            f"SELECT {_COUNTED} FROM task WHERE state = ? ORDER BY updated LIMIT ?", (state, limit)
-        ).fetchall()
+    def _oldest(self, state: int, limit: int) -> list[_Kept]:
+        return self._keeping("WHERE state = ? ORDER BY updated LIMIT ?", (state, limit))
 
-    def _drop(self, row: tuple[Any, ...], *, counted: bool = False) -> None:
-        self._db.execute("DELETE FROM task WHERE n = ?", (row[0],))
+    def _keeping(self, clauses: str, operands: tuple[Any, ...] = ()) -> list[_Kept]:
+        stored = self._db.execute(f"SELECT {_KEPT} FROM task {clauses}", operands)
+        return [_kept(columns) for columns in stored]
+
+    def _drop(self, row: _Kept, *, counted: bool = False) -> None:
+        """Delete a row; one that stays `counted` leaves the sums as they are."""
+        self._db.execute("DELETE FROM task WHERE n = ?", (row.n,))
         self._rows -= 1
-        self._rows_finished -= row[3] in self._finished
+        self._rows_finished -= row.state in self._finished
         if not counted:
-            self._totals.add(row, -1)
+            self._totals.add(row.counted, -1)
 
     # Asking.
 
@@ -195,20 +211,20 @@ class Index:
 
     def counts(self) -> dict[str, int]:
         """Tasks by state; every state is named."""
-        found = dict.fromkeys(map(str, State), 0)
+        counts = dict.fromkeys(map(str, State), 0)
         for (_, state), count in self._totals.counts.items():
             if count:
                 name = self._words.text(state)
-                found[name] = found.get(name, 0) + count
-        return found
+                counts[name] = counts.get(name, 0) + count
+        return counts
 
     def by_queue(self) -> dict[str, dict[str, int]]:
         """Tasks by queue and state."""
-        found: dict[str, dict[str, int]] = {}
+        queues: dict[str, dict[str, int]] = {}
         for (queue, state), count in self._totals.counts.items():
             if count:
-                found.setdefault(self._words.text(queue), {})[self._words.text(state)] = count
-        return found
+                queues.setdefault(self._words.text(queue), {})[self._words.text(state)] = count
+        return queues
 
     def get(self, task_id: str) -> Row | None:
         """The row of exactly this id."""
@@ -229,8 +245,8 @@ class Index:
     ) -> list[Row]:
         """Rows in a state whose last change is longest ago, behind `after`."""
         where = "state = ? AND updated >= ? AND (updated > ? OR id > ?)"
-        values = (self._number(state), after[0], *after, limit)
-        return list(self._select(f"WHERE {where} ORDER BY updated, id LIMIT ?", values))
+        operands = (self._number(state), after[0], *after, limit)
+        return list(self._select(f"WHERE {where} ORDER BY updated, id LIMIT ?", operands))
 
     async def select(
         self,
@@ -243,54 +259,55 @@ class Index:
     ) -> Selection:
         """A page of the tasks that match all conditions."""
         states = self._states() if state is None else [self._number(state)]
-        where, values = ["1"], list[Any]()
+        where, operands = ["1"], list[Any]()
         if queue is not None:
             where.append("queue = ?")
-            values.append(self._number(queue))
+            operands.append(self._number(queue))
         wanted = [label_text(name, value) for name, value in labels]
         where += ["instr(labels, ?)"] * len(wanted)
-        values += wanted
+        operands += wanted
         condition = " AND ".join(where)
-        found: list[Row] = []
+        rows: list[Row] = []
         for number in states:
-            found += await self._page(number, condition, values, limit + 1, after or Cursor())
-        found.sort(key=lambda row: (row.updated, row.id), reverse=True)
+            rows += await self._page(number, condition, operands, limit + 1, after or Cursor())
+        rows.sort(key=lambda row: (row.updated, row.id), reverse=True)
         if wanted:
             total = 0
             for number in states:
-                total += await self._count(number, condition, values)
+                total += await self._count(number, condition, operands)
         else:
             total = sum(
                 count
                 for name, counts in self.by_queue().items()
                 if queue in (None, name)
-                for found_state, count in counts.items()
-                if state in (None, found_state)
+                for counted_state, count in counts.items()
+                if state in (None, counted_state)
             )
-        rows = found[:limit]
-        more = len(found) > limit
-        return Selection(rows, total, Cursor(rows[-1].updated, rows[-1].id) if more else None)
+        if len(rows) <= limit:
+            return Selection(rows, total, None)
+        last = rows[limit - 1]
+        return Selection(rows[:limit], total, Cursor(last.updated, last.id))
 
     async def _page(
-        self, state: int, condition: str, values: list[Any], limit: int, after: Cursor
+        self, state: int, condition: str, operands: list[Any], limit: int, after: Cursor
     ) -> list[Row]:
-        found: list[Row] = []
+        rows: list[Row] = []
         behind = (after.updated, after.id)
         for lower, upper in self._ranges(state, after.updated + 1):
-            span = (state, lower, upper, *behind, *values, limit - len(found))
-            found += self._select(
+            span = (state, lower, upper, *behind, *operands, limit - len(rows))
+            rows += self._select(
                 f"WHERE {_RANGE} AND (updated, id) < (?, ?) AND {condition} {_NEWEST} LIMIT ?", span
             )
-            if len(found) >= limit:
+            if len(rows) >= limit:
                 break
             await asyncio.sleep(0)
-        return found
+        return rows
 
-    async def _count(self, state: int, condition: str, values: list[Any]) -> int:
+    async def _count(self, state: int, condition: str, operands: list[Any]) -> int:
         total = 0
         for lower, upper in self._ranges(state, Cursor().updated):
             query = f"SELECT count(*) FROM task WHERE {_RANGE} AND {condition}"
-            total += self._db.execute(query, (state, lower, upper, *values)).fetchone()[0]
+            total += self._db.execute(query, (state, lower, upper, *operands)).fetchone()[0]
             await asyncio.sleep(0)
         return total
 
@@ -315,70 +332,10 @@ class Index:
     def _states(self) -> list[int]:
         return sorted({state for (_, state), count in self._totals.counts.items() if count > 0})
 
-    def _values(self, row: Row) -> tuple[Any, ...]:
-        number, updated, usage = self._words.number, row.updated, row.usage
-        return (
-            row.id,
-            row.sequence,
-            number(row.state),
-            number(row.queue),
-            updated,
-            number(row.priority),
-            number(row.kind),
-            number(row.model),
-            row.labels or None,
-            row.attempt,
-            row.failures,
-            number(row.actor),
-            None if row.submitted is None else row.submitted - updated,
-            None if row.started is None else row.started - updated,
-            None if row.ended is None else row.ended - updated,
-            None if row.resume_at is None else row.resume_at - updated,
-            number(row.reason),
-            number(row.stop_reason),
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_creation_input_tokens,
-            usage.cache_read_input_tokens,
-            row.cost,
-            int(row.simulated),
-            row.message or None,
-        )
-
-    def _select(self, clauses: str, values: tuple[Any, ...]) -> Iterator[Row]:
-        for found in self._db.execute(f"SELECT {_COLUMNS} FROM task {clauses}", values):
-            yield self._row(found)
-
-    def _row(self, found: tuple[Any, ...]) -> Row:
-        text, updated = self._words.text, found[4]
-        submitted, started, ended, resume_at = (
-            None if offset is None else updated + offset for offset in found[12:16]
-        )
-        return Row(
-            id=found[0],
-            sequence=found[1],
-            state=text(found[2]),
-            queue=text(found[3]),
-            updated=updated,
-            priority=text(found[5]),
-            kind=text(found[6]),
-            model=self._words.word(found[7]),
-            labels=found[8] or "",
-            attempt=found[9],
-            failures=found[10],
-            actor=text(found[11]),
-            submitted=submitted,
-            started=started,
-            ended=ended,
-            resume_at=resume_at,
-            reason=self._words.word(found[16]),
-            stop_reason=self._words.word(found[17]),
-            usage=Usage(*found[18:22]),
-            cost=found[22],
-            simulated=bool(found[23]),
-            message=found[24] or "",
-        )
+    def _select(self, clauses: str, operands: tuple[Any, ...]) -> Iterator[Row]:
+        for stored in self._db.execute(f"SELECT {_COLUMNS} FROM task {clauses}", operands):
+            yield row_of_values(stored, self._words.text, self._words.word)
 
 
-def _updated(row: tuple[Any, ...]) -> int:
-    return int(row[10])
+def _kept(columns: tuple[Any, ...]) -> _Kept:
+    return _Kept(columns[0], columns[1], columns[2], columns[3:])

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from agentflow.bus.streams.bucket import OPERATION, value_of
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.errors import BusError, WrongSequence
 from agentflow.protocol import headers as blocks
@@ -23,7 +24,6 @@ KEY: Final = "lease.master"
 LASTS: Final = 6
 """Seconds; the server counts whole ones."""
 RENEWED: Final = 2.0
-_OPERATION: Final = "KV-Operation"
 
 
 class LeaseValue(msgspec.Struct, frozen=True):
@@ -59,10 +59,11 @@ class Lease:
 
     async def turn(self) -> None:
         """Take or renew once. Raises BusError."""
-        found = await self._js.last(subjects.KV_STREAM, subjects.kv(KEY))
-        expected = found.sequence if found else 0
-        if found is not None and _OPERATION not in found.headers:
-            self.holder = _holder(found.data)
+        last = await self._js.last(subjects.KV_STREAM, subjects.kv(KEY))
+        expected = last.sequence if last else 0
+        value = value_of(last)
+        if value is not None:
+            self.holder = _holder(value)
             if self.holder != self._actor:
                 self._renewed = -1e9
                 return
@@ -80,7 +81,7 @@ class Lease:
             return
         self._renewed = -1e9
         try:
-            await self._write(b"", self._sequence, {_OPERATION: "DEL"}, timeout=1.0)
+            await self._write(b"", self._sequence, {OPERATION: "DEL"}, timeout=1.0)
         except BusError as error:
             _log.debug("the lease is left to expire: %s", error)
 

@@ -25,6 +25,7 @@ from agentflow.log.task import TaskLog
 from agentflow.master.lease import Lease
 from agentflow.protocol import streams, subjects
 from agentflow.protocol import task as tasks
+from agentflow.protocol.identity import message_identity
 from agentflow.rules.claim import Delivery, is_done_with
 
 _log = logging.getLogger(__name__)
@@ -75,12 +76,12 @@ class Leftovers:
         for filter in config.get("filter_subjects") or [config.get("filter_subject", "")]:
             sequence = 1
             while sequence <= floor:
-                found = await page(
+                first = await page(
                     self._js.connection, subjects.TASKS, sequence, filter=filter, batch=1
                 )
-                if not found.messages:
+                if not first.messages:
                     break
-                (message,) = found.messages
+                (message,) = first.messages
                 sequence = sequence_of(message) + 1
                 if sequence - 1 <= floor:
                     await self._look(message)
@@ -90,10 +91,10 @@ class Leftovers:
         age = self._log.now().timestamp() - stored / 1e9
         if age < self._age:
             return
-        queue = subject_of(message).split(".")[2]
+        queue = subjects.queue_of(subject_of(message))
         task_id, follows = tasks.identified(message.headers, message.data, queue, sequence, stored)
         last = await self._log.read(task_id)
-        identity = tasks.message_identity(sequence, stored)
+        identity = message_identity(sequence, stored)
         facts = {"action": "leftover", "task_id": task_id}
         if is_done_with(Delivery(identity, follows=follows, age=age), last):
             if await self._js.delete(subjects.TASKS, sequence):

@@ -17,9 +17,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from agentflow.actor import Actor
 from agentflow.bus.streams import provision
@@ -28,12 +28,14 @@ from agentflow.bus.streams.follower import Follower, Source
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import stored_ns, subject_of
 from agentflow.bus.streams.provision import Difference
+from agentflow.bus.streams.rows import in_slices, take_tasks
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
 from agentflow.bus.wire.monitoring import sync_of
+from agentflow.bus.wire.patience import connect_patiently
 from agentflow.bus.wire.service import Service
 from agentflow.config import Connect
-from agentflow.errors import AgentFlowError, BusError, InvalidTask, NoStream, NotConnected
+from agentflow.errors import AgentFlowError, BusError, NoStream
 from agentflow.log.task import TaskLog
 from agentflow.master import index as indexes
 from agentflow.master.api import Api
@@ -43,15 +45,18 @@ from agentflow.master.leftovers import Leftovers
 from agentflow.master.presence import Presence
 from agentflow.master.queues import Queues
 from agentflow.master.submit import Submissions
-from agentflow.master.sweep import USUAL, Pace, Sweep
+from agentflow.master.sweep import USUAL, Sweep, SweepRate
 from agentflow.master.vanished import Vanished
-from agentflow.protocol import limits, record, subjects
+from agentflow.protocol import limits, subjects
 from agentflow.protocol.control import Control, Drain
 from agentflow.protocol.record import Last
 from agentflow.rules.durability import weaker
 from agentflow.telemetry import logs
 from agentflow.version import __version__
-from agentflow.views.row import Row, from_record, from_task, needs_payload
+from agentflow.views.row import from_record, row_of_record
+
+if TYPE_CHECKING:
+    from agentflow.telemetry.metrics import MasterMetrics
 
 _log = logging.getLogger(__name__)
 
@@ -63,10 +68,6 @@ TASKS: Final = Source(
 PROVISION_EVERY: Final = 15.0
 TIDY_EVERY: Final = 5.0
 RETRY: Final = 1.0
-SLICE: Final = 100
-"""Rows between two turns of the event loop; some 3 ms."""
-
-T = TypeVar("T")
 
 
 class Master:
@@ -80,7 +81,7 @@ class Master:
         retention: float = limits.RETENTION,
         index_limit: int = indexes.LIMIT,
         lost_after: float = limits.LOST_AFTER,
-        pace: Pace = USUAL,
+        rate: SweepRate = USUAL,
         durable: bool = False,
         monitor: str | None = None,
     ) -> None:
@@ -107,7 +108,7 @@ class Master:
             presence=self.presence,
             lease=self.lease,
             corrected=self._corrected,
-            pace=pace,
+            rate=rate,
         )
         self.leftovers = Leftovers(self._js, self.log, self.lease)
         self._queues = Queues(self._js)
@@ -188,19 +189,26 @@ class Master:
         """Whether the index knows everything that the streams had when it began."""
         return self.records.caught_up.is_set() and self.tasks.caught_up.is_set()
 
-    @property
-    def queues(self) -> Queues:
-        """How much waits where."""
-        return self._queues
+    def metrics(self) -> MasterMetrics:
+        """What Prometheus may ask."""
+        from agentflow.master.measured import measured
+
+        return measured(
+            self._js,
+            self.actor,
+            lease=self.lease,
+            presence=self.presence,
+            queues=self._queues,
+        )
 
     # Provisioning.
 
     async def _provide(self) -> None:
-        found = await provision.ensure_streams(self._js, retention=self._retention)
-        for difference in found:
+        differences = await provision.ensure_streams(self._js, retention=self._retention)
+        for difference in differences:
             if difference not in self._differences:
                 _log.warning("%s: %s", difference.name, difference.text)
-        self._differences = found
+        self._differences = differences
         durable, monitor = self._durability
         text = weaker(await sync_of(self._connection, monitor), durable=durable)
         if text and text != self._weaker:
@@ -252,39 +260,22 @@ class Master:
         for sequence, message in entries:
             # Of several records of one log the last makes the row; most short tasks have two.
             newest[subject_of(message).split(".", 2)[2]] = (sequence, message)
-        for slice_ in _slices(list(newest.values())):
+        async for part in in_slices(list(newest.values())):
             self.index.put(
                 from_record(
                     subject_of(message), sequence, stored_ns(message) // 1_000_000, message.data
                 )
-                for sequence, message in slice_
+                for sequence, message in part
             )
-            await asyncio.sleep(0)
         return 0
 
     async def _take_tasks(self, entries: Sequence[tuple[int, Message]], whole: bool) -> int:
-        unresolved = 0
-        for slice_ in _slices(entries):
-            rows: list[Row] = []
-            for sequence, message in slice_:
-                if not whole and needs_payload(message.headers):
-                    unresolved = unresolved or sequence
-                elif row := _task_row(sequence, message, whole):
-                    rows.append(row)
-            self.index.put(rows)
-            await asyncio.sleep(0)
-        return unresolved
+        return await take_tasks(entries, whole, self.index.put)
 
     def _corrected(self, last: Last) -> None:
         """What was read from the leader is newer than the row."""
         if last.record is not None:
-            row = from_record(
-                last.record.subject,
-                last.sequence,
-                round(last.record.time.timestamp() * 1000),
-                record.encode(last.record),
-            )
-            self.index.put([row])
+            self.index.put([row_of_record(last.record, last.sequence)])
 
     def _forget_all(self) -> None:
         self.index.clear()
@@ -304,7 +295,7 @@ class Master:
     # What is said about it.
 
     def _notes(self) -> list[str]:
-        notes = [f"{found.name}: {found.text}" for found in self._differences]
+        notes = [f"{difference.name}: {difference.text}" for difference in self._differences]
         return [*notes, self._weaker] if self._weaker else notes
 
     def _status(self) -> dict[str, Any]:
@@ -324,42 +315,12 @@ class Master:
                 self.actor.stop()
 
 
-def _task_row(sequence: int, message: Message, whole: bool) -> Row | None:
-    try:
-        return from_task(
-            subject_of(message),
-            sequence,
-            stored_ns(message),
-            message.headers,
-            message.data if whole else None,
-        )
-    except InvalidTask as error:
-        _log.debug("message %d of %s: %s", sequence, subjects.TASKS, error)
-        return None
-
-
-def _slices(entries: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (entries[start : start + SLICE] for start in range(0, len(entries), SLICE))
-
-
 async def _in_turns(step: Callable[[], int]) -> None:
     """Repeat until nothing is left, with a turn of the event loop between."""
     while True:
         if not step():
             return
         await asyncio.sleep(0)
-
-
-async def connect(options: Connect, *, name: str, wait: float) -> Connection:
-    """A connection, waiting for the server up to `wait` seconds. Raises NotConnected."""
-    end = time.monotonic() + wait
-    while True:
-        try:
-            return await Connection.open(options, name)
-        except NotConnected:
-            if time.monotonic() >= end:
-                raise
-            await asyncio.sleep(0.2)
 
 
 async def serve(
@@ -379,7 +340,7 @@ async def serve(
     Raises AgentFlowError when it cannot start.
     """
     async with (
-        await connect(options, name="agentflow master", wait=wait) as connection,
+        await connect_patiently(options, "agentflow master", wait) as connection,
         contextlib.AsyncExitStack() as stack,
     ):
         master = Master(
@@ -387,10 +348,10 @@ async def serve(
         )
         logs.set_actor(master.actor.name)
         if metrics is not None:
-            from agentflow.master.measured import measured
+            # The library behind it costs memory and start-up time that others do without.
             from agentflow.telemetry.metrics import served
 
-            await stack.enter_async_context(served(measured(master, connection), metrics))
+            await stack.enter_async_context(served(master.metrics(), metrics))
         try:
             await master.start()
         except TimeoutError:

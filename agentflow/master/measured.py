@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentflow.bus.wire.connection import Connection
-from agentflow.master.master import Master
+from agentflow.actor import Actor
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.master.lease import Lease
+from agentflow.master.presence import Presence
+from agentflow.master.queues import Queues
 from agentflow.protocol.subjects import Priority
 from agentflow.telemetry.metrics import MasterMetrics, QueueFigures
 
 
-def measured(master: Master, connection: Connection) -> MasterMetrics:
-    """The metrics of this master; queues are read when they are asked for."""
+def measured(
+    js: JetStream, actor: Actor, *, lease: Lease, presence: Presence, queues: Queues
+) -> MasterMetrics:
+    """The metrics of a master's parts; queues are read when they are asked for."""
 
-    async def queues() -> Mapping[str, QueueFigures]:
+    async def figures() -> Mapping[str, QueueFigures]:
         return {
             queue: QueueFigures(
                 {priority: depth.waiting.get(priority, 0) for priority in Priority}, depth.oldest
             )
-            for queue, depth in (await master.queues.depths()).items()
+            for queue, depth in (await queues.depths()).items()
         }
 
     return MasterMetrics(
-        connection,
-        actor=master.actor.name,
-        leads=lambda: master.lease.held,
-        workers=lambda: (sum(1 for _ in master.presence.living()), master.presence.lost),
-        queues=queues,
-        now=master.log.now,
+        js.connection,
+        actor=actor.name,
+        leads=lambda: lease.held,
+        workers=lambda: (sum(1 for _ in presence.living()), presence.lost),
+        queues=figures,
+        now=js.now,
     )

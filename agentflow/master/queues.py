@@ -18,6 +18,8 @@ from agentflow.protocol.api import QueueView
 from agentflow.protocol.control import Heartbeat
 from agentflow.protocol.record import State
 from agentflow.protocol.subjects import Priority
+from agentflow.rules import presence
+from agentflow.rules.presence import Serving
 
 REFRESH: Final = 2.0
 
@@ -49,40 +51,42 @@ class Queues:
     ) -> list[QueueView]:
         """Every queue that anything is known of, by name."""
         now = self._js.now()
-        living = list(workers)
-        names = {*depths, *counts, *(name for beat in living for name in beat.queues)}
+        serving = presence.by_queue(workers)
         return [
-            _view(name, depths.get(name, Depth()), counts.get(name, {}), living, now, settled)
-            for name in sorted(names - {""})
+            _view(
+                name,
+                depths.get(name, Depth()),
+                counts.get(name, {}),
+                serving.get(name, Serving()),
+                now,
+                settled,
+            )
+            for name in sorted({*depths, *counts, *serving} - {""})
         ]
-
-
-def is_unserved(depth: Depth, workers: int, *, settled: bool) -> bool:
-    """Whether the queue holds messages and nobody takes them.
-
-    A pull that waits is a worker too, whoever it is; and a busy worker has none waiting.
-    """
-    return settled and depth.messages > 0 and workers == 0 and depth.pulls == 0
 
 
 def _view(
     queue: str,
     depth: Depth,
     counts: Mapping[str, int],
-    living: list[Heartbeat],
+    serving: Serving,
     now: datetime,
     settled: bool,
 ) -> QueueView:
-    serving = [beat for beat in living if queue in beat.queues and not beat.stopping]
     return QueueView(
         queue=queue,
         queued=counts.get(State.QUEUED, 0),
-        unserved=is_unserved(depth, len(serving), settled=settled),
+        unserved=presence.is_unserved(
+            messages=depth.messages,
+            workers=serving.workers,
+            pulls=depth.pulls,
+            settled=settled,
+        ),
         running=counts.get(State.RUNNING, 0),
         parked=counts.get(State.SCHEDULED, 0) + counts.get(State.RETRYING, 0),
         depth={priority: depth.waiting.get(priority, 0) for priority in Priority},
-        workers=len(serving),
-        slots=sum(beat.slots for beat in serving),
+        workers=serving.workers,
+        slots=serving.slots,
         oldest_s=None
         if depth.oldest is None
         else max(0.0, round((now - depth.oldest).total_seconds(), 3)),

@@ -54,8 +54,8 @@ def prepare(payload: bytes, headers: Mapping[str, str]) -> Prepared:
     if subjects.FOLLOWS in headers:
         raise UsageError("a continuation is published on the task's subject, not submitted here")
     body = task.parse_body(payload, headers)
-    given = task.given_id(headers, body)
-    built = task.build(body, headers, queue, priority, given or secrets.token_hex(10))
+    given_id = task.given_id(headers, body)
+    built = task.build(body, headers, queue, priority, given_id or secrets.token_hex(10))
     own = {
         name: value
         for name, value in headers.items()
@@ -68,7 +68,7 @@ def prepare(payload: bytes, headers: Mapping[str, str]) -> Prepared:
         own[subjects.MODEL] = built.model
     if built.labels:
         own[subjects.LABELS] = task.labels_header(built.labels)
-    return Prepared(built, own, payload, named=given is not None)
+    return Prepared(built, own, payload, named=given_id is not None)
 
 
 class Submissions:

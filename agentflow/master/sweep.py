@@ -1,7 +1,7 @@
 """The sweep: end logs that nothing can bring on any more.
 
 What it decides is in rules/sweep.py; here the facts are read, from the leader, and `failed` is
-written by tasklog.py, fenced by the record they are about. It never republishes, acks or deletes a
+written by log/task.py, fenced by the record they are about. It never republishes, acks or deletes a
 task message. A task it fails has no dead letter: the payload was in the message that is lost.
 
 A round looks at some tasks only, those whose last change is longest ago first, and the next round
@@ -27,8 +27,9 @@ from agentflow.master.lease import Lease
 from agentflow.master.presence import Presence
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Held, Holds
+from agentflow.protocol.identity import parse_message
 from agentflow.protocol.record import Last, Record, State
-from agentflow.rules.sweep import Facts, Step, next_step
+from agentflow.rules.sweep import LogFacts, Step, next_step
 from agentflow.views.row import Row
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ AT_ONCE: Final = 16
 REASON: Final = "message_lost"
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
+class SweepRate(msgspec.Struct, frozen=True, kw_only=True):
     """How often the sweep looks, and at what; seconds.
 
     A task is looked at after `quiet` without a change: a redelivery is quicker than the sweep. A
@@ -52,7 +53,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     overdue: float = 15.0
 
 
-USUAL: Final = Pace()
+USUAL: Final = SweepRate()
 
 
 class Sweep:
@@ -67,7 +68,7 @@ class Sweep:
         presence: Presence,
         lease: Lease,
         corrected: Callable[[Last], None],
-        pace: Pace,
+        rate: SweepRate,
     ) -> None:
         self._js = js
         self._connection: Connection = js.connection
@@ -76,7 +77,7 @@ class Sweep:
         self._presence = presence
         self._lease = lease
         self._corrected = corrected
-        self._pace = pace
+        self._rate = rate
         self._behind: dict[str, tuple[int, str]] = {}
         self._noted: dict[str, tuple[int, int]] = {}
         self.lost = 0
@@ -85,7 +86,7 @@ class Sweep:
     async def run(self) -> None:
         """A round now and then, while this master has the lease. Raises BusError."""
         while True:
-            await asyncio.sleep(self._pace.every)
+            await asyncio.sleep(self._rate.every)
             if self._lease.held:
                 await self.round()
 
@@ -101,22 +102,22 @@ class Sweep:
 
     def _candidates(self, state: State) -> list[Row]:
         now = self._log.now().timestamp() * 1000
-        quiet, overdue = now - self._pace.quiet * 1000, now - self._pace.overdue * 1000
-        found: list[Row] = []
+        quiet, overdue = now - self._rate.quiet * 1000, now - self._rate.overdue * 1000
+        candidates: list[Row] = []
         for _ in range(SCANNED // PAGE):
             rows = self._index.oldest(state, after=self._behind.get(state, (-1, "")), limit=PAGE)
             for row in rows:
                 parked = row.resume_at is not None
                 since = max(row.resume_at or 0, row.updated)
                 if row.sequence and since <= (overdue if parked else quiet):
-                    found.append(row)
+                    candidates.append(row)
             if len(rows) < PAGE or rows[-1].updated > quiet:
                 self._behind.pop(state, None)  # the next round begins anew
                 break
             self._behind[state] = (rows[-1].updated, rows[-1].id)
-            if len(found) >= PAGE:
+            if len(candidates) >= PAGE:
                 break
-        return found
+        return candidates
 
     async def _look(self, row: Row) -> None:
         if row.state == State.RUNNING and self._presence.runs(row.actor, row.id):
@@ -138,7 +139,7 @@ class Sweep:
         if noted is not None and noted[0] != last.sequence:
             del self._noted[task_id]
             noted = None
-        facts = Facts(noted=noted[1] if noted else None)
+        facts = LogFacts(noted=noted[1] if noted else None)
         record = last.record
         while (step := next_step(last, facts)) not in (Step.WELL, Step.WAIT):
             assert record is not None
@@ -187,14 +188,15 @@ class Sweep:
 
     async def _is_stored(self, message: str) -> bool:
         """Whether AGENTFLOW_TASKS holds this very message."""
-        sequence, _, stored = message.partition("-")
-        if not (sequence.isdigit() and stored.isdigit()):
+        parsed = parse_message(message)
+        if parsed is None:
             return True  # another client's notion of identity; what cannot be told is not lost
-        found = await self._js.get(subjects.TASKS, int(sequence))
-        if found is None:
+        sequence, stored_ns = parsed
+        queued = await self._js.get(subjects.TASKS, sequence)
+        if queued is None:
             return False
         # The answer's time is rounded to microseconds.
-        return abs(found.time.timestamp() * 1e6 - int(stored) / 1e3) < 2
+        return abs(queued.time.timestamp() * 1e6 - stored_ns / 1e3) < 2
 
     async def _is_held(self, record: Record) -> bool:
         """Ask the owner for some seconds; no responders is silence, it may be reconnecting."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from agentflow.protocol.record import Usage
+from agentflow.views.columns import Counted
 
 
 class Words:
@@ -19,11 +19,11 @@ class Words:
         """The number of a word, a new one for a new word."""
         if word is None:
             return None
-        found = self._numbers.get(word)
-        if found is None:
-            found = self._numbers[word] = len(self._words)
+        number = self._numbers.get(word)
+        if number is None:
+            number = self._numbers[word] = len(self._words)
             self._words.append(word)
-        return found
+        return number
 
     def word(self, number: int | None) -> str | None:
         """The word of a number."""
@@ -44,9 +44,9 @@ class Totals:
         self.cost_unknown = 0
         self.simulated = 0
 
-    def add(self, row: tuple[Any, ...], sign: int = 1) -> None:
-        """Count a row of the index (its columns `_COUNTED`), or with sign -1 count it no more."""
-        _, _, queue, state, *tokens, cost, simulated, _ = row
+    def add(self, row: Counted, sign: int = 1) -> None:
+        """Count a row of the index, or with sign -1 count it no more."""
+        state, queue, *tokens, cost, simulated = row
         self.counts[queue, state] += sign
         for i, value in enumerate(tokens):
             self.tokens[i] += sign * value

@@ -17,6 +17,7 @@ from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import page, sequence_of
 from agentflow.master.index import Index
 from agentflow.protocol import subjects
+from agentflow.protocol.identity import identity_sequence
 from agentflow.protocol.record import State
 
 ROWS: Final = 500
@@ -54,7 +55,7 @@ class Vanished:
         while rows := self._index.oldest(State.QUEUED, after=after, limit=ROWS):
             after = (rows[-1].updated, rows[-1].id)
             for row in rows:
-                sequence = int(row.message.partition("-")[0] or 0)
+                sequence = identity_sequence(row.message)
                 if row.sequence or not 0 < sequence <= up_to or sequence in stored:
                     continue
                 dropped += self._index.forget(row.id, sequence=0)
@@ -62,12 +63,12 @@ class Vanished:
         return dropped
 
     async def _sequences(self, up_to: int) -> set[int]:
-        found: set[int] = set()
+        sequences: set[int] = set()
         first = 1
         while first <= up_to:
             read = await page(self._js.connection, subjects.TASKS, first)
-            found.update(sequence_of(message) for message in read.messages)
+            sequences.update(sequence_of(message) for message in read.messages)
             if not read.more or not read.messages:
                 break
             first = sequence_of(read.messages[-1]) + 1
-        return found
+        return sequences

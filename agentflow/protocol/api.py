@@ -17,11 +17,11 @@ wrong), body {"error": {"type": ..., "message": ...}}.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from agentflow.protocol.record import Failure, Usage
+from agentflow.protocol.record import Usage
 
 LIST: Final = "list"
 GET: Final = "get"
@@ -34,7 +34,7 @@ QUEUE: Final = "Agentflow-Queue"
 """Header of submit and run; a task message has its queue in the subject."""
 
 TEXT_HEAD: Final = 200
-"""Characters of a result's text in a view; the whole is in the record."""
+"""Characters of a result's text in an answer; the whole is in the record."""
 PREFIX_MATCHES: Final = 10
 LIST_DEFAULT: Final = 50
 LIST_MOST: Final = 1000
@@ -60,43 +60,13 @@ class GetRequest(msgspec.Struct, frozen=True, kw_only=True):
     id: str
 
 
-class TaskView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A task in a list: its last record in short. `sequence` is that record's, 0 without one.
+class Tasks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer to list and get; `next` is the cursor for the following page, if there is one.
 
-    `state` is `queued` while no worker has seen the task. `updated` is the last record's time.
-    `message` is the identity of the task message (`<sequence>-<stored time in ns>`).
+    A task in it is what views/api.py makes of it, and reads again.
     """
 
-    id: str
-    state: str
-    queue: str
-    priority: str
-    kind: str = "unknown"
-    model: str | None = None
-    labels: dict[str, str] = {}
-    attempt: int = 0
-    failures: int = 0
-    actor: str = ""
-    submitted: datetime | None = None
-    started: datetime | None = None
-    ended: datetime | None = None
-    updated: datetime | None = None
-    resume_at: datetime | None = None
-    reason: str | None = None
-    error: Failure | None = None
-    usage: Usage = Usage()
-    cost_usd: float | None = None
-    stop_reason: str | None = None
-    text_head: str | None = None
-    simulated: bool = False
-    sequence: int = 0
-    message: str = ""
-
-
-class Tasks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Answer to list and get; `next` is the cursor for the following page, if there is one."""
-
-    tasks: list[TaskView] = []
+    tasks: list[dict[str, Any]] = []
     total: int = 0
     next: str | None = None
 

@@ -7,9 +7,12 @@ that cost more than the record's JSON. A block is `NATS/1.0\\r\\n` and `Name: va
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from agentflow.protocol import subjects
 
+DIGITS: Final = 19
+"""Of a number in a header: what the server counts, and nanoseconds, have no more."""
 _LINE = b"NATS/1.0"
 _END = b"\r\n"
 
@@ -34,12 +37,20 @@ def _pairs(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def decode(block: bytes) -> dict[str, str]:
     """Names and values; of a repeated name the first counts, what is not UTF-8 is marked."""
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for line in block.decode("utf-8", "replace").split("\r\n")[1:]:
         name, colon, value = line.partition(":")
         if colon:
-            found.setdefault(name.strip(), value.strip())
-    return found
+            headers.setdefault(name.strip(), value.strip())
+    return headers
+
+
+def number(text: str | bytes | None) -> int | None:
+    """The whole number that a header's value is; None where it is none, or there is no header."""
+    # int() also takes signs, blanks, underscores and the digits of other scripts.
+    if text and len(text) <= DIGITS and text.isascii() and text.isdigit():
+        return int(text)
+    return None
 
 
 def status(block: bytes) -> tuple[int, str]:

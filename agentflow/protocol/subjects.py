@@ -130,6 +130,12 @@ def schedule(task_id: str, sequence: int) -> str:
     return f"agentflow.schedule.{task_id}.{sequence}"
 
 
+def parse_schedule(subject: str) -> tuple[str, int]:
+    """Task id and sequence of a schedule's subject; 0 where another client wrote no number."""
+    task_id, _, sequence = subject.split(".", 2)[2].rpartition(".")
+    return task_id, int(sequence) if sequence.isascii() and sequence.isdigit() else 0
+
+
 def due(queue: str, priority: str) -> str:
     """Subject to which a schedule fires; AGENTFLOW_TASKS sources it as a task."""
     return f"agentflow.due.{queue}.{priority}"
@@ -138,6 +144,17 @@ def due(queue: str, priority: str) -> str:
 def dead(queue: str, task_id: str) -> str:
     """Subject of a task's dead letter."""
     return f"agentflow.dead.{queue}.{task_id}"
+
+
+def parse_dead(subject: str) -> tuple[str, str]:
+    """Queue and task id of a dead letter's subject."""
+    _, _, queue, task_id = subject.split(".", 3)
+    return queue, task_id
+
+
+def queue_of(subject: str) -> str:
+    """The queue that a stored task, a due one or a dead letter is of."""
+    return subject.split(".", 3)[2]
 
 
 def tokens(task_id: str) -> str:

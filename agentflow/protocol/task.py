@@ -16,6 +16,7 @@ import msgspec
 
 from agentflow.errors import InvalidTask
 from agentflow.protocol import limits, subjects
+from agentflow.protocol.headers import number
 from agentflow.protocol.subjects import Priority
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=limits.TIMEOUT_MAX)]
@@ -145,11 +146,6 @@ def encode_body(body: TaskBody) -> bytes:
     return _body_encoder.encode(body)
 
 
-def message_identity(sequence: int, stored_ns: int) -> str:
-    """Identity of one stored task message; a stream made anew gives sequences again."""
-    return f"{sequence}-{stored_ns}"
-
-
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -205,11 +201,12 @@ def identified(
 def follows(headers: Mapping[str, str]) -> int:
     """The sequence a continuation names, 0 for an original. Raises InvalidTask for nonsense."""
     text = headers.get(subjects.FOLLOWS, "0")
-    if not text.isascii() or not text.isdigit() or len(text) > 19:
+    sequence = number(text)
+    if sequence is None:
         raise InvalidTask(
             f"{subjects.FOLLOWS} is {text[:40]!r}, not a sequence", reason="bad_field"
         )
-    return int(text)
+    return sequence
 
 
 def missing_abilities(headers: Mapping[str, str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Whether anything of a paused queue or kind still runs, from what the workers say. Pure.
 
 A worker learns of a pause at once but may have a claim under way, so only heartbeats count that
-came a moment after the pause, and one of every worker. A worker that has fallen silent runs nothing
-as far as anybody can tell: what it ran is taken up by another, which finds the pause.
+came a moment after the pause, and one of every worker. A worker that is lost (rules/presence.py)
+runs nothing as far as anybody can tell: what it ran is taken up by another, which finds the pause.
 """
 
 from __future__ import annotations
@@ -12,21 +12,11 @@ from typing import Final
 
 import msgspec
 
-from agentflow.protocol import limits
 from agentflow.protocol.api import GateView
-from agentflow.protocol.control import Heartbeat
+from agentflow.rules.presence import ONE_BEAT, Seen, running_of, said_goodbye
 
 SETTLE: Final = 0.5
 """Seconds in which a claim that was under way at the pause is stored, and counted."""
-LISTEN: Final = limits.HEARTBEAT + 0.5
-"""Seconds in which every worker that lives has said so."""
-
-
-class Heard(msgspec.Struct, frozen=True):
-    """A worker's last heartbeat, and how many seconds after the pause (or before) it came."""
-
-    at: float
-    beat: Heartbeat
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -52,37 +42,28 @@ class DrainView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     waiting: int | None = None
 
 
-def running_of(beat: Heartbeat, queue: str | None, kind: str | None) -> int:
-    """How many tasks of a queue, or of a kind, a worker runs."""
-    if not beat.work and beat.running:
-        # An older worker: it names 200 tasks at most, and the rest may be anything.
-        named = sum(queue == task.queue or kind == task.kind for task in beat.tasks)
-        return named + max(0, beat.running - len(beat.tasks))
-    return sum(
-        count
-        for each, kinds in beat.work.items()
-        for one, count in kinds.items()
-        if queue == each or kind == one
-    )
-
-
 def view(
-    gate: GateView, heard: Iterable[Heard], now: float, queue: str | None, kind: str | None
+    gate: GateView,
+    workers: Iterable[Seen],
+    now: float,
+    queue: str | None,
+    kind: str | None,
+    *,
+    paused: float = 0.0,
 ) -> DrainView:
-    """How far it is, `now` seconds after the pause."""
+    """How far it is at `now`, when the pause began at `paused`; seconds of one clock."""
     busy: list[Busy] = []
     silent: list[Busy] = []
-    complete = now >= SETTLE + LISTEN
-    for each in heard:
-        beat = each.beat
-        if beat.interval_s <= 0:
-            continue  # it said goodbye
-        found = Busy(beat.name, beat.actor, beat.host, running_of(beat, queue, kind))
-        if now - each.at > limits.LOST_AFTER:
-            silent += [found] if found.running else []
+    complete = now - paused >= SETTLE + ONE_BEAT
+    for seen in workers:
+        beat = seen.beat
+        if said_goodbye(beat):
             continue
-        busy += [found] if found.running else []
-        complete = complete and each.at >= SETTLE
+        running = running_of(beat, queue, kind)
+        lost = seen.lost(now)
+        if running:
+            (silent if lost else busy).append(Busy(beat.name, beat.actor, beat.host, running))
+        complete = complete and (lost or seen.at - paused >= SETTLE)
     running = sum(each.running for each in busy)
     return DrainView(
         gate=gate, done=complete and not running, running=running, workers=busy, silent=silent

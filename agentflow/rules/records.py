@@ -1,6 +1,6 @@
 """How one record follows another: what is copied, what is counted, what is summed.
 
-Each function takes the log's last entry and gives the record to append; writing it is tasklog.py's
+Each function takes the log's last entry and gives the record to append; writing it is log/task.py's
 business. Money is added in integer micro-USD, because floats of cents do not add up.
 """
 

@@ -37,7 +37,7 @@ class Step(StrEnum):
     LOSE = "lose"  # write failed, fenced by the log's last record
 
 
-class Facts(msgspec.Struct):
+class LogFacts(msgspec.Struct):
     """What has been read about one log, in this order; None: not read yet.
 
     `noted` is the last sequence of AGENTFLOW_TASKS noted in an earlier round, for this very record;
@@ -52,7 +52,7 @@ class Facts(msgspec.Struct):
     first: int = 0
 
 
-def next_step(last: Last, facts: Facts) -> Step:
+def next_step(last: Last, facts: LogFacts) -> Step:
     """The next step about the log that ends with `last`."""
     record = last.record
     if record is None or record.terminal or not record.readable:
@@ -68,13 +68,13 @@ def next_step(last: Last, facts: Facts) -> Step:
     return Step.WELL
 
 
-def _owned(facts: Facts) -> Step:
+def _owned(facts: LogFacts) -> Step:
     if facts.held is None:
         return Step.ASK_OWNER
     return Step.WELL if facts.held else Step.LOSE
 
 
-def _parked(facts: Facts) -> Step:
+def _parked(facts: LogFacts) -> Step:
     if facts.schedule is None:
         return Step.LOOK_FOR_SCHEDULE
     if facts.schedule:

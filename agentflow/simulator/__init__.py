@@ -9,7 +9,7 @@ simulated. How a request goes through it, each step a file:
     knobs        what was asked for, in four layers; `script` gives the third
     limits       may it pass
     faults       the failures; `answers` (with `prose`, `schema`) the message
-    pace, sse    when its parts are due, as a stream
+    timing, sse  when its parts are due, as a stream
     log          what happened
 
 Everything between `connection` and `log` is a function of its arguments; nothing waits.

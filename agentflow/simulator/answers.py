@@ -86,8 +86,8 @@ def _tool_calls(request: MessagesRequest, knobs: Knobs) -> list[ToolCall]:
     own = next((tool for tool in offered if "input_schema" in tool), None)
     if own is None or done:
         return []
-    given = schema.example(own["input_schema"])
-    return [ToolCall(str(own.get("name", "")), given if isinstance(given, dict) else {})]
+    arguments = schema.example(own["input_schema"])
+    return [ToolCall(str(own.get("name", "")), arguments if isinstance(arguments, dict) else {})]
 
 
 def _output_schema(request: MessagesRequest) -> dict[str, Any] | None:
@@ -130,8 +130,8 @@ def block_tokens(block: Block) -> int:
             return max(1, messages.text_tokens(text))
         case ThinkingBlock(thinking):
             return max(1, messages.text_tokens(thinking))
-        case ToolUseBlock(_, name, given):
-            return max(1, messages.text_tokens(name) + len(ENCODER.encode(given)) // 4)
+        case ToolUseBlock(_, name, arguments):
+            return max(1, messages.text_tokens(name) + len(ENCODER.encode(arguments)) // 4)
 
 
 def _usage(input_tokens: int, content: list[Block], override: UsageOverride | None) -> Usage:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from agentflow.simulator import answers, catalogue, faults, messages, pace, sse, wire
+from agentflow.simulator import answers, catalogue, faults, messages, sse, wire
 from agentflow.simulator import knobs as knob
 from agentflow.simulator.http import LAST_CHUNK, ProtocolError, Request, response_head
 from agentflow.simulator.knobs import Chance, KnobError, Knobs, Layer
@@ -22,6 +22,7 @@ from agentflow.simulator.limits import Limiter, Meter, retry_after
 from agentflow.simulator.log import PROMPT_SHOWN, Entry, RequestLog
 from agentflow.simulator.reply import JSON_LINES, SSE_LINES, Frame, Reply, whole, without_body
 from agentflow.simulator.script import ScriptQueue
+from agentflow.simulator.timing import StreamTiming, chunk_count, timing_of
 from agentflow.simulator.wire import ENCODER, Message
 
 _ORGANIZATION: Final = "00000000-0000-4000-8000-000051301a7e"
@@ -231,11 +232,11 @@ class Api:
             lines = self._lines(entry.request_id, meter)
         self.scripts.step_done(script)
         entry.input_tokens = usage.input_tokens
-        timing = pace.pace_of(knobs, chance.latency(knobs), usage.output_tokens)
+        timing = timing_of(knobs, chance.latency(knobs), usage.output_tokens)
         if not asked.stream:
             reply = _json_answer(message, timing, knobs, lines, entry.request_id)
             return _dripping(reply, timing) if meter is not None else reply
-        count = pace.chunk_count(knobs, timing, usage.output_tokens)
+        count = chunk_count(knobs, timing, usage.output_tokens)
         return faults.spoiled_stream(_stream(message, timing, count, lines), knobs)
 
     def _over_limit(self, request_id: str, meter: Meter, wait: float) -> Reply:
@@ -259,7 +260,7 @@ def _header_layer(request: Request) -> Layer:
         raise KnobError(f"{_KNOB_HEADER}: {error}") from None
 
 
-def _stream(message: Message, timing: pace.Pace, chunks: int, lines: str) -> Reply:
+def _stream(message: Message, timing: StreamTiming, chunks: int, lines: str) -> Reply:
     frames = sse.frames(message, timing, chunks)
     frames[0].data = response_head(200, SSE_LINES + lines, length=None) + frames[0].data
     frames[-1].data += LAST_CHUNK
@@ -267,14 +268,14 @@ def _stream(message: Message, timing: pace.Pace, chunks: int, lines: str) -> Rep
 
 
 def _json_answer(
-    message: Message, timing: pace.Pace, knobs: Knobs, lines: str, request_id: str
+    message: Message, timing: StreamTiming, knobs: Knobs, lines: str, request_id: str
 ) -> Reply:
     tokens = message.usage.output_tokens
     body = ENCODER.encode(message)
     return faults.spoiled_json(body, timing.last, tokens, knobs, lines, request_id)
 
 
-def _dripping(reply: Reply, timing: pace.Pace) -> Reply:
+def _dripping(reply: Reply, timing: StreamTiming) -> Reply:
     """The same reply, its output produced bit by bit until then, as a limit counts it."""
     last = reply.frames[-1]
     if timing.last == 0.0:

@@ -117,6 +117,6 @@ def page(query: str) -> Page:
         start = ids.index(asked["after_id"]) + 1 if "after_id" in asked else 0
         stop = start + limit
         rest = stop < len(ids)
-    found = _MODELS[start:stop]
-    first, last = (found[0].id, found[-1].id) if found else (None, None)
-    return Page(found, rest, first, last)
+    models = _MODELS[start:stop]
+    first, last = (models[0].id, models[-1].id) if models else (None, None)
+    return Page(models, rest, first, last)

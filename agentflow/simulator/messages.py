@@ -107,11 +107,11 @@ _WRONG = re.compile(r"(.*) - at `\$\.?(.*)`")
 
 def _with_path_first(message: str) -> str:
     """`messages.0.role: ...`, the order in which the API names a field and its fault."""
-    if found := _MISSING.fullmatch(message):
-        field, path = found.groups()
+    if missing := _MISSING.fullmatch(message):
+        field, path = missing.groups()
         return f"{_dotted(path + '.' if path else '')}{field}: Field required"
-    if found := _WRONG.fullmatch(message):
-        return f"{_dotted(found[2])}: {found[1]}"
+    if wrong := _WRONG.fullmatch(message):
+        return f"{_dotted(wrong[2])}: {wrong[1]}"
     return message
 
 

@@ -79,8 +79,8 @@ def _of_type(schema: Schema, root: Schema, depth: int) -> Any:
 
 
 def _resolve(reference: str, root: Schema) -> Schema:
-    found: Any = root
+    node: Any = root
     for part in reference.removeprefix("#").split("/"):
         if part:
-            found = found.get(part, {}) if isinstance(found, dict) else {}
-    return found if isinstance(found, dict) else {}
+            node = node.get(part, {}) if isinstance(node, dict) else {}
+    return node if isinstance(node, dict) else {}

@@ -26,10 +26,10 @@ class Script(msgspec.Struct, forbid_unknown_fields=True):
 def parse_scripts(text: bytes) -> list[Script]:
     """One script or a list of them, out of JSON; raises KnobError."""
     try:
-        given = msgspec.json.decode(text, type=Script | list[Script])
+        decoded = msgspec.json.decode(text, type=Script | list[Script])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise KnobError(str(error)) from None
-    scripts = given if isinstance(given, list) else [given]
+    scripts = decoded if isinstance(decoded, list) else [decoded]
     for script in scripts:
         check(script)
     return scripts

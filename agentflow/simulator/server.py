@@ -150,8 +150,8 @@ async def main(port: int = 0, knobs: Knobs | None = None, *, scripts: Iterable[S
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     simulator = Simulator(knobs)
-    for each in scripts:
-        simulator.add_script(each.steps, match=each.match)
+    for script in scripts:
+        simulator.add_script(script.steps, match=script.match)
     # Before the line is printed: whoever reads it may send the signal at once.
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)

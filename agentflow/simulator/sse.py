@@ -8,8 +8,8 @@ import msgspec
 
 from agentflow.simulator import http
 from agentflow.simulator.answers import block_tokens
-from agentflow.simulator.pace import Pace
 from agentflow.simulator.reply import Frame
+from agentflow.simulator.timing import StreamTiming
 from agentflow.simulator.wire import (
     ENCODER,
     Block,
@@ -110,7 +110,7 @@ def encode_error(kind: str, message: str) -> bytes:
     )
 
 
-def frames(message: Message, pace: Pace, chunks: int) -> list[Frame]:
+def frames(message: Message, timing: StreamTiming, chunks: int) -> list[Frame]:
     """The chunked body of a stream, without its head and without the last, empty chunk.
 
     The first frame holds everything before the first delta, the last everything after the last
@@ -128,21 +128,21 @@ def frames(message: Message, pace: Pace, chunks: int) -> list[Frame]:
         for number, delta in enumerate(_deltas(block, pieces), start=1):
             if before:
                 if not plan:
-                    plan.append(Frame(pace.first, before))
+                    plan.append(Frame(timing.first, before))
                 else:
                     plan[-1].data += before
                 before = b""
             share = (written + tokens * min(1.0, number / pieces)) / weight
             data = encode(ContentBlockDelta(index, delta))
-            plan.append(Frame(pace.due(share, deltas), data, round(total * share)))
+            plan.append(Frame(timing.due(share, deltas), data, round(total * share)))
             deltas += 1
         written += tokens
         before += encode(ContentBlockStop(index))
     if not plan:
-        plan.append(Frame(pace.first, before))
+        plan.append(Frame(timing.first, before))
         before = b""
     ending = MessageDelta(_stop(message), _delta_usage(message.usage))
-    plan.append(Frame(pace.last, before + encode(ending) + encode(MessageStop()), total))
+    plan.append(Frame(timing.last, before + encode(ending) + encode(MessageStop()), total))
     return _chunked(plan)
 
 
@@ -179,9 +179,9 @@ def _deltas(block: Block, pieces: int) -> Iterator[Delta]:
         case ThinkingBlock(thinking, signature):
             yield from map(ThinkingDelta, _pieces(thinking, pieces))
             yield SignatureDelta(signature)
-        case ToolUseBlock(_, _, given):
+        case ToolUseBlock(_, _, arguments):
             yield InputJsonDelta("")
-            yield from map(InputJsonDelta, _pieces(ENCODER.encode(given).decode(), pieces))
+            yield from map(InputJsonDelta, _pieces(ENCODER.encode(arguments).decode(), pieces))
 
 
 def _pieces(text: str, count: int) -> list[str]:

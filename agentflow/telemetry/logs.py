@@ -49,8 +49,8 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def environment(self) -> dict[str, str]:
         """The same for a child process."""
-        found = {FORMAT_ENV: self.format, LEVEL_ENV: self.level}
-        return found | ({FILE_ENV: os.path.abspath(self.file)} if self.file else {})
+        variables = {FORMAT_ENV: self.format, LEVEL_ENV: self.level}
+        return variables | ({FILE_ENV: os.path.abspath(self.file)} if self.file else {})
 
 
 class Lines(logging.Formatter):
@@ -83,10 +83,10 @@ class Lines(logging.Formatter):
 
     def as_text(self, record: logging.LogRecord) -> str:
         """Time, level and what happened; a task's figures behind it."""
-        given = facts(record)
+        extra = facts(record)
         line = f"{_instant(record)} {record.levelname} {_message(record)}"
-        shown = [f"{name}={_short(given[name])}" for name in _SHOWN if given.get(name) is not None]
-        if shown and "task_id" in given:
+        shown = [f"{name}={_short(extra[name])}" for name in _SHOWN if extra.get(name) is not None]
+        if shown and "task_id" in extra:
             line += f" ({', '.join(shown)})"
         behind = _traceback(self, record)
         return "\n    ".join([line, *behind.split("\n")]) if behind else line

@@ -76,9 +76,9 @@ class Words:
         self._known: dict[str, str] = {}
 
     def __call__(self, word: str | None) -> str:
-        found = self._known.get(word or "")
-        if found is not None:
-            return found
+        label = self._known.get(word or "")
+        if label is not None:
+            return label
         if len(self._known) >= self._most:
             return OTHER
         label = one_line(word or "", LABEL_CHARS) or "none"
@@ -265,21 +265,21 @@ class MasterMetrics(_Process):
         self._workers.labels("alive").set(alive)
         self._workers.labels("lost").set(lost)
         self._leader.set(self._leads())
-        found: Mapping[str, QueueFigures] = {}
+        queues: Mapping[str, QueueFigures] = {}
         try:
             async with asyncio.timeout(REQUEST_WITHIN / 2):
-                found = await self._queues_now()
+                queues = await self._queues_now()
         except (AgentFlowError, TimeoutError) as error:
             # No value is better than an old one, which looks as if all went on.
             _log.info("the queues cannot be read for metrics: %s", error)
-        self._tell(found)
+        self._tell(queues)
 
-    def _tell(self, found: Mapping[str, QueueFigures]) -> None:
+    def _tell(self, queues: Mapping[str, QueueFigures]) -> None:
         self._depth.clear()
         self._oldest.clear()
         now = self._now()
         word = Words(MOST_QUEUES)
-        deepest = sorted(found.items(), key=lambda item: -sum(item[1].waiting.values()))
+        deepest = sorted(queues.items(), key=lambda item: -sum(item[1].waiting.values()))
         ages: dict[str, float] = {}
         for queue, figures in deepest:
             label = word(queue)
@@ -320,7 +320,7 @@ async def served(
     async def listen() -> asyncio.Server | None:
         for number in range(port, port + max(1, shared)):
             try:
-                found = await asyncio.start_server(answer, host, number, limit=REQUEST_BYTES)
+                server = await asyncio.start_server(answer, host, number, limit=REQUEST_BYTES)
             except (OSError, OverflowError) as error:
                 if shared and getattr(error, "errno", None) == errno.EADDRINUSE:
                     continue
@@ -329,9 +329,9 @@ async def served(
                     f"{getattr(error, 'strerror', None) or error}; choose another --metrics"
                 ) from error
             shown = f"[{host}]" if ":" in host else host
-            bound = found.sockets[0].getsockname()[1]
+            bound = server.sockets[0].getsockname()[1]
             _log.info("metrics at http://%s:%d/metrics", shown, bound, extra={"action": "metrics"})
-            return found
+            return server
         return None
 
     server: asyncio.Server | None = None

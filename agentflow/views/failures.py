@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Final, NamedTuple
+from datetime import datetime
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
 
 from agentflow.protocol.record import Failure
 
@@ -70,3 +73,92 @@ def fingerprint(reason: str, failure: Failure | None) -> Fingerprint:
     whole = "\x00".join((reason, kind, str(status), str(code), message))
     key = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return Fingerprint(key, kind, status, code, message)
+
+
+class Failed(Protocol):
+    """A failed task, as far as it is counted."""
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The key of its group."""
+
+    @property
+    def reason(self) -> str:
+        """Why it failed."""
+
+    @property
+    def queue(self) -> str:
+        """Where it was queued."""
+
+    @property
+    def kind(self) -> str:
+        """What should have run it."""
+
+    @property
+    def time(self) -> datetime:
+        """When it failed."""
+
+
+class FailureGroup(msgspec.Struct, kw_only=True):
+    """Failures with one fingerprint; `example` is the id of the newest."""
+
+    fingerprint: str
+    count: int
+    reason: str
+    type: str
+    status: int | None
+    code: str | None
+    message: str
+    queues: list[str]
+    kinds: list[str]
+    oldest: datetime
+    newest: datetime
+    example: str
+
+    def include(self, failed: Failed) -> None:
+        """One more."""
+        self.count += 1
+        self.oldest = min(self.oldest, failed.time)
+        if failed.time >= self.newest:
+            self.newest, self.example = failed.time, failed.id
+        if failed.queue not in self.queues:
+            self.queues = sorted([*self.queues, failed.queue])
+        if failed.kind not in self.kinds:
+            self.kinds = sorted([*self.kinds, failed.kind])
+
+
+class FailureGroups:
+    """Failures by what they have in common, as they are read: none of them is kept."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, FailureGroup] = {}
+
+    def add(self, failed: Failed, error: Failure | None) -> None:
+        """One more."""
+        group = self._groups.get(failed.fingerprint)
+        if group is not None:
+            group.include(failed)
+            return
+        common = fingerprint(failed.reason, error)
+        self._groups[failed.fingerprint] = FailureGroup(
+            fingerprint=failed.fingerprint,
+            count=1,
+            reason=failed.reason,
+            type=common.type,
+            status=common.status,
+            code=common.code,
+            message=common.message,
+            queues=[failed.queue],
+            kinds=[failed.kind],
+            oldest=failed.time,
+            newest=failed.time,
+            example=failed.id,
+        )
+
+    def ranked(self) -> list[FailureGroup]:
+        """The most frequent first."""
+        return sorted(self._groups.values(), key=lambda group: (-group.count, group.fingerprint))

@@ -2,7 +2,7 @@
 
 The items come in the order in which they became known, which for rows need not be that of the
 stream: the newest part of a stream may be read first. Of two rows of a task the one with the higher
-sequence counts (`projection.supersedes`), so what a reader makes of all of them is the same in any
+sequence counts (`row.supersedes`), so what a reader makes of all of them is the same in any
 order. `at` is when an item became known, in seconds since 1970 by the server's clock.
 """
 

@@ -58,8 +58,8 @@ def view(key: str, value: bytes, now: datetime) -> GateView | None:
 
 def views(items: Iterable[tuple[str, bytes]], now: datetime) -> list[GateView]:
     """All that is paused or closed now: what needs a person first, then by key."""
-    found = [each for key, value in items if (each := view(key, value, now)) is not None]
-    return sorted(found, key=lambda gate: (not alerting(gate), gate.key))
+    stopped = [gate for key, value in items if (gate := view(key, value, now)) is not None]
+    return sorted(stopped, key=lambda gate: (not alerting(gate), gate.key))
 
 
 def alerting(gate: GateView) -> bool:
@@ -83,7 +83,7 @@ def sentence(gate: GateView) -> str:
     until = f" until {clock(gate.until)}" if gate.until is not None else ""
     text = f"pool {gate.name} is closed{until}, {since}"
     text += f": {_CLOSED_BY.get(gate.reason, gate.reason)}"
-    detail = ", ".join(each for each in (gate.error_code, gate.request_id) if each)
+    detail = ", ".join(text for text in (gate.error_code, gate.request_id) if text)
     said = f" ({detail})" if detail else ""
     return text + said + (f": {gate.message}" if gate.message else "")
 

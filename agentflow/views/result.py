@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from agentflow.errors import TaskCancelled, TaskError, TaskFailed
-from agentflow.protocol.api import TaskView
 from agentflow.protocol.record import TERMINAL, Failure, Record, State, Timings, Usage
 
 T = TypeVar("T")
@@ -19,8 +18,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     `text` is for people, `value` for programs, `content` what the API answered beside text.
     `attempts` counts starts. `cost_usd` is None where a model's price is unknown. `sequence` is the
-    record's place in AGENTFLOW_RECORDS, 0 for a task that no worker has seen. `index` is the place
-    among the items of `Client.map`.
+    record's place in AGENTFLOW_RECORDS, 0 for a task that no worker has seen. `message` is the
+    identity of the task message (`<sequence>-<stored time in ns>`). `index` is the place among the
+    items of `Client.map`.
+
+    In a list of tasks, `text` and the error's message are their beginnings, and what a list does
+    not say (`value`, `content`, `progress`, ...) has its default.
     """
 
     id: str
@@ -50,6 +53,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool = False
     updated: datetime | None = None
     sequence: int = 0
+    message: str = ""
     index: int | None = None
 
     @property
@@ -86,7 +90,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
-def of_record(record: Record, sequence: int, index: int | None = None) -> Result:
+def result_of_record(record: Record, sequence: int, index: int | None = None) -> Result:
     """The task that a record describes."""
     return Result(
         id=record.id,
@@ -116,33 +120,6 @@ def of_record(record: Record, sequence: int, index: int | None = None) -> Result
         simulated=record.simulated,
         updated=record.time,
         sequence=sequence,
+        message=record.message,
         index=index,
-    )
-
-
-def of_view(view: TaskView) -> Result:
-    """The task that the master knows; of its text only the beginning."""
-    head = view.text_head
-    return Result(
-        id=view.id,
-        state=view.state,
-        queue=view.queue,
-        priority=view.priority,
-        kind=view.kind,
-        model=view.model,
-        labels=view.labels,
-        attempts=view.attempt,
-        failures=view.failures,
-        actor=view.actor,
-        text=head,
-        stop_reason=view.stop_reason,
-        reason=view.reason,
-        error=view.error,
-        usage=view.usage,
-        cost_usd=view.cost_usd,
-        timings=Timings(submitted=view.submitted, started=view.started, ended=view.ended),
-        resume_at=view.resume_at,
-        simulated=view.simulated,
-        updated=view.updated,
-        sequence=view.sequence,
     )

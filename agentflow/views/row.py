@@ -1,4 +1,4 @@
-"""From what the streams hold to rows of the index: pure, no I/O.
+"""A task as lists and dashboards hold it, and every mapper to and from it: pure, no I/O.
 
 A row is the last record of a log in short, or a task message that no worker has seen. Two rules
 make the order of arrival irrelevant, so that live copies and pages may overlap:
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from sys import intern
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -23,8 +23,10 @@ from agentflow.errors import InvalidTask
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects
 from agentflow.protocol import task as tasks
-from agentflow.protocol.record import Failure, State, Timings, Usage
+from agentflow.protocol.identity import message_identity
+from agentflow.protocol.record import Record, State, Timings, Usage
 from agentflow.views.failures import fingerprint
+from agentflow.views.result import Result
 
 REASON_CHARS: Final = 80
 NOTE_CHARS: Final = 120
@@ -74,39 +76,27 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.state in FINISHED
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a record that a row needs; the decoder steps over the rest."""
-
-    v: int
-    state: str
-    attempt: int
-    failures: int
-    actor: str
-    time: datetime
-    queue: str
-    priority: str
-    kind: str
-    labels: dict[str, str]
-    usage: Usage
-    cost_usd: float | None
-    timings: Timings
-    model: str | None = None
-    resume_at: datetime | None = None
-    reason: str | None = None
-    stop_reason: str | None = None
-    simulated: bool = False
+def _part(*names: str) -> type[Record]:
+    """A record of these fields alone: the decoder steps over the others, texts and all."""
+    fields: list[Any] = []
+    for field in msgspec.structs.fields(Record):
+        if field.name in names:
+            known = (field.name, field.type)
+            fields.append(known if field.required else (*known, field.default))
+    return cast("type[Record]", msgspec.defstruct("Part", fields, frozen=True, gc=False))
 
 
-class Detailed(Entry, frozen=True, gc=False):
-    """What a detailed row needs besides."""
+_SHOWN: Final = (
+    *("v", "state", "attempt", "failures", "actor", "time", "queue", "priority", "kind", "labels"),
+    *("usage", "cost_usd", "timings", "model", "resume_at", "reason", "stop_reason", "simulated"),
+)
+_DETAILS: Final = ("progress", "note", "error")
+_part_decoder = msgspec.json.Decoder(_part(*_SHOWN))
+_detailed_decoder = msgspec.json.Decoder(_part(*_SHOWN, *_DETAILS))
 
-    progress: float | None = None
-    note: str | None = None
-    error: Failure | None = None
 
-
-_entry = msgspec.json.Decoder(Entry)
-_detailed = msgspec.json.Decoder(Detailed)
+Details = dict[str, Any]
+"""Fields that only a detailed row has."""
 
 
 def from_record(
@@ -115,46 +105,103 @@ def from_record(
     """The row of a stored record; one of another version shows its state and nothing else."""
     task_id = subjects.record_id(subject)
     try:
-        entry: Entry = _detailed.decode(data) if detailed else _entry.decode(data)
+        record = _detailed_decoder.decode(data) if detailed else _part_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         head = records.unreadable(data, subject)
         return Row(id=task_id, sequence=sequence, state=head.state, queue="", updated=stored_ms)
+    # The stream's clock, not the writer's: rows are sorted and expire by it.
+    details = _details(record) if detailed else {}
+    return _row(record, task_id, sequence, stored_ms, record.attempt, details)
+
+
+def row_of_record(record: Record, sequence: int, *, detailed: bool = False) -> Row:
+    """The row of a record that is decoded already, or was written here: by its writer's clock."""
+    # A writer's words are members of enums, which cannot be interned.
+    plain = msgspec.structs.replace(record, state=str(record.state), priority=str(record.priority))
+    details = _details(plain) if detailed else {}
+    return _row(plain, record.id, sequence, _ms(record.time) or 0, record.attempt, details)
+
+
+def row_of_result(result: Result) -> Row:
+    """The detailed row of a task that a master told of."""
+    details = _details(result) | {"message": result.message}
+    updated = _ms(result.updated) or 0
+    return _row(result, result.id, result.sequence, updated, result.attempts, details)
+
+
+def _row(
+    task: Record | Result, task_id: str, sequence: int, updated: int, attempt: int, details: Details
+) -> Row:
+    timings, resume_at = task.timings, task.resume_at
     return Row(
         id=task_id,
         sequence=sequence,
         # Interned: a hundred thousand rows that are kept have few different ones.
-        state=intern(entry.state),
-        queue=intern(entry.queue),
-        # The stream's clock, not the writer's: rows are sorted and expire by it.
-        updated=stored_ms,
-        priority=intern(entry.priority),
-        kind=intern(entry.kind),
-        model=intern(entry.model) if entry.model else entry.model,
-        labels=intern(encode_labels(entry.labels)),
-        attempt=entry.attempt,
-        failures=entry.failures,
-        actor=intern(entry.actor),
-        submitted=_ms(entry.timings.submitted),
-        started=_ms(entry.timings.started),
-        ended=_ms(entry.timings.ended),
-        resume_at=_ms(entry.resume_at),
-        reason=entry.reason[:REASON_CHARS] if entry.reason else None,
-        stop_reason=entry.stop_reason[:REASON_CHARS] if entry.stop_reason else None,
-        usage=entry.usage,
-        cost=None if entry.cost_usd is None else round(entry.cost_usd * 1_000_000),
-        simulated=entry.simulated,
-        **(_details(entry) if isinstance(entry, Detailed) else {}),
+        state=intern(task.state),
+        queue=intern(task.queue),
+        updated=updated,
+        priority=intern(task.priority),
+        kind=intern(task.kind),
+        model=intern(task.model) if task.model else task.model,
+        labels=intern(encode_labels(task.labels)),
+        attempt=attempt,
+        failures=task.failures,
+        actor=intern(task.actor),
+        submitted=_ms(timings.submitted),
+        started=_ms(timings.started),
+        ended=_ms(timings.ended),
+        resume_at=None if resume_at is None else _ms(resume_at),
+        reason=task.reason[:REASON_CHARS] if task.reason else None,
+        stop_reason=task.stop_reason[:REASON_CHARS] if task.stop_reason else None,
+        usage=task.usage,
+        cost=None if task.cost_usd is None else round(task.cost_usd * 1_000_000),
+        simulated=task.simulated,
+        **details,
     )
 
 
-def _details(entry: Detailed) -> dict[str, Any]:
-    found: dict[str, Any] = {"progress": entry.progress}
-    if entry.note:
-        found["note"] = entry.note[:NOTE_CHARS]
-    if entry.error is not None:
-        found["error"] = f"{entry.error.type}: {entry.error.message}"[:NOTE_CHARS]
-        found["fingerprint"] = fingerprint(entry.reason or "failed", entry.error).key
-    return found
+def _details(task: Record | Result) -> Details:
+    details: Details = {"progress": task.progress}
+    if task.note:
+        details["note"] = task.note[:NOTE_CHARS]
+    if task.error is not None:
+        details["error"] = f"{task.error.type}: {task.error.message}"[:NOTE_CHARS]
+        details["fingerprint"] = fingerprint(task.reason or "failed", task.error).key
+    return details
+
+
+def result_of_row(row: Row, record: Record | None = None) -> Result:
+    """The task as users see it; `record` is the row's, where it was read: it has text and error."""
+    return Result(
+        id=row.id,
+        state=row.state,
+        queue=row.queue,
+        priority=row.priority,
+        kind=row.kind,
+        model=row.model,
+        labels=decode_labels(row.labels),
+        attempts=row.attempt,
+        failures=row.failures,
+        actor=row.actor,
+        text=record.text if record else None,
+        stop_reason=row.stop_reason,
+        reason=row.reason,
+        error=record.error if record else None,
+        usage=row.usage,
+        cost_usd=None if row.cost is None else row.cost / 1_000_000,
+        timings=Timings(
+            submitted=instant(row.submitted),
+            started=instant(row.started),
+            ended=instant(row.ended),
+        ),
+        resume_at=instant(row.resume_at),
+        progress=row.progress,
+        note=row.note,
+        simulated=row.simulated,
+        updated=instant(row.updated),
+        sequence=row.sequence,
+        message=record.message if record else row.message,
+    )
 
 
 def from_task(
@@ -193,7 +240,7 @@ def from_task(
             tasks.labels_from(headers.get(subjects.LABELS)) if labels is None else labels
         ),
         submitted=stored_ms,
-        message=tasks.message_identity(sequence, stored_ns),
+        message=message_identity(sequence, stored_ns),
     )
 
 

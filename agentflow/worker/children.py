@@ -7,24 +7,20 @@ import logging
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NoReturn
 
 import msgspec
 
 from agentflow.errors import AgentFlowError, NotConnected
+from agentflow.rules.restarts import RestartPolicy, Restarts
 
 _log = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 """What the parent listens to, and a child must hear itself."""
-FIRST_DELAY: Final = 0.1
-LONGEST_DELAY: Final = 10.0
-CRASHES: Final = 5
-"""With as many of one place within WINDOW, everything ends."""
-WINDOW: Final = 60.0
-STEADY_AFTER: Final = 30.0
+RESTARTS: Final = RestartPolicy(first_delay=0.1, growth=3.0)
+"""With too many crashes of one place everything ends."""
 
 READY: Final = b"ready"
 Ready = Callable[[], None]
@@ -45,7 +41,7 @@ class Child(msgspec.Struct):
     said: bytes = b""
 
 
-class Place(msgspec.Struct):
+class ChildPlace(msgspec.Struct):
     """One of N: who works there, who is to make room, and how often it went wrong."""
 
     number: int
@@ -53,27 +49,12 @@ class Place(msgspec.Struct):
     old: list[Child] = []
     after: float = 0.0
     """No start before this."""
-    delay: float = FIRST_DELAY
-    crashes: deque[float] = msgspec.field(default_factory=deque)
+    restarts: Restarts = msgspec.field(default_factory=lambda: Restarts(RESTARTS))
     drained: bool = False
 
     @property
     def all(self) -> list[Child]:
         return [*self.old, *([self.child] if self.child else [])]
-
-    def later(self, now: float) -> None:
-        """Start the next one after a delay, and the one after that later still."""
-        self.after = now + self.delay
-        self.delay = min(3 * self.delay, LONGEST_DELAY)
-
-    def crashed(self, now: float, ran_for: float) -> bool:
-        """Note a crash; False when there were too many."""
-        if ran_for >= STEADY_AFTER:
-            self.delay = FIRST_DELAY
-        self.crashes.append(now)
-        while self.crashes[0] < now - WINDOW:
-            self.crashes.popleft()
-        return len(self.crashes) < CRASHES
 
 
 class Refused(msgspec.Struct):
@@ -145,13 +126,13 @@ def send(pid: int, number: int) -> None:
 def ended(pid: int) -> int | None:
     """The status of a child that has ended; it is then gone."""
     try:
-        found, status = os.waitpid(pid, os.WNOHANG)
+        waited_for, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         return 0
-    return status if found else None
+    return status if waited_for else None
 
 
-def how(status: int) -> str:
+def ending(status: int) -> str:
     """What a status of waitpid says, in words."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

@@ -34,18 +34,15 @@ import msgspec
 
 from agentflow.errors import AgentFlowError, StackError
 from agentflow.worker.children import (
-    CRASHES,
-    FIRST_DELAY,
     READY,
+    RESTARTS,
     SIGNALS,
-    STEADY_AFTER,
-    WINDOW,
     Child,
-    Place,
+    ChildPlace,
     Work,
     become_child,
     ended,
-    how,
+    ending,
     refusal,
     send,
     serve,
@@ -83,7 +80,7 @@ class Parent:
         outer: int | None = None,
         watch: Callable[[int], None] | None = None,
     ) -> None:
-        self._places = [Place(number) for number in range(processes)]
+        self._places = [ChildPlace(number) for number in range(processes)]
         self._work = work
         self._grace = grace
         self._watch = watch
@@ -196,7 +193,7 @@ class Parent:
         for place in self._places:
             yield from place.all
 
-    def _start(self, place: Place) -> None:
+    def _start(self, place: ChildPlace) -> None:
         read, write = os.pipe()
 
         def body(lifeline: int) -> None:
@@ -267,13 +264,13 @@ class Parent:
             self._watcher = None
             _log.warning("files are watched no more; SIGHUP still loads new code")
 
-    def _gone(self, place: Place, child: Child, status: int) -> None:
+    def _gone(self, place: ChildPlace, child: Child, status: int) -> None:
         new = child is place.child
         if new:
             place.child = None
         else:
             place.old.remove(child)
-        what = how(status)
+        what = ending(status)
         if child.asked or self._stopping:
             if status and child.ready:
                 _log.warning("worker process %d was to stop and %s", child.pid, what)
@@ -295,20 +292,20 @@ class Parent:
             self._failure.exit_code = refused.code
             self._stop()
         elif refused is not None and refused.passing:
-            place.later(_now())
+            place.after = _now() + place.restarts.later()
         else:
             self._crashed(place, _now() - child.since, f"worker process {child.pid} {what}")
 
-    def _crashed(self, place: Place, ran_for: float, what: str) -> None:
-        delay = place.delay if ran_for < STEADY_AFTER else FIRST_DELAY
-        if place.crashed(_now(), ran_for):
+    def _crashed(self, place: ChildPlace, ran_for: float, what: str) -> None:
+        delay = place.restarts.crashed(now=_now(), ran_for=ran_for)
+        if delay is not None:
             _log.error("%s; another one starts in %.1f s", what, delay)
-            place.later(_now())
+            place.after = _now() + delay
             return
         _log.error("%s", what)
         self._failure = StackError(
-            f"{CRASHES} worker processes crashed one after the other within {WINDOW:g} s, so all "
-            f"were stopped. The last time: {what}."
+            f"{RESTARTS.crashes} worker processes crashed one after the other within "
+            f"{RESTARTS.window:g} s, so all were stopped. The last time: {what}."
         )
         self._stop()
 

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from agentflow.bus.wire.connection import Connection
+from agentflow.bus.wire.patience import connect_patiently
 from agentflow.config import Connect
-from agentflow.errors import NotConnected
 from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits
@@ -22,24 +22,7 @@ from agentflow.worker.worker import GRACE, Worker
 _log = logging.getLogger(__name__)
 
 PATIENCE: Final = 20.0
-"""Seconds a worker waits for NATS at its start: in a cluster everything starts at once."""
-
-
-async def connect_patiently(options: Connect, name: str, patience: float = PATIENCE) -> Connection:
-    """Connect, waiting for a server that is just starting. Raises NotConnected."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + patience
-    told = False
-    while True:
-        try:
-            return await Connection.open(options, name)
-        except NotConnected:
-            if loop.time() > end:
-                raise
-            if not told:
-                _log.info("waiting for NATS at %s", options.shown)
-                told = True
-            await asyncio.sleep(0.25)
+"""Seconds a worker waits for NATS at its start."""
 
 
 def _tame_collector() -> None:
@@ -92,7 +75,7 @@ async def serve(
     `ready` is called when the worker serves and hears signals. Raises NotConnected, BusError,
     UsageError, PortTaken.
     """
-    connection = await connect_patiently(options, name or "agentflow worker")
+    connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
     try:
         async with registry.open_handlers(kinds, own) as handlers:
             worker = Worker(

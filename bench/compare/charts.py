@@ -39,11 +39,11 @@ _STYLE: Final[Any] = {
 }
 
 
-def draw(found: Comparison, folder: Path) -> list[Path]:
+def draw(comparison: Comparison, folder: Path) -> list[Path]:
     """Write the charts; returns their files."""
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(_STYLE):
-        charts = {"designs": _designs(found), "floor": _over_floor(found)}
+        charts = {"designs": _designs(comparison), "floor": _over_floor(comparison)}
         files = []
         for name, figure in charts.items():
             if figure is not None:
@@ -68,27 +68,31 @@ def _colour(row: Row) -> str:
     return PROCESS if row.runs_cli else CALL
 
 
-def _designs(found: Comparison) -> Figure | None:
+def _designs(comparison: Comparison) -> Figure | None:
     """Overhead, CPU and memory of each design, at the load that all of them have."""
-    width = found.common_width
-    rows = [(row, each) for row in found.rows if (each := found.of(row.name, width)) is not None]
+    width = comparison.common_width
+    rows = [
+        (row, measured)
+        for row in comparison.rows
+        if (measured := comparison.of(row.name, width)) is not None
+    ]
     if not rows:
         return None
     rows.reverse()  # the first one on top
     panels: Sequence[tuple[str, Callable[[Measured], float], Callable[[float], str]]] = (
-        ("overhead per task, p50 (and p99)", lambda each: each.overhead.p50_ms, words.ms),
-        ("CPU per task", lambda each: each.cpu_ms, words.ms),
-        ("memory per task in flight", lambda each: each.slot_mb or 0.0, _megabytes),
+        ("overhead per task, p50 (and p99)", lambda measured: measured.overhead.p50_ms, words.ms),
+        ("CPU per task", lambda measured: measured.cpu_ms, words.ms),
+        ("memory per task in flight", lambda measured: measured.slot_mb or 0.0, _megabytes),
     )
     figure = _figure(12.5, 0.4 * len(rows) + 1.5)
     axes = figure.subplots(1, len(panels), sharey=True)
     for axis, (title, value, text) in zip(axes, panels, strict=True):
         # Dots, not bars: on a logarithmic axis a bar's length means nothing.
-        values = [max(value(each), 0.1) for _, each in rows]
+        values = [max(value(measured), 0.1) for _, measured in rows]
         spread = "p99" in title
         ends = [
-            max(each.overhead.p99_ms, here) if spread else here
-            for (_, each), here in zip(rows, values, strict=True)
+            max(measured.overhead.p99_ms, here) if spread else here
+            for (_, measured), here in zip(rows, values, strict=True)
         ]
         axis.set_xscale("log")
         axis.set_xlim(min(values) / 1.8, max(ends) * (30 if spread else 8))  # room for the text
@@ -99,19 +103,19 @@ def _designs(found: Comparison) -> Figure | None:
         axis.set_axisbelow(True)
         axis.tick_params(axis="both", length=0)
         axis.minorticks_off()
-        for place, (row, each) in enumerate(rows):
-            here, end, shown = values[place], ends[place], text(value(each))
+        for place, (row, measured) in enumerate(rows):
+            here, end, shown = values[place], ends[place], text(value(measured))
             if spread:
                 axis.plot([here, end], [place, place], color=_colour(row), linewidth=2, alpha=0.45)
                 axis.plot([end], [place], "|", color=_colour(row), markersize=8)
-                shown = f"{shown}  ({text(each.overhead.p99_ms)})"
+                shown = f"{shown}  ({text(measured.overhead.p99_ms)})"
             axis.plot([here], [place], "o", color=_colour(row), markersize=8)
             axis.annotate(
                 shown, (end, place), (9, 0), textcoords="offset points", va="center", fontsize=8.5
             )
     axes[0].set_yticks(range(len(rows)), [row.title for row, _ in rows])
     figure.suptitle(
-        f"{_load(found, width)}: the same tasks through the same queue",
+        f"{_load(comparison, width)}: the same tasks through the same queue",
         x=0.005,
         ha="left",
         fontsize=12.5,
@@ -132,7 +136,7 @@ def _designs(found: Comparison) -> Figure | None:
         frameon=False,
         fontsize=9,
     )
-    figure.text(0.995, -0.035, _signed(found), ha="right", fontsize=8, color=FLOOR)
+    figure.text(0.995, -0.035, _signed(comparison), ha="right", fontsize=8, color=FLOOR)
     figure.tight_layout()
     return figure
 
@@ -146,49 +150,49 @@ def _megabytes(value: float) -> str:
     return f"{value:,.0f} MB" if value >= 10 else f"{value:.1f} MB"
 
 
-def _load(found: Comparison, width: int) -> str:
-    each = found.of(claims.SDK, width) or next(
-        each for each in found.trials if each.trial.load.in_flight == width
+def _load(comparison: Comparison, width: int) -> str:
+    measured = comparison.of(claims.SDK, width) or next(
+        measured for measured in comparison.trials if measured.trial.load.in_flight == width
     )
-    return f"Answers of {each.trial.load.latency}, {width} tasks in flight"
+    return f"Answers of {measured.trial.load.latency}, {width} tasks in flight"
 
 
-def _signed(found: Comparison) -> str:
-    facts = found.machine
-    busy = f" · BUSY MACHINE (load {facts['load_before'][0]})" if found.busy else ""
+def _signed(comparison: Comparison) -> str:
+    facts = comparison.machine
+    busy = f" · BUSY MACHINE (load {facts['load_before'][0]})" if comparison.busy else ""
     return f"SIMULATED API · {facts['cpu']}, {facts['cores']} cores · {facts['commit']}{busy}"
 
 
-def _over_floor(found: Comparison) -> Figure | None:
+def _over_floor(comparison: Comparison) -> Figure | None:
     """How each design keeps to the floor as more is in flight."""
-    constant = [each for each in found.trials if each.trial.load.latency.p99 is None]
-    widths = sorted({each.trial.load.in_flight for each in constant})
+    constant = comparison.constant
+    widths = sorted({measured.trial.load.in_flight for measured in constant})
     if not widths:
         return None
     figure = _figure(9.0, 4.4)
     axis = figure.subplots()
     labels: list[tuple[float, float, str, str]] = []
-    for row in found.rows:
-        for processes in sorted({each.trial.processes for each in constant}):
+    for row in comparison.rows:
+        for processes in sorted({measured.trial.processes for measured in constant}):
             line = sorted(
                 (
-                    each
-                    for each in constant
-                    if (each.trial.design, each.trial.processes) == (row.name, processes)
+                    measured
+                    for measured in constant
+                    if (measured.trial.design, measured.trial.processes) == (row.name, processes)
                 ),
-                key=lambda each: each.trial.load.in_flight,
+                key=lambda measured: measured.trial.load.in_flight,
             )
             if not line or row.name.endswith("-lean"):
                 continue
-            xs = [widths.index(each.trial.load.in_flight) for each in line]
-            ys = [each.over_floor for each in line]
+            xs = [widths.index(measured.trial.load.in_flight) for measured in line]
+            ys = [measured.over_floor for measured in line]
             style = "-" if processes == 1 else ":"
             axis.plot(xs, ys, style, marker="o", markersize=4.5, linewidth=1.7, color=_colour(row))
             several = f", {processes} processes" if processes > 1 else ""
             labels.append((xs[-1], ys[-1], row.title + several, _colour(row)))
     axis.axhline(1.0, color=INK, linewidth=0.9)
     axis.set_yscale("log")
-    highest = max(each.over_floor for each in constant)
+    highest = max(measured.over_floor for measured in constant)
     steps = [step for step in (1, 1.5, 2, 3, 5, 10, 20, 50, 100) if step <= highest * 1.5]
     axis.set_yticks(steps, [f"{step:g} x" for step in steps])
     axis.minorticks_off()
@@ -206,7 +210,7 @@ def _over_floor(found: Comparison) -> Figure | None:
     )
     for x, y, text, colour in _apart(labels, axis.get_ylim()):
         axis.text(x + 0.06, y, text, color=colour, fontsize=8.5, va="center")
-    figure.text(0.995, -0.02, _signed(found), ha="right", fontsize=8, color=FLOOR)
+    figure.text(0.995, -0.02, _signed(comparison), ha="right", fontsize=8, color=FLOOR)
     figure.tight_layout()
     return figure
 
@@ -219,7 +223,7 @@ def _apart(
     placed: list[tuple[float, float, str, str]] = []
     for x in sorted({label[0] for label in labels}):
         height = 0.0
-        for _, y, text, colour in sorted(each for each in labels if each[0] == x):
+        for _, y, text, colour in sorted(label for label in labels if label[0] == x):
             height = max(y, height * step)
             placed.append((x, height, text, colour))
     return placed

@@ -99,15 +99,17 @@ def _overhead(comparison: Comparison) -> Verdict:
     )
 
 
-def _p50(each: Measured | None) -> str | None:
-    return words.ms(each.overhead.p50_ms) if each else None
+def _p50(measured: Measured | None) -> str | None:
+    return words.ms(measured.overhead.p50_ms) if measured else None
 
 
 def _time(comparison: Comparison) -> Verdict:
     cli, sdk = _both(comparison, 1)
 
-    def seconds(each: Measured | None) -> float | None:
-        return each.trial.load.latency.p50 + each.overhead.p50_ms / 1000 if each else None
+    def seconds(measured: Measured | None) -> float | None:
+        return (
+            measured.trial.load.latency.p50 + measured.overhead.p50_ms / 1000 if measured else None
+        )
 
     one, other = seconds(cli), seconds(sdk)
     verdict = ABSENT
@@ -135,7 +137,7 @@ def _memory(comparison: Comparison) -> Verdict:
     node = comparison.of(NODE, 1)
     wide = money.basis(comparison, SDK)
     verdict = ABSENT
-    one, other = (each.memory.peak_mb if each else None for each in (cli, sdk))
+    one, other = (measured.memory.peak_mb if measured else None for measured in (cli, sdk))
     if one and other:
         verdict = f"For the CLI {against(125, one)}, for the SDK {against(105, other)}"
         if wide and wide.slot_mb:
@@ -152,15 +154,18 @@ def _memory(comparison: Comparison) -> Verdict:
     )
 
 
-def _peak(each: Measured | None) -> str | None:
-    return words.mb(each.memory.peak_mb) if each and each.memory.peak_mb else None
+def _peak(measured: Measured | None) -> str | None:
+    return words.mb(measured.memory.peak_mb) if measured and measured.memory.peak_mb else None
 
 
 def crowd(comparison: Comparison) -> Measured | None:
     """The document's setting: the most processes that were measured."""
-    found = [each for each in comparison.trials if each.trial.design == SDK]
-    many = [each for each in found if each.trial.processes > 1]
-    return max(many, key=lambda each: each.trial.processes, default=None)
+    many = [
+        measured
+        for measured in comparison.trials
+        if measured.trial.design == SDK and measured.trial.processes > 1
+    ]
+    return max(many, key=lambda measured: measured.trial.processes, default=None)
 
 
 def _thousand(comparison: Comparison) -> Verdict:
@@ -222,9 +227,9 @@ def _run(comparison: Comparison) -> Verdict:
     )
 
 
-def _share(comparison: Comparison, each: Measured) -> float:
+def _share(comparison: Comparison, measured: Measured) -> float:
     """Of all cores that the worker used while it was measured."""
-    return each.cpu_s / (sum(each.makespans_s) * int(comparison.machine.get("cores") or 1))
+    return measured.cpu_s / (sum(measured.makespans_s) * int(comparison.machine.get("cores") or 1))
 
 
 def _cpu(comparison: Comparison) -> Verdict:
@@ -232,11 +237,11 @@ def _cpu(comparison: Comparison) -> Verdict:
     sdk = money.basis(comparison, SDK)
     cores = int(comparison.machine.get("cores") or 1)
 
-    def said(each: Measured | None) -> str | None:
-        if each is None:
+    def said(measured: Measured | None) -> str | None:
+        if measured is None:
             return None
-        share = _share(comparison, each) * 100
-        return f"{share:.0f} % of {cores} cores, {words.ms(each.cpu_ms)} a task"
+        share = _share(comparison, measured) * 100
+        return f"{share:.0f} % of {cores} cores, {words.ms(measured.cpu_ms)} a task"
 
     verdict = ABSENT
     if cli and sdk:
@@ -274,12 +279,12 @@ def _size(comparison: Comparison) -> Verdict:
 
 def start(comparison: Comparison, design: str) -> float | None:
     """Seconds from the start of a worker of one process to its first result; the median."""
-    found = sorted(
-        each.started_s
-        for each in comparison.trials
-        if each.trial.design == design and each.trial.processes == 1
+    starts = sorted(
+        measured.started_s
+        for measured in comparison.trials
+        if measured.trial.design == design and measured.trial.processes == 1
     )
-    return found[len(found) // 2] if found else None
+    return starts[len(starts) // 2] if starts else None
 
 
 def _start(comparison: Comparison) -> Verdict:
@@ -295,7 +300,7 @@ def _start(comparison: Comparison) -> Verdict:
     return Verdict(
         "start-up, to the first result",
         "CLI 500 ms; SDK 300 ms",
-        _said(*(_seconds(each) for each in (cli, sdk, node))),
+        _said(*(_seconds(measured) for measured in (cli, sdk, node))),
         verdict,
     )
 
@@ -310,7 +315,7 @@ def _year(comparison: Comparison) -> Verdict:
             money.bill(sdk, money.DOCUMENT[1]),
         ]
         one, other = (
-            f"{each.instances:,} instances, {words.dollars(each.year_usd)} a year" for each in bills
+            f"{bill.instances:,} instances, {words.dollars(bill.year_usd)} a year" for bill in bills
         )
         said = _said(one, other)
         verdict = (

@@ -146,23 +146,28 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         scattered: bool = False,
     ) -> Measured | None:
         """A design's figures at a load, constant latency unless `scattered`; None without."""
-        for each in self.trials:
-            trial = each.trial
+        for measured in self.trials:
+            trial = measured.trial
             if (
                 trial.design == design
                 and trial.processes == processes
                 and in_flight in (None, trial.load.in_flight)
                 and scattered == (trial.load.latency.p99 is not None)
             ):
-                return each
+                return measured
         return None
+
+    @property
+    def constant(self) -> list[Measured]:
+        """Those under a constant latency."""
+        return [measured for measured in self.trials if measured.trial.load.latency.p99 is None]
 
     @property
     def common_width(self) -> int:
         """The widest load that designs with a CLI have too: ten in flight, less in a smaller
         ladder."""
         narrow = {row.name for row in self.rows if row.runs_cli and not row.missing}
-        single = [each.trial for each in self.trials if each.trial.processes == 1]
+        single = [measured.trial for measured in self.trials if measured.trial.processes == 1]
         widths = [trial.load.in_flight for trial in single if trial.design in narrow]
         return max(widths or [min(trial.load.in_flight for trial in single)] if single else [10])
 

@@ -19,7 +19,7 @@ def overhead(answers: Sequence[Answer], latency: Latency) -> Overhead:
     if not beyond:
         return Overhead(0.0, 0.0, 0.0, 0.0)
     cuts = percentiles(beyond, (50, 90, 99))
-    return Overhead(*(round(each * 1000, 2) for each in (*cuts, max(beyond))))
+    return Overhead(*(round(seconds * 1000, 2) for seconds in (*cuts, max(beyond))))
 
 
 def percentiles(values: Sequence[float], wanted: Sequence[int]) -> list[float]:
@@ -27,7 +27,7 @@ def percentiles(values: Sequence[float], wanted: Sequence[int]) -> list[float]:
     if len(values) == 1:
         return [values[0]] * len(wanted)
     cuts = statistics.quantiles(values, n=100, method="inclusive")
-    return [cuts[each - 1] for each in wanted]
+    return [cuts[share - 1] for share in wanted]
 
 
 def memory(idle_mb: float | None, looks: Sequence[Look]) -> Memory:

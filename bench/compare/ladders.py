@@ -56,11 +56,11 @@ class Load(msgspec.Struct, frozen=True):
 
     def prompts(self, number: int) -> list[str]:
         """What is asked in a round: the same of every design, and nothing twice."""
-        return [f"Name river {number * self.tasks + each}." for each in range(self.tasks)]
+        return [f"Name river {number * self.tasks + place}." for place in range(self.tasks)]
 
     def floor(self, number: int = 0) -> float:
         """Seconds that the answers alone take in a round: each place takes the next task."""
-        return floor([self.latency.of(each) for each in self.prompts(number)], self.in_flight)
+        return floor([self.latency.of(prompt) for prompt in self.prompts(number)], self.in_flight)
 
     def __str__(self) -> str:
         return f"{self.tasks} at {self.in_flight}, {self.latency}"

@@ -64,8 +64,8 @@ class Bill(msgspec.Struct, frozen=True):
 
 def basis(comparison: Comparison, design: str) -> Measured | None:
     """The load that memory and CPU are taken from: the widest of one process, 100 at most."""
-    found = [comparison.of(design, in_flight) for in_flight in (100, 20, 10, 3)]
-    return next((each for each in found if each is not None), None)
+    nearest = [comparison.of(design, in_flight) for in_flight in (100, 20, 10, 3)]
+    return next((measured for measured in nearest if measured is not None), None)
 
 
 def need(comparison: Comparison, design: str, tasks_per_s: float = TASKS_PER_S) -> Need | None:

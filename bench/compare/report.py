@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from bench.compare import claims, comparison, money, words
-from bench.compare.comparison import Comparison, Measured
+from bench.compare import claims, money, words
+from bench.compare.comparison import Comparison, Measured, read
 from bench.compare.money import Instance
 
 REPORT: Final = Path(__file__).parents[1] / "report.md"
@@ -31,14 +31,14 @@ def main(file: Path, *, own: Instance | None, out: Path | None) -> int:
     code."""
     console = Console()
     try:
-        found = comparison.read(file)
+        comparison = read(file)
     except FileNotFoundError:
         console.print(f"There is no {file}: `python -m bench compare` makes it.")
         return 2
     except msgspec.ValidationError as error:
         console.print(f"{file} is of another version of this program ({error}): compare again.")
         return 2
-    full = found.ladder == "full"
+    full = comparison.ladder == "full"
     to = out or (REPORT if full else file.with_suffix(".md"))
     charts = CHARTS if full and out is None else to.parent / f"{to.stem}-charts"
     try:
@@ -49,29 +49,31 @@ def main(file: Path, *, own: Instance | None, out: Path | None) -> int:
             "No charts: matplotlib is not installed (pip install -r requirements-bench.txt)"
         )
     else:
-        drawn = drawing.draw(found, charts)
-    links = [each.relative_to(to.parent).as_posix() for each in drawn]
-    to.write_text(markdown(found, own=own, charts=links), encoding="utf-8")
+        drawn = drawing.draw(comparison, charts)
+    links = [chart.relative_to(to.parent).as_posix() for chart in drawn]
+    to.write_text(markdown(comparison, own=own, charts=links), encoding="utf-8")
     console.print(f"Written: {to}, {len(drawn)} charts in {charts}")
     if full and out is None:
-        shown = [each.relative_to(README.parent).as_posix() for each in drawn[:1]]
+        shown = [chart.relative_to(README.parent).as_posix() for chart in drawn[:1]]
         text = README.read_text(encoding="utf-8")
-        README.write_text(spliced(text, section(found, shown)), encoding="utf-8")
+        README.write_text(spliced(text, section(comparison, shown)), encoding="utf-8")
         console.print(f"Written into {README}: one table" + (" and a chart" if shown else ""))
     return 0
 
 
-def markdown(found: Comparison, *, own: Instance | None = None, charts: Sequence[str] = ()) -> str:
+def markdown(
+    comparison: Comparison, *, own: Instance | None = None, charts: Sequence[str] = ()
+) -> str:
     """The whole report."""
     parts = [
-        _head(found),
+        _head(comparison),
         _pictures(charts),
-        _designs(found),
-        _figures(found),
-        _extrapolated(found),
-        _document(found),
-        _money(found, own),
-        _method(found),
+        _designs(comparison),
+        _figures(comparison),
+        _extrapolated(comparison),
+        _document(comparison),
+        _money(comparison, own),
+        _method(comparison),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -83,25 +85,27 @@ def spliced(text: str, part: str) -> str:
     return f"{before}{begin}\n{part}\n\n{end}{after}" if begin and end else text
 
 
-def section(found: Comparison, charts: Sequence[str] = ()) -> str:
+def section(comparison: Comparison, charts: Sequence[str] = ()) -> str:
     """A table for the README, and below it charts."""
     headings = ("design", "overhead p50 / p99", "CPU a task", "memory a task", "start-up")
-    rows, width = [], found.common_width
-    for row in found.rows:
-        each = found.of(row.name, width)
-        if each is not None:
-            over = each.overhead
+    rows, width = [], comparison.common_width
+    for row in comparison.rows:
+        measured = comparison.of(row.name, width)
+        if measured is not None:
+            over = measured.overhead
             rows.append(
                 [
                     row.title,
                     f"{words.ms(over.p50_ms)} / {words.ms(over.p99_ms)}",
-                    words.ms(each.cpu_ms),
-                    words.mb(each.slot_mb),
-                    _start(found, row.name),
+                    words.ms(measured.cpu_ms),
+                    words.mb(measured.slot_mb),
+                    _start(comparison, row.name),
                 ]
             )
-    facts = found.machine
-    first = next((each for each in found.trials if each.trial.load.in_flight == width), None)
+    facts = comparison.machine
+    first = next(
+        (measured for measured in comparison.trials if measured.trial.load.in_flight == width), None
+    )
     latency = f" of {first.trial.load.latency}" if first else ""
     said = (
         f"SIMULATED answers{latency}, {width} tasks in flight, {facts['cores']} cores "
@@ -119,41 +123,45 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _head(found: Comparison) -> str:
-    facts = found.machine
+def _head(comparison: Comparison) -> str:
+    facts = comparison.machine
     lines = [
         "# A function call or a process a task: measured",
         "",
         f"SIMULATED: the API is AgentFlow's simulator. {facts['cpu']}, {facts['cores']} cores, "
         f"{facts['memory_gib']} GiB, {facts['system']}, Python {facts['python']}; commit "
         f"{facts['commit']}, {facts['time']}; load {facts['load_before'][0]} before and "
-        f"{facts['load_after'][0]} after; {found.seconds / 60:.0f} minutes; seed {found.seed}.",
+        f"{facts['load_after'][0]} after; {comparison.seconds / 60:.0f} minutes; seed "
+        f"{comparison.seed}.",
     ]
-    if found.busy:
+    if comparison.busy:
         lines += ["", "**The machine was busy: these figures are not to be compared.**"]
-    if found.ladder != "full":
-        lines += ["", f"**The `{found.ladder}` loads: to see that it works, not to judge by.**"]
+    if comparison.ladder != "full":
+        lines += [
+            "",
+            f"**The `{comparison.ladder}` loads: to see that it works, not to judge by.**",
+        ]
     lines += ["", "This file is made by `python -m bench report` from the results' JSON."]
     return "\n".join(lines)
 
 
 def _pictures(charts: Sequence[str]) -> str:
-    return "\n\n".join(f"![{Path(each).stem}]({each})" for each in charts)
+    return "\n\n".join(f"![{Path(chart).stem}]({chart})" for chart in charts)
 
 
-def _designs(found: Comparison) -> str:
+def _designs(comparison: Comparison) -> str:
     rows = []
-    for row in found.rows:
+    for row in comparison.rows:
         size = row.size
         rows.append(
             [
                 f"**{row.title}**: {row.text}",
                 ", ".join(f"{name} {version}" for name, version in row.versions.items()) or "–",
-                _start(found, row.name) if not row.missing else f"not measured: {row.missing}",
+                _start(comparison, row.name) if not row.missing else f"not measured: {row.missing}",
                 f"{size.own_mb:.0f} + {size.interpreter_mb:.0f}" if size else "–",
             ]
         )
-    image, why = found.image
+    image, why = comparison.image
     said = f"{image:.0f} MB ({why})" if image else f"not measured: {why}"
     return "\n".join(
         [
@@ -168,12 +176,12 @@ def _designs(found: Comparison) -> str:
     )
 
 
-def _start(found: Comparison, design: str) -> str:
-    seconds = claims.start(found, design)
+def _start(comparison: Comparison, design: str) -> str:
+    seconds = claims.start(comparison, design)
     return "–" if seconds is None else f"{seconds:.2f} s"
 
 
-def _figures(found: Comparison) -> str:
+def _figures(comparison: Comparison) -> str:
     headings = (
         *("design", "time", "/ floor", "overhead p50", "p90", "p99"),
         *("CPU a task", "PSS idle", "mean", "peak", "errors"),
@@ -185,62 +193,61 @@ def _figures(found: Comparison) -> str:
         "answer's latency. CPU and PSS: of the worker with all its processes, ended ones too; the "
         "client, the server, the master and the simulator share the machine and are not in it.",
     ]
-    for label, group in _groups(found).items():
-        rows = [_figures_row(found, each) for each in group]
+    for label, group in _groups(comparison).items():
+        rows = [_figures_row(comparison, measured) for measured in group]
         parts += ["", f"### {label}", "", table(headings, rows)]
-    for each in found.failed:
-        parts += ["", f"Failed: {each.trial}: {each.reason}"]
+    for failed in comparison.failed:
+        parts += ["", f"Failed: {failed.trial}: {failed.reason}"]
     return "\n".join(parts)
 
 
-def _groups(found: Comparison) -> dict[str, list[Measured]]:
+def _groups(comparison: Comparison) -> dict[str, list[Measured]]:
     groups: dict[str, list[Measured]] = {}
-    constant = [each for each in found.trials if each.trial.load.latency.p99 is None]
-    for each in sorted(constant, key=lambda each: each.trial.load.in_flight):
-        groups.setdefault(f"{each.trial.load.in_flight} in flight", []).append(each)
-    for each in found.trials:
-        if each.trial.load.latency.p99 is not None:
-            load = each.trial.load
-            groups.setdefault(f"{load.in_flight} in flight, {load.latency}", []).append(each)
+    for measured in sorted(comparison.constant, key=lambda measured: measured.trial.load.in_flight):
+        groups.setdefault(f"{measured.trial.load.in_flight} in flight", []).append(measured)
+    for measured in comparison.trials:
+        if measured.trial.load.latency.p99 is not None:
+            load = measured.trial.load
+            groups.setdefault(f"{load.in_flight} in flight, {load.latency}", []).append(measured)
     return groups
 
 
-def _figures_row(found: Comparison, each: Measured) -> list[str]:
-    row = found.row(each.trial.design)
-    load, over = each.trial.load, each.overhead
-    name = row.title if row else each.trial.design
-    several = f" in {each.trial.processes} processes" if each.trial.processes > 1 else ""
+def _figures_row(comparison: Comparison, measured: Measured) -> list[str]:
+    row = comparison.row(measured.trial.design)
+    load, over = measured.trial.load, measured.overhead
+    name = row.title if row else measured.trial.design
+    several = f" in {measured.trial.processes} processes" if measured.trial.processes > 1 else ""
     rounds = f", {load.rounds} rounds" if load.rounds > 1 else ""
-    fewer = f" of {each.trial.whole}" if each.trial.whole else ""
-    failed = f"{each.errors} of {each.tasks}" if each.errors else "0"
+    fewer = f" of {measured.trial.whole}" if measured.trial.whole else ""
+    failed = f"{measured.errors} of {measured.tasks}" if measured.errors else "0"
     return [
         f"{name}{several}, {load.tasks}{fewer} tasks{rounds}",
-        f"{each.makespan_s:.2f} s",
-        f"{each.over_floor:.2f}",
+        f"{measured.makespan_s:.2f} s",
+        f"{measured.over_floor:.2f}",
         words.ms(over.p50_ms),
         words.ms(over.p90_ms),
         words.ms(over.p99_ms),
-        words.ms(each.cpu_ms),
-        words.mb(each.memory.idle_mb),
-        words.mb(each.memory.mean_mb),
-        words.mb(each.memory.peak_mb),
+        words.ms(measured.cpu_ms),
+        words.mb(measured.memory.idle_mb),
+        words.mb(measured.memory.mean_mb),
+        words.mb(measured.memory.peak_mb),
         failed,
     ]
 
 
-def _extrapolated(found: Comparison) -> str:
+def _extrapolated(comparison: Comparison) -> str:
     rows = []
-    for row in found.rows:
-        each = found.of(row.name, found.common_width)
-        if row.runs_cli and each is not None:
-            factor = 1000 / each.trial.load.tasks
+    for row in comparison.rows:
+        measured = comparison.of(row.name, comparison.common_width)
+        if row.runs_cli and measured is not None:
+            factor = 1000 / measured.trial.load.tasks
             rows.append(
                 [
                     row.title,
-                    words.load(each.trial),
-                    f"{each.makespan_s * factor:,.0f} s",
-                    f"{each.cpu_s * factor:,.0f} s",
-                    f"{each.input_tokens / each.tasks:,.0f}",
+                    words.load(measured.trial),
+                    f"{measured.makespan_s * factor:,.0f} s",
+                    f"{measured.cpu_s * factor:,.0f} s",
+                    f"{measured.input_tokens / measured.tasks:,.0f}",
                 ]
             )
     if not rows:
@@ -250,9 +257,9 @@ def _extrapolated(found: Comparison) -> str:
         [
             "## Extrapolated, not measured",
             "",
-            f"Designs that run a CLI stay at {found.common_width} in flight. 1000 tasks at that "
-            "width, by proportion; the tokens are measured, as the simulator counts them: a run "
-            "of the CLI sends its system prompt and tools along, and a conversation that stays "
+            f"Designs that run a CLI stay at {comparison.common_width} in flight. 1000 tasks at "
+            "that width, by proportion; the tokens are measured, as the simulator counts them: a "
+            "run of the CLI sends its system prompt and tools along, and a conversation that stays "
             "sends all that was said before.",
             "",
             table(headings, rows, left=2),
@@ -260,9 +267,12 @@ def _extrapolated(found: Comparison) -> str:
     )
 
 
-def _document(found: Comparison) -> str:
-    cli = found.row(claims.cli_design(found))
-    rows = [[each.what, each.claimed, each.measured, each.verdict] for each in claims.table(found)]
+def _document(comparison: Comparison) -> str:
+    cli = comparison.row(claims.cli_design(comparison))
+    rows = [
+        [claim.what, claim.claimed, claim.measured, claim.verdict]
+        for claim in claims.table(comparison)
+    ]
     return "\n".join(
         [
             "## The document's table, again",
@@ -275,15 +285,15 @@ def _document(found: Comparison) -> str:
             "",
             "Where it contradicts itself:",
             "",
-            *(f"- {each}" for each in claims.INCONSISTENT),
+            *(f"- {text}" for text in claims.INCONSISTENT),
         ]
     )
 
 
-def _money(found: Comparison, own: Instance | None) -> str:
+def _money(comparison: Comparison, own: Instance | None) -> str:
     rows = []
-    for row in found.rows:
-        wanted = money.need(found, row.name)
+    for row in comparison.rows:
+        wanted = money.need(comparison, row.name)
         if wanted is None:
             continue
         instance = money.instance_of(row.name, runs_cli=row.runs_cli, own=own)
@@ -303,9 +313,9 @@ def _money(found: Comparison, own: Instance | None) -> str:
         return ""
     shown = [own] if own else money.DOCUMENT
     prices = "; ".join(
-        f"{each.name}: {each.memory_gb:g} GB, {each.cores} cores, {words.dollars(each.month_usd)} "
+        f"{kind.name}: {kind.memory_gb:g} GB, {kind.cores} cores, {words.dollars(kind.month_usd)} "
         "a month"
-        for each in shown
+        for kind in shown
     )
     headings = ("design", "places", "memory", "cores", "by memory", "by CPU", "a year")
     return "\n".join(
@@ -328,8 +338,10 @@ def _money(found: Comparison, own: Instance | None) -> str:
     )
 
 
-def _method(found: Comparison) -> str:
-    beside = [each.beside_s for each in found.trials if each.trial.design == claims.SDK]
+def _method(comparison: Comparison) -> str:
+    beside = [
+        measured.beside_s for measured in comparison.trials if measured.trial.design == claims.SDK
+    ]
     return "\n".join(
         [
             "## How it was measured",
@@ -355,7 +367,7 @@ def _method(found: Comparison) -> str:
                 [
                     "- Beside the SDK's worker, in CPU seconds over its measurements: "
                     + ", ".join(
-                        f"{name} {sum(each.get(name, 0.0) for each in beside):.1f}"
+                        f"{name} {sum(used.get(name, 0.0) for used in beside):.1f}"
                         for name in beside[0]
                     )
                     + "."

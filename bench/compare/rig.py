@@ -28,7 +28,7 @@ from agentflow.local.server import LocalServer
 from agentflow.simulator import Stats
 from agentflow.simulator.knobs import Layer
 from bench.compare import drive
-from bench.compare.rows.design import QUEUE, ROOT, Design, Place
+from bench.compare.rows.design import QUEUE, ROOT, Design, Site
 from bench.compare.rows.design import agentflow as command
 
 START_WITHIN: Final = 180.0
@@ -79,8 +79,8 @@ class Rig:
                 raise self.gone()
             return await running
         finally:
-            for each in (running, ended):
-                each.cancel()
+            for future in (running, ended):
+                future.cancel()
             await asyncio.gather(running, ended, return_exceptions=True)
 
     def gone(self) -> WorkerEnded:
@@ -103,8 +103,8 @@ class Rig:
 
         def ask() -> bytes:
             with urllib.request.urlopen(f"{self._api}/_fake/{what}", data, timeout=30) as answer:
-                found: bytes = answer.read()
-                return found
+                body: bytes = answer.read()
+                return body
 
         return await asyncio.to_thread(ask)
 
@@ -149,10 +149,10 @@ async def simulator(environment: Mapping[str, str], log: Path) -> AsyncIterator[
     async with child(command("simulator"), environment, log, stdout=True) as process:
         assert process.stdout is not None
         async with asyncio.timeout(START_WITHIN):
-            found = re.search(r"http://\S+", (await process.stdout.readline()).decode())
-        if found is None:
+            url = re.search(r"http://\S+", (await process.stdout.readline()).decode())
+        if url is None:
             raise WorkerEnded("the simulator did not start")
-        yield found[0], process.pid
+        yield url[0], process.pid
 
 
 @asynccontextmanager
@@ -179,9 +179,9 @@ async def rig(design: Design, *, slots: int, processes: int, cli: str | None) ->
                 agentflow.connect(server.url) as client,
             ):
                 await _until_streams(client)
-                place = Place(server.url, api, folder, cli)
+                site = Site(server.url, api, folder, cli)
                 beside = {"server": server.pid or 0, "master": master.pid, "simulator": pid}
-                async with _worker(design, place, base, slots, processes, client) as ready:
+                async with _worker(design, site, base, slots, processes, client) as ready:
                     ready.beside |= beside
                     await _until_all(client, ready, processes)
                     places = slots * processes
@@ -222,10 +222,10 @@ async def _alone(
     design: Design, folder: Path, api: str, environment: dict[str, str]
 ) -> AsyncIterator[Rig]:
     """A design that is driven over stdin."""
-    place = Place("", api, folder, None)
+    site = Site("", api, folder, None)
     began = time.monotonic()
     log = folder / "worker.log"
-    async with child(design.command(place, 1, 1), environment, log, stdout=True) as process:
+    async with child(design.command(site, 1, 1), environment, log, stdout=True) as process:
         ready = Rig(process, api, log)
         await ready.answer_with(INSTANT)
 
@@ -252,21 +252,21 @@ async def _alone(
 @asynccontextmanager
 async def _worker(
     design: Design,
-    place: Place,
+    site: Site,
     environment: dict[str, str],
     slots: int,
     processes: int,
     client: agentflow.Client,
 ) -> AsyncIterator[Rig]:
     """A design that takes its tasks from the queue."""
-    own = {**environment, "NATS_URL": place.nats, **design.environment(place)}
-    log = place.folder / "worker.log"
+    own = {**environment, "NATS_URL": site.nats, **design.environment(site)}
+    log = site.folder / "worker.log"
     # Submitted before, so that the worker finds it when it first looks.
     first = await client.submit("First.", **_fields(design))
-    arguments = design.command(place, slots, processes)
+    arguments = design.command(site, slots, processes)
     began = time.monotonic()
     async with child(arguments, own, log) as process:
-        ready = Rig(process, place.api, log)
+        ready = Rig(process, site.api, log)
         await ready.answer_with(INSTANT)
 
         async def one(prompt: str) -> str:

@@ -71,7 +71,7 @@ async def main(
     began = time.monotonic()
     measured, failed = await _all(todo, program, console)
     facts["load_after"] = [round(value, 2) for value in os.getloadavg()]
-    found = Comparison(
+    compared = Comparison(
         ladder=ladder.name,
         seed=SEED,
         machine=facts,
@@ -83,8 +83,8 @@ async def main(
         failed=failed,
     )
     to = out or comparison.path(ladder.name)
-    comparison.write(found, to)
-    tables.show(found, console)
+    comparison.write(compared, to)
+    tables.show(compared, console)
     console.print(f"Written to {to}; `python -m bench report {to}` makes the report from it.")
     return 0 if not failed else 1
 
@@ -126,9 +126,9 @@ async def _all(
             bar = progress.add_task(f"  {trial}", total=tasks)
             try:
                 async with asyncio.timeout(300 + PATIENCE * _expected(trial)):
-                    each = await measure(trial, cli, partial(progress.advance, bar))
-                measured.append(each)
-                console.print(tables.line(each))
+                    result = await measure(trial, cli, partial(progress.advance, bar))
+                measured.append(result)
+                console.print(tables.line(result))
             except (AgentFlowError, OSError, TimeoutError) as error:
                 reason = str(error) or "it took too long and was given up"
                 failed.append(Failed(trial, reason))
@@ -157,14 +157,14 @@ async def measure(trial: Trial, cli: str | None, done: Callable[[], None]) -> Me
         after = _used(pid, ready)
         used = {name: round(after[name] - before[name], 2) for name in after}
         asked = await ready.asked()
-    answers = [answer for each in rounds for answer in each.answers]
+    answers = [answer for done in rounds for answer in done.answers]
     missing = load.tasks * load.rounds - len({answer.prompt for answer in answers})
     if missing:
         raise rig.WorkerEnded(f"{missing} tasks have no answer")
     errors, problem = figures.first_problem(answers)
     return Measured(
         trial=trial,
-        makespans_s=[round(each.makespan_s, 3) for each in rounds],
+        makespans_s=[round(done.makespan_s, 3) for done in rounds],
         floors_s=[round(load.floor(number), 3) for number in range(load.rounds)],
         overhead=figures.overhead(answers, load.latency),
         cpu_s=used.pop("worker"),
@@ -181,7 +181,7 @@ async def measure(trial: Trial, cli: str | None, done: Callable[[], None]) -> Me
 
 def _used(pid: int, ready: rig.Rig) -> dict[str, float]:
     """CPU seconds so far, of the worker and of what is round it."""
-    return {name: tree.cpu_s(each) for name, each in {"worker": pid, **ready.beside}.items()}
+    return {name: tree.cpu_s(root) for name, root in {"worker": pid, **ready.beside}.items()}
 
 
 def _own_cpu() -> float:

@@ -22,10 +22,10 @@ def file_mb(path: str | Path) -> float:
 def folder_mb(path: Path, without: Sequence[str] = ()) -> float:
     """Megabytes of all files in a folder, without those of the named folders at its top."""
     total = 0
-    for each in path.iterdir():
-        if each.name not in without:
-            files = each.rglob("*") if each.is_dir() and not each.is_symlink() else [each]
-            total += sum(one.lstat().st_size for one in files if not one.is_dir())
+    for entry in path.iterdir():
+        if entry.name not in without:
+            files = entry.rglob("*") if entry.is_dir() and not entry.is_symlink() else [entry]
+            total += sum(file.lstat().st_size for file in files if not file.is_dir())
     return round(total / 1e6, 1)
 
 
@@ -35,10 +35,10 @@ def of_python(name: str, without: Sequence[str] = ()) -> Size | None:
     from bench.compare.rows.design import Size
 
     try:
-        found = list(closure(name, without))
+        required = list(closure(name, without))
     except PackageNotFoundError:
         return None
-    own = sum(_files_mb(each) for each in found)
+    own = sum(_files_mb(one) for one in required)
     rest = " without " + ", ".join(without) if without else ""
     return Size(round(own, 1), _python_mb(), f"{name} and what it requires{rest}")
 
@@ -47,41 +47,41 @@ def closure(name: str, without: Sequence[str] = ()) -> Iterator[Distribution]:
     """A distribution and those that it requires here, each once; extras are left out."""
     seen, todo = set(without), [name]
     while todo:
-        each = todo.pop()
-        if each in seen:
+        wanted = todo.pop()
+        if wanted in seen:
             continue
-        seen.add(each)
+        seen.add(wanted)
         try:
-            found = distribution(each)
+            installed = distribution(wanted)
         except PackageNotFoundError:
-            if each == name:
+            if wanted == name:
                 raise
             continue  # required on other systems only
-        yield found
-        for text in found.requires or ():
+        yield installed
+        for text in installed.requires or ():
             if "extra ==" not in text:
                 todo.append(_name(text))
 
 
 def _name(requirement: str) -> str:
-    found = re.match(r"[A-Za-z0-9._-]+", requirement)
-    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return re.sub(r"[-_.]+", "-", name[0]).lower() if name else ""
 
 
-def _files_mb(found: Distribution) -> float:
-    files = (Path(str(found.locate_file(each))) for each in found.files or ())
-    editable = found.read_text("direct_url.json")
+def _files_mb(installed: Distribution) -> float:
+    files = (Path(str(installed.locate_file(file))) for file in installed.files or ())
+    editable = installed.read_text("direct_url.json")
     if editable and '"editable": true' in editable:
         # Its files are where they are written, and not in the list.
         root = Path(__file__).resolve().parents[2]
         return sum(folder_mb(root / name) for name in ("agentflow", "tui/agentflow_tui"))
-    return sum(each.stat().st_size for each in files if each.is_file()) / 1e6
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
 def _python_mb() -> float:
     library = Path(sysconfig.get_paths()["stdlib"])
     # What an image leaves out: tests, and the archive for embedding Python.
-    embedding = [each.name for each in library.glob("config-*")]
+    embedding = [config.name for config in library.glob("config-*")]
     mb = folder_mb(library, without=("site-packages", "dist-packages", "test", *embedding))
     return round(mb + file_mb(sysconfig.get_config_var("BINDIR") + "/python3"), 1)
 
@@ -90,24 +90,24 @@ def versions(*names: str, path: str | None = None) -> dict[str, str]:
     """Versions of distributions, here or in another site-packages."""
     if path is None:
         return {name: distribution(name).version for name in names}
-    there = {each.name: each.version for each in distributions(path=[path])}
+    there = {one.name: one.version for one in distributions(path=[path])}
     return {name: there[name] for name in names if name in there}
 
 
 def said(*command: str) -> str:
     """The first line that a program prints."""
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "?"
-    return (found.stdout.strip().splitlines() or ["?"])[0]
+    return (done.stdout.strip().splitlines() or ["?"])[0]
 
 
 def image_mb() -> tuple[float | None, str]:
     """Size of AgentFlow's container image, or why it is not known."""
     for engine in ("docker", "podman"):
         try:
-            found = subprocess.run(
+            done = subprocess.run(
                 [engine, "image", "inspect", "--format", "{{.Size}}", "agentflow"],
                 capture_output=True,
                 text=True,
@@ -116,9 +116,9 @@ def image_mb() -> tuple[float | None, str]:
             )
         except (OSError, subprocess.TimeoutExpired):
             continue
-        if found.returncode == 0 and found.stdout.strip().isdigit():
-            return round(int(found.stdout) / 1e6, 1), f"{engine} image agentflow"
-        said = found.stderr.strip().splitlines()
+        if done.returncode == 0 and done.stdout.strip().isdigit():
+            return round(int(done.stdout) / 1e6, 1), f"{engine} image agentflow"
+        said = done.stderr.strip().splitlines()
         problem = said[-1] if said else "no answer"
         if "no such image" in problem.lower() or "not known" in problem.lower():
             return None, f"not built; {engine} build -t agentflow . makes it"

@@ -9,15 +9,16 @@ from bench.compare import words
 from bench.compare.comparison import Comparison, Measured
 
 
-def line(each: Measured) -> str:
+def line(measured: Measured) -> str:
     """One measurement, as it is done."""
-    over = each.overhead
-    found = (
-        f"{each.trial}: {each.makespan_s:.2f} s ({each.over_floor:.2f} x floor), overhead "
-        f"{words.ms(over.p50_ms)} / {words.ms(over.p99_ms)}, CPU {words.ms(each.cpu_ms)} a task, "
-        f"peak {words.mb(each.memory.peak_mb)}, started in {each.started_s:.1f} s"
+    over = measured.overhead
+    text = (
+        f"{measured.trial}: {measured.makespan_s:.2f} s ({measured.over_floor:.2f} x floor), "
+        f"overhead {words.ms(over.p50_ms)} / {words.ms(over.p99_ms)}, "
+        f"CPU {words.ms(measured.cpu_ms)} a task, "
+        f"peak {words.mb(measured.memory.peak_mb)}, started in {measured.started_s:.1f} s"
     )
-    return found + (f", {each.errors} FAILED: {each.problem}" if each.errors else "")
+    return text + (f", {measured.errors} FAILED: {measured.problem}" if measured.errors else "")
 
 
 HEADINGS = ("design", "load", "time", "/ floor", "p50", "p90", "p99", "CPU", "mean", "peak", "err")
@@ -37,12 +38,12 @@ def show(comparison: Comparison, console: Console) -> None:
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in HEADINGS[:2] else "right")
     before = ""
-    for each in comparison.trials:
-        name = each.trial.design
+    for measured in comparison.trials:
+        name = measured.trial.design
         row = comparison.row(name)
         if name != before and before:
             table.add_section()
-        table.add_row(row.title if row and name != before else "", *_cells(each))
+        table.add_row(row.title if row and name != before else "", *_cells(measured))
         before = name
     for missing in (row for row in comparison.rows if row.missing):
         table.add_section()
@@ -53,17 +54,17 @@ def show(comparison: Comparison, console: Console) -> None:
     console.print(table)
 
 
-def _cells(each: Measured) -> list[str]:
-    over = each.overhead
+def _cells(measured: Measured) -> list[str]:
+    over = measured.overhead
     return [
-        words.load(each.trial),
-        f"{each.makespan_s:.2f} s",
-        f"{each.over_floor:.2f}",
+        words.load(measured.trial),
+        f"{measured.makespan_s:.2f} s",
+        f"{measured.over_floor:.2f}",
         words.ms(over.p50_ms),
         words.ms(over.p90_ms),
         words.ms(over.p99_ms),
-        words.ms(each.cpu_ms),
-        words.mb(each.memory.mean_mb),
-        words.mb(each.memory.peak_mb),
-        str(each.errors),
+        words.ms(measured.cpu_ms),
+        words.mb(measured.memory.mean_mb),
+        words.mb(measured.memory.peak_mb),
+        str(measured.errors),
     ]

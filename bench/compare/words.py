@@ -41,9 +41,9 @@ def dollars(value: float) -> str:
 
 def load(trial: Trial) -> str:
     """A load in a table."""
-    found = trial.load
-    text = f"{found.tasks} at {found.in_flight}"
-    if found.latency.p99 is not None:
+    shape = trial.load
+    text = f"{shape.tasks} at {shape.in_flight}"
+    if shape.latency.p99 is not None:
         text += ", log-normal"
     if trial.processes > 1:
         text += f", {trial.processes} processes"

@@ -1,1 +1,1 @@
-"""What measures: machines, memory, process trees, loads, pages."""
+"""What measures, whatever is asked: machines, child processes, their memory and CPU, pages."""

@@ -36,6 +36,14 @@ def busy(facts: dict[str, Any]) -> bool:
     return float(facts["load_before"][0]) > (facts["cores"] or 1) / 4
 
 
+def noted() -> dict[str, Any]:
+    """`describe`, with a note to who reads along where the machine is busy."""
+    facts = describe()
+    if busy(facts):
+        print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
+    return facts
+
+
 def settled(say: Callable[[str], object] = print, *, patience_s: float = 180.0) -> dict[str, Any]:
     """`describe`, once the load of what came before has worn off, or patience has.
 
@@ -83,10 +91,10 @@ def _commit() -> str | None:
     if git is None:
         return None
     root = Path(__file__).parent.parent.parent
-    found = subprocess.run(
+    head = subprocess.run(
         [git, "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True
     )
-    if found.returncode:
+    if head.returncode:
         return None
     dirty = subprocess.run(
         [git, "status", "--porcelain", "--untracked-files=no"],
@@ -94,4 +102,4 @@ def _commit() -> str | None:
         capture_output=True,
         text=True,
     )
-    return found.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
+    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")

@@ -15,9 +15,9 @@ def begin(command: str) -> str:
 def filled(page: str, command: str, part: str) -> str:
     """The page with its measured part written anew. Raises ValueError without the marks."""
     mark = begin(command)
-    before, found, rest = page.partition(mark)
+    before, opening, rest = page.partition(mark)
     _, end, after = rest.partition(END)
-    if not found or not end:
+    if not opening or not end:
         raise ValueError(f"the page lacks {mark} or {END}")
     return f"{before}{mark}\n\n{part}\n\n{END}{after}"
 

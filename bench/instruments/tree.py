@@ -46,12 +46,12 @@ def look(pid: int) -> Look:
     total, count, known = 0, 0, True
     for process in processes(pid):
         try:
-            found = getattr(process.memory_full_info(), "pss", None)
+            pss = getattr(process.memory_full_info(), "pss", None)
         except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
             continue
         count += 1
-        known = known and found is not None
-        total += found or 0
+        known = known and pss is not None
+        total += pss or 0
     return Look(time.monotonic(), round(total / 2**20, 1) if known else None, count)
 
 

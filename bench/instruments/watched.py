@@ -18,12 +18,12 @@ class Watched:
         self._before = self._cpu()
 
     def _family(self, name: str) -> list[psutil.Process]:
-        found = []
+        all_of_them = []
         for pid in self._pids[name]:
             family = tree.processes(pid)
             # This process started all the others, too.
-            found += family[:1] if pid == os.getpid() else family
-        return found
+            all_of_them += family[:1] if pid == os.getpid() else family
+        return all_of_them
 
     def _cpu(self) -> dict[str, float]:
         used = dict.fromkeys(self._pids, 0.0)

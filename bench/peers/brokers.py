@@ -83,16 +83,16 @@ async def _listening(port: int) -> None:
 
 async def versions() -> dict[str, str | None]:
     """What `--version` of the brokers' programs says."""
-    found: dict[str, str | None] = {}
+    told: dict[str, str | None] = {}
     for name, program in (
         ("redis-server", shutil.which("redis-server")),
         ("nats-server", find_binary()),
     ):
-        found[name] = None
+        told[name] = None
         if program is not None:
             child = await asyncio.create_subprocess_exec(
                 program, "--version", stdout=asyncio.subprocess.PIPE
             )
             said, _ = await child.communicate()
-            found[name] = said.decode().strip()
-    return found
+            told[name] = said.decode().strip()
+    return told

@@ -42,9 +42,9 @@ def exact(submitted: int, runs: Counter[int]) -> int:
     return submitted
 
 
-def of_turn(found: dict[str, Any], slots: int, nap: float) -> Turn:
+def of_turn(results: dict[str, Any], slots: int, nap: float) -> Turn:
     """The figures of one turn from what its client said of each shape."""
-    noop, latency = found["noop"], found["latency"]
+    noop, latency = results["noop"], results["latency"]
     turn: Turn = {
         "tasks_per_s": round(noop["tasks"] / noop["seconds"], 1),
         "p50_ms": latency["p50_ms"],
@@ -55,7 +55,7 @@ def of_turn(found: dict[str, Any], slots: int, nap: float) -> Turn:
             part: round(seconds / noop["tasks"] * 1e6) for part, seconds in noop["cpu_s"].items()
         },
     }
-    if (sleep := found.get("sleep")) is not None:
+    if (sleep := results.get("sleep")) is not None:
         floor = math.ceil(sleep["tasks"] / slots) * nap
         turn["sleep_s"] = round(sleep["seconds"], 3)
         turn["sleep_floor_s"] = round(floor, 3)
@@ -65,53 +65,57 @@ def of_turn(found: dict[str, Any], slots: int, nap: float) -> Turn:
 
 def summary(turns: Sequence[Turn]) -> dict[str, Any]:
     """Median and range of each measure over the rounds."""
-    found: dict[str, Any] = {"rounds": len(turns)}
+    medians: dict[str, Any] = {"rounds": len(turns)}
     for measure in MEASURES:
         values = [turn[measure] for turn in turns if measure in turn]
         if values:
-            found[measure] = {
+            medians[measure] = {
                 "median": round(statistics.median(values), 3),
                 "least": min(values),
                 "most": max(values),
             }
-    found["cpu_us_per_task"] = _medians(turn["cpu_us_per_task"] for turn in turns)
-    found["memory"] = _medians(turn["memory"] for turn in turns)
-    return found
+    medians["cpu_us_per_task"] = _medians(turn["cpu_us_per_task"] for turn in turns)
+    medians["memory"] = _medians(turn["memory"] for turn in turns)
+    return medians
 
 
-def _medians(of: Iterable[dict[str, float]]) -> dict[str, float]:
+def _medians(turns: Iterable[dict[str, float]]) -> dict[str, float]:
     values: dict[str, list[float]] = {}
-    for each in of:
-        for name, value in each.items():
+    for figures in turns:
+        for name, value in figures.items():
             values.setdefault(name, []).append(value)
-    return {name: round(statistics.median(each), 1) for name, each in values.items()}
+    return {name: round(statistics.median(series), 1) for name, series in values.items()}
 
 
 def verdict(settings: Sequence[Setting], measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Our best throughput beside the fastest other queue's, of all and of those that keep tasks."""
-    ours = [each for each in settings if each.queue == "agentflow" and each.key in measured]
-    others = [each for each in settings if each.queue != "agentflow" and each.key in measured]
-    found: dict[str, Any] = {"aim": AIM, "least": LEAST}
+    ours = [
+        setting for setting in settings if setting.queue == "agentflow" and setting.key in measured
+    ]
+    others = [
+        setting for setting in settings if setting.queue != "agentflow" and setting.key in measured
+    ]
+    judged: dict[str, Any] = {"aim": AIM, "least": LEAST}
 
     def speed(setting: Setting) -> float:
         return float(measured[setting.key]["tasks_per_s"]["median"])
 
     if not ours or not others:
-        return found
+        return judged
     best = max(ours, key=speed)
-    found["ours"] = {"setting": best.key, "tasks_per_s": speed(best)}
+    judged["ours"] = {"setting": best.key, "tasks_per_s": speed(best)}
     for name, among in (
         ("all", others),
-        ("keeping tasks and results", [each for each in others if each.keeps]),
+        ("keeping tasks and results", [setting for setting in others if setting.keeps]),
     ):
         if among:
             fastest = max(among, key=speed)
-            found[name] = {
+            judged[name] = {
                 "setting": fastest.key,
                 "tasks_per_s": speed(fastest),
                 "times": round(speed(best) / speed(fastest), 2),
             }
-    return found
+    return judged
 
 
 def rotated(settings: Sequence[Setting], number: int) -> list[Setting]:

@@ -15,7 +15,9 @@ PARTS: Final = ("client", "broker", "worker", "master")
 
 def tables(result: dict[str, Any]) -> str:
     """Figures, promises, and where the processor's time goes, as Markdown."""
-    measured = {key: each for key, each in result["settings"].items() if "tasks_per_s" in each}
+    measured = {
+        key: figures for key, figures in result["settings"].items() if "tasks_per_s" in figures
+    }
     order = sorted(measured, key=lambda key: -measured[key]["tasks_per_s"]["median"])
     return "\n\n".join(
         [
@@ -37,7 +39,7 @@ def about(result: dict[str, Any]) -> str:
     brokers = ", ".join(
         version.partition(" sha=")[0] for version in result["brokers"].values() if version
     )
-    pins = ", ".join(pin for each in result["pins"].values() for pin in each)
+    pins = ", ".join(pin for pins in result["pins"].values() for pin in pins)
     text = (
         f"{pages.machine(result['machine'], load['rounds'])} {brokers}; {pins}. No-op: up to "
         f"{load['window']:,} under way, until {load['tasks']:,} are done or {load['seconds']:g} s "
@@ -50,23 +52,23 @@ def about(result: dict[str, Any]) -> str:
     return text
 
 
-def verdict(found: dict[str, Any]) -> str:
+def verdict(judged: dict[str, Any]) -> str:
     """The aim, and what came of it."""
     lines = [
-        f"The aim was {found['aim']:g} times the no-op throughput of the fastest other Python "
-        f"queue, and never less than {found['least']:g} times."
+        f"The aim was {judged['aim']:g} times the no-op throughput of the fastest other Python "
+        f"queue, and never less than {judged['least']:g} times."
     ]
-    ours = found.get("ours")
+    ours = judged.get("ours")
     for name, among in (
         ("all", "all"),
         ("keeping tasks and results", "those that keep tasks and results"),
     ):
-        if ours and name in found:
-            other = found[name]
+        if ours and name in judged:
+            other = judged[name]
             reached = (
                 "reached"
-                if other["times"] >= found["aim"]
-                else ("missed" if other["times"] < found["least"] else "nearly reached")
+                if other["times"] >= judged["aim"]
+                else ("missed" if other["times"] < judged["least"] else "nearly reached")
             )
             lines.append(
                 f"Of {among} the fastest is `{other['setting']}` with "
@@ -89,9 +91,9 @@ def _others(measured: dict[str, Any], load: dict[str, Any]) -> str:
     rows = []
     for title, measure, wide in AIMS:
         among = {
-            key: each[measure]["median"]
-            for key, each in measured.items()
-            if measure in each and (not wide or each["slots"] >= load["sleepers"])
+            key: figures[measure]["median"]
+            for key, figures in measured.items()
+            if measure in figures and (not wide or figures["slots"] >= load["sleepers"])
         }
         ours = [key for key in among if key.startswith("agentflow/")]
         theirs = [key for key in among if key not in ours]
@@ -113,17 +115,17 @@ def _met(yes: bool) -> str:
 def _speed(measured: dict[str, Any], order: list[str]) -> str:
     rows = []
     for key in order:
-        each = measured[key]
-        speed = each["tasks_per_s"]
+        figures = measured[key]
+        speed = figures["tasks_per_s"]
         rows.append(
             [
                 f"`{key}`",
                 f"{speed['median']:,.0f} ({speed['least']:,.0f}-{speed['most']:,.0f})",
-                _spread(each.get("p50_ms")),
-                _spread(each.get("p99_ms")),
-                _spread(each.get("over_floor")),
-                f"{each['memory']['worker']:,.0f}",
-                f"{each['memory']['broker']:,.0f}",
+                _spread(figures.get("p50_ms")),
+                _spread(figures.get("p99_ms")),
+                _spread(figures.get("over_floor")),
+                f"{figures['memory']['worker']:,.0f}",
+                f"{figures['memory']['broker']:,.0f}",
             ]
         )
     headings = ("", "no-op/s", "p50 ms", "p99 ms", "sleep ÷ floor", "workers MB", "broker MB")
@@ -152,11 +154,11 @@ def _missing(reasons: dict[str, str]) -> list[str]:
     return ["**Not measured**\n\n" + "\n".join(lines)]
 
 
-def _spread(found: dict[str, float] | None) -> str:
+def _spread(spread: dict[str, float] | None) -> str:
     """Median and range."""
-    if found is None:
+    if spread is None:
         return ""
-    return f"{found['median']:.2f} ({found['least']:.2f}-{found['most']:.2f})"
+    return f"{spread['median']:.2f} ({spread['least']:.2f}-{spread['most']:.2f})"
 
 
 def _table(headings: tuple[str, ...], rows: list[list[str]], *, words: int) -> str:
@@ -169,5 +171,5 @@ def _table(headings: tuple[str, ...], rows: list[list[str]], *, words: int) -> s
 
 def refresh(results: Path, page: Path = PAGE) -> None:
     """Write the page's measured part from a result file."""
-    found = json.loads(results.read_text())
-    page.write_text(pages.filled(page.read_text(), COMMAND, tables(found)))
+    result = json.loads(results.read_text())
+    page.write_text(pages.filled(page.read_text(), COMMAND, tables(result)))

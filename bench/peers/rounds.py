@@ -35,13 +35,13 @@ async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESU
             if setting.key in reasons:
                 continue
             try:
-                found = await turn.run(setting, load)
+                measured = await turn.run(setting, load)
             except (NotMeasured, figures.Inexact) as error:
                 reasons[setting.key] = str(error)
                 print(f"round {number + 1} {setting.key}: not measured: {error}", flush=True)
                 continue
-            turns[setting.key].append(found)
-            print(f"round {number + 1} {setting.key}: {json.dumps(found)}", flush=True)
+            turns[setting.key].append(measured)
+            print(f"round {number + 1} {setting.key}: {json.dumps(measured)}", flush=True)
     result = {
         "machine": facts | {"busy": machine.busy(facts)},
         "brokers": await brokers.versions(),
@@ -69,16 +69,16 @@ def table(result: dict[str, Any]) -> None:
     headings = ("", "no-op/s", "range", "p50 ms", "p99 ms", "sleep/floor", "MB", "promise")
     for heading in headings:
         shown.add_column(heading, justify="left" if heading in ("", "promise") else "right")
-    for key, each in result["settings"].items():
-        promise = "; ".join(each["promise"].values())
-        if "tasks_per_s" not in each:
+    for key, queue in result["settings"].items():
+        promise = "; ".join(queue["promise"].values())
+        if "tasks_per_s" not in queue:
             why = result["not_measured"].get(key, "")
             shown.add_row(key, *[""] * 6, f"not measured: {why}")
             continue
-        speed = each["tasks_per_s"]
+        speed = queue["tasks_per_s"]
         row = [f"{speed['median']:,.0f}", f"{speed['least']:,.0f}-{speed['most']:,.0f}"]
         for measure in ("p50_ms", "p99_ms", "over_floor", "memory_mb"):
-            row.append(f"{each[measure]['median']:.2f}" if measure in each else "")
+            row.append(f"{queue[measure]['median']:.2f}" if measure in queue else "")
         shown.add_row(key, *row, promise)
     console = Console(width=180)
     console.print(shown)

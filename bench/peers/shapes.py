@@ -52,7 +52,9 @@ class Load:
 
 def url(scheme: str) -> str:
     """The broker's address; two brokers are told apart by what their addresses begin with."""
-    return next(each for each in os.environ["BENCH_URL"].split() if each.startswith(scheme))
+    return next(
+        address for address in os.environ["BENCH_URL"].split() if address.startswith(scheme)
+    )
 
 
 def setting() -> str:
@@ -60,7 +62,7 @@ def setting() -> str:
     return os.environ["BENCH_SETTING"]
 
 
-def given() -> Load:
+def load_of_client() -> Load:
     """The load this client is to put on."""
     return Load(**json.loads(os.environ["BENCH_LOAD"]))
 
@@ -144,7 +146,7 @@ Many = Callable[[Iterable[int], int, float], Awaitable[None]]
 
 async def measure(check: Check, one: Callable[[int], Awaitable[None]], many: Many) -> None:
     """The three shapes. `one` and `many` tell `check` of each result."""
-    load = given()
+    load = load_of_client()
     for _ in range(WARM_UP):
         await one(check.take())
     times = []

@@ -109,16 +109,16 @@ async def _measured(
             pids["master"] = (master.pid,)
         work = await stack.enter_async_context(program(worker, environment, place / "worker.log"))
         pids["worker"] = (work.pid,)
-        found = await _client(client, environment, pids, place)
-    tasks = figures.exact(found.pop("end")["submitted"], _counted(runs))
-    return figures.of_turn(found, setting.slots, load.nap) | {"tasks": tasks}
+        told = await _client(client, environment, pids, place)
+    tasks = figures.exact(told.pop("end")["submitted"], _counted(runs))
+    return figures.of_turn(told, setting.slots, load.nap) | {"tasks": tasks}
 
 
 async def _client(
     command: list[str], environment: dict[str, str], pids: dict[str, tuple[int, ...]], place: Path
 ) -> dict[str, Any]:
     """What the client said of each shape, with what that cost."""
-    found: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     with (place / "client.log").open("wb") as errors:
         child = await asyncio.create_subprocess_exec(
             *command,
@@ -134,15 +134,15 @@ async def _client(
         async for line in child.stdout:
             said = json.loads(line)
             said["cpu_s"], said["memory_mb"] = watched.cpu_since(), watched.memory()
-            found[said.pop("shape")] = said
+            told[said.pop("shape")] = said
         # Some stumble over their own threads when all is said.
-        if await child.wait() and "end" not in found:
+        if await child.wait() and "end" not in told:
             raise NotMeasured(f"its client failed{_words(place)}")
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
-    return found
+    return told
 
 
 def _counted(runs: Path) -> Counter[int]:

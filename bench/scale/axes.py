@@ -68,7 +68,7 @@ def points(*, quick: bool, only: tuple[str, ...] = ()) -> list[Point]:
             known = ", ".join(axis.field for axis in AXES)
             raise ValueError(f"there is no axis {name!r}; there are {known}")
     middle = Point(tasks=2_000, singles=100) if quick else Point()
-    found = []
+    chosen = []
     for axis in AXES:
         if only and axis.field not in only:
             continue
@@ -77,5 +77,5 @@ def points(*, quick: bool, only: tuple[str, ...] = ()) -> list[Point]:
             if axis.field == "workers":
                 # The same slots over all, so that only the number of processes changes.
                 point = replace(point, slots=max(4, middle.slots // point.workers))
-            found.append(point.bounded())
-    return found
+            chosen.append(point.bounded())
+    return chosen

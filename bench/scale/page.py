@@ -46,14 +46,14 @@ def about(result: dict[str, Any]) -> str:
 
 def _since(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
     """What an axis that was measured by itself says of that."""
-    found = rows[0].get("measured")
-    if found is None or found["time"] == result["machine"]["time"]:
+    alone = rows[0].get("measured")
+    if alone is None or alone["time"] == result["machine"]["time"]:
         return ""
-    busy = "; **the machine was doing other work**" if found["busy"] else ""
-    rounds = f"{found['rounds']} round{'s' * (found['rounds'] > 1)}"
+    busy = "; **the machine was doing other work**" if alone["busy"] else ""
+    rounds = f"{alone['rounds']} round{'s' * (alone['rounds'] > 1)}"
     return (
-        f", measured by itself: commit {found['commit']}, {found['time'][:10]}, load "
-        f"{found['load_before'][0]}, {rounds}{busy}"
+        f", measured by itself: commit {alone['commit']}, {alone['time'][:10]}, load "
+        f"{alone['load_before'][0]}, {rounds}{busy}"
     )
 
 
@@ -72,7 +72,9 @@ COLUMNS: Final = (
 
 def table(first: str, rows: list[dict[str, Any]]) -> str:
     """One axis; columns that no row has are left out."""
-    columns = [each for each in COLUMNS if any(pick(row, each[1]) is not None for row in rows)]
+    columns = [
+        (title, path) for title, path in COLUMNS if any(pick(row, path) is not None for row in rows)
+    ]
     lines = [
         f"| {first} | " + " | ".join(title for title, _ in columns) + " |",
         "| --- |" + " ---: |" * len(columns),
@@ -87,12 +89,12 @@ def table(first: str, rows: list[dict[str, Any]]) -> str:
 
 def pick(row: dict[str, Any], path: str) -> float | None:
     """A figure of a point, by its dotted path."""
-    found: Any = row.get("figures", {})
+    value: Any = row.get("figures", {})
     for name in path.split("."):
-        if not isinstance(found, dict) or name not in found:
+        if not isinstance(value, dict) or name not in value:
             return None
-        found = found[name]
-    return float(found)
+        value = value[name]
+    return float(value)
 
 
 def shown(value: float | None) -> str:
@@ -146,10 +148,10 @@ def arithmetic(points: list[dict[str, Any]]) -> str:
     most = [row for row in points if row["axis"] == "workers" and pick(row, "memory_mb.worker")]
     if one and most:
         last = max(most, key=lambda row: int(row["value"]))
-        each = (pick(last, "memory_mb.worker") or 0.0) / int(last["value"])
+        share = (pick(last, "memory_mb.worker") or 0.0) / int(last["value"])
         lines.append(
-            f"Memory: {each:.0f} MB each with {int(last['value']):,} under one parent "
-            f"(a single one {one:.0f} MB), so {each * WORKERS / 1024:.0f} GiB over the fleet."
+            f"Memory: {share:.0f} MB each with {int(last['value']):,} under one parent "
+            f"(a single one {one:.0f} MB), so {share * WORKERS / 1024:.0f} GiB over the fleet."
         )
     lines.append(
         f"Heartbeats: {WORKERS:,} / {HEARTBEAT:g} s = {WORKERS / HEARTBEAT:.0f} messages/s, "
@@ -165,5 +167,5 @@ def arithmetic(points: list[dict[str, Any]]) -> str:
 
 def refresh(results: Path, page: Path = PAGE) -> None:
     """Write the page's measured part from a result file."""
-    found = json.loads(results.read_text())
-    page.write_text(pages.filled(page.read_text(), COMMAND, tables(found)))
+    result = json.loads(results.read_text())
+    page.write_text(pages.filled(page.read_text(), COMMAND, tables(result)))

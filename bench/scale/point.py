@@ -78,7 +78,7 @@ def queues(count: int) -> list[str]:
 
 
 async def _measure(point: Point, running: Servers) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     prompt = "A queue keeps the order of the day. " * (point.payload // 36 + 1)
     prompt = prompt[: point.payload]
     names = queues(point.queues)
@@ -89,7 +89,7 @@ async def _measure(point: Point, running: Servers) -> dict[str, Any]:
         if point.backlog:
             began = time.perf_counter()
             await _queue(client, point.backlog, prompt)
-            found["submit_per_s"] = round(point.backlog / (time.perf_counter() - began))
+            figures["submit_per_s"] = round(point.backlog / (time.perf_counter() - began))
         bytes_before = await _bytes(client.js)
         master = await stack.enter_async_context(
             program("-m", "agentflow", "master", "--nats", running.url)
@@ -108,17 +108,17 @@ async def _measure(point: Point, running: Servers) -> dict[str, Any]:
             servers=running.pids, worker=(worker.pid,), master=(master.pid,), client=(os.getpid(),)
         )
         if point.backlog:
-            found |= await _drain(client, point, watched, began)
+            figures |= await _drain(client, point, watched, began)
         else:
             await _all_up(client, point.workers)
-            found |= await _alone(client, point.singles)
+            figures |= await _alone(client, point.singles)
             watched.cpu_since()
-            found |= await _burn(client, point, names, prompt)
-            found["cpu_us_per_task"] = _per_task(watched, point.tasks)
+            figures |= await _burn(client, point, names, prompt)
+            figures["cpu_us_per_task"] = _per_task(watched, point.tasks)
             grown = await _bytes(client.js) - bytes_before
-            found["server_bytes"] = round(grown / (point.tasks + point.singles))
-        found["memory_mb"] = watched.memory()
-    return found
+            figures["server_bytes"] = round(grown / (point.tasks + point.singles))
+        figures["memory_mb"] = watched.memory()
+    return figures
 
 
 async def _all_up(client: agentflow.Client, workers: int) -> None:
@@ -174,7 +174,7 @@ async def _queue(client: agentflow.Client, count: int, prompt: str) -> None:
 
     async def submitting() -> None:
         for number in numbers:
-            await client.sender.send(prepare(fields, task_id=f"backlog-{number}"))
+            await client.tasks.sender.send(prepare(fields, task_id=f"backlog-{number}"))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(WINDOW):

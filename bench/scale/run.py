@@ -24,18 +24,18 @@ async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESU
     facts = machine.describe() if quick else machine.settled()
     if machine.busy(facts):
         print(f"note: the machine was busy when this began (load {facts['load_before'][0]})")
-    found: list[list[dict[str, Any]]] = [[] for _ in points]
+    figures_of: list[list[dict[str, Any]]] = [[] for _ in points]
     failed: dict[int, str] = {}
     for number in range(rounds):
-        for place, each in enumerate(points):
-            name = f"round {number + 1} {each.axis} {each.value}"
+        for place, varied in enumerate(points):
+            name = f"round {number + 1} {varied.axis} {varied.value}"
             try:
-                figures = await point.measure(each)
+                figures = await point.measure(varied)
             except Exception as error:  # one point that fails must not cost the others
                 failed[place] = f"{type(error).__name__}: {error}"[:200]
                 print(f"{name}: failed: {failed[place]}", flush=True)
                 continue
-            found[place].append(figures)
+            figures_of[place].append(figures)
             print(f"{name}: {json.dumps(figures)}", flush=True)
     facts["busy"] = machine.busy(facts)
     measured = {name: facts[name] for name in ("commit", "time", "load_before", "busy")}
@@ -46,15 +46,15 @@ async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESU
         "window": point.WINDOW,
         "points": [
             {
-                "axis": each.axis,
-                "value": each.value,
+                "axis": varied.axis,
+                "value": varied.value,
                 "measured": measured | {"rounds": rounds},
-                "setting": asdict(each),
-                "figures": median(found[place]),
-                "rounds": found[place],
-                **({"failed": failed[place]} if place in failed and not found[place] else {}),
+                "setting": asdict(varied),
+                "figures": median(figures_of[place]),
+                "rounds": figures_of[place],
+                **({"failed": failed[place]} if place in failed and not figures_of[place] else {}),
             }
-            for place, each in enumerate(points)
+            for place, varied in enumerate(points)
         ],
     }
     if only and out.exists():
@@ -68,18 +68,18 @@ async def main(rounds: int, quick: bool, only: tuple[str, ...], out: Path = RESU
 
 def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """A result with some axes measured anew; each point says when and of which commit."""
-    axes_now = {each["axis"] for each in now["points"]}
-    kept = [each for each in before["points"] if each["axis"] not in axes_now]
+    axes_now = {row["axis"] for row in now["points"]}
+    kept = [row for row in before["points"] if row["axis"] not in axes_now]
     return {**(before if kept else now), "points": [*kept, *now["points"]]}
 
 
 def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Of each figure, also of those within figures."""
-    found: dict[str, Any] = {}
+    medians: dict[str, Any] = {}
     # A short backlog is gone before a figure could be taken of it, in one round or another.
-    for name in dict.fromkeys(name for each in rounds for name in each):
-        values = [each[name] for each in rounds if name in each]
-        found[name] = (
+    for name in dict.fromkeys(name for figures in rounds for name in figures):
+        values = [figures[name] for figures in rounds if name in figures]
+        medians[name] = (
             median(values) if isinstance(values[0], dict) else round(statistics.median(values), 3)
         )
-    return found
+    return medians

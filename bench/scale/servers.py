@@ -71,7 +71,7 @@ async def _cluster(folder: Path) -> AsyncIterator[Servers]:
                     port=port,
                     store=json.dumps(str(folder / f"n{number}")),
                     route=route,
-                    routes=json.dumps([f"nats://127.0.0.1:{each}" for each in routes]),
+                    routes=json.dumps([f"nats://127.0.0.1:{port}" for port in routes]),
                 )
             )
             child = await asyncio.create_subprocess_exec(

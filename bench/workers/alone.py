@@ -19,7 +19,7 @@ from bench.workers.sse import AnswerBroken, Api
 
 async def answers(api: Api, order: Order) -> list[Answer]:
     """All of an order, so many at once."""
-    found: list[Answer] = []
+    collected: list[Answer] = []
 
     async def place(prompts: Iterator[str]) -> None:
         for prompt in prompts:
@@ -29,11 +29,11 @@ async def answers(api: Api, order: Order) -> list[Answer]:
                 await api.ask(prompt)
             except (AnswerBroken, OSError, EOFError) as error:
                 problem = f"{type(error).__name__}: {error}"
-            found.append(Answer(prompt, time.perf_counter() - began, problem))
+            collected.append(Answer(prompt, time.perf_counter() - began, problem))
 
     prompts = iter(order.prompts)
     await asyncio.gather(*(place(prompts) for _ in range(order.in_flight)))
-    return found
+    return collected
 
 
 async def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agentflow.audit import verify
-from agentflow.audit.judgement import Submission
+from agentflow.audit.evidence import Submission
 from agentflow.audit.trail import Kind
 from agentflow.local.store import running
 from tests.support import checker

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentflow.audit.judgement import Submission
+from agentflow.audit.evidence import Submission
 from agentflow.audit.sources import ask_simulator
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.wire.connection import Connection

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 import agentflow
-from agentflow.cli import target
+from agentflow.cli import apps
 from agentflow.errors import KeyMissing
 from agentflow.handlers import registry
 from agentflow.handlers.contract import AttemptFailed, Run
@@ -607,7 +607,7 @@ async def test_the_code_of_the_docs_works(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setenv("AGENTFLOW_NATS", nats_server.url)
-    app = target.load("tasks_of_docs")
+    app = apps.load("tasks_of_docs")
     docs: Any = sys.modules.pop("tasks_of_docs")
     assert app.kinds == ["summarise", "confirm", "debate", "wait_for_file", "count"]
     await docs.test_confirm()

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from agentflow.audit import sources, verify
-from agentflow.audit.judgement import Call, Calls, Report, Submission
+from agentflow.audit.evidence import Call, Calls, Submission
+from agentflow.audit.judgement import Report
 from agentflow.audit.trail import Kind
 from agentflow.bus.streams import provision
 from agentflow.bus.wire.message import Message

@@ -82,13 +82,13 @@ async def test_a_worker_that_does_not_hear_is_fenced(
         ended.set()
         return Outcome(text="too late")
 
-    monkeypatch.setattr("agentflow.client.operate.steering.OWNER_WITHIN", 0.1)
+    monkeypatch.setattr("agentflow.client.tasks.steering.OWNER_WITHIN", 0.1)
     worker = await start_worker({"deaf": deaf}, lease=1.0)
     task = await client.submit(kind="deaf", params={"x": 1})
     await observer.until(lambda: observer.live.get(task.id))
-    outcome = await client.steering.end(task.id)
+    outcome = await client.tasks.steering.end(task.id)
     assert (outcome.result.state, outcome.already) == ("cancelled", False)
-    assert outcome.result.actor == client.log.actor
+    assert outcome.result.actor == client.tasks._session.log.actor
     released.set()
     await ended.wait()
     await observer.becomes(lambda: _empty(observer))
@@ -164,13 +164,15 @@ async def test_many_by_filter_in_every_state(
         # Those that ran kept their place; nothing else ever started.
         assert len(gate.runs) == 2
         assert (await client.get(kept.id)).state == "queued"
-        assert await client.bulk.count(Selection(queue="other")) == {"queued": 1}
+        assert await client.operate.bulk.count(Selection(queue="other")) == {"queued": 1}
         with pytest.raises(UsageError, match="'failed' cannot be cancelled"):
-            await client.bulk.count(Selection(states=("failed",)))
-        found = dict([each async for each in client.bulk.cancel_ids([kept.id, "unheard", kept.id])])
+            await client.operate.bulk.count(Selection(states=("failed",)))
+        found = dict(
+            [each async for each in client.operate.bulk.cancel_ids([kept.id, "unheard", kept.id])]
+        )
         assert isinstance(found["unheard"], TaskNotFound)
         assert found[kept.id].result.state == "cancelled"  # type: ignore[union-attr]
 
 
 async def _counts(client: Client, selection: Selection, expected: dict[str, int]) -> bool:
-    return await client.bulk.count(selection) == expected
+    return await client.operate.bulk.count(selection) == expected

@@ -360,7 +360,7 @@ async def test_a_worker_runs_it_and_ends_it_in_time(
     assert all(entry.disconnected for entry in posts(simulator, "Do hang"))
     assert wrong.error is not None
     assert "no params.max_turn; it has tools," in wrong.error.message
-    assert children_like("claude_cli_guard") == []
+    assert children_like("claude_cli/guard") == []
 
 
 # Without the CLI.

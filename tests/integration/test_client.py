@@ -327,7 +327,7 @@ async def test_who_leaves_a_map_early_waits_for_nothing(client: Client, start_wo
     async with aclosing(client.map((str(n) for n in range(10_000)), concurrency=10)) as results:
         async for _ in results:
             break
-    assert client.waiting.expected == 0
+    assert client.tasks.waiting.expected == 0
     assert (await (await client.submit("still works")).result(20)).ok
 
 

@@ -91,12 +91,12 @@ async def test_a_map_over_many_holds_few(client: Client, start_worker: Any) -> N
     async for _ in client.map(items(), concurrency=concurrency, kind="echo"):
         yielded += 1
         most_alive = max(most_alive, Item.alive)
-        most_awaited = max(most_awaited, len(client.waiting._expected))
+        most_awaited = max(most_awaited, len(client.tasks.waiting._expected))
     assert yielded == count
     assert ahead <= concurrency + 1, "one is in hand, waiting for room"
     assert most_awaited <= concurrency
     assert most_alive <= 2, "an item is let go when it is sent"
-    assert not client.waiting._expected
+    assert not client.tasks.waiting._expected
 
 
 # gather and as_completed.

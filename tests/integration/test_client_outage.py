@@ -78,7 +78,7 @@ async def test_a_live_copy_that_is_lost_is_found_by_looking(
     lost = []
     monkeypatch.setattr(waiting.Waiting, "_arrived", lambda _, message: lost.append(message))
     await start_worker()
-    await client.waiting.ready()
+    await client.tasks.waiting.ready()
     task = await client.submit("x")
     assert (await task.result(20)).ok
     assert lost

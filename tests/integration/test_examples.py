@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agentflow.cli import target
+from agentflow.cli import apps
 from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler
 from agentflow.simulator import Simulator
@@ -47,7 +47,7 @@ async def simulator(
     monkeypatch.chdir(ROOT)
     own: dict[str, Handler] = {}
     for name in QUEUES:
-        own |= target.load(f"examples.{name}:app").handlers()
+        own |= apps.load(f"examples.{name}:app").handlers()
     async with Simulator() as simulator:
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-0123456789")
         monkeypatch.setenv("ANTHROPIC_BASE_URL", simulator.url)

@@ -10,8 +10,8 @@ from agentflow.bus.streams.pages import stored_ns
 from agentflow.client import Client
 from agentflow.config import Connect
 from agentflow.protocol import limits, subjects
+from agentflow.protocol.identity import message_identity
 from agentflow.protocol.record import State
-from agentflow.protocol.task import message_identity
 from agentflow.rules.retry import Signal
 from agentflow.views.row import Row, from_record
 from tests.integration.conftest import StartWorker

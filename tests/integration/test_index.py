@@ -14,7 +14,6 @@ from agentflow.master import index, master, vanished
 from agentflow.master.index import Cursor, Index
 from agentflow.master.master import Master
 from agentflow.protocol import api, subjects
-from agentflow.protocol.api import Tasks
 from agentflow.protocol.record import State, Usage
 from agentflow.views.row import Row, encode_labels
 from tests.support import masters
@@ -82,15 +81,15 @@ async def test_get_answers_while_the_index_is_rebuilt(
 
     monkeypatch.setattr(follower.Follower, "_compare", later)
     async with masters.a_master(nats_server.url) as found:
-        whole = await masters.ask(observer.connection, api.GET, Tasks, id="abcdef")
+        whole = await masters.ask(observer.connection, api.GET, masters.Tasks, id="abcdef")
         assert [(view.id, view.state) for view in whole.tasks] == [("abcdef", "succeeded")]
         stats = await masters.ask(observer.connection, api.STATS, api.StatsView)
         assert (stats.ready, stats.tasks_known) == (False, 0)
         with pytest.raises(masters.Refusal, match="still reading"):
-            await masters.ask(observer.connection, api.GET, Tasks, id="abc")
+            await masters.ask(observer.connection, api.GET, masters.Tasks, id="abc")
         go_on.set()
         await masters.ready(found)
-        begins = await masters.ask(observer.connection, api.GET, Tasks, id="abc")
+        begins = await masters.ask(observer.connection, api.GET, masters.Tasks, id="abc")
         assert [view.id for view in begins.tasks] == ["abcdef"]
 
 
@@ -220,7 +219,7 @@ async def test_a_task_is_found_as_soon_as_it_is_submitted(
 ) -> None:
     for number in range(20):
         await observer.submit("x", {"Agentflow-Id": f"new{number}"})
-        found = await masters.ask(observer.connection, api.GET, Tasks, id=f"new{number}")
+        found = await masters.ask(observer.connection, api.GET, masters.Tasks, id=f"new{number}")
         assert [view.state for view in found.tasks] == ["queued"]
 
 

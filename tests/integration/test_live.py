@@ -14,10 +14,12 @@ import pytest
 from agentflow.actor import Actor
 from agentflow.bus.streams import bucket, follower, provision
 from agentflow.bus.streams.bucket import Board
+from agentflow.bus.streams.rows import SLICE
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
-from agentflow.client.live.live import Live, following, live
+from agentflow.client.live import following, live
+from agentflow.client.live.live import Live
 from agentflow.config import Connect
 from agentflow.protocol import headers, record, subjects
 from agentflow.protocol.record import EMPTY, Failure, State
@@ -284,7 +286,7 @@ async def test_others_have_their_turn_while_much_is_read(
     def sink(item: feed.Item) -> None:
         fold(item)
         if isinstance(item, feed.Rows):
-            assert len(item.rows) <= following.SLICE
+            assert len(item.rows) <= SLICE
             told_at.append(turns)
 
     async def others() -> None:

@@ -18,7 +18,7 @@ from agentflow.config import Connect
 from agentflow.master import Master, lease, serve
 from agentflow.master import master as masters_module
 from agentflow.protocol import api, control, limits, record, subjects
-from agentflow.protocol.api import StatsView, Submitted, Tasks, Workers
+from agentflow.protocol.api import StatsView, Submitted, Workers
 from agentflow.protocol.control import Drain, Heartbeat
 from agentflow.protocol.record import Record, State, Usage
 from agentflow.rules.records import Spent
@@ -301,8 +301,8 @@ async def test_get_takes_an_id_or_its_beginning(observer: Observer, master: Mast
     await observer.submit("x", {"Agentflow-Id": "q1"})
     await known(observer, master, 14)
 
-    async def get(text: str) -> Tasks:
-        return await masters.ask(observer.connection, api.GET, Tasks, id=text)
+    async def get(text: str) -> masters.Tasks:
+        return await masters.ask(observer.connection, api.GET, masters.Tasks, id=text)
 
     whole = await get("a00003")
     assert [(view.id, view.state) for view in whole.tasks] == [("a00003", "succeeded")]
@@ -320,7 +320,7 @@ async def test_get_takes_an_id_or_its_beginning(observer: Observer, master: Mast
         await get("zz")
     assert refused.value.type == "TaskNotFound"
     bare = await masters.ask_raw(observer.connection, api.GET, b" b1\n")
-    assert msgspec.json.decode(bare, type=Tasks).tasks[0].id == "b1"
+    assert msgspec.json.decode(bare, type=masters.Tasks).tasks[0].id == "b1"
 
 
 @pytest.mark.parametrize(
@@ -353,8 +353,8 @@ async def test_list_filters_and_goes_on(observer: Observer, master: Master) -> N
     await masters.start(observer.js, masters.origin("r", queue="mail"))
     await known(observer, master, 36)
 
-    async def listed(**request: Any) -> Tasks:
-        return await masters.ask(observer.connection, api.LIST, Tasks, **request)
+    async def listed(**request: Any) -> masters.Tasks:
+        return await masters.ask(observer.connection, api.LIST, masters.Tasks, **request)
 
     assert (await listed()).total == 36
     assert len((await listed()).tasks) == 36
@@ -388,7 +388,7 @@ async def test_an_answer_never_exceeds_the_servers_limit(tmp_path: Path) -> None
             await until(lambda: len(found.index) == 100)
             # What another server would say of itself.
             found.actor.connection.raw._max_payload = 64 * 1024
-            answer = await masters.ask(found.actor.connection, api.LIST, Tasks, limit=100)
+            answer = await masters.ask(found.actor.connection, api.LIST, masters.Tasks, limit=100)
             assert 0 < len(answer.tasks) < 50
             assert answer.next
             assert answer.total == 100
@@ -532,11 +532,15 @@ async def test_nobody_is_lost_for_what_the_master_could_not_hear(
 
         await observer.becomes(heard)
         nats_server.kill()
-        await asyncio.sleep(0.7)
+        await until(lambda: not found.actor.connection.connected.is_set())
+        # Long silent, as after an outage of a minute.
+        found.presence._seen["w"].at -= 60
+        found.presence._listening_since -= 60
         found.presence.look()
         nats_server.start()
         await found.actor.connection.connected.wait()
         found.presence.look()
+        assert set(found.presence._seen) == {"w"}
         assert found.presence.lost == 0
 
 

@@ -15,7 +15,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agentflow.errors import PortTaken
 from agentflow.handlers.contract import Outcome, Run
-from agentflow.master.measured import measured
 from agentflow.protocol.record import EMPTY, Usage
 from agentflow.rules import records as entries
 from agentflow.rules.records import Origin, Spent
@@ -148,7 +147,7 @@ async def test_a_master_tells_queues_and_workers(
     await observer.submit({"prompt": "x"}, subject="agentflow.tasks.unserved.high")
     async with a_master(nats_server.url) as master:
         await ready(master)
-        metrics = measured(master, observer.connection)
+        metrics = master.metrics()
         async with served(metrics, ("127.0.0.1", 0)) as port:
             worker.actor.beat()
 

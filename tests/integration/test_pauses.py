@@ -33,7 +33,9 @@ async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
 async def close(client: Client, name: str, until: datetime | None, reason: str = "auth") -> None:
     """What a worker writes whose credential was refused."""
     value = Closed(since=datetime.now(UTC), until=until, reason=reason, actor="w1")
-    await client.gates._board.change(f"closed.{name}", lambda _: msgspec.json.encode(value))
+    await client.operate.pauses._board.change(
+        f"closed.{name}", lambda _: msgspec.json.encode(value)
+    )
 
 
 async def test_a_pause_holds_without_worker_or_master_and_is_lifted(

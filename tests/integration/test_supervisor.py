@@ -19,7 +19,8 @@ from agentflow.local.child import Child
 from agentflow.local.log_file import LogFile
 from agentflow.local.parent import PARENT_FD, stop_with_parent
 from agentflow.local.stack import LocalStack
-from agentflow.local.supervisor import Event, RestartPolicy, Restarts, Supervisor
+from agentflow.local.supervisor import Event, Supervisor
+from agentflow.rules.restarts import RestartPolicy
 from tests.support.nats_server import NatsServer
 from tests.support.owner import STAND_IN, Owner, stand_ins
 from tests.support.until import until
@@ -115,33 +116,6 @@ async def gone(*pids: int) -> None:
             return False
 
     await until(lambda: not any(lives(pid) for pid in pids))
-
-
-# ------------------------------------------------------------------------------ policy
-
-
-def test_delays_double_up_to_a_limit() -> None:
-    restarts = Restarts(RestartPolicy(crashes=100))
-    delays = [restarts.crashed(now=float(second), ran_for=1) for second in range(7)]
-    assert delays == [0.5, 1, 2, 4, 8, 10, 10]
-
-
-def test_a_steady_run_begins_anew() -> None:
-    restarts = Restarts(RestartPolicy(crashes=100))
-    delays = [restarts.crashed(now=0.0, ran_for=ran_for) for ran_for in (1, 1, 29.9, 30, 1)]
-    assert delays == [0.5, 1, 2, 0.5, 1]
-
-
-def test_the_fifth_crash_within_a_minute_is_too_many() -> None:
-    restarts = Restarts(RestartPolicy())
-    delays = [restarts.crashed(now=now, ran_for=1) for now in (0.0, 15.0, 30.0, 45.0, 60.0)]
-    assert delays == [0.5, 1, 2, 4, None]
-
-
-def test_crashes_that_are_far_apart_are_never_too_many() -> None:
-    restarts = Restarts(RestartPolicy())
-    delays = [restarts.crashed(now=15.1 * count, ran_for=15) for count in range(50)]
-    assert None not in delays
 
 
 # -------------------------------------------------------------------------- supervisor

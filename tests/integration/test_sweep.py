@@ -13,7 +13,7 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.master import Master
 from agentflow.master import sweep as sweeps
-from agentflow.master.sweep import REASON, Pace
+from agentflow.master.sweep import REASON, SweepRate
 from agentflow.protocol import control, headers, subjects
 from agentflow.protocol.control import Held, Holds
 from agentflow.protocol.record import Last, State
@@ -28,13 +28,13 @@ from tests.support.observer import Observer
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("short_ask")]
 
 NEVER = 3600.0
-AT_ONCE = Pace(every=NEVER, quiet=0.0, overdue=0.0)
+AT_ONCE = SweepRate(every=NEVER, quiet=0.0, overdue=0.0)
 """Every task is looked at, in the rounds that a test asks for."""
 
 
 @pytest.fixture
 async def master(nats_server: NatsServer, observer: Observer) -> AsyncIterator[Master]:
-    async with masters.a_master(nats_server.url, pace=AT_ONCE) as found:
+    async with masters.a_master(nats_server.url, rate=AT_ONCE) as found:
         await masters.ready(found)
         yield found
 
@@ -356,8 +356,8 @@ async def test_a_queue_made_anew_is_noted_again(observer: Observer, master: Mast
 async def test_a_task_that_is_not_due_is_not_looked_at(
     nats_server: NatsServer, observer: Observer
 ) -> None:
-    pace = Pace(every=NEVER, quiet=0.0, overdue=60.0)
-    async with masters.a_master(nats_server.url, pace=pace) as master:
+    rate = SweepRate(every=NEVER, quiet=0.0, overdue=60.0)
+    async with masters.a_master(nats_server.url, rate=rate) as master:
         last = await parked(observer, masters.origin("t"), due_in=-30.0)
         await seen(observer, master, last)
         for _ in range(3):
@@ -388,10 +388,10 @@ async def test_rounds_go_on_behind_what_was_looked_at(
 async def test_only_the_master_with_the_lease_sweeps(
     nats_server: NatsServer, observer: Observer
 ) -> None:
-    pace = Pace(every=0.02, quiet=0.0, overdue=0.0)
+    rate = SweepRate(every=0.02, quiet=0.0, overdue=0.0)
     async with (
-        masters.a_master(nats_server.url, pace=pace) as first,
-        masters.a_master(nats_server.url, pace=pace) as second,
+        masters.a_master(nats_server.url, rate=rate) as first,
+        masters.a_master(nats_server.url, rate=rate) as second,
     ):
 
         async def decided() -> bool:
@@ -411,8 +411,8 @@ async def test_only_the_master_with_the_lease_sweeps(
 async def test_a_sweep_without_a_server_goes_on_later(
     nats_server: NatsServer, observer: Observer
 ) -> None:
-    pace = Pace(every=0.05, quiet=0.0, overdue=0.0)
-    async with masters.a_master(nats_server.url, pace=pace) as master:
+    rate = SweepRate(every=0.05, quiet=0.0, overdue=0.0)
+    async with masters.a_master(nats_server.url, rate=rate) as master:
         await observer.becomes(_holds(master))
         nats_server.kill()
         await asyncio.sleep(0.2)

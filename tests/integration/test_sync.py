@@ -132,7 +132,7 @@ def test_who_cannot_connect_leaves_no_thread() -> None:
 
 SCRIPT = """
 import agentflow
-flow = agentflow.sync.connect()
+client = agentflow.sync.connect()
 print(client.submit("hi", kind="echo").result(20).text, flush=True)
 try:
     client.submit(kind="sleep", params={"seconds": 60}, id="long").result()

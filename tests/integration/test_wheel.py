@@ -1,11 +1,13 @@
-"""The wheel: what it ships, and that it works where nothing but its dependencies is."""
+"""Both distributions: what they ship, and that the wheel works where only its needs are."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -30,13 +32,29 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of both; the wheel is made from the source, so that has all it needs."""
     folder = tmp_path_factory.mktemp("dist")
-    build = ("-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+    build = ("-m", "build", "--no-isolation", "--outdir", folder, ROOT)
     done = run(sys.executable, *build, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    [built] = folder.iterdir()
-    return built
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    [wheel] = built.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def source(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the source distribution holds, unpacked."""
+    [archive] = built.glob("*.tar.gz")
+    folder = tmp_path_factory.mktemp("source")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
+    return folder / archive.name.removesuffix(".tar.gz")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +92,25 @@ def test_it_ships_the_packages_and_nothing_else(wheel: Path) -> None:
     assert "agentflow_tui/py.typed" in names
     assert f"\nVersion: {agentflow.__version__}\n" in metadata
     assert "\n# AgentFlow\n" in metadata, "the README is what a package index shows"
+
+
+def test_the_source_has_all_that_its_pages_lead_to(source: Path) -> None:
+    for page in [source / "README.md", *(source / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([\w./-]+)(?:#[\w-]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} leads to {link}"
+
+
+def test_the_source_has_what_the_containers_are_made_of(source: Path) -> None:
+    copied = {
+        name
+        for line in (source / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY")
+        for name in line.split()[1:-1]
+    }
+    mounted = set(re.findall(r"- \./(\S+?):", (source / "docker-compose.yml").read_text()))
+    assert mounted == {"nats.conf", "deploy/nats-roles.conf"}
+    for name in copied | mounted | {".dockerignore", "deploy/env.example"}:
+        assert (source / name).exists(), name
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from agentflow.audit import verify
-from agentflow.audit.judgement import Calls, Submission, differing
-from agentflow.audit.reading import entries
+from agentflow.audit.evidence import Calls, Submission
+from agentflow.audit.judgement import differing
+from agentflow.audit.reading import read_records
 from agentflow.audit.trail import Kind
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.client import Client
@@ -19,13 +20,13 @@ from agentflow.dashboard.store.store import Store
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Last
 
-__all__ = ["check", "entries", "logs"]
+__all__ = ["check", "logs", "read_records"]
 
 
 async def logs(js: JetStream) -> dict[str, list[Last]]:
     """All logs of the record stream, each in its order."""
     found: dict[str, list[Last]] = {}
-    async for subject, last in entries(js):
+    async for subject, last in read_records(js):
         found.setdefault(subjects.record_id(subject), []).append(last)
     return found
 

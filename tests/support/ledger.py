@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from agentflow.audit.judgement import Submission
+from agentflow.audit.evidence import Submission
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.errors import BusError
 

@@ -22,6 +22,43 @@ from agentflow.rules.records import Origin, Spent
 T = TypeVar("T")
 
 
+class TaskView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A task in an answer as a program that knows docs/protocol.md alone would read it."""
+
+    id: str
+    state: str
+    queue: str
+    priority: str
+    kind: str = "unknown"
+    model: str | None = None
+    labels: dict[str, str] = {}
+    attempt: int = 0
+    failures: int = 0
+    actor: str = ""
+    submitted: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    updated: datetime | None = None
+    resume_at: datetime | None = None
+    reason: str | None = None
+    error: record.Failure | None = None
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    stop_reason: str | None = None
+    text_head: str | None = None
+    simulated: bool = False
+    sequence: int = 0
+    message: str = ""
+
+
+class Tasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An answer to list and get."""
+
+    tasks: list[TaskView] = []
+    total: int = 0
+    next: str | None = None
+
+
 @asynccontextmanager
 async def a_master(url: str, **options: Any) -> AsyncIterator[Master]:
     """A started master; stopped in order at the end, unless its connection was closed before."""

@@ -24,6 +24,7 @@ from agentflow.protocol import control, limits, record, subjects
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import task as tasks
 from agentflow.protocol.control import Heartbeat
+from agentflow.protocol.identity import message_identity
 from agentflow.protocol.record import Last
 from agentflow.protocol.subjects import Priority
 from agentflow.rules.records import Origin
@@ -198,7 +199,7 @@ class Observer:
             id=task_id,
             queue="default",
             priority=Priority.NORMAL,
-            message=tasks.message_identity(ack.seq, stored),
+            message=message_identity(ack.seq, stored),
             submitted=msgspec.convert(stored / 1e9, datetime, strict=False),
             kind=kind,
         )
@@ -212,7 +213,7 @@ class Observer:
 
     async def log(self, task_id: str) -> list[Last]:
         """The whole log of a task."""
-        return [last async for _, last in checker.entries(self.js, subjects.log(task_id))]
+        return [last async for _, last in checker.read_records(self.js, subjects.log(task_id))]
 
     async def states(self, task_id: str) -> list[str | None]:
         return [entry.state for entry in await self.log(task_id)]

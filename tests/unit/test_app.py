@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 import agentflow
-from agentflow.cli import target
+from agentflow.cli import apps
 from agentflow.errors import Fail, InvalidHandler, InvalidTask, Retry, UsageError
 from agentflow.handlers.contract import AttemptFailed, Outcome, Run, defaults_of
 from agentflow.handlers.functions.context import ClaudeAnswer
@@ -59,7 +59,7 @@ def definition(function: Callable[..., Any]) -> Definition:
 
 
 def arguments(function: Callable[..., Any], prompt: str | None = None, **params: Any) -> Any:
-    return definition(function).arguments.of(task_of(prompt=prompt, params=params))
+    return definition(function).arguments.from_task(task_of(prompt=prompt, params=params))
 
 
 async def run(function: Callable[..., Any], **fields: Any) -> Outcome:
@@ -197,7 +197,7 @@ def test_arguments_come_by_name_and_the_function_keeps_its_defaults() -> None:
 def test_the_prompt_is_an_argument() -> None:
     assert arguments(of_prompt, "hello") == {"prompt": "hello"}
     assert arguments(of_prompt, prompt="hello") == {"prompt": "hello"}
-    found = definition(of_prompt).arguments.of(task_of(prompt="hello", model="claude"))
+    found = definition(of_prompt).arguments.from_task(task_of(prompt="hello", model="claude"))
     assert found == {"prompt": "hello", "model": "claude"}
 
 
@@ -263,13 +263,13 @@ def test_what_does_not_fit_is_named(
 
 def test_what_is_given_twice_or_taken_by_nobody_is_named() -> None:
     with pytest.raises(InvalidTask, match=r"both prompt and params\.prompt are given"):
-        definition(of_prompt).arguments.of(task_of(prompt="a", params={"prompt": "b"}))
+        definition(of_prompt).arguments.from_task(task_of(prompt="a", params={"prompt": "b"}))
     with pytest.raises(InvalidTask, match="takes no prompt"):
         arguments(by_name, "a", path="a")
     with pytest.raises(InvalidTask, match="takes no model"):
-        definition(by_name).arguments.of(task_of(model="m", params={"path": "a"}))
+        definition(by_name).arguments.from_task(task_of(model="m", params={"path": "a"}))
     # With a context it is what ctx.claude asks with.
-    definition(unnamed_context).arguments.of(task_of(model="m", params={"path": "a"}))
+    definition(unnamed_context).arguments.from_task(task_of(model="m", params={"path": "a"}))
 
 
 def test_arguments_nested_without_end_are_refused() -> None:
@@ -278,9 +278,9 @@ def test_arguments_nested_without_end_are_refused() -> None:
         deep = [deep]
     found = definition(typed).arguments
     given = {"when": "2026-01-02T03:04:05Z", "money": "1", "mode": "a", "maybe": None}
-    found.of(task_of(params={**given, "plain": deep}))  # any value: it is passed on as it is
+    found.from_task(task_of(params={**given, "plain": deep}))  # any value: it is passed on as it is
     with pytest.raises(InvalidTask):
-        found.of(task_of(params={**given, "plain": 1, "maybe": deep}))
+        found.from_task(task_of(params={**given, "plain": 1, "maybe": deep}))
 
 
 # Results.
@@ -425,8 +425,8 @@ def test_a_target_that_is_no_app_is_told(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     with pytest.raises(UsageError, match=sentence):
-        target.load(name)
-    assert target.load("good").kinds == []
+        apps.load(name)
+    assert apps.load("good").kinds == []
     for module in files:
         sys.modules.pop(module, None)
 

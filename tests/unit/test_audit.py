@@ -6,19 +6,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentflow.audit.judgement import (
+from agentflow.audit.evidence import (
     Call,
     Calls,
     ConsumerState,
     Evidence,
-    Report,
     Slots,
     Submission,
     Waiting,
-    differing,
-    judge,
-    suspects,
 )
+from agentflow.audit.judgement import Report, differing, judge, suspects
 from agentflow.audit.trail import Finding, Kind, Trail
 from agentflow.protocol.record import Last, Record, State
 from agentflow.rules import records as entries

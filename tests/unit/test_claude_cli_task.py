@@ -12,9 +12,8 @@ import pytest
 
 from agentflow.errors import InvalidTask
 from agentflow.handlers.claude.request import DEFAULT_MODEL
-from agentflow.handlers.claude_cli import workspace
 from agentflow.handlers.claude_cli.arguments import ALLOWED, Binary, Request, build, family_of
-from agentflow.handlers.claude_cli.workspace import Place, Workspaces
+from agentflow.handlers.claude_cli.workspace import Workspace, Workspaces
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task, decode_body
 
@@ -159,66 +158,66 @@ def _workspaces(tmp_path: Path) -> Workspaces:
     return workspaces
 
 
-@pytest.fixture(name="place")
-def _place(tmp_path: Path) -> Place:
-    place = Place(tmp_path / "place", "t")
-    place.folder.mkdir()
-    place.prepare({}, {})
-    return place
+@pytest.fixture(name="workspace")
+def _workspace(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path / "workspace", "t")
+    workspace.folder.mkdir()
+    workspace.prepare({}, {})
+    return workspace
 
 
-def test_files_go_in_and_come_out(place: Place) -> None:
+def test_files_go_in_and_come_out(workspace: Workspace) -> None:
     files = {"a/b.txt": "Grüße\n", "c": Binary(b"\0\xff")}
-    place.prepare({"prompt.txt": "x"}, files)
+    workspace.prepare({"prompt.txt": "x"}, files)
     collected = {"a/b.txt": "Grüße\n", "c": {"base64": "AP8="}}
-    assert place.collect(["**/*", "a/*", "none", "**x", "**"]) == (collected, [])
+    assert workspace.collect(["**/*", "a/*", "none", "**x", "**"]) == (collected, [])
     # An attempt begins with what the task says, whatever an earlier one made of it.
-    (place.work / "a/b.txt").write_text("changed")
-    place.prepare({}, files)
-    assert place.collect(["a/*"])[0] == {"a/b.txt": "Grüße\n"}
+    (workspace.work / "a/b.txt").write_text("changed")
+    workspace.prepare({}, files)
+    assert workspace.collect(["a/*"])[0] == {"a/b.txt": "Grüße\n"}
 
 
-def test_links_lead_nowhere(place: Place, tmp_path: Path) -> None:
+def test_links_lead_nowhere(workspace: Workspace, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_text("secret")
-    (place.work / "folder").symlink_to(outside)
-    (place.work / "file").symlink_to(outside / "secret")
-    os.link(outside / "secret", place.work / "hard")  # only with its owner's rights
-    os.mkfifo(place.work / "pipe")
-    assert place.collect(["*", "**/*", "folder/*", "folder/secret", "file"])[0] == {
+    (workspace.work / "folder").symlink_to(outside)
+    (workspace.work / "file").symlink_to(outside / "secret")
+    os.link(outside / "secret", workspace.work / "hard")  # only with its owner's rights
+    os.mkfifo(workspace.work / "pipe")
+    assert workspace.collect(["*", "**/*", "folder/*", "folder/secret", "file"])[0] == {
         "hard": "secret"
     }
-    place.prepare({}, {"folder/new": "x", "file": "y"})
+    workspace.prepare({}, {"folder/new": "x", "file": "y"})
     assert [path.name for path in outside.iterdir()] == ["secret"]
     assert (outside / "secret").read_text() == "secret"
-    assert (place.work / "folder/new").read_text() == "x"
+    assert (workspace.work / "folder/new").read_text() == "x"
 
 
-def test_a_folder_in_the_way_is_named(place: Place) -> None:
-    place.prepare({}, {"a/b": ""})
+def test_a_folder_in_the_way_is_named(workspace: Workspace) -> None:
+    workspace.prepare({}, {"a/b": ""})
     with pytest.raises(InvalidTask, match=r"task t: params.files: 'a' cannot be written"):
-        place.prepare({}, {"a": ""})
+        workspace.prepare({}, {"a": ""})
 
 
 def test_what_is_too_much_is_left_out_and_named(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workspace, "COLLECTED_BYTES", 10)
-    place.prepare({}, {"a": "12345678", "b": "123", "c": "1"})
-    assert place.collect(["*"]) == ({"a": "12345678", "c": "1"}, ["b"])
-    monkeypatch.setattr(workspace, "COLLECTED_FILES", 1)
-    assert place.collect(["*"]) == ({"a": "12345678"}, ["b", "c"])
+    monkeypatch.setattr(f"{Workspace.__module__}.COLLECTED_BYTES", 10)
+    workspace.prepare({}, {"a": "12345678", "b": "123", "c": "1"})
+    assert workspace.collect(["*"]) == ({"a": "12345678", "c": "1"}, ["b"])
+    monkeypatch.setattr(f"{Workspace.__module__}.COLLECTED_FILES", 1)
+    assert workspace.collect(["*"]) == ({"a": "12345678"}, ["b", "c"])
 
 
 async def test_thrown_away_it_is_gone_at_once(workspaces: Workspaces) -> None:
-    async with workspaces.use("t") as place:
-        place.prepare({}, {"deep/down": "x"})
-        (place.work / "deep").chmod(0)
-        delete = workspaces.throw_away(place)
-        assert not place.folder.exists()
+    async with workspaces.use("t") as workspace:
+        workspace.prepare({}, {"deep/down": "x"})
+        (workspace.work / "deep").chmod(0)
+        delete = workspaces.throw_away(workspace)
+        assert not workspace.folder.exists()
         async with workspaces.use("t") as again:
-            assert again.folder == place.folder
+            assert again.folder == workspace.folder
             delete()
             assert again.folder.exists()
     assert list((workspaces.root / "trash").iterdir()) == []
@@ -227,10 +226,10 @@ async def test_thrown_away_it_is_gone_at_once(workspaces: Workspaces) -> None:
 async def test_old_folders_of_tasks_are_removed_named_ones_stay(workspaces: Workspaces) -> None:
     long_ago = time.time() - 8 * 86_400
     for task_id, name in (("old", None), ("young", None), ("any", "named")):
-        async with workspaces.use(task_id, name) as place:
-            place.prepare({}, {})
+        async with workspaces.use(task_id, name) as workspace:
+            workspace.prepare({}, {})
         if task_id != "young":
-            os.utime(place.folder, (long_ago, long_ago))
+            os.utime(workspace.folder, (long_ago, long_ago))
     async with workspaces.use("held") as held:
         os.utime(held.folder, (long_ago, long_ago))
         workspaces.tidy()

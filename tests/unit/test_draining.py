@@ -10,11 +10,12 @@ import pytest
 from agentflow.protocol import limits
 from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Heartbeat, RunningTask
-from agentflow.rules.draining import LISTEN, SETTLE, Heard, running_of, view
+from agentflow.rules.draining import SETTLE, view
+from agentflow.rules.presence import ONE_BEAT, Seen, running_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GATE = GateView(key="pause.q", what="queue", name="q", since=NOW)
-ENOUGH = SETTLE + LISTEN
+ENOUGH = SETTLE + ONE_BEAT
 
 
 def beat(name: str = "w", **fields: Any) -> Heartbeat:
@@ -47,7 +48,7 @@ def test_an_older_worker_is_counted_by_the_tasks_it_names_and_by_those_it_does_n
 
 def test_it_takes_a_word_of_every_worker_that_came_after_the_pause() -> None:
     def done(now: float, *at: float) -> bool:
-        return view(GATE, [Heard(each, beat()) for each in at], now, "q", None).done
+        return view(GATE, [Seen(beat(), each) for each in at], now, "q", None).done
 
     assert not done(ENOUGH - 0.1, SETTLE)  # another one may live
     assert done(ENOUGH, SETTLE)
@@ -59,18 +60,18 @@ def test_it_takes_a_word_of_every_worker_that_came_after_the_pause() -> None:
 def test_what_runs_is_told_with_its_place() -> None:
     busy = beat("w1", running=2, work={"q": {"echo": 2}})
     idle = beat("w2", running=1, work={"other": {"echo": 1}})
-    found = view(GATE, [Heard(4.0, busy), Heard(4.0, idle)], 5.0, "q", None)
+    found = view(GATE, [Seen(busy, 4.0), Seen(idle, 4.0)], 5.0, "q", None)
     assert (found.done, found.running) == (False, 2)
     assert [(each.name, each.running) for each in found.workers] == [("w1", 2)]
 
 
 def test_a_silent_worker_is_not_waited_for() -> None:
     lost = beat("w1", running=2, work={"q": {"echo": 2}})
-    found = view(GATE, [Heard(-1.0, lost)], limits.LOST_AFTER, "q", None)
+    found = view(GATE, [Seen(lost, -1.0)], limits.LOST_AFTER, "q", None)
     assert found.done
     assert [each.name for each in found.silent] == ["w1"]
 
 
 def test_one_that_said_goodbye_counts_for_nothing() -> None:
     gone = beat(interval_s=0.0, running=1, work={"q": {"echo": 1}})
-    assert view(GATE, [Heard(0.0, gone)], ENOUGH, "q", None).done
+    assert view(GATE, [Seen(gone, 0.0)], ENOUGH, "q", None).done

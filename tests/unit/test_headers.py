@@ -143,3 +143,17 @@ def test_the_fence_is_a_block(task_id: str, sequence: int) -> None:
         "Nats-Expected-Last-Subject-Sequence": str(sequence),
         "Nats-Expected-Last-Subject-Sequence-Subject": subjects.log(task_id),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("007", 7), (b"42", 42), ("9" * 19, 10**19 - 1)]
+)
+def test_a_number_in_a_header(text: str | bytes, number: int) -> None:
+    assert headers.number(text) == number
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", b"", "-1", "+1", " 1", "1_0", "1.0", "0x1", "9" * 20, "\N{SUPERSCRIPT TWO}"]
+)
+def test_what_is_no_number_in_a_header(text: str | bytes | None) -> None:
+    assert headers.number(text) is None

@@ -16,6 +16,7 @@ from agentflow.protocol.subjects import Priority
 from agentflow.rules import claim, lifecycle, retry
 from agentflow.rules.claim import Act, Delivery
 from agentflow.rules.routes import gates
+from agentflow.views.api import TASK_FIELDS
 from tests.support import tools
 from tests.support.protocol_page import (
     BLOCKS,
@@ -142,7 +143,7 @@ def test_requests_and_answers_are_told() -> None:
     for struct in (api.ListRequest, api.Submitted, api.StatsView, api.QueueView, api.Tasks):
         assert fields(struct) <= known, struct
     of_records = fields(record.Record) | fields(record.Timings)
-    assert fields(api.TaskView) - of_records <= known
+    assert set(TASK_FIELDS) - of_records <= known
     assert fields(api.WorkerView) - fields(control.Heartbeat) <= known
     left_out = fields(control.Heartbeat) - fields(api.WorkerView)
     assert left_out <= known | {"pools"}  # "from actor to notes"

@@ -318,11 +318,6 @@ def test_an_unusable_message_id_is_no_id(unusable: str) -> None:
     assert task.given_id({subjects.MSG_ID: unusable}, None) is None
 
 
-def test_a_stream_made_anew_gives_no_identity_again() -> None:
-    assert task.message_identity(7, NS) == f"7-{NS}"
-    assert task.message_identity(7, NS) != task.message_identity(7, NS + 1)
-
-
 # ---------------------------------------------------------------- Follows, Needs, labels
 
 

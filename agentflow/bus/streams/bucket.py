@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Final, Protocol
 
 from agentflow.bus.streams.jetstream import JetStream
-from agentflow.bus.streams.pages import page, sequence_of
+from agentflow.bus.streams.pages import page, sequence_of, subject_of
 from agentflow.bus.wire.connection import Subscription
 from agentflow.bus.wire.message import Message
 from agentflow.errors import BusError, NotFound, WrongSequence
@@ -26,14 +26,47 @@ _log = logging.getLogger(__name__)
 
 _LIVE: Final = len(subjects.LIVE_STATE) - 1
 _STORED: Final = len(subjects.kv(""))
-_OPERATION: Final = "KV-Operation"
-_GONE: Final = frozenset({"DEL", "PURGE"})
+OPERATION: Final = "KV-Operation"
+"""The header of a message that deletes its key."""
+_DELETES: Final = frozenset({"DEL", "PURGE"})
 TRIES: Final = 50
 WATCH_EVERY: Final = 10.0
 """Seconds after which a deleted bucket is noticed."""
 
 Change = Callable[[bytes | None], bytes | None]
 """From a key's value (None: there is none) to its new value (None: it is to go)."""
+
+
+class Stored(Protocol):
+    """A message of the bucket, however it was read."""
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def data(self) -> bytes: ...
+
+
+def value_of(message: Stored | None) -> bytes | None:
+    """The value that a key's last message gives it, None where it deletes it or there is none."""
+    if message is None or message.headers.get(OPERATION) in _DELETES:
+        return None
+    return message.data
+
+
+async def read_all(js: JetStream) -> AsyncIterator[tuple[str, int, bytes | None]]:
+    """The bucket, page by page: keys, sequences and values, None of a deleted key.
+
+    Raises BusError.
+    """
+    sequence = 1
+    while True:
+        entries = await page(js.connection, subjects.KV_STREAM, sequence, filter=subjects.kv(">"))
+        for message in entries.messages:
+            sequence = sequence_of(message)
+            yield subject_of(message)[_STORED:], sequence, value_of(message)
+            sequence += 1
+        if not entries.more:
+            return
 
 
 class Board:
@@ -121,27 +154,16 @@ class Board:
                 pause = min(2 * pause, 5.0)
 
     async def _read(self) -> None:
-        sequence = 1
-        while True:
-            found = await page(
-                self._js.connection, subjects.KV_STREAM, sequence, filter=subjects.kv(">")
-            )
-            for message in found.messages:
-                sequence = sequence_of(message)
-                key = message.headers["Nats-Subject"][_STORED:]
-                self._take(key, sequence, message)
-                sequence += 1
-            if not found.more:
-                return
+        async for key, sequence, value in read_all(self._js):
+            self._take(key, sequence, value)
 
     def _changed(self, message: Message) -> None:
-        self._take(message.subject[_LIVE:], sequence_of(message), message)
+        self._take(message.subject[_LIVE:], sequence_of(message), value_of(message))
 
-    def _take(self, key: str, sequence: int, message: Message) -> None:
+    def _take(self, key: str, sequence: int, value: bytes | None) -> None:
         if sequence <= self._values.get(key, (0, None))[0]:
             return
-        gone = message.headers.get(_OPERATION) in _GONE
-        self._values[key] = (sequence, None if gone else message.data)
+        self._values[key] = (sequence, value)
         for listener in self._listeners:
             listener(key)
 
@@ -154,16 +176,14 @@ class Board:
         """
         subject = subjects.kv(key)
         for _ in range(TRIES):
-            found = await self._js.last(subjects.KV_STREAM, subject)
-            present = None
-            if found is not None and found.headers.get(_OPERATION) not in _GONE:
-                present = found.data
+            last = await self._js.last(subjects.KV_STREAM, subject)
+            present = value_of(last)
             value = change(present)
             if value == present:
                 return present
-            headers = {"Nats-Expected-Last-Subject-Sequence": str(found.sequence if found else 0)}
+            headers = {"Nats-Expected-Last-Subject-Sequence": str(last.sequence if last else 0)}
             if value is None:
-                headers[_OPERATION] = "PURGE"
+                headers[OPERATION] = "PURGE"
                 headers["Nats-Rollup"] = "sub"
             try:
                 await self._js.store(subject, value or b"", blocks.encode(headers))

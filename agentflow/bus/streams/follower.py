@@ -285,15 +285,15 @@ class Follower:
         await self.deafen()
         while True:
             began = time.process_time()
-            found = await page(self._connection, self._stream, self.cursor + 1)
-            entries = [(sequence_of(message), message) for message in found.messages]
+            stored = await page(self._connection, self._stream, self.cursor + 1)
+            entries = [(sequence_of(message), message) for message in stored.messages]
             if entries:
                 await self._take(entries, True)
                 self.cursor = max(self.cursor, entries[-1][0])
-            if not found.more and len(entries) <= FEW:
+            if not stored.more and len(entries) <= FEW:
                 break
             spent = time.process_time() - began
-            left = left_after(found.messages[-1]) if entries else 0
+            left = left_after(stored.messages[-1]) if entries else 0
             await asyncio.sleep(self._source.rest(spent, left))
         # Listening again before the comparison: what comes in between is in one or the other.
         self._empty()
@@ -328,19 +328,19 @@ class Follower:
         coming: asyncio.Task[Page] | None = None
         try:
             while first <= last:
-                found = await (coming or page(self._connection, self._stream, first))
+                stored = await (coming or page(self._connection, self._stream, first))
                 coming = None
-                entries = [(sequence_of(message), message) for message in found.messages]
+                entries = [(sequence_of(message), message) for message in stored.messages]
                 if entries:
                     first = entries[-1][0] + 1
                     tries = 0
-                if found.more and first <= last:
+                if stored.more and first <= last:
                     # The next page travels while this one is taken in.
                     coming = asyncio.create_task(page(self._connection, self._stream, first))
                 if entries:
                     await self._take(entries, True)
                 self.cursor = max(self.cursor, first - 1)
-                if found.more:
+                if stored.more:
                     continue
                 # Pages come from any replica, which may be behind the leader. Of a queue's messages
                 # any may have been acked, so only the end of a log is worth waiting for.

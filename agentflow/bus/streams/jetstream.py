@@ -165,15 +165,15 @@ class JetStream:
             if got.error.code == 404 and got.error.err_code != _NO_STREAM:
                 return None
             raise refusal(got.error.err_code, got.error.description, got.error.code, stream)
-        found = got.message
-        if found is None:
+        stored = got.message
+        if stored is None:
             raise NoAnswer(f"what answered for {stream} is not JetStream")
         return Stored(
-            found.subject,
-            found.seq,
-            found.time,
-            base64.b64decode(found.data),
-            base64.b64decode(found.hdrs) if found.hdrs else b"",
+            stored.subject,
+            stored.seq,
+            stored.time,
+            base64.b64decode(stored.data),
+            base64.b64decode(stored.hdrs) if stored.hdrs else b"",
         )
 
     async def direct(self, stream: str, subject: str, timeout: float = 5.0) -> Stored | None:
@@ -224,13 +224,13 @@ class JetStream:
 
     async def consumers(self, stream: str) -> list[Json]:
         """Configuration and state of all consumers of a stream."""
-        found: list[Json] = []
+        infos: list[Json] = []
         while True:
-            answer = await self.api(f"CONSUMER.LIST.{stream}", {"offset": len(found)})
+            answer = await self.api(f"CONSUMER.LIST.{stream}", {"offset": len(infos)})
             page = answer.get("consumers") or []
-            found += page
-            if not page or len(found) >= answer.get("total", 0):
-                return found
+            infos += page
+            if not page or len(infos) >= answer.get("total", 0):
+                return infos
 
 
 def _elapsed() -> float:

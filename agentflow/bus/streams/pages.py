@@ -19,6 +19,7 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
 from agentflow.errors import NoAnswer, NoStream, Refused
 from agentflow.protocol import headers as blocks
+from agentflow.protocol.headers import number
 
 PAGE_MESSAGES: Final = 500
 PAGE_BYTES: Final = 2 * 1024 * 1024
@@ -54,14 +55,14 @@ async def page(
     loop = asyncio.get_running_loop()
     end: asyncio.Future[Message] = loop.create_future()
     refused: asyncio.Future[Message] | None = None
-    found: list[Message] = []
+    messages: list[Message] = []
 
     def received(message: Message) -> None:
         if message.status:
             if not end.done():
                 end.set_result(message)
         else:
-            found.append(message)
+            messages.append(message)
 
     reply = f"{connection.options.inbox_prefix}.{secrets.token_hex(8)}"
     subscription = await connection.subscribe(reply, received)
@@ -72,9 +73,9 @@ async def page(
         connection.publish(subject, msgspec.json.encode(body), reply=reply)
         refused = connection.refusal(subject, reply)
         before = -1
-        while not end.done() and len(found) > before:
+        while not end.done() and len(messages) > before:
             # The deadline is for the next message, not for the page: a slow line is no failure.
-            before = len(found)
+            before = len(messages)
             await asyncio.wait((end, refused), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if refused.done() and not end.done():
                 refused.result()
@@ -86,12 +87,12 @@ async def page(
         await subscription.close()
     code, text = blocks.status(end.result().block)
     if code == 404:
-        return Page(found, more=False)
+        return Page(messages, more=False)
     if code == 503:
         raise NoStream(f"nothing answers for {stream}")
     if code != 204:
         raise Refused(f"{stream}: {text}", status=code)
-    return Page(found, more=_number(end.result().block, _PENDING) > 0)
+    return Page(messages, more=_number(end.result().block, _PENDING) > 0)
 
 
 def _value(block: bytes, name: bytes) -> bytes:
@@ -104,8 +105,7 @@ def _value(block: bytes, name: bytes) -> bytes:
 
 
 def _number(block: bytes, name: bytes) -> int:
-    text = _value(block, name)
-    return int(text) if text.isdigit() else 0
+    return number(_value(block, name)) or 0
 
 
 def sequence_of(message: Message) -> int:

@@ -43,16 +43,18 @@ async def apply_streams(
 
 async def check_streams(js: JetStream, *, retention: float = limits.RETENTION) -> list[Difference]:
     """What differs or is missing, changing nothing."""
-    found = []
+    differences = []
     for wanted in streams.streams(retention=retention):
         name = wanted["name"]
         try:
             info = await js.stream_info(name)
         except NotFound:
-            found.append(Difference(name, "does not exist", missing=True))
+            differences.append(Difference(name, "does not exist", missing=True))
             continue
-        found += [Difference(name, text) for text in streams.differences(wanted, info["config"])]
-    return found
+        differences += [
+            Difference(name, text) for text in streams.differences(wanted, info["config"])
+        ]
+    return differences
 
 
 async def _streams(js: JetStream, wanted: list[Json], *, change: bool) -> list[Difference]:
@@ -118,16 +120,16 @@ async def ensure_consumers(
         except (PermissionDenied, NoAnswer) as error:
             notes.append(Difference(name, f"cannot be inspected: {error}"))
             continue
-        found: dict[str, Any] = info["config"]
-        wait = found.get("ack_wait", 0)
+        config: dict[str, Any] = info["config"]
+        wait = config.get("ack_wait", 0)
         if lease is not None and wait != definition["ack_wait"]:
-            found = {**found, "ack_wait": definition["ack_wait"]}
-            body = {"stream_name": subjects.TASKS, "config": found, "action": "update"}
+            config = {**config, "ack_wait": definition["ack_wait"]}
+            body = {"stream_name": subjects.TASKS, "config": config, "action": "update"}
             await js.api(f"CONSUMER.CREATE.{subjects.TASKS}.{name}", body)
         elif lease is None:
             definition["ack_wait"] = wait
             actual = wait / 1e9
-        notes += [Difference(name, text) for text in streams.differences(definition, found)]
+        notes += [Difference(name, text) for text in streams.differences(definition, config)]
     return notes, actual
 
 

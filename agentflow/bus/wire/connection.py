@@ -391,8 +391,8 @@ class Connection:
         if "permissions violation" not in text.lower():
             _log.debug("nats: %s", text)
             return
-        found = _QUOTED.search(text)
-        denied = found.group(1) if found else ""
+        quoted = _QUOTED.search(text)
+        denied = quoted.group(1) if quoted else ""
         if "subscription" in text.lower():
             self._inbox_denied |= denied == f"{self._inbox}.*".lower()
         elif self._answers.deny(denied):

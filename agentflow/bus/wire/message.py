@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentflow.protocol import headers as blocks
-from agentflow.protocol.task import message_identity
+from agentflow.protocol.identity import message_identity
 
 
 class Message:
@@ -21,10 +21,10 @@ class Message:
     @property
     def headers(self) -> dict[str, str]:
         """The headers; read when first asked for, because most messages are never asked."""
-        found = self._headers
-        if found is None:
-            found = self._headers = blocks.decode(self.block) if self.block else {}
-        return found
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = blocks.decode(self.block) if self.block else {}
+        return headers
 
     @property
     def status(self) -> int:

@@ -21,10 +21,10 @@ async def sync_of(connection: Connection, monitor: str | None = None) -> Sync | 
 
     `monitor` is the port's URL; else the usual port of the server's host.
     """
-    found = await asyncio.to_thread(_varz, connection, monitor)
-    if found is None:
+    varz = await asyncio.to_thread(_varz, connection, monitor)
+    if varz is None:
         return None
-    config: dict[str, Any] = (found.get("jetstream") or {}).get("config") or {}
+    config: dict[str, Any] = (varz.get("jetstream") or {}).get("config") or {}
     every = config.get("sync_interval", 0) / 1e9
     return Sync(always=bool(config.get("sync_always")), every=every)
 
@@ -34,8 +34,8 @@ def _varz(connection: Connection, monitor: str | None) -> dict[str, Any] | None:
     url = f"{monitor or f'http://{host}:{PORT}'}/varz"
     try:
         with urllib.request.urlopen(url, timeout=WITHIN) as answer:
-            found: dict[str, Any] = msgspec.json.decode(answer.read())
+            varz: dict[str, Any] = msgspec.json.decode(answer.read())
     except (OSError, ValueError):
         return None
     # Another server may listen on the usual port.
-    return found if found.get("server_id") == connection.server.get("server_id") else None
+    return varz if varz.get("server_id") == connection.server.get("server_id") else None

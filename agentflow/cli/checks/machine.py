@@ -47,14 +47,14 @@ def python() -> Check:
 
 def packages() -> Check:
     """The versions of what AgentFlow stands on; nothing is imported."""
-    found, missing = [], []
+    present, missing = [], []
     for name in PACKAGES:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            present.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             if name not in OPTIONAL:
                 missing.append(name)
-    text = ", ".join(found)
+    text = ", ".join(present)
     if missing:
         return Check(
             "packages",

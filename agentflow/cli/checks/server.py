@@ -7,7 +7,7 @@ it expects a stream of another name.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -16,16 +16,16 @@ import msgspec
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.monitoring import sync_of
+from agentflow.cli import inventory
 from agentflow.cli.checks.check import Check, Status
-from agentflow.cli.commands import streams as listing
+from agentflow.cli.inventory import ConsumerStatus, StreamStatus
 from agentflow.cli.output import seconds
-from agentflow.client.operate.pauses import Pauses
-from agentflow.client.operate.serving import unserved
+from agentflow.client.operate.pauses import standing
+from agentflow.client.operate.serving import any_worker, unserved
 from agentflow.config import Connect
 from agentflow.errors import BusError, NoAnswer, NoStream, PermissionDenied, Refused
-from agentflow.protocol import api, control, headers, limits, subjects
+from agentflow.protocol import api, headers, limits, subjects
 from agentflow.protocol.api import QueueView, StatsView
-from agentflow.protocol.control import Holds
 from agentflow.rules.durability import weaker
 from agentflow.views import gates as gateviews
 
@@ -96,41 +96,38 @@ async def _jetstream(js: JetStream) -> Check:
 async def _definitions(js: JetStream) -> list[Check]:
     """Streams and consumers against what they should be."""
     try:
-        found = await listing.read(js)
+        stock = await inventory.read(js)
     except BusError as error:
         return [Check("streams", Status.UNKNOWN, f"they cannot be inspected: {error}")]
-    missing = [stream.name for stream in found.streams if not stream.exists]
-    wrong = [
-        f"{stream.name}: {text}"
-        for stream in found.streams
-        if stream.exists
-        for text in stream.differences
-    ]
-    if len(missing) == len(found.streams):
+    return [_streams(stock.streams), _consumers(stock.consumers)]
+
+
+def _streams(streams: Sequence[StreamStatus]) -> Check:
+    missing = [stream.name for stream in streams if not stream.exists]
+    if len(missing) == len(streams):
         text = "none exists yet; the first master, worker or submission creates them"
-        checks = [Check("streams", Status.WARN, text, APPLY)]
-    elif missing:
-        text = f"missing: {', '.join(missing)}"
-        checks = [Check("streams", Status.FAIL, text, APPLY)]
-    elif wrong:
-        checks = [Check("streams", Status.WARN, "; ".join(wrong), APPLY)]
-    else:
-        checks = [Check("streams", Status.OK, f"all {len(found.streams)} as defined")]
-    wrong = [
-        f"{consumer.name}: {text}" for consumer in found.consumers for text in consumer.differences
-    ]
-    if wrong:
-        checks.append(Check("consumers", Status.WARN, "; ".join(wrong), APPLY))
-    elif found.consumers:
-        leases = sorted({consumer.lease_s for consumer in found.consumers})
-        shown = ", ".join(seconds(lease) for lease in leases)
-        text = f"all {len(found.consumers)} as defined; lease {shown}"
-        checks.append(Check("consumers", Status.OK, text))
-    else:
-        checks.append(
-            Check("consumers", Status.OK, "none yet; workers create those of their queues")
-        )
-    return checks
+        return Check("streams", Status.WARN, text, APPLY)
+    if missing:
+        return Check("streams", Status.FAIL, f"missing: {', '.join(missing)}", APPLY)
+    return _as_defined("streams", streams) or Check(
+        "streams", Status.OK, f"all {len(streams)} as defined"
+    )
+
+
+def _consumers(consumers: Sequence[ConsumerStatus]) -> Check:
+    if not consumers:
+        return Check("consumers", Status.OK, "none yet; workers create those of their queues")
+    leases = sorted({consumer.lease_s for consumer in consumers})
+    shown = ", ".join(seconds(lease) for lease in leases)
+    return _as_defined("consumers", consumers) or Check(
+        "consumers", Status.OK, f"all {len(consumers)} as defined; lease {shown}"
+    )
+
+
+def _as_defined(name: str, statuses: Sequence[StreamStatus | ConsumerStatus]) -> Check | None:
+    """A warning where one differs from its definition."""
+    wrong = [f"{status.name}: {text}" for status in statuses for text in status.differences]
+    return Check(name, Status.WARN, "; ".join(wrong), APPLY) if wrong else None
 
 
 async def _permissions(js: JetStream) -> Check:
@@ -178,8 +175,8 @@ async def sync_interval(
 ) -> Check:
     """How long an acknowledged message may not be on disk; only the monitoring port tells."""
     name = "sync interval"
-    found = await sync_of(connection, monitor)
-    if found is None:
+    interval = await sync_of(connection, monitor)
+    if interval is None:
         return Check(
             name,
             Status.FAIL if durable else Status.UNKNOWN,
@@ -187,12 +184,12 @@ async def sync_interval(
             "acknowledged task is on disk",
             "look at jetstream.sync_interval in the server's configuration (its default is 2 m)",
         )
-    if found.always:
+    if interval.always:
         return Check(name, Status.OK, "always: what is acknowledged is on disk")
-    text = f"{seconds(found.every)}: a power cut may lose what was acknowledged in that time"
+    text = f"{seconds(interval.every)}: a power cut may lose what was acknowledged in that time"
     if durable:
         return Check(name, Status.FAIL, text, "set jetstream.sync_interval to always")
-    if weaker(found, durable=False):
+    if weaker(interval, durable=False):
         return Check(name, Status.WARN, text, "set jetstream.sync_interval to 1s, or to always")
     return Check(name, Status.OK, text)
 
@@ -237,13 +234,13 @@ async def clock(js: JetStream) -> Check:
 async def _gates(js: JetStream) -> list[Check]:
     """What is paused or closed; one check for each."""
     try:
-        found = await Pauses(js).standing()
+        gates = await standing(js)
     except BusError as error:
         return [Check("pauses", Status.UNKNOWN, f"they cannot be read: {error}")]
-    if not found:
+    if not gates:
         return [Check("pauses", Status.OK, "nothing is paused or closed")]
     checks = []
-    for gate in found:
+    for gate in gates:
         # A rate limit ends by itself, and a pause is what somebody wants.
         bad = gateviews.alerting(gate)
         status = Status.FAIL if bad else Status.WARN if gate.until is None else Status.OK
@@ -307,13 +304,9 @@ def _named(names: list[str]) -> Check:
 
 
 async def _any_worker(js: JetStream) -> Check:
-    try:
-        await js.connection.request(
-            subjects.control("worker"), control.encode(Holds(message="")), timeout=0.5
-        )
-    except BusError:
-        return Check("workers", Status.WARN, "none answers", "agentflow worker")
-    return Check("workers", Status.OK, "at least one answers")
+    if await any_worker(js):
+        return Check("workers", Status.OK, "at least one answers")
+    return Check("workers", Status.WARN, "none answers", "agentflow worker")
 
 
 async def _unserved_alone(js: JetStream) -> Check:
@@ -322,9 +315,9 @@ async def _unserved_alone(js: JetStream) -> Check:
         info = await js.stream_info(subjects.TASKS, subjects_filter="agentflow.tasks.>")
         held = info["state"].get("subjects") or {}
         names = sorted({subjects.parse_task(subject)[0] for subject in held})
-        found = [name for name in names if await unserved(js, name)]
+        alone = [name for name in names if await unserved(js, name)]
     except NoStream as error:
         return Check("queues", Status.UNKNOWN, str(error))
     except BusError as error:
         return Check("queues", Status.UNKNOWN, f"they cannot be inspected: {error}")
-    return _named(found)
+    return _named(alone)

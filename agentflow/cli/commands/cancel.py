@@ -14,7 +14,7 @@ from agentflow.errors import UsageError
 if TYPE_CHECKING:
     from agentflow.client import Client
     from agentflow.client.operate.bulk import Selection
-    from agentflow.client.operate.steering import Cancellation
+    from agentflow.client.tasks.steering import Cancellation
 
 STATES = ("queued", "scheduled", "retrying", "running")
 
@@ -64,40 +64,40 @@ async def _cancel_ids(
         subjects.check_id(task_id)
     count = len(set(ids))
     confirm(count, f"this cancels {counted(count, 'task')}", yes)
-    tally, unknown = Tally(as_json, name_ended=True), 0
+    report, unknown = CancelReport(as_json, name_ended=True), 0
     async with options.client(connection) as client:
-        async for task_id, outcome in client.bulk.cancel_ids(ids):
+        async for task_id, outcome in client.operate.bulk.cancel_ids(ids):
             if isinstance(outcome, TaskError):
                 unknown += 1
                 output.warn(str(outcome))
                 if as_json:
                     output.show_json({"id": task_id, "state": None, "cancelled": False})
             else:
-                tally.add(outcome)
-    tally.show()
+                report.add(outcome)
+    report.show()
     return 1 if unknown else 0
 
 
 async def _cancel_all(
     connection: dict[str, str | None], selection: Selection, yes: bool, as_json: bool
 ) -> int:
-    tally = Tally(as_json)
+    report = CancelReport(as_json)
     async with options.client(connection) as client:
         await _confirm(client, selection, yes)
-        async for outcome in client.bulk.cancel(selection):
-            tally.add(outcome)
-    tally.show()
+        async for outcome in client.operate.bulk.cancel(selection):
+            report.add(outcome)
+    report.show()
     return 0
 
 
 async def _confirm(client: Client, selection: Selection, yes: bool) -> None:
-    counts = {} if yes else await client.bulk.count(selection)
+    counts = {} if yes else await client.operate.bulk.count(selection)
     count = sum(counts.values())
     states = ", ".join(f"{number:,} {state}" for state, number in counts.items())
     confirm(count, f"this cancels {counted(count, 'task')} ({states})", yes)
 
 
-class Tally:
+class CancelReport:
     """Counts what became of the tasks, and says so."""
 
     def __init__(self, as_json: bool, *, name_ended: bool = False) -> None:

@@ -27,11 +27,10 @@ def command(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from agentflow.cli import cli
-
-    found = get_completion_class(shell)
-    assert found is not None
-    sys.stdout.write(found(cli, {}, PROGRAM, VARIABLE).source())
+    completion = get_completion_class(shell)
+    assert completion is not None
+    program = click.get_current_context().find_root().command
+    sys.stdout.write(completion(program, {}, PROGRAM, VARIABLE).source())
 
 
 def answer(group: click.Group, instruction: str) -> int:

@@ -14,7 +14,8 @@ from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
     from agentflow.client import Client
-    from agentflow.client.operate.deadletters import DeadFilter, Group, Outcome
+    from agentflow.client.operate.deadletters import DeadFilter, Outcome
+    from agentflow.views.failures import FailureGroup
 
 R = TypeVar("R")
 
@@ -37,20 +38,20 @@ def _filters(function: Callable[..., R]) -> Callable[..., R]:
     return function
 
 
-def _wanted(given: dict[str, Any]) -> tuple[DeadFilter, bool]:
+def _wanted(chosen: dict[str, Any]) -> tuple[DeadFilter, bool]:
     """The filter, taken out of a command's options, and whether it leaves anything out."""
     from agentflow.client.operate.deadletters import DeadFilter
 
-    if given["queue"] is not None:
+    if chosen["queue"] is not None:
         from agentflow.protocol import subjects
 
-        subjects.check_queue(given["queue"])
+        subjects.check_queue(chosen["queue"])
     wanted = DeadFilter(
-        reason=given.pop("reason"),
-        queue=given.pop("queue"),
-        label=options.labels(given.pop("label")),
-        older_than=given.pop("age"),
-        fingerprint=given.pop("fingerprint"),
+        reason=chosen.pop("reason"),
+        queue=chosen.pop("queue"),
+        label=options.labels(chosen.pop("label")),
+        older_than=chosen.pop("age"),
+        fingerprint=chosen.pop("fingerprint"),
     )
     return wanted, wanted != DeadFilter()
 
@@ -139,7 +140,7 @@ async def _groups(
     output.table(headings, [_group_row(group) for group in groups])
 
 
-def _group_row(group: Group) -> tuple[str, ...]:
+def _group_row(group: FailureGroup) -> tuple[str, ...]:
     from agentflow.cli import output
 
     parts = [group.type, str(group.status or ""), group.code or ""]
@@ -267,7 +268,7 @@ async def retry_ids(
 async def _ids(
     connection: dict[str, str | None], ids: tuple[str, ...], yes: bool, as_json: bool, verb: str
 ) -> int:
-    from agentflow.client.operate.bulk import each, given
+    from agentflow.client.operate.bulk import as_stream, concurrently
     from agentflow.protocol import subjects
 
     for task_id in ids:
@@ -276,7 +277,7 @@ async def _ids(
     confirm(len(unique), f"this would {verb} {counted(len(unique), 'task')}", yes)
     async with options.client(connection) as client:
         work = client.dead.retry_one if verb == "retry" else client.dead.drop_one
-        return await _report(each(given(unique), work), verb, as_json)
+        return await _report(concurrently(as_stream(unique), work), verb, as_json)
 
 
 async def _many(

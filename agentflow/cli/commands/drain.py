@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentflow.cli import options
+from agentflow.cli.confirm import counted
 from agentflow.cli.options import Duration, connection_options, json_option
 from agentflow.errors import UsageError
 
@@ -64,14 +65,14 @@ async def _workers(
     from agentflow.cli import output
 
     async with options.client(connection) as client:
-        found = await client.drain(worker, all=everything)
-    for view in found:
+        drained = await client.drain(worker, all=everything)
+    for view in drained:
         if as_json:
             output.show_json(view)
             continue
         told = "stops already" if view.stopping else "stops"
-        output.show(f"{view.name} ({view.host}) {told}; it runs {_tasks_text(view.running)}")
-    if not found and not as_json:
+        output.show(f"{view.name} ({view.host}) {told}; it runs {counted(view.running, 'task')}")
+    if not drained and not as_json:
         output.show("no workers")
     return 0
 
@@ -108,11 +109,11 @@ async def _tasks(
         output.show_json(view)
         return 0 if view.done else 1
     what = f"{view.gate.what} {view.gate.name}"
-    waits = f"; {_tasks_text(view.waiting)} of it wait" if view.waiting else ""
+    waits = f"; {counted(view.waiting, 'task')} of it wait" if view.waiting else ""
     lift = f"To let it go on: {gateviews.remedy(view.gate)}"
     for lost in view.silent:
         output.warn(
-            f"{lost.name} ({lost.host}) ran {_tasks_text(lost.running)} and is silent; "
+            f"{lost.name} ({lost.host}) ran {counted(lost.running, 'task')} and is silent; "
             "another worker takes them up after the pause"
         )
     if view.done:
@@ -126,15 +127,11 @@ def _still(view: DrainView) -> str:
     """What still runs, and where; empty when nothing does."""
     if not view.running:
         return ""
-    where = ", ".join(f"{busy.running:,} at {_place(busy)}" for busy in view.workers[:10])
+    where = ", ".join(f"{busy.running:,} at {_where(busy)}" for busy in view.workers[:10])
     more = ", ..." if len(view.workers) > 10 else ""
     still = "still runs" if view.running == 1 else "still run"
-    return f"{_tasks_text(view.running)} {still}: {where}{more}"
+    return f"{counted(view.running, 'task')} {still}: {where}{more}"
 
 
-def _place(busy: Busy) -> str:
+def _where(busy: Busy) -> str:
     return f"{busy.name} ({busy.host})"
-
-
-def _tasks_text(count: int) -> str:
-    return f"{count:,} task" + ("" if count == 1 else "s")

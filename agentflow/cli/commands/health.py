@@ -25,7 +25,7 @@ UNWELL: Final = 1
 @click.option(
     "--within",
     type=click.FloatRange(0.1, 60),
-    default=2.5 * limits.HEARTBEAT,
+    default=limits.LOST_AFTER,
     show_default=True,
     metavar="SECONDS",
     help="How long to listen.",
@@ -52,13 +52,14 @@ async def _listen(options: Connect, role: str | None, within: float) -> bool:
     from agentflow.bus.wire.message import Message
     from agentflow.errors import BusError
     from agentflow.protocol import control, subjects
+    from agentflow.rules.presence import said_goodbye
 
     host = socket.gethostname()
     heard = asyncio.Event()
 
     def received(message: Message) -> None:
         beat = control.decode_heartbeat(message.data)
-        if beat is not None and beat.host == host and beat.interval_s:
+        if beat is not None and beat.host == host and not said_goodbye(beat):
             heard.set()
 
     async with await Connection.open(options, "agentflow health") as opened:

@@ -10,7 +10,7 @@ from agentflow.cli import options
 from agentflow.cli.options import connection_options, json_option
 
 if TYPE_CHECKING:
-    from agentflow.protocol.api import TaskView
+    from agentflow.views.result import Result
 
 STATES = ("queued", "running", "scheduled", "retrying", "succeeded", "failed", "cancelled")
 
@@ -50,12 +50,13 @@ async def _list(
     as_json: bool,
 ) -> None:
     from agentflow.cli import output
+    from agentflow.views.api import task_json
 
     async with options.client(connection) as client:
         tasks = await client.list(state=state, queue=queue, label=label, limit=limit)
     if as_json:
         for task in tasks:
-            output.show_json(task)
+            output.show_json(task_json(task))
         return
     if not tasks:
         output.show("no tasks")
@@ -66,10 +67,10 @@ async def _list(
             task.state + (f" {output.SIMULATED}" if task.simulated else ""),
             task.queue,
             task.kind,
-            str(task.attempt or ""),
-            output.ago(task.submitted),
+            str(task.attempts or ""),
+            output.ago(task.timings.submitted),
             f"{task.usage.output_tokens:,}" if task.usage.output_tokens else "",
-            output.money(task.cost_usd) if task.attempt else "",
+            output.money(task.cost_usd) if task.attempts else "",
             _text(task),
         )
         for task in tasks
@@ -78,9 +79,9 @@ async def _list(
     output.table(headings, rows, state=1)
 
 
-def _text(task: TaskView) -> str:
+def _text(task: Result) -> str:
     from agentflow.cli import output
 
-    text = task.error.message if task.error else task.text_head or ""
+    text = task.error.message if task.error else task.text or ""
     resumes = output.when(task.resume_at)
     return f"resumes {resumes}  {text}".rstrip() if resumes else text

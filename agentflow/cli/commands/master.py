@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from agentflow.cli.observing import log_options, metrics_option, start_log
 from agentflow.cli.options import connection_options, resolve
+from agentflow.cli.telemetry import log_options, metrics_option, start_log
 from agentflow.protocol import limits
 
 

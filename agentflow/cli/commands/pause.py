@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from agentflow.cli import options
-from agentflow.cli.gates import lines
 from agentflow.cli.options import connection_options, json_option
 from agentflow.errors import UsageError
 
@@ -36,16 +35,16 @@ async def _pause(
     reason: str,
     as_json: bool,
 ) -> None:
-    from agentflow.cli import output
+    from agentflow.cli import output, pauses
 
     async with options.client(connection) as client:
         if queue is None and kind is None:
-            found = await client.pauses()
+            standing = await client.pauses()
         else:
-            found = [await client.pause(queue, kind=kind, reason=reason)]
+            standing = [await client.pause(queue, kind=kind, reason=reason)]
     if as_json:
-        for gate in found:
-            output.show_json(gate)
+        for pause in standing:
+            output.show_json(pause)
         return
-    for line in lines(found) or ["nothing is paused or closed"]:
-        output.show(line.replace("\n", " "))
+    for line in pauses.lines(standing) or ["nothing is paused or closed"]:
+        output.show(line)

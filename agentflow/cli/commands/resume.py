@@ -45,11 +45,11 @@ async def _resume(
 
     async with options.client(connection) as client:
         lifted = await client.resume(queue, kind=kind, pool=pool, all=everything)
-    for gate in lifted:
+    for pause in lifted:
         if as_json:
-            output.show_json(gate)
+            output.show_json(pause)
         else:
-            output.show(f"{gate.what} {gate.name} goes on")
+            output.show(f"{pause.what} {pause.name} goes on")
     if not lifted:
         output.warn("nothing of that is paused or closed; `agentflow pause` lists what is")
     return 0 if lifted or everything else 1

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from agentflow.cli import options
-from agentflow.cli.gates import show_gates
 from agentflow.cli.options import connection_options, json_option
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ async def _stats(connection: dict[str, str | None], as_json: bool) -> None:
 
 def show(stats: StatsView) -> None:
     """Print the numbers for a person."""
-    from agentflow.cli import output
+    from agentflow.cli import output, pauses
 
     counts = [f"{count:,} {state}" for state, count in stats.counts.items() if count]
     lost = f", {stats.lost_workers} lost" if stats.lost_workers else ""
@@ -67,6 +66,6 @@ def show(stats: StatsView) -> None:
         ]
         headings = ("QUEUE", "HIGH", "NORMAL", "LOW", "RUNNING", "PARKED", "OLDEST", "WORKERS")
         output.table((*headings, "SLOTS"), rows)
-    show_gates(stats.gates)
+    pauses.show(stats.gates)
     for text in stats.notes:
         output.show(f"\nnote: {text}")

@@ -126,10 +126,10 @@ def _check(*rules: tuple[object, str]) -> None:
             raise UsageError(text)
 
 
-def _settings(connection: dict[str, str | None], **given: Any) -> Settings:
+def _settings(connection: dict[str, str | None], **chosen: Any) -> Settings:
     from agentflow_tui.settings import Settings
 
-    return Settings(connect=resolve(connection), **given)
+    return Settings(connect=resolve(connection), **chosen)
 
 
 async def _once(settings: Settings, form: str, width: int, height: int) -> None:

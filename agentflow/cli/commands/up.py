@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentflow.cli.observing import log_environment, log_options, metrics_option
 from agentflow.cli.options import connection_options, resolve
+from agentflow.cli.telemetry import log_environment, log_options, metrics_option
 from agentflow.cli.workforce import chosen, workforce_options
-from agentflow.config import Connect, store_dir
+from agentflow.config import Connect, connection_environment, store_dir
 
 if TYPE_CHECKING:
     from agentflow.local.stack import LocalStack
@@ -89,7 +89,6 @@ def command(
 
     What crashes is started again; a worker that `agentflow drain` stopped stays down.
     """
-    from agentflow.cli.place import connection_environment
     from agentflow.local.stack import LocalStack
 
     log = log_environment(connection)
@@ -155,7 +154,7 @@ async def _stay(stack: LocalStack, options: Connect, workers: int, simulate: boo
     over: set[asyncio.Future[Any]] = {waiting, ended}
     try:
         await _until_served(stack, options, workers, over)
-        if not any(each.done() for each in over):
+        if not any(future.done() for future in over):
             _next_steps(stack, simulate)
         await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():

@@ -12,7 +12,8 @@ from agentflow.cli.options import connection_options, json_option
 from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
-    from agentflow.audit.judgement import Calls, Figures, Report, Submission
+    from agentflow.audit.evidence import Calls, Submission
+    from agentflow.audit.judgement import Figures, Report
     from agentflow.audit.trail import Finding
 
 LISTEN = 5.0
@@ -83,7 +84,7 @@ def command(
         calls = sources.ask_simulator(simulator)
     elif requests:
         calls = sources.requests_file(requests)
-    dropped = {name: of for log in logs for name, of in sources.read_drops(log).items()}
+    dropped = {key: task_id for log in logs for key, task_id in sources.read_drops(log).items()}
     report = options.run_async(_verify(connection, known, complete, calls, dropped, rest, faults))
     if dashboard:
         report.findings += options.run_async(_dashboard(connection, report.figures))

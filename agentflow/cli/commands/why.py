@@ -24,8 +24,8 @@ async def _why(connection: dict[str, str | None], task_id: str, as_json: bool) -
     from agentflow.cli import output
 
     async with options.client(connection) as client:
-        found = await client.why(task_id)
+        why = await client.why(task_id)
     if as_json:
-        output.show_json(found)
+        output.show_json(why)
     else:
-        output.show(f"{found.state}: {found.text}".replace("\n", " "))
+        output.show(f"{why.state}: {why.text}".replace("\n", " "))

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from agentflow.cli.observing import log_options, metrics_option, start_log
 from agentflow.cli.options import connection_options, resolve
+from agentflow.cli.telemetry import log_options, metrics_option, start_log
 from agentflow.errors import UsageError
 from agentflow.handlers.registry import ALL
+from agentflow.protocol.identity import process_name
 
 
 @click.command("worker")
@@ -93,9 +94,9 @@ def command(
     def work(ready: Callable[[], None] = lambda: None, shown: str | None = name) -> None:
         own = None
         if target is not None:
-            from agentflow.cli import target as targets
+            from agentflow.cli import apps
 
-            own = targets.load(target).handlers()
+            own = apps.load(target).handlers()
         asyncio.run(
             serve(
                 resolve(connection),
@@ -124,10 +125,10 @@ def command(
 
     def child(number: int, lifeline: int, ready: Callable[[], None]) -> None:
         parent.stop_at_end_of(lifeline)
-        several = name is not None and (processes or 1) > 1
-        work(ready, f"{name}.{number + 1}" if several else name)
+        several = (processes or 1) > 1
+        work(ready, process_name(name, number + 1) if name and several else name)
 
-    Parent(processes or 1, child, grace=grace, outer=parent.given(), watch=watch).run()
+    Parent(processes or 1, child, grace=grace, outer=parent.inherited_end(), watch=watch).run()
 
 
 def _preload(kinds: Sequence[str] | None, target: str | None) -> None:
@@ -143,7 +144,7 @@ def _watcher(target: str | None) -> Callable[[int], None]:
         raise UsageError("--reload needs watchfiles: pip install 'agentflow-nats[reload]'")
 
     def watch(lifeline: int) -> None:
-        from agentflow.cli.commands.reload import watch as watch_files
+        from agentflow.cli.reload import watch as watch_files
         from agentflow.local import parent
 
         parent.stop_at_end_of(lifeline)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from agentflow.cli import options
-from agentflow.cli.gates import show_gates
 from agentflow.cli.options import connection_options, json_option
 
 
@@ -18,18 +17,18 @@ def command(as_json: bool, **connection: str | None) -> None:
 
 
 async def _workers(connection: dict[str, str | None], as_json: bool) -> None:
-    from agentflow.cli import output
+    from agentflow.cli import output, pauses
 
     async with options.client(connection) as client:
-        found = await client.workers()
+        workers = await client.workers()
         stopped = [] if as_json else await client.pauses()
     if as_json:
-        for worker in found:
+        for worker in workers:
             output.show_json(worker)
         return
-    if not found:
+    if not workers:
         output.show("no workers; start one with: agentflow worker")
-        show_gates(stopped)
+        pauses.show(stopped)
         return
     rows = [
         (
@@ -44,8 +43,8 @@ async def _workers(connection: dict[str, str | None], as_json: bool) -> None:
             f"{output.seconds(worker.age_s)} ago",
             " ".join([output.SIMULATED] * worker.simulated + worker.notes),
         )
-        for worker in found
+        for worker in workers
     ]
     headings = ("NAME", "STATE", "PID", "HOST", "QUEUES", "RUNNING", "HELD", "RSS", "SEEN", "")
     output.table(headings, rows, state=1)
-    show_gates(stopped)
+    pauses.show(stopped)

@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
 
 from agentflow.bus.streams.follower import Follower, Source
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import left_after, page, sequence_of, stored_ns, subject_of
+from agentflow.bus.streams.rows import in_slices, take_tasks
 from agentflow.bus.wire.message import Message
-from agentflow.errors import BusError, InvalidTask, NotFound, PermissionDenied
+from agentflow.errors import BusError, NotFound, PermissionDenied
 from agentflow.protocol import subjects
-from agentflow.views.row import Row, from_record, from_task, needs_payload
+from agentflow.views.row import Row, from_record
 
 WINDOW: Final = 2_000
 BLOCK: Final = 20_000
 """Sequences in a block of records."""
-SLICE: Final = 100
-"""Rows between two turns of the event loop; some 2 ms, and as much for who takes them."""
 LATE: Final = 10.0
 """Seconds after which a stored message is history."""
 ABSENT: Final = 1.0
@@ -66,7 +66,6 @@ TASKS: Final = Source(
 
 Entry = tuple[int, Message]
 Entries = Sequence[Entry]
-T = TypeVar("T")
 
 
 class Told(Protocol):
@@ -192,26 +191,26 @@ class Followed:
     async def _count_older(self) -> None:
         if not self._oldest or self.older:
             return
-        found = await page(self._js.connection, self._source.stream, self._oldest, batch=1)
-        if found.messages:
-            self.older = max(0, self._held - 1 - left_after(found.messages[0]))
+        oldest = await page(self._js.connection, self._source.stream, self._oldest, batch=1)
+        if oldest.messages:
+            self.older = max(0, self._held - 1 - left_after(oldest.messages[0]))
 
     async def _read_page(self) -> None:
         blocks = self._blocks
         first, last = blocks[0]
         began = time.process_time()
-        found = await page(self._js.connection, self._source.stream, first)
+        older = await page(self._js.connection, self._source.stream, first)
         if blocks is not self._blocks:
             return  # the stream was made anew meanwhile
         entries = [
             (sequence, message)
-            for message in found.messages
+            for message in older.messages
             if (sequence := sequence_of(message)) <= last
         ]
         if entries:
             await self._take(entries, True)
             self.done += len(entries)
-        ended = len(entries) < len(found.messages) or not found.more
+        ended = len(entries) < len(older.messages) or not older.more
         if ended or not entries or entries[-1][0] >= last:
             blocks.pop(0)
         else:
@@ -226,22 +225,10 @@ class Followed:
             return 0
         live = self._is_late(entries[-1][1]) <= LATE and self._follower.caught_up.is_set()
         if not self._source.queue:
-            for slice_ in _slices(telling(entries)):
-                self._told.rows([record_row(*entry) for entry in slice_], live=live)
-                await asyncio.sleep(0)
+            async for part in in_slices(telling(entries)):
+                self._told.rows([record_row(*entry) for entry in part], live=live)
             return 0
-        unresolved = 0
-        for slice_ in _slices(entries):
-            rows: list[Row] = []
-            for sequence, message in slice_:
-                if not whole and needs_payload(message.headers):
-                    unresolved = unresolved or sequence
-                elif row := task_row(sequence, message, whole=whole):
-                    rows.append(row)
-            if rows:
-                self._told.rows(rows, live=live)
-            await asyncio.sleep(0)
-        return unresolved
+        return await take_tasks(entries, whole, partial(self._told.rows, live=live))
 
     def _is_late(self, message: Message) -> float:
         return self._js.now().timestamp() - stored_ns(message) / 1e9
@@ -280,24 +267,6 @@ def record_row(sequence: int, message: Message) -> Row:
     )
 
 
-def task_row(sequence: int, message: Message, *, whole: bool) -> Row | None:
-    """The row of a task message, None for one that makes none."""
-    try:
-        return from_task(
-            subject_of(message),
-            sequence,
-            stored_ns(message),
-            message.headers,
-            message.data if whole else None,
-        )
-    except InvalidTask:
-        return None  # somebody gave the stream a subject that is none of ours
-
-
 def _subject(message: Message) -> str:
     """A live copy says it in its own subject, which is quicker to read than a header."""
     return message.subject if message.subject.startswith(_LIVE) else subject_of(message)
-
-
-def _slices(entries: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (entries[start : start + SLICE] for start in range(0, len(entries), SLICE))

@@ -5,24 +5,20 @@ A place in the past is a sequence of AGENTFLOW_RECORDS. Pages come from any repl
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
-from typing import Final
 
 import msgspec
 
-from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import PAGE_MESSAGES, page, sequence_of, subject_of
+from agentflow.bus.streams.rows import in_slices
 from agentflow.bus.wire.message import Message
 from agentflow.client.live.following import record_row
+from agentflow.client.session import Session
 from agentflow.errors import NotFound
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Record
 from agentflow.views.row import Row
-
-SLICE: Final = 100
-"""Rows between two turns of the event loop."""
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -37,13 +33,13 @@ class Span(msgspec.Struct, frozen=True):
 class History:
     """Reads the records of the past. All raise BusError."""
 
-    def __init__(self, js: JetStream) -> None:
-        self._js = js
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     async def span(self) -> Span | None:
         """What is kept, None where that is nothing."""
         try:
-            state = (await self._js.stream_info(subjects.RECORDS))["state"]
+            state = (await self._session.js.stream_info(subjects.RECORDS))["state"]
         except NotFound:
             return None
         if not state["messages"]:
@@ -60,9 +56,9 @@ class History:
 
         Where there is none it is the one that the next record will have.
         """
-        found = await page(self._js.connection, subjects.RECORDS, 0, batch=1, since=at)
-        if found.messages:
-            return sequence_of(found.messages[0])
+        messages, _ = await page(self._session.connection, subjects.RECORDS, 0, batch=1, since=at)
+        if messages:
+            return sequence_of(messages[0])
         span = await self.span()
         return span.last + 1 if span is not None else 1
 
@@ -71,35 +67,36 @@ class History:
 
         Every record makes one: of a task there may be several. `updated` is when it was stored.
         """
-        found: list[Row] = []
+        rows: list[Row] = []
         more = True
-        while more and len(found) < count:
+        while more and len(rows) < count:
             messages, more = await page(
-                self._js.connection,
+                self._session.connection,
                 subjects.RECORDS,
                 first,
-                batch=min(PAGE_MESSAGES, count - len(found)),
+                batch=min(PAGE_MESSAGES, count - len(rows)),
             )
-            for start in range(0, len(messages), SLICE):
-                for message in messages[start : start + SLICE]:
+            async for part in in_slices(messages):
+                for message in part:
                     first = sequence_of(message)
-                    found.append(record_row(first, message))
-                await asyncio.sleep(0)
+                    rows.append(record_row(first, message))
             first += 1
-        return found
+        return rows
 
     async def log(self, task_id: str) -> list[tuple[int, Record]]:
         """A task's whole log as it is kept, in order, with the sequences."""
         filter = subjects.log(subjects.check_id(task_id))
-        found: list[Message] = []
+        entries: list[Message] = []
         first, more = 1, True
         while more:
-            messages, more = await page(self._js.connection, subjects.RECORDS, first, filter=filter)
+            messages, more = await page(
+                self._session.connection, subjects.RECORDS, first, filter=filter
+            )
             if not messages:
                 break
-            found += messages
+            entries += messages
             first = sequence_of(messages[-1]) + 1
         return [
             (sequence_of(message), records.decode(message.data, subject_of(message)))
-            for message in found
+            for message in entries
         ]

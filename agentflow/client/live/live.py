@@ -28,16 +28,17 @@ from typing import Final, Self
 
 from agentflow.bus.streams import depths
 from agentflow.bus.streams.bucket import Board
-from agentflow.bus.streams.jetstream import JetStream
-from agentflow.bus.wire.connection import Connection, Subscription
+from agentflow.bus.wire.connection import Subscription
 from agentflow.bus.wire.message import Message
+from agentflow.client.asking import Asking
 from agentflow.client.live.following import RECORDS, TASKS, Followed
 from agentflow.client.live.older import older_rows
 from agentflow.client.live.parts import Parts
-from agentflow.client.operate.asking import Asking
+from agentflow.client.session import Session
 from agentflow.errors import MasterAbsent, NoStream, NotFound, PermissionDenied
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import GateView
+from agentflow.protocol.headers import number
 from agentflow.views import feed
 from agentflow.views import gates as gateviews
 from agentflow.views.row import Row
@@ -64,16 +65,11 @@ class Live:
     """The feed, on a connection that outlives it."""
 
     def __init__(
-        self,
-        connection: Connection,
-        js: JetStream,
-        asking: Asking,
-        sink: Sink,
-        *,
-        newest: int = NEWEST,
+        self, session: Session, asking: Asking, sink: Sink, *, newest: int = NEWEST
     ) -> None:
-        self._connection = connection
-        self._js = js
+        self._session = session
+        self._connection = connection = session.connection
+        self._js = js = session.js
         self._asking = asking
         self._sink = sink
         self._parts = Parts(connection, self._note)
@@ -102,7 +98,7 @@ class Live:
 
     async def start(self) -> None:
         """Listen, and begin to read; returns at once."""
-        connection = self._connection
+        connection = self._session.connection
         self._unhook = [
             connection.on_connect(self._connected),
             connection.on_disconnect(self._lost),
@@ -179,10 +175,10 @@ class Live:
             if time.monotonic() - self._told_progress < PROGRESS_EVERY:
                 return
         self._told_progress = time.monotonic()
-        found = (done, total, self._records.older)
-        if found != self._progress:
-            self._progress = found
-            self._tell(feed.Loading(at=self.now, done=done, total=total, older=found[2]))
+        progress = (done, total, self._records.older)
+        if progress != self._progress:
+            self._progress = progress
+            self._tell(feed.Loading(at=self.now, done=done, total=total, older=progress[2]))
 
     # The connection.
 
@@ -235,10 +231,10 @@ class Live:
                 watching = asyncio.ensure_future(board.watch())
                 while True:
                     now = datetime.fromtimestamp(self.now, UTC)
-                    found = gateviews.views(board.items(), now)
-                    self._tell_gates(found)
+                    standing = gateviews.views(board.items(), now)
+                    self._tell_gates(standing)
                     # Until a key changes, or what is closed opens by itself.
-                    ends = [gate.until for gate in found if gate.until is not None]
+                    ends = [gate.until for gate in standing if gate.until is not None]
                     waiting = asyncio.ensure_future(changed.wait())
                     try:
                         await asyncio.wait(
@@ -263,10 +259,10 @@ class Live:
                     await asyncio.wait((watching,))
                 await board.close()
 
-    def _tell_gates(self, found: list[GateView]) -> None:
-        if found != self._told_gates:
-            self._told_gates = found
-            self._tell(feed.Gates(at=self.now, gates=found))
+    def _tell_gates(self, standing: list[GateView]) -> None:
+        if standing != self._told_gates:
+            self._told_gates = standing
+            self._tell(feed.Gates(at=self.now, gates=standing))
         self.gates_known.set()
         self._parts.well("gates")
 
@@ -296,7 +292,7 @@ class Live:
             pass
         except PermissionDenied as error:
             self._parts.wrong("dead letters", str(error))
-        found = [
+        queues = [
             feed.QueueDepth(
                 queue=queue,
                 messages=depth.messages,
@@ -306,12 +302,13 @@ class Live:
             )
             for queue, depth in sorted(reading.depths.items())
         ]
-        self._tell(feed.Depths(at=self.now, queues=found, first=reading.first, dead=dead))
+        self._tell(feed.Depths(at=self.now, queues=queues, first=reading.first, dead=dead))
 
     # Tokens.
 
     def follow_tokens(self, ids: Iterable[str]) -> None:
         """Hear what is generated for exactly these tasks."""
+        self._session.check()
         wanted = {task_id for task_id in ids if all(map(subjects.is_id, task_id.split(".")))}
         for task_id in self._tokens.keys() - wanted:
             self._tokens.pop(task_id).end()
@@ -327,8 +324,8 @@ class Live:
                 at=self.now,
                 id=message.subject[_TOKENS:],
                 text=message.data.decode("utf-8", "replace"),
-                attempt=_number(headers.get(subjects.ATTEMPT)),
-                offset=_number(headers.get(subjects.OFFSET)),
+                attempt=number(headers.get(subjects.ATTEMPT)) or 0,
+                offset=number(headers.get(subjects.OFFSET)) or 0,
             )
         )
 
@@ -358,13 +355,8 @@ def _seconds(span: timedelta) -> float:
     return max(0.05, span.total_seconds())
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
 async def snapshot(
-    connection: Connection,
-    js: JetStream,
+    session: Session,
     asking: Asking,
     *,
     newest: int,
@@ -375,8 +367,8 @@ async def snapshot(
 
     It takes `listen` seconds at least, in which heartbeats are heard, and `within` at most.
     """
-    found: list[feed.Item] = []
-    async with Live(connection, js, asking, found.append, newest=newest) as live:
+    items: list[feed.Item] = []
+    async with Live(session, asking, items.append, newest=newest) as live:
         end = time.monotonic() + within
         await asyncio.sleep(listen)
         for known in (live.loaded, live.gates_known, live.depths_known):
@@ -386,4 +378,4 @@ async def snapshot(
             except TimeoutError:
                 _log.warning("the snapshot is not complete after %g s", within)
                 break
-    return found
+    return items

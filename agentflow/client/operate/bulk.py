@@ -8,12 +8,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from agentflow.client.operate.asking import Asking
-from agentflow.client.operate.steering import Cancellation, Steering
+from agentflow.client.asking import Asking
+from agentflow.client.session import Session
+from agentflow.client.tasks.steering import Cancellation, Steering
 from agentflow.errors import TaskError, UsageError
 from agentflow.protocol import api
-from agentflow.protocol.api import ListRequest, TaskView
+from agentflow.protocol.api import ListRequest
 from agentflow.protocol.record import State
+from agentflow.views.result import Result
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,7 +47,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-async def each(
+async def concurrently(
     items: AsyncIterator[T], work: Callable[[T], Awaitable[R]], at_once: int = AT_ONCE
 ) -> AsyncGenerator[R]:
     """The outcome of `work` for every item, as they end; the first error ends all."""
@@ -72,7 +74,8 @@ async def each(
 class Bulk:
     """Cancels many tasks."""
 
-    def __init__(self, asking: Asking, steering: Steering) -> None:
+    def __init__(self, session: Session, asking: Asking, steering: Steering) -> None:
+        self._session = session
         self._asking = asking
         self._steering = steering
 
@@ -88,29 +91,29 @@ class Bulk:
     async def cancel(self, selection: Selection) -> AsyncGenerator[Cancellation]:
         """Cancel what a selection has; a task that moves on meanwhile is found all the same."""
 
-        async def end(view: TaskView) -> Cancellation:
-            return await self._steering.end(view.id, message=view.message)
+        async def end(task: Result) -> Cancellation:
+            return await self._steering.end(task.id, message=task.message)
 
         requests = selection.requests()
         seen: set[str] = set()
         for _ in range(PASSES):
             before = len(seen)
-            async for outcome in each(self._unseen(requests, seen), end):
+            async for outcome in concurrently(self._unseen(requests, seen), end):
                 yield outcome
             if len(seen) == before:
                 return
 
     async def _unseen(
         self, requests: Sequence[ListRequest], seen: set[str]
-    ) -> AsyncGenerator[TaskView]:
+    ) -> AsyncGenerator[Result]:
         for first in requests:
             request: ListRequest | None = first
             while request is not None:
                 answer = await self._asking.page(request)
-                for view in answer.tasks:
-                    if view.id not in seen:
-                        seen.add(view.id)
-                        yield view
+                for task in answer.tasks:
+                    if task.id not in seen:
+                        seen.add(task.id)
+                        yield task
                 more = answer.next if answer.tasks else None
                 request = msgspec.structs.replace(request, after=more) if more else None
 
@@ -125,11 +128,12 @@ class Bulk:
             except TaskError as error:
                 return task_id, error
 
-        async for outcome in each(given(dict.fromkeys(ids)), end):
+        self._session.check()
+        async for outcome in concurrently(as_stream(dict.fromkeys(ids)), end):
             yield outcome
 
 
-async def given(items: Mapping[T, object]) -> AsyncGenerator[T]:
-    """What is there already, for `each`."""
+async def as_stream(items: Mapping[T, object]) -> AsyncGenerator[T]:
+    """What is there already, for `concurrently`."""
     for item in items:
         yield item

@@ -13,16 +13,17 @@ from typing import Final
 
 import msgspec
 
-from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
-from agentflow.client.operate.bulk import each
-from agentflow.client.operate.steering import Steering
+from agentflow.client.operate.bulk import concurrently
+from agentflow.client.session import Session
+from agentflow.client.tasks.steering import Steering
 from agentflow.errors import NotFound, TaskError, TaskNotFound
 from agentflow.log.task import last_of
 from agentflow.protocol import subjects
+from agentflow.protocol.headers import number
 from agentflow.protocol.record import Failure, Record
-from agentflow.views.failures import Fingerprint, fingerprint
+from agentflow.views.failures import FailureGroup, FailureGroups, fingerprint
 
 READ_AT_ONCE: Final = 32
 """Records read together; each may have megabytes."""
@@ -49,23 +50,6 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     truncated: bool
     fingerprint: str = ""
-
-
-class Group(msgspec.Struct, kw_only=True):
-    """Dead letters with one fingerprint; `example` is the id of the newest."""
-
-    fingerprint: str
-    count: int
-    reason: str
-    type: str
-    status: int | None
-    code: str | None
-    message: str
-    queues: list[str]
-    kinds: list[str]
-    oldest: datetime
-    newest: datetime
-    example: str
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,8 +85,8 @@ _BAD: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class DeadLetters:
     """The dead letters of a server."""
 
-    def __init__(self, js: JetStream, steering: Steering) -> None:
-        self._js = js
+    def __init__(self, session: Session, steering: Steering) -> None:
+        self._session = session
         self._steering = steering
 
     # Finding.
@@ -112,24 +96,28 @@ class DeadLetters:
     ) -> AsyncGenerator[DeadLetter]:
         """Letters, roughly oldest first; without `errors` only the letters themselves are read."""
         deep = errors or wanted.fingerprint is not None
-        async for letter in each(self._plain(wanted), self._whole if deep else _same, READ_AT_ONCE):
+        async for letter in concurrently(
+            self._plain(wanted), self._whole if deep else _same, READ_AT_ONCE
+        ):
             if wanted.fingerprint is None or letter.fingerprint == wanted.fingerprint:
                 yield letter
 
     async def _plain(self, wanted: DeadFilter) -> AsyncGenerator[DeadLetter]:
         try:
-            state = (await self._js.stream_info(subjects.DEAD))["state"]
+            state = (await self._session.js.stream_info(subjects.DEAD))["state"]
         except NotFound:
             return  # a server that nobody has used yet
         first, last = int(state["first_seq"]), int(state["last_seq"])
         before = None
         if wanted.older_than is not None:
-            now = self._js.now()
+            now = self._session.js.now()
             before = now - timedelta(seconds=wanted.older_than)
         subject = subjects.dead(wanted.queue or "*", "*")
         while first <= last:
-            found = await page(self._js.connection, subjects.DEAD, first, filter=subject)
-            for message in found.messages:
+            messages, more = await page(
+                self._session.connection, subjects.DEAD, first, filter=subject
+            )
+            for message in messages:
                 first = sequence_of(message)
                 if first > last:
                     return
@@ -138,13 +126,13 @@ class DeadLetters:
                     return  # those behind it are younger still
                 if _fits(letter, wanted):
                     yield letter
-            if not found.more or not found.messages:
+            if not more or not messages:
                 return
             first += 1
 
     async def _whole(self, letter: DeadLetter) -> DeadLetter:
         """The letter with its error as the record has it, for showing."""
-        last = last_of(await self._js.direct(subjects.RECORDS, subjects.result(letter.id)))
+        last = last_of(await self._session.js.direct(subjects.RECORDS, subjects.result(letter.id)))
         error, labels = letter.error, letter.labels
         if last.record is not None and last.sequence == letter.follows:
             error = last.record.error or error
@@ -157,42 +145,31 @@ class DeadLetters:
         """A task's letter, its last record, and the payload. Raises TaskNotFound."""
         subject = subjects.dead("*", subjects.check_id(task_id))
         try:
-            stored = await self._js.last(subjects.DEAD, subject)
+            stored = await self._session.js.last(subjects.DEAD, subject)
         except NotFound:
             stored = None
         if stored is None:
             raise TaskNotFound(f"task {task_id} has no dead letter", task_id=task_id)
         letter = _read(stored.subject, stored.sequence, stored.time, stored.headers, stored.data)
-        last = last_of(await self._js.last(subjects.RECORDS, subjects.log(task_id)))
+        last = last_of(await self._session.js.last(subjects.RECORDS, subjects.log(task_id)))
         return await self._whole(letter), last.record, stored.data
 
-    async def groups(self, wanted: DeadFilter = EVERYTHING) -> list[Group]:
+    async def groups(self, wanted: DeadFilter = EVERYTHING) -> list[FailureGroup]:
         """Letters by fingerprint, the most frequent first."""
-        found: dict[str, Group] = {}
+        groups = FailureGroups()
         async for letter in self.letters(wanted):
-            group = found.get(letter.fingerprint)
-            if group is None:
-                found[letter.fingerprint] = _group(letter, fingerprint(letter.reason, letter.error))
-                continue
-            group.count += 1
-            group.oldest = min(group.oldest, letter.time)
-            if letter.time >= group.newest:
-                group.newest, group.example = letter.time, letter.id
-            if letter.queue not in group.queues:
-                group.queues = sorted([*group.queues, letter.queue])
-            if letter.kind not in group.kinds:
-                group.kinds = sorted([*group.kinds, letter.kind])
-        return sorted(found.values(), key=lambda group: (-group.count, group.fingerprint))
+            groups.add(letter, letter.error)
+        return groups.ranked()
 
     # Doing.
 
     async def retry(self, wanted: DeadFilter) -> AsyncGenerator[Outcome]:
-        """Run the tasks of all such letters again; each keeps its history. See Flow.retry."""
+        """Run the tasks of all such letters again; each keeps its history. See Client.retry."""
 
         async def again(letter: DeadLetter) -> Outcome:
             return await self.retry_one(letter.id)
 
-        async for outcome in each(self.letters(wanted, errors=False), again):
+        async for outcome in concurrently(self.letters(wanted, errors=False), again):
             yield outcome
 
     async def retry_one(self, task_id: str) -> Outcome:
@@ -205,7 +182,7 @@ class DeadLetters:
 
     async def drop(self, wanted: DeadFilter) -> AsyncGenerator[Outcome]:
         """Delete all such letters; the tasks stay failed, and cannot be retried any more."""
-        async for outcome in each(self.letters(wanted, errors=False), self._drop):
+        async for outcome in concurrently(self.letters(wanted, errors=False), self._drop):
             yield outcome
 
     async def drop_one(self, task_id: str) -> Outcome:
@@ -218,7 +195,7 @@ class DeadLetters:
 
     async def _drop(self, letter: DeadLetter) -> Outcome:
         # By its sequence: a letter of a later failure is another one.
-        if await self._js.delete(subjects.DEAD, letter.sequence):
+        if await self._session.js.delete(subjects.DEAD, letter.sequence):
             return Outcome(letter.id, True)
         return Outcome(letter.id, False, f"the dead letter of task {letter.id} was gone already")
 
@@ -241,7 +218,7 @@ def _letter(message: Message) -> DeadLetter:
 def _read(
     subject: str, sequence: int, time: datetime, headers: Mapping[str, str], payload: bytes
 ) -> DeadLetter:
-    _, _, queue, task_id = subject.split(".", 3)
+    queue, task_id = subjects.parse_dead(subject)
     reason = headers.get(subjects.REASON, "failed")
     error = Failure(type=reason, message=headers.get(subjects.ERROR, ""))
     return DeadLetter(
@@ -252,10 +229,10 @@ def _read(
         kind=headers.get(subjects.KIND, "unknown"),
         reason=reason,
         error=error,
-        attempts=_number(headers.get(subjects.ATTEMPT)),
+        attempts=number(headers.get(subjects.ATTEMPT)) or 0,
         labels=_labels_of(headers, payload),
         time=time,
-        follows=_number(headers.get(subjects.SEQUENCE)),
+        follows=number(headers.get(subjects.SEQUENCE)) or 0,
         size=len(payload),
         truncated=subjects.TRUNCATED in headers,
         fingerprint=fingerprint(reason, error).key,
@@ -265,32 +242,11 @@ def _read(
 def _labels_of(headers: Mapping[str, str], payload: bytes) -> dict[str, str]:
     """As the task had them: its payload's come before its header's."""
     try:
-        if payload.lstrip()[:1] == b"{" and (found := _labels.decode(payload).labels):
-            return found
+        if payload.lstrip()[:1] == b"{" and (labels := _labels.decode(payload).labels):
+            return labels
     except _BAD:
         pass
     try:
         return _header.decode(headers.get(subjects.LABELS, "{}"))
     except _BAD:
         return {}
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
-def _group(letter: DeadLetter, common: Fingerprint) -> Group:
-    return Group(
-        fingerprint=letter.fingerprint,
-        count=1,
-        reason=letter.reason,
-        type=common.type,
-        status=common.status,
-        code=common.code,
-        message=common.message,
-        queues=[letter.queue],
-        kinds=[letter.kind],
-        oldest=letter.time,
-        newest=letter.time,
-        example=letter.id,
-    )

@@ -1,8 +1,7 @@
-"""Pause, resume and drain: keys of the bucket, and the word to a worker. None needs a master."""
+"""Pause and resume: keys of the bucket. Neither needs a master."""
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import re
 import socket
@@ -12,26 +11,21 @@ from typing import Final
 import msgspec
 
 from agentflow.bus.streams import provision
-from agentflow.bus.streams.bucket import Board
+from agentflow.bus.streams.bucket import Board, read_all
 from agentflow.bus.streams.jetstream import JetStream
-from agentflow.bus.streams.pages import page, sequence_of, subject_of
-from agentflow.bus.wire.message import Message
-from agentflow.errors import BusError, NoStream, NotFound, UsageError, WorkerNotFound
-from agentflow.protocol import control, limits, subjects
-from agentflow.protocol.api import GateView, WorkerView
-from agentflow.protocol.control import Drain, Heartbeat
-from agentflow.rules.draining import LISTEN
+from agentflow.client.session import Session
+from agentflow.errors import NoStream, NotFound, UsageError
+from agentflow.protocol import limits, subjects
+from agentflow.protocol.api import GateView
 from agentflow.rules.routes import gates
 from agentflow.rules.routes.gates import Paused
 from agentflow.views import gates as gateviews
 
 _KIND: Final = re.compile(limits.KIND_PATTERN)
 _POOL: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
-_GONE: Final = frozenset({"DEL", "PURGE"})
-_STORED: Final = len(subjects.kv(""))
 
 
-def person() -> str:
+def orderer() -> str:
     """Who gives an order here: user and host."""
     try:
         name = getpass.getuser()
@@ -43,42 +37,16 @@ def person() -> str:
 class Pauses:
     """What users stop and let go on."""
 
-    def __init__(self, js: JetStream) -> None:
-        self._js = js
-        self._board = Board(js)
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._board = Board(session.js)
 
     def _now(self) -> datetime:
-        return self._js.now()
-
-    # Pauses and closures.
+        return self._session.js.now()
 
     async def standing(self) -> list[GateView]:
         """What is paused or closed now. Raises BusError."""
-        return gateviews.views((await self._items()).items(), self._now())
-
-    async def _items(self) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        sequence = 1
-        try:
-            while True:
-                got = await page(
-                    self._js.connection, subjects.KV_STREAM, sequence, filter=subjects.kv(">")
-                )
-                for message in got.messages:
-                    sequence = sequence_of(message) + 1
-                    key = subject_of(message)[_STORED:]
-                    if message.headers.get("KV-Operation") in _GONE:
-                        found.pop(key, None)
-                    else:
-                        found[key] = message.data
-                if not got.more:
-                    return found
-        except NoStream:
-            try:
-                await self._js.stream_info(subjects.KV_STREAM)
-            except NotFound:
-                return {}  # a server that nobody has used
-            raise
+        return await standing(self._session.js)
 
     async def pause(
         self, queue: str | None = None, *, kind: str | None = None, reason: str = "operator"
@@ -87,7 +55,7 @@ class Pauses:
         if (queue is None) == (kind is None):
             raise UsageError("say what to pause: a queue or a kind (not both)")
         key = _paused_key(queue, kind)
-        wanted = msgspec.json.encode(Paused(since=self._now(), reason=reason, actor=person()))
+        wanted = msgspec.json.encode(Paused(since=self._now(), reason=reason, actor=orderer()))
 
         def change(present: bytes | None) -> bytes:
             return wanted if gates.read_paused(present) is None else present or wanted
@@ -95,7 +63,7 @@ class Pauses:
         try:
             value = await self._board.change(key, change)
         except (NotFound, NoStream):
-            await provision.ensure_streams(self._js)
+            await provision.ensure_streams(self._session.js)
             value = await self._board.change(key, change)
         view = gateviews.view(key, value or wanted, self._now())
         assert view is not None
@@ -124,104 +92,24 @@ class Pauses:
                 lifted.append(gate)
         return lifted
 
-    # Workers.
 
-    async def drain(self, worker: str | None = None, *, all: bool = False) -> list[WorkerView]:
-        """Tell workers to stop when they have finished; returns when each has said it does.
+async def standing(js: JetStream) -> list[GateView]:
+    """What is paused or closed now, from the bucket. Raises BusError."""
+    return gateviews.views((await _values(js)).items(), js.now())
 
-        Who stops already is not told again: that would mean to hurry.
-        """
-        if (worker is None) == (not all):
-            raise UsageError("say which worker: its name, or all (not both)")
-        heard: dict[str, Heartbeat] = {}
-        news = asyncio.Event()
 
-        def hear(message: Message) -> None:
-            beat = control.decode_heartbeat(message.data)
-            if beat is not None and beat.role == "worker":
-                heard[beat.actor] = beat
-                news.set()
-
-        subscription = await self._js.connection.subscribe(subjects.presence("worker", "*"), hear)
+async def _values(js: JetStream) -> dict[str, bytes]:
+    values: dict[str, bytes | None] = {}
+    try:
+        async for key, _, value in read_all(js):
+            values[key] = value
+    except NoStream:
         try:
-            found = await self._living(worker, heard, news)
-            for view in found:
-                if not view.stopping:
-                    self._js.connection.publish(
-                        subjects.control("worker", view.actor), control.encode(Drain())
-                    )
-            await self._js.connection.flush()
-            silent: list[str] = []
-            try:
-                async with asyncio.timeout(LISTEN):
-                    while silent := [
-                        view.name
-                        for view in found
-                        if not view.stopping and not _stops(heard.get(view.actor))
-                    ]:
-                        news.clear()
-                        await news.wait()
-            except TimeoutError:
-                raise BusError(
-                    f"{', '.join(silent)} did not say that it stops: it is gone or lost, or this "
-                    "user may not tell it"
-                ) from None
-        finally:
-            await subscription.close()
-        return found
-
-    async def _living(
-        self, worker: str | None, heard: dict[str, Heartbeat], news: asyncio.Event
-    ) -> list[WorkerView]:
-        """The workers meant, by what they say of themselves. Raises WorkerNotFound."""
-        try:
-            async with asyncio.timeout(LISTEN):
-                # A name may be that of several, so all are heard; an actor's is its own.
-                while worker is None or worker not in heard:
-                    news.clear()
-                    await news.wait()
-        except TimeoutError:
-            pass
-        views = [
-            WorkerView(
-                actor=beat.actor,
-                name=beat.name,
-                pid=beat.pid,
-                host=beat.host,
-                queues=beat.queues,
-                slots=beat.slots,
-                running=beat.running,
-                held=beat.held,
-                stopping=beat.stopping,
-            )
-            for beat in heard.values()
-            if beat.interval_s > 0 and _means(worker, beat)
-        ]
-        if worker is None:
-            return sorted(views, key=lambda view: (view.name, view.actor))
-        if not views:
-            names = sorted({beat.name for beat in heard.values() if beat.interval_s > 0})
-            there = f"; there are {', '.join(names[:20])}" if names else "; there are none"
-            raise WorkerNotFound(f"no living worker is called {worker[:80]}{there}")
-        hosts = {view.host for view in views}
-        if len(hosts) == 1 and all(view.name.startswith(f"{worker}.") for view in views):
-            return sorted(views, key=lambda view: view.name)  # the processes of one worker
-        if len(views) > 1:
-            actors = ", ".join(f"{view.actor} on {view.host}" for view in views)
-            raise UsageError(f"{len(views)} workers are called {worker[:80]}; name one: {actors}")
-        return views
-
-
-def _means(worker: str | None, beat: Heartbeat) -> bool:
-    """Whether this worker is meant: all are, or it by its name or actor, or one of its parent's."""
-    if worker is None or worker in (beat.actor, beat.name):
-        return True
-    name, _, number = beat.name.rpartition(".")
-    return name == worker and number.isdigit()
-
-
-def _stops(beat: Heartbeat | None) -> bool:
-    return beat is not None and (beat.stopping or beat.interval_s <= 0)
+            await js.stream_info(subjects.KV_STREAM)
+        except NotFound:
+            return {}  # a server that nobody has used
+        raise
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _paused_key(queue: str | None, kind: str | None) -> str:

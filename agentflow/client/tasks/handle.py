@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final, TypeVar, overload
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol, TypeVar, overload
 
-from agentflow.client.tasks.waiting import Expected, Waiting
+from agentflow.client.tasks.lookup import Lookup
+from agentflow.client.tasks.steering import Steering
+from agentflow.client.tasks.waiting import Expected, Waiting, failing
+from agentflow.client.tasks.watching import Event, Watching
 from agentflow.errors import ResultTimeout
 from agentflow.protocol.record import Record
-from agentflow.views.result import Result, of_record
-
-if TYPE_CHECKING:
-    from agentflow.client.session import Client
-    from agentflow.client.tasks.watching import Event
+from agentflow.views.result import Result, result_of_record
 
 T = TypeVar("T")
+
+Ended = tuple[Record, int]
+"""The record that ended a task, and its sequence."""
 
 UNKNOWN_FOR: Final = 2.0
 """Seconds an id may be unknown to all while somebody waits for its result."""
 LOOK_EVERY: Final = 15.0
+
+
+class Origin(Protocol):
+    """Where a handle comes from, as far as it needs it."""
+
+    waiting: Waiting
+    lookup: Lookup
+    watching: Watching
+    steering: Steering
+
+    @property
+    def check(self) -> Callable[[], None]:
+        """Raises NotConnected or UsageError where the client does not work."""
 
 
 class TaskHandle:
@@ -28,17 +43,17 @@ class TaskHandle:
     `message_sequence` is where its message stands in AGENTFLOW_TASKS, 0 where that is not known.
     """
 
-    __slots__ = ("_client", "_expected", "_future", "id", "message_sequence", "newer_than")
+    __slots__ = ("_expected", "_future", "_origin", "id", "message_sequence", "newer_than")
 
     def __init__(
-        self, client: Client, task_id: str, *, newer_than: int = 0, message_sequence: int = 0
+        self, origin: Origin, task_id: str, *, newer_than: int = 0, message_sequence: int = 0
     ) -> None:
         self.id = task_id
         self.newer_than = newer_than
         self.message_sequence = message_sequence
-        self._client = client
+        self._origin = origin
         self._expected: Expected | None = None
-        self._future: asyncio.Future[tuple[Record, int]] | None = None
+        self._future: asyncio.Future[Ended] | None = None
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r})"
@@ -84,70 +99,74 @@ class TaskHandle:
                     f"task {self.id} had not ended after {timeout:g} s; it goes on",
                     task_id=self.id,
                 ) from None
-        result = of_record(*future.result())
+        result = result_of_record(*future.result())
         if (raise_on_failure or type is not None) and (failure := result.failure()) is not None:
             raise failure
         return result if type is None else result.value_as(type)
 
-    def awaited(self) -> asyncio.Future[tuple[Record, int]]:
-        """A future for the ending record and its sequence; it is being looked for."""
+    def awaited(self) -> asyncio.Future[Ended]:
+        """A future for the ending record and its sequence; it is being looked for.
+
+        A result that is here can be had where the client itself works no more.
+        """
         if self._future is None:
             self.expect()
         future, expected = self._future, self._expected
         assert future is not None and expected is not None
-        if expected.idle and not future.done():
-            self._client.waiting.look_for(expected)
+        if not future.done():
+            self._origin.check()
+            if expected.idle:
+                self._origin.waiting.look_for(expected)
         return future
 
-    async def _ended(self, future: asyncio.Future[tuple[Record, int]]) -> None:
+    async def _ended(self, future: asyncio.Future[Ended]) -> None:
         """Return when the result is here. Raises TaskNotFound."""
         # Waited for, not awaited: who gives up must not take the result from others who wait.
         pause = LOOK_EVERY if self.message_sequence else UNKNOWN_FOR
+        lookup = self._origin.lookup
         while not (await asyncio.wait({future}, timeout=pause))[0]:
             pause = LOOK_EVERY
-            if (
-                await self._client.lookup.unknown(self.id, self.message_sequence)
-                and not future.done()
-            ):
-                raise await self._client.lookup.not_found(self.id)
+            if await lookup.unknown(self.id, self.message_sequence) and not future.done():
+                raise await lookup.not_found(self.id)
 
     async def record(self) -> Record | None:
         """The last record of its log as it is now, None while no worker has seen the task."""
-        return (await self._client.read(self.id)).record
+        return (await self._origin.lookup.read(self.id)).record
 
     def watch(self) -> AsyncIterator[Event]:
         """Its events from now on; ends when the task has ended."""
-        return self._client.watch(self.id, newer_than=self.newer_than)
+        return self._origin.watching.one(self.id, newer_than=self.newer_than)
 
     async def cancel(self) -> Result:
-        """End the task if it has not ended; see Flow.cancel."""
-        return await self._client.steering.cancel(self.id, self.message_sequence)
+        """End the task if it has not ended; see Client.cancel."""
+        return await self._origin.steering.cancel(self.id, self.message_sequence)
 
     async def retry(self) -> TaskHandle:
-        """Run the failed task once more; see Flow.retry."""
-        return await self._client.retry(self.id)
+        """Run the failed task once more; see Client.retry."""
+        _, follows = await self._origin.steering.retry(self.id)
+        return TaskHandle(self._origin, self.id, newer_than=follows)
 
     def expect(self, *, fresh: bool = False, idle: bool = False) -> None:
         """Take its result when it comes."""
-        self._future, self._expected = expect(
-            self._client.waiting, self.id, newer_than=self.newer_than, fresh=fresh, idle=idle
+        self._origin.check()
+        future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+
+        def deliver(record: Record, sequence: int) -> None:
+            if not future.done():
+                future.set_result((record, sequence))
+
+        self._future = future
+        self._expected = self._origin.waiting.expect(
+            self.id,
+            deliver,
+            failing(future),
+            newer_than=self.newer_than,
+            fresh=fresh,
+            idle=idle,
         )
 
     def expect_nothing(self) -> None:
         """Let its result pass."""
         if self._expected is not None:
-            self._client.waiting.forget(self._expected)
+            self._origin.waiting.forget(self._expected)
             self._future = self._expected = None
-
-
-def expect(
-    waiting: Waiting, task_id: str, *, newer_than: int = 0, fresh: bool = False, idle: bool = False
-) -> tuple[asyncio.Future[tuple[Record, int]], Expected]:
-    """A future for the ending record and its sequence, and the interest to forget."""
-    future: asyncio.Future[tuple[Record, int]] = asyncio.get_running_loop().create_future()
-
-    def deliver(record: Record, sequence: int) -> None:
-        if not future.done():
-            future.set_result((record, sequence))
-
-    return future, waiting.expect(task_id, deliver, newer_than=newer_than, fresh=fresh, idle=idle)

@@ -6,54 +6,50 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-from agentflow.bus.streams.jetstream import JetStream
-from agentflow.client.operate.asking import Asking
+from agentflow.client.asking import Asking, only
+from agentflow.client.session import Session
 from agentflow.errors import (
     AgentFlowError,
-    AmbiguousId,
     BusError,
     MasterAbsent,
     NoStream,
     NotFound,
     TaskNotFound,
 )
-from agentflow.log.task import TaskLog
 from agentflow.protocol import limits, subjects
 from agentflow.protocol.record import EMPTY, Last
-from agentflow.views.result import Result, of_record, of_view
+from agentflow.views.result import Result, result_of_record
 
 _log = logging.getLogger(__name__)
 
 _HOUR: Final = 3600
 
 
-async def read(log: TaskLog, task_id: str) -> Last:
-    """The last record, for a user: a server that nobody has used yet holds no tasks."""
-    try:
-        return await log.read(task_id)
-    except NotFound:
-        return EMPTY
-    except NoStream as error:
-        raise NoStream(
-            "JetStream does not answer; `agentflow doctor` says what is wrong with the server"
-        ) from error
-
-
 class Lookup:
     """Looks for tasks by their ids."""
 
-    def __init__(self, js: JetStream, log: TaskLog, asking: Asking) -> None:
-        self._js = js
-        self._log = log
+    def __init__(self, session: Session, asking: Asking) -> None:
+        self._session = session
         self._asking = asking
 
-    async def get(self, task_id: str) -> Result:
-        """See Flow.get."""
-        last = await read(self._log, task_id)
-        if last.record is not None:
-            return of_record(last.record, last.sequence)
+    async def read(self, task_id: str) -> Last:
+        """The last record, for a user: a server that nobody has used yet holds no tasks."""
         try:
-            found = await self._asking.get(task_id)
+            return await self._session.log.read(task_id)
+        except NotFound:
+            return EMPTY
+        except NoStream as error:
+            raise NoStream(
+                "JetStream does not answer; `agentflow doctor` says what is wrong with the server"
+            ) from error
+
+    async def get(self, task_id: str) -> Result:
+        """See Client.get."""
+        last = await self.read(task_id)
+        if last.record is not None:
+            return result_of_record(last.record, last.sequence)
+        try:
+            tasks = await self._asking.get(task_id)
         except MasterAbsent:
             raise TaskNotFound(
                 f"task {task_id} has no record: it is unknown, or still queued"
@@ -63,19 +59,13 @@ class Lookup:
             ) from None
         except TaskNotFound as error:
             raise TaskNotFound(f"{error}{await self._kept()}", task_id=task_id) from None
-        if not found:
+        if not tasks:
             raise await self.not_found(task_id)
-        if len(found) > 1:
-            names = ", ".join(view.id for view in found[:5]) + (", ..." if len(found) > 5 else "")
-            raise AmbiguousId(
-                f"{len(found)} tasks or more have an id that begins with {task_id}: {names}",
-                task_id=task_id,
-            )
-        view = found[0]
-        last = await read(self._log, view.id)
+        task = only(tasks, task_id)
+        last = await self.read(task.id)
         if last.record is not None:
-            return of_record(last.record, last.sequence)
-        return of_view(view)
+            return result_of_record(last.record, last.sequence)
+        return task
 
     async def unknown(self, task_id: str, message_sequence: int = 0) -> bool:
         """Whether a task is certainly neither queued nor on record.
@@ -83,24 +73,25 @@ class Lookup:
         False where nobody can tell: its message is unknown here, and no master answers that has
         read the streams.
         """
+        self._session.check()
         try:
-            if (await read(self._log, task_id)).record is not None:
+            if (await self.read(task_id)).record is not None:
                 return False
             if message_sequence:
-                queued = await self._js.get(subjects.TASKS, message_sequence)
+                queued = await self._session.js.get(subjects.TASKS, message_sequence)
                 # A stream made anew gives sequences again.
                 gone = queued is None or queued.headers.get(subjects.ID) != task_id
             else:
                 gone = not await self._master_knows(task_id)
             # A worker writes the record before it lets go of the message.
-            return gone and (await read(self._log, task_id)).record is None
+            return gone and (await self.read(task_id)).record is None
         except AgentFlowError as error:
             _log.debug("looking for task %s: %s", task_id, error)
             return False
 
     async def _master_knows(self, task_id: str) -> bool:
         try:
-            return any(view.id == task_id for view in await self._asking.get(task_id))
+            return any(task.id == task_id for task in await self._asking.get(task_id))
         except TaskNotFound:
             return not (await self._asking.stats()).ready
 
@@ -112,7 +103,7 @@ class Lookup:
         """That records end, as the end of a sentence."""
         age: float = limits.RETENTION
         with suppress(BusError):
-            config = (await self._js.stream_info(subjects.RECORDS))["config"]
+            config = (await self._session.js.stream_info(subjects.RECORDS))["config"]
             age = config.get("max_age", 0) / 1e9
         return f" (a task is on record for {_span(age)} after its end)" if age else ""
 

@@ -11,18 +11,16 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
+from agentflow.client.tasks.handle import Ended, TaskHandle
 from agentflow.client.tasks.submission import OUTSTANDING, Sender, Submission
 from agentflow.client.tasks.waiting import Expected, Waiting
 from agentflow.errors import BusError, ResultTimeout
 from agentflow.protocol.record import Record
-from agentflow.views.result import Result, of_record
-
-if TYPE_CHECKING:
-    from agentflow.client.tasks.handle import TaskHandle
+from agentflow.views.result import Result, result_of_record
 
 T = TypeVar("T")
 
@@ -74,7 +72,7 @@ class Mapping(Generic[T]):
                     index, record, sequence = self._ended.popleft()
                     self._open -= 1
                     self._room.set()
-                    yield of_record(record, sequence, index)
+                    yield result_of_record(record, sequence, index)
                 if self._error is not None:
                     raise self._error
                 if self._exhausted and not self._open:
@@ -100,9 +98,7 @@ class Mapping(Generic[T]):
 
     def _fed(self, feeder: asyncio.Task[None]) -> None:
         self._exhausted = True
-        if not feeder.cancelled():
-            self._error = self._error or feeder.exception()
-        self._ready.set()
+        self._fail(None if feeder.cancelled() else feeder.exception())
 
     async def _submit(self, item: T) -> None:
         while self._open >= self._concurrency or self._unanswered >= OUTSTANDING:
@@ -113,7 +109,7 @@ class Mapping(Generic[T]):
         submission, fresh = self._prepare(item, index)
         self._open += 1
         self._expected[index] = self._waiting.expect(
-            submission.id, functools.partial(self._arrived, index), fresh=fresh
+            submission.id, functools.partial(self._arrived, index), self._fail, fresh=fresh
         )
         try:
             answer = self._connection.ask(
@@ -145,8 +141,11 @@ class Mapping(Generic[T]):
         try:
             await self._sender.send(submission)
         except BusError as error:
-            self._error = self._error or error
-            self._ready.set()
+            self._fail(error)
+
+    def _fail(self, error: BaseException | None) -> None:
+        self._error = self._error or error
+        self._ready.set()
 
     # Results.
 
@@ -171,7 +170,7 @@ async def as_completed(
     handles: Iterable[TaskHandle], timeout: float | None = None
 ) -> AsyncGenerator[Result]:
     """Results of submitted tasks as they end. Raises ResultTimeout."""
-    ended: asyncio.Queue[asyncio.Future[tuple[Record, int]]] = asyncio.Queue()
+    ended: asyncio.Queue[asyncio.Future[Ended]] = asyncio.Queue()
     futures = [handle.awaited() for handle in handles]
     for future in futures:
         future.add_done_callback(ended.put_nowait)
@@ -186,7 +185,7 @@ async def as_completed(
                 raise ResultTimeout(
                     f"{left} of {len(futures)} tasks had not ended after {timeout:g} s; they go on"
                 ) from None
-            yield of_record(*future.result())
+            yield result_of_record(*future.result())
     finally:
         for future in futures:
             future.remove_done_callback(ended.put_nowait)

@@ -11,22 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns
-from agentflow.client.operate.asking import Asking
+from agentflow.client.asking import Asking
+from agentflow.client.session import Session
 from agentflow.errors import InvalidTask, MasterAbsent, NoStream, NotFound, TaskNotFound
 from agentflow.log.task import last_of
 from agentflow.protocol import subjects
 from agentflow.protocol import task as tasks
+from agentflow.protocol.identity import parse_message
 from agentflow.protocol.record import PARKED, Record, State
 from agentflow.protocol.task import TaskBody
+
+Payload = tuple[bytes, Mapping[str, str]]
+"""A message's payload and its headers."""
 
 
 class Prompts:
     """Finds payloads. For display: what it reads may come from any replica."""
 
-    def __init__(self, js: JetStream, asking: Asking) -> None:
-        self._js = js
+    def __init__(self, session: Session, asking: Asking) -> None:
+        self._session = session
         self._asking = asking
 
     async def prompt(self, task_id: str, message: str = "") -> TaskBody | None:
@@ -37,24 +41,24 @@ class Prompts:
         """
         subjects.check_id(task_id)
         try:
-            found = await self._found(task_id, message)
+            payload = await self._payload(task_id, message)
         except (NotFound, NoStream):
             return None
-        return None if found is None else _body(*found)
+        return None if payload is None else _body(*payload)
 
-    async def _found(self, task_id: str, message: str) -> tuple[bytes, Mapping[str, str]] | None:
-        last = last_of(await self._js.last(subjects.RECORDS, subjects.log(task_id)))
+    async def _payload(self, task_id: str, message: str) -> Payload | None:
+        last = last_of(await self._session.js.last(subjects.RECORDS, subjects.log(task_id)))
         if last.record is None:
             return await self._message(message or await self._known_to_master(task_id))
         return await self._of_record(task_id, last.record)
 
-    async def _of_record(
-        self, task_id: str, record: Record
-    ) -> tuple[bytes, Mapping[str, str]] | None:
+    async def _of_record(self, task_id: str, record: Record) -> Payload | None:
         if record.state in PARKED:
-            stored = await self._js.last(subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*")
+            stored = await self._session.js.last(
+                subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*"
+            )
         elif record.state == State.FAILED:
-            stored = await self._js.last(subjects.DEAD, f"agentflow.dead.*.{task_id}")
+            stored = await self._session.js.last(subjects.DEAD, f"agentflow.dead.*.{task_id}")
         elif record.terminal:
             return None
         else:
@@ -68,15 +72,15 @@ class Prompts:
             return ""
         return next((view.message for view in views if view.id == task_id), "")
 
-    async def _message(self, identity: str) -> tuple[bytes, Mapping[str, str]] | None:
-        sequence, _, stored = identity.partition("-")
-        if not (sequence.isdecimal() and stored.isdecimal()):
+    async def _message(self, identity: str) -> Payload | None:
+        parsed = parse_message(identity)
+        if parsed is None:
             return None
-        found = await page(self._js.connection, subjects.TASKS, int(sequence), batch=1)
-        for message in found.messages:
+        stored = await page(self._session.connection, subjects.TASKS, parsed[0], batch=1)
+        for message in stored.messages:
             # The page begins with the next one where it is gone, and a stream made anew gives
             # sequences again.
-            if sequence_of(message) == int(sequence) and stored_ns(message) == int(stored):
+            if (sequence_of(message), stored_ns(message)) == parsed:
                 return message.data, message.headers
         return None
 

@@ -16,6 +16,7 @@ import msgspec
 
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream, PubAck
+from agentflow.client.session import Session
 from agentflow.errors import (
     InvalidTask,
     NoAnswer,
@@ -35,7 +36,6 @@ PATIENCE: Final = 30.0
 """Seconds to go on while the server is away."""
 
 _encoder = msgspec.json.Encoder()
-_NAMES: Final = frozenset(FIELDS)
 _PRIORITIES: Final = frozenset(Priority)
 
 
@@ -59,7 +59,7 @@ def fields_of(item: str | Mapping[str, Any] | TaskBody) -> dict[str, Any]:
 
 
 def prepare(
-    fields: Mapping[str, Any],
+    fields: Mapping[str, Any] | TaskBody,
     *,
     task_id: str,
     queue: str = "default",
@@ -77,18 +77,20 @@ def prepare(
     if priority not in _PRIORITIES:
         raise UsageError(f"priority {priority[:40]!r} is not one of high, normal, low")
     payload = _payload(fields)
-    kind = fields.get("kind") or "claude"
-    headers = {subjects.ID: task_id, subjects.KIND: kind}
-    if model := fields.get("model"):
-        headers[subjects.MODEL] = model
-    if labels := fields.get("labels"):
-        headers[subjects.LABELS] = task.labels_header(labels)
+    body = task.parse_body(payload, {})
+    if body.not_before is not None:
+        task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
+    headers = {subjects.ID: task_id, subjects.KIND: body.kind or "claude"}
+    if body.model:
+        headers[subjects.MODEL] = body.model
+    if body.labels:
+        headers[subjects.LABELS] = task.labels_header(body.labels)
     if reply is not None:
         if not reply or not reply.isprintable() or any(char in reply for char in " *>"):
             raise UsageError(f"{reply[:80]!r} is not a subject to reply to")
         headers[subjects.REPLY] = reply
     # A worker that does not know these fields must leave the task to one that does.
-    asked = [name for name in sorted(task.ABILITIES) if fields.get(name) is not None]
+    asked = [name for name in sorted(task.ABILITIES) if getattr(body, name) is not None]
     if asked or needs:
         headers[subjects.NEEDS] = ",".join(dict.fromkeys([*asked, *_names(needs)]))
     if follows:
@@ -102,19 +104,14 @@ def _names(needs: str | None) -> list[str]:
     return [name.strip() for name in (needs or "").split(",") if name.strip()]
 
 
-def _payload(fields: Mapping[str, Any]) -> bytes:
+def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
+    """The task as JSON, without an id: that is in the headers."""
     try:
-        payload = _encoder.encode(fields if "id" not in fields else _without_id(fields))
+        if isinstance(fields, TaskBody):
+            return task.encode_body(msgspec.structs.replace(fields, id=None))
+        return _encoder.encode({name: value for name, value in fields.items() if name != "id"})
     except (TypeError, ValueError, RecursionError, UnicodeError) as error:
         raise InvalidTask(f"the task cannot be written as JSON: {error}") from None
-    body = task.parse_body(payload, {})
-    if body.not_before is not None:
-        task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
-    return payload
-
-
-def _without_id(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name != "id"}
 
 
 class _Room:
@@ -157,8 +154,8 @@ class _Room:
 class Sender:
     """Stores task messages; goes on while the server is away or the queue is full."""
 
-    def __init__(self, js: JetStream, *, patience: float = PATIENCE) -> None:
-        self._js = js
+    def __init__(self, session: Session, *, patience: float = PATIENCE) -> None:
+        self._session = session
         self._room = _Room(OUTSTANDING)
         self._patience = patience
         self._timeout = min(5.0, patience)
@@ -166,9 +163,10 @@ class Sender:
 
     async def send(self, message: Submission, *, wait_full: bool = True) -> PubAck:
         """Store a message. Raises BusError; StreamFull only with `wait_full=False`."""
+        js = self._session.js
         try:
             async with self._room:
-                return await self._store(message)
+                return await self._store(js, message)
         except StreamFull:
             if not wait_full:
                 raise
@@ -178,17 +176,18 @@ class Sender:
             pass
         return await self._again(message, wait_full)
 
-    async def _store(self, message: Submission) -> PubAck:
-        return await self._js.store(message.subject, message.payload, message.block, self._timeout)
+    async def _store(self, js: JetStream, message: Submission) -> PubAck:
+        return await js.store(message.subject, message.payload, message.block, self._timeout)
 
     async def _again(self, message: Submission, wait_full: bool) -> PubAck:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._patience
         pause = 0.05
         while True:
+            js = self._session.js  # raises: a client that is closed is not a server that is away
             try:
                 async with self._room:
-                    return await self._store(message)
+                    return await self._store(js, message)
             except StreamFull:
                 if not wait_full:
                     raise
@@ -199,8 +198,9 @@ class Sender:
                     raise
             except NoStream:
                 # A server that has JetStream may only be loading its streams.
-                if loop.time() > end or not self._js.connection.server.get("jetstream"):
-                    server = self._js.connection.options.shown
+                connection = js.connection
+                if loop.time() > end or not connection.server.get("jetstream"):
+                    server = connection.options.shown
                     raise NoStream(
                         f"nothing takes tasks at {server}: JetStream is not enabled there, or the "
                         "streams are missing; `agentflow doctor` says which"
@@ -219,6 +219,6 @@ class Sender:
         if self._provisioned:
             return
         self._provisioned = True
-        for difference in await provision.ensure_streams(self._js):
+        for difference in await provision.ensure_streams(self._session.js):
             if difference.missing:
                 raise NoStream(f"{difference.name} {difference.text}") from error

@@ -14,9 +14,9 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import sequence_of
 from agentflow.bus.wire.message import Message
+from agentflow.client.session import Session, closed
 from agentflow.errors import AgentFlowError, BusError
 from agentflow.log.task import last_of
 from agentflow.protocol import record as records
@@ -30,6 +30,7 @@ READERS: Final = 64
 _PREFIX: Final = len(subjects.LIVE_RESULTS) - 1
 
 Deliver = Callable[[Record, int], None]
+Fail = Callable[[Exception], None]
 
 
 class Expected:
@@ -39,28 +40,41 @@ class Expected:
     was last known not to hold it, `epoch` during which unbroken subscription that was.
     """
 
-    __slots__ = ("checked", "deliver", "epoch", "id", "idle", "newer_than")
+    __slots__ = ("checked", "deliver", "epoch", "fail", "id", "idle", "newer_than")
 
-    def __init__(self, task_id: str, deliver: Deliver, newer_than: int) -> None:
+    def __init__(self, task_id: str, deliver: Deliver, fail: Fail, newer_than: int) -> None:
         self.id = task_id
         self.deliver = deliver
+        self.fail = fail
         self.newer_than = newer_than
         self.idle = False
         self.checked = 0.0
         self.epoch = 0
 
 
+def failing(future: asyncio.Future[Any]) -> Fail:
+    """Has a future fail."""
+
+    def fail(error: Exception) -> None:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # asked for here: perhaps nobody else ever does
+
+    return fail
+
+
 class Waiting:
     """All that is waited for."""
 
-    def __init__(self, js: JetStream) -> None:
-        self._js = js
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._expected: dict[str, list[Expected]] = {}
         self._started = False
         self._pushed = asyncio.Event()
         self._epoch = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        session.at_close(self._end)
 
     @property
     def up(self) -> bool:
@@ -78,6 +92,7 @@ class Waiting:
         self,
         task_id: str,
         deliver: Deliver,
+        fail: Fail,
         *,
         newer_than: int = 0,
         fresh: bool = False,
@@ -85,9 +100,10 @@ class Waiting:
     ) -> Expected:
         """Call `deliver` once, with the record that ends the task and its sequence.
 
-        `fresh`: the task cannot have ended yet, so its log need not be read.
+        When the client is closed before, `fail` is called with the error that says so. `fresh`: the
+        task cannot have ended yet, so its log need not be read.
         """
-        expected = Expected(task_id, deliver, newer_than)
+        expected = Expected(task_id, deliver, fail, newer_than)
         expected.idle = idle
         self._expected.setdefault(task_id, []).append(expected)
         if not self._pushed.is_set():
@@ -109,10 +125,10 @@ class Waiting:
 
     def forget(self, expected: Expected) -> None:
         """Wait for it no longer."""
-        found = self._expected.get(expected.id)
-        if found is not None and expected in found:
-            found.remove(expected)
-            if not found:
+        interests = self._expected.get(expected.id)
+        if interests is not None and expected in interests:
+            interests.remove(expected)
+            if not interests:
                 del self._expected[expected.id]
 
     # The subscription.
@@ -120,31 +136,34 @@ class Waiting:
     def start(self) -> None:
         """Begin to listen; `up` turns true when results are pushed."""
         if not self._started:
+            connection = self._session.connection
             self._started = True
-            self._js.connection.on_disconnect(self._lost)
-            self._js.connection.on_connect(self._catch_up)
+            connection.on_disconnect(self._lost)
+            connection.on_connect(self._catch_up)
             self._spawn(self._listen())
             self._spawn(self._look_again())
 
     async def ready(self) -> None:
         """Return when results are pushed, so that new tasks need no read."""
+        self._session.check()
         self.start()
         await self._pushed.wait()
 
     async def _listen(self) -> None:
-        await self._js.connection.subscribe(subjects.LIVE_RESULTS, self._arrived)
+        await self._session.connection.subscribe(subjects.LIVE_RESULTS, self._arrived)
         await self._catch_up()
 
     async def _catch_up(self) -> None:
         """Read the logs of all that is awaited, once the subscription is in place."""
         pause = 0.1
+        connection = self._session.connection
         while True:
             try:
-                await self._js.connection.flush()
+                await connection.flush()
                 break
             except BusError as error:
                 _log.debug("listening for results: %s", error)
-                if not self._js.connection.connected.is_set():
+                if not connection.connected.is_set():
                     return  # the reconnection calls again
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 2.0)
@@ -155,9 +174,12 @@ class Waiting:
     def _lost(self) -> None:
         self._pushed.clear()
 
-    def close(self) -> None:
-        """Deliver no more."""
+    def _end(self) -> None:
+        """Deliver no more, and tell those who wait: nothing will."""
         self._pushed.clear()
+        for expected in self._all():
+            expected.fail(closed())
+        self._expected.clear()
         for task in self._tasks:
             task.cancel()
 
@@ -177,21 +199,21 @@ class Waiting:
     def _settle(self, task_id: str, record: Record, sequence: int) -> None:
         if not record.terminal:
             return
-        found = self._expected.get(task_id)
-        if found is None:
+        interests = self._expected.get(task_id)
+        if interests is None:
             return
-        served = [expected for expected in found if sequence > expected.newer_than]
-        if len(served) == len(found):
+        served = [expected for expected in interests if sequence > expected.newer_than]
+        if len(served) == len(interests):
             del self._expected[task_id]
         else:
-            found[:] = [expected for expected in found if sequence <= expected.newer_than]
+            interests[:] = [expected for expected in interests if sequence <= expected.newer_than]
         for expected in served:
             expected.deliver(record, sequence)
 
     # Looking into logs.
 
     def _all(self) -> list[Expected]:
-        return [expected for found in self._expected.values() for expected in found]
+        return [expected for interests in self._expected.values() for expected in interests]
 
     async def _read(self, wanted: list[Expected]) -> None:
         pending = iter(wanted)
@@ -207,14 +229,14 @@ class Waiting:
             return
         epoch = self._epoch
         try:
-            found = await self._js.last(subjects.RECORDS, subjects.log(expected.id))
+            stored = await self._session.js.last(subjects.RECORDS, subjects.log(expected.id))
         except AgentFlowError as error:
             # The next round reads it again.
             _log.debug("reading the log of %s: %s", expected.id, error)
             return
         expected.epoch = epoch
         expected.checked = self._loop.time()
-        last = last_of(found)
+        last = last_of(stored)
         if last.record is not None:
             self._settle(expected.id, last.record, last.sequence)
 
@@ -224,5 +246,9 @@ class Waiting:
             if self._pushed.is_set():
                 old = self._loop.time() - CHECK_EVERY
                 await self._read(
-                    [each for each in self._all() if not each.idle and each.checked < old]
+                    [
+                        expected
+                        for expected in self._all()
+                        if not expected.idle and expected.checked < old
+                    ]
                 )

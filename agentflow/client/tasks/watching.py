@@ -15,13 +15,14 @@ from typing import Final, Literal
 
 import msgspec
 
-from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
+from agentflow.client.session import Session
 from agentflow.errors import BusError, NotFound
 from agentflow.log.task import last_of
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects, task
+from agentflow.protocol.headers import number
 from agentflow.protocol.record import EMPTY, Last, Record
 
 BACKLOG: Final = 20_000
@@ -86,10 +87,10 @@ class _Feed:
 class Watching:
     """Opens feeds on one connection."""
 
-    def __init__(self, js: JetStream) -> None:
-        self._js = js
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._feeds: set[_Feed] = set()
-        js.connection.on_connect(self._reconnected)
+        session.connection.on_connect(self._reconnected)
 
     def _reconnected(self) -> None:
         for feed in self._feeds:
@@ -98,12 +99,11 @@ class Watching:
     @asynccontextmanager
     async def _feed(self, *wanted: str) -> AsyncIterator[_Feed]:
         feed = _Feed()
-        subscriptions = [
-            await self._js.connection.subscribe(subject, feed.take) for subject in wanted
-        ]
+        connection = self._session.connection
+        subscriptions = [await connection.subscribe(subject, feed.take) for subject in wanted]
         self._feeds.add(feed)
         try:
-            await self._js.connection.flush()
+            await connection.flush()
             yield feed
         finally:
             self._feeds.discard(feed)
@@ -145,7 +145,7 @@ class Watching:
 
     async def _last(self, task_id: str) -> Last:
         try:
-            return last_of(await self._js.last(subjects.RECORDS, subjects.log(task_id)))
+            return last_of(await self._session.js.last(subjects.RECORDS, subjects.log(task_id)))
         except NotFound:
             return EMPTY  # nobody has used this server yet
 
@@ -164,13 +164,15 @@ class Watching:
                 return
         while not end or seen < end:
             try:
-                found = await self._js.next_after(subjects.RECORDS, seen + 1, subjects.log(task_id))
+                stored = await self._session.js.next_after(
+                    subjects.RECORDS, seen + 1, subjects.log(task_id)
+                )
             except BusError:
                 return  # the reconnection or the next look reads again
-            if found is None:
+            if stored is None:
                 return
-            seen = found.sequence
-            yield _record_event(task_id, records.decode(found.data, found.subject), seen)
+            seen = stored.sequence
+            yield _record_event(task_id, records.decode(stored.data, stored.subject), seen)
 
     # All tasks.
 
@@ -208,10 +210,10 @@ class Watching:
         more = True
         while more:
             try:
-                found, more = await page(self._js.connection, subjects.RECORDS, seen + 1)
+                messages, more = await page(self._session.connection, subjects.RECORDS, seen + 1)
             except BusError:
                 return  # the next look reads again
-            for message in found:
+            for message in messages:
                 seen = sequence_of(message)
                 if end is not None and seen > end:
                     return
@@ -241,8 +243,8 @@ def _tokens_event(task_id: str, message: Message) -> Event:
         kind="tokens",
         id=task_id,
         text=message.data.decode("utf-8", "replace"),
-        attempt=_number(headers.get(subjects.ATTEMPT)),
-        offset=_number(headers.get(subjects.OFFSET)),
+        attempt=number(headers.get(subjects.ATTEMPT)) or 0,
+        offset=number(headers.get(subjects.OFFSET)) or 0,
     )
 
 
@@ -262,7 +264,3 @@ def _task_event(message: Message) -> Event | None:
         model=headers.get(subjects.MODEL),
         labels=task.labels_from(headers.get(subjects.LABELS)),
     )
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agentflow.client import Client
-from agentflow.client.operate.bulk import each, given
+from agentflow.client.operate.bulk import as_stream, concurrently
 from agentflow.dashboard.feed.receipts import EVERY, Progress, Ticket
 from agentflow.dashboard.reader import acts
 from agentflow.dashboard.reader.equivalents import stopped
@@ -61,7 +61,7 @@ class Deed:
 
 
 async def _cancel(client: Client, target: Target) -> str:
-    ended = await client.steering.end(target.name, message=target.message)
+    ended = await client.tasks.steering.end(target.name, message=target.message)
     if ended.already and ended.result.state != State.CANCELLED:
         return f"it had ended before: {ended.result.state}"
     return ""
@@ -164,7 +164,7 @@ class Acting:
             except AgentFlowError as error:
                 return name, str(error) or type(error).__name__, True
 
-        async with aclosing(each(given(names), one, AT_ONCE)) as outcomes:
+        async with aclosing(concurrently(as_stream(names), one, AT_ONCE)) as outcomes:
             async for name, problem, answered in outcomes:
                 progress.accepted_after = progress.passed
                 if problem and answered:

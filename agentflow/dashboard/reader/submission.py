@@ -22,6 +22,7 @@ from agentflow.dashboard.store.totals import SLOT, slots
 from agentflow.errors import InvalidTask, UsageError
 from agentflow.protocol import subjects, task
 from agentflow.protocol.subjects import Priority
+from agentflow.rules import presence
 
 MOST_CHOICES: Final = 20
 
@@ -303,11 +304,11 @@ def estimate(scene: Scene, values: Mapping[str, str]) -> list[str]:
     for gate in scene.store.gates:
         if (gate.what, gate.name) in (("queue", queue), ("kind", kind.replace(".", "_"))):
             sentences.append(f"{gate.what} {gate.name} is paused: it waits until that is resumed")
-    workers = [actor for actor in scene.store.workers() if not actor.lost(scene.now)]
-    serving = [each for each in workers if queue in each.beat.queues and not each.beat.stopping]
+    living = (actor.beat for actor in scene.store.workers() if not actor.lost(scene.now))
+    serving = [beat for beat in living if presence.serves(beat, queue)]
     if not serving:
         sentences.append(f"no worker serves queue {queue}: agentflow worker --queues {queue}")
-    elif not any(kind in each.beat.kinds or not each.beat.kinds for each in serving):
+    elif not any(presence.knows(beat, kind) for beat in serving):
         sentences.append(f"no worker of queue {queue} knows kind {kind}")
     return sentences
 

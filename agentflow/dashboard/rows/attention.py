@@ -19,6 +19,7 @@ from agentflow.dashboard.render.amounts import short, span
 from agentflow.dashboard.rows.headroom import headroom
 from agentflow.dashboard.store.store import Actor
 from agentflow.protocol.record import State
+from agentflow.rules import presence
 from agentflow.views import gates as gateviews
 
 LATELY: Final = 15
@@ -31,8 +32,6 @@ TIGHT: Final = 0.15
 """Share of a rate limit that is left when it is worth a line."""
 LAG_MS: Final = 500.0
 """How late an event loop may be: leases are renewed every five seconds."""
-SETTLED: Final = 5.0
-"""Seconds after which a connection has heard every actor that lives."""
 ORPHANED: Final = 30.0
 """Seconds after which a task of an actor that nobody has heard is worth a line."""
 NAMED: Final = 3
@@ -72,7 +71,7 @@ class _Facts:
             self.scene.live
             and link is not None
             and link.up
-            and self.scene.now - self.scene.store.linked_at > SETTLED
+            and presence.is_settled(self.scene.store.linked_at, self.scene.now)
         )
 
     def paused(self) -> set[str]:
@@ -187,10 +186,13 @@ def _orphans(facts: _Facts) -> Iterator[Item]:
 def _unserved(facts: _Facts) -> Iterator[Item]:
     if not facts.heard or not facts.up:
         return
-    served = {queue for actor in facts.up if not actor.beat.stopping for queue in actor.beat.queues}
+    serving = presence.by_queue(actor.beat for actor in facts.up)
     paused = facts.paused()
     for name, depth in sorted(facts.scene.store.depths.items()):
-        if depth.messages and name not in served | paused and not depth.pulls:
+        workers = serving[name].workers if name in serving else 0
+        if name not in paused and presence.is_unserved(
+            messages=depth.messages, workers=workers, pulls=depth.pulls
+        ):
             yield Item(
                 "crit",
                 f"no worker serves queue {name}",

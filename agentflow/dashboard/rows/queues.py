@@ -8,6 +8,8 @@ import msgspec
 
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.store.totals import SLOT, slots
+from agentflow.rules import presence
+from agentflow.rules.presence import Serving
 from agentflow.views import gates as gateviews
 
 SPARK: Final = 30
@@ -78,6 +80,7 @@ def _queues(scene: Scene) -> list[Queue]:
     totals = store.totals
     paused = {gate.name: gate for gate in store.gates if gate.what == gateviews.QUEUE}
     heard = [actor.beat for actor in store.workers() if not actor.lost(now)]
+    by_queue = presence.by_queue(heard)
     rows = []
     for name in store.queues():
         depth = store.depths.get(name)
@@ -86,10 +89,14 @@ def _queues(scene: Scene) -> list[Queue]:
         states["queued"] = waiting = store.waiting(name)
         ends = slots(totals.queue_ends.get(name), int(now), 2 * SPARK)
         ended = sum(ends[-MINUTE // SLOT :]) / MINUTE
-        listing = [beat for beat in heard if name in beat.queues]
-        serving = [beat for beat in listing if not beat.stopping]
-        served = bool(serving) or (depth is not None and depth.pulls > 0) or not scene.live
-        state = "paused" if name in paused else "open" if served or not waiting else "unserved"
+        serving = by_queue.get(name, Serving())
+        unserved = presence.is_unserved(
+            messages=waiting,
+            workers=serving.workers,
+            pulls=depth.pulls if depth is not None else 0,
+            settled=scene.live,
+        )
+        state = "paused" if name in paused else "unserved" if unserved else "open"
         rows.append(
             Queue(
                 queue=name,
@@ -98,10 +105,10 @@ def _queues(scene: Scene) -> list[Queue]:
                 oldest_s=round(now - depth.oldest, 1) if depth and depth.oldest else None,
                 paused=name in paused,
                 paused_by=paused[name].actor or None if name in paused else None,
-                workers=len(listing),
+                workers=sum(name in beat.queues for beat in heard),
                 state=state,
-                serving=len(serving),
-                slots=sum(beat.slots for beat in serving),
+                serving=serving.workers,
+                slots=serving.slots,
                 taken=max(0, depth.messages - waiting) if depth is not None else 0,
                 ended_per_s=ended,
                 drained_s=waiting / ended if ended > 0 and state == "open" else None,

@@ -16,11 +16,6 @@ def instant(seconds: float) -> Instant:
     return text.replace("+00:00", "Z")
 
 
-def instant_of_ms(ms: int | None) -> Instant | None:
-    """Milliseconds since 1970 as an instant."""
-    return None if ms is None else instant(ms / 1000)
-
-
 def dollars(micro: int) -> float:
     """Micro-USD as dollars."""
     return micro / 1_000_000

@@ -21,10 +21,13 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from agentflow.dashboard.store.totals import Totals
-from agentflow.protocol import limits, subjects
+from agentflow.protocol import subjects
 from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Heartbeat
+from agentflow.protocol.identity import actor_name, identity_sequence
 from agentflow.protocol.record import State
+from agentflow.rules import presence
+from agentflow.rules.presence import News, Seen
 from agentflow.views import feed
 from agentflow.views.row import FINISHED, Row
 
@@ -33,11 +36,18 @@ LIMIT: Final = 100_000
 EVENTS: Final = 2_000
 FAILING: Final = frozenset({"failed", "retrying"})
 """States of records with which an attempt ended in vain."""
-LOST_KEPT: Final = 3_600.0
-"""Seconds for which a lost worker is shown."""
 LOADS: Final = 16
 LOAD_SLOT: Final = 15.0
 """Seconds of a point of a worker's load; `LOADS` of them are kept."""
+
+
+_NEWS: Final = {
+    News.NEW: ("on {host}", "text"),
+    News.BACK: ("is back", "warn"),
+    News.DRAINING: ("is draining", "text"),
+    News.LEFT: ("left", "text"),
+}
+"""What a heartbeat that tells something new is told as."""
 
 
 class Flow(NamedTuple):
@@ -49,11 +59,9 @@ class Flow(NamedTuple):
 
 
 @dataclass(slots=True)
-class Actor:
-    """A worker or master: its last heartbeat, and when that came (server's clock)."""
+class Actor(Seen):
+    """A worker or master as its heartbeats show it (server's clock), and what they said lately."""
 
-    beat: Heartbeat
-    at: float
     loads: deque[int] = field(default_factory=lambda: deque(maxlen=LOADS))
     """Percent of its slots that were used, the most of each `LOAD_SLOT` seconds, newest last."""
     flows: dict[str, Flow] = field(default_factory=dict)
@@ -65,7 +73,7 @@ class Actor:
 
     def hear(self, beat: Heartbeat, at: float) -> None:
         """Take a later heartbeat."""
-        self.beat, self.at = beat, at
+        Seen.hear(self, beat, at)
         self._measure()
 
     def _measure(self) -> None:
@@ -89,14 +97,6 @@ class Actor:
                 seconds = self.at - last.at
                 rate = (task.output_tokens - last.tokens) / seconds if seconds > 0 else last.rate
             self.flows[task.id] = Flow(task.output_tokens, self.at, rate)
-
-    def age(self, now: float) -> float:
-        """Seconds of silence."""
-        return max(0.0, now - self.at)
-
-    def lost(self, now: float) -> bool:
-        """Whether it should have said something long ago."""
-        return self.age(now) > max(limits.LOST_AFTER, 2.5 * self.beat.interval_s)
 
     def copy(self) -> Actor:
         """The same, which no longer changes with this one."""
@@ -246,7 +246,7 @@ class Store:
             rows[task_id] = row
             self.items += 1
             if sequence == 0:
-                self._unseen[task_id] = _message_sequence(row)
+                self._unseen[task_id] = identity_sequence(row.message)
             if row.state in FINISHED:
                 heappush(finished, (sequence, task_id))
                 self._ended += 1
@@ -286,22 +286,11 @@ class Store:
 
     def _beat(self, item: feed.Beat) -> None:
         beat = item.beat
-        known = self.actors.get(beat.actor)
-        if beat.interval_s <= 0:
-            if self.actors.pop(beat.actor, None) is not None:
-                self.events.append(Event(item.at, None, beat.name, f"{beat.role} left"))
-            return
-        if known is None:
-            self.actors[beat.actor] = Actor(beat, item.at)
-            self.events.append(Event(item.at, None, beat.name, f"{beat.role} on {beat.host}"))
-        elif item.at < known.at:
-            return  # it came late; a newer one is known
-        else:
-            if known.lost(item.at):
-                self.events.append(Event(item.at, None, beat.name, f"{beat.role} is back", "warn"))
-            elif beat.stopping and not known.beat.stopping:
-                self.events.append(Event(item.at, None, beat.name, f"{beat.role} is draining"))
-            known.hear(beat, item.at)
+        news = presence.hear(self.actors, beat, item.at, Actor)
+        if news is not None:
+            said, token = _NEWS[news]
+            text = f"{beat.role} {said.format(host=beat.host)}"
+            self.events.append(Event(item.at, None, beat.name, text, token))
         for listener in self._listeners:
             listener.hear_beat(beat)
 
@@ -311,9 +300,7 @@ class Store:
         if item.first:
             # Its message is done with and no record came: a duplicate, or removed by hand.
             self._forget([name for name, at in self._unseen.items() if at < item.first])
-        silent = [name for name, actor in self.actors.items() if actor.age(item.at) > LOST_KEPT]
-        for name in silent:
-            del self.actors[name]
+        presence.forget(self.actors, item.at)
 
     def _gates(self, item: feed.Gates) -> None:
         before = {gate.key: gate for gate in self.gates}
@@ -337,13 +324,12 @@ class Store:
 
     def _link(self, item: feed.Link) -> None:
         if self.link is None or self.link.up != item.up:
+            deaf_since = self.linked_at if self.link is not None else float("-inf")
             self.linked_at = item.at
             text = "connected" if item.up else f"connection lost: {item.detail or 'no reason'}"
             self.events.append(Event(item.at, None, "nats", text, "text" if item.up else "crit"))
             if item.up:
-                # The silence was ours: nobody is lost for what could not be heard.
-                for actor in self.actors.values():
-                    actor.at = max(actor.at, item.at)
+                presence.hearing_again(self.actors.values(), item.at, deaf_since=deaf_since)
         self.link = item
 
     def copy(self) -> Store:
@@ -378,7 +364,7 @@ class Store:
     def name_of(self, actor: str) -> str:
         """What people call an actor."""
         known = self.actors.get(actor)
-        return known.beat.name if known is not None else actor.rpartition("-")[0] or actor
+        return known.beat.name if known is not None else actor_name(actor)
 
     def queues(self) -> list[str]:
         """Every queue that anything is known of."""
@@ -401,8 +387,3 @@ class Store:
         if depth is None:
             return self.totals.states[queue][State.QUEUED] if queue in self.totals.states else 0
         return sum(depth.waiting.values())
-
-
-def _message_sequence(row: Row) -> int:
-    text = row.message.partition("-")[0]
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -29,7 +29,7 @@ from agentflow.dashboard.render.lines import (
     rule,
 )
 from agentflow.dashboard.render.plots import chart
-from agentflow.dashboard.rows.attention import SETTLED, Item, attention
+from agentflow.dashboard.rows.attention import Item, attention
 from agentflow.dashboard.rows.flow import Percentiles, lately
 from agentflow.dashboard.rows.workers import workers
 from agentflow.dashboard.store.totals import series
@@ -37,6 +37,7 @@ from agentflow.dashboard.views.events import event_line
 from agentflow.dashboard.views.fleet import SIGNS, grid, title
 from agentflow.dashboard.views.flows import flow_columns, flows, tokens_a_second
 from agentflow.dashboard.views.taskcolumns import columns
+from agentflow.rules import presence
 from agentflow.views.row import Row
 
 MOST_ATTENTION: Final = 5
@@ -294,7 +295,7 @@ def _calm(scene: Scene) -> str:
         return "needs attention: of the past only failures are recorded"
     if store.link is None or not (store.link.up or store.items or store.actors):
         return "nothing is known yet"
-    if not store.actors and scene.now - store.linked_at < SETTLED:
+    if not store.actors and not presence.is_settled(store.linked_at, scene.now):
         return "listening for workers"
     return "nothing needs you"
 

@@ -18,6 +18,7 @@ from agentflow.dashboard.render.separated import separated
 from agentflow.dashboard.rows.queues import SPARK, Queue, queues
 from agentflow.dashboard.store.totals import SLOT
 from agentflow.protocol.api import GateView
+from agentflow.rules import presence
 from agentflow.views import gates as gateviews
 
 STATES: Final = ("unserved", "paused", "open")
@@ -251,7 +252,7 @@ class Queues(View):
         serving = [
             actor.beat.name
             for actor in scene.store.workers()
-            if queue.queue in actor.beat.queues and not actor.lost(scene.now)
+            if presence.serves(actor.beat, queue.queue) and not actor.lost(scene.now)
         ]
         facts = [
             (

@@ -97,11 +97,11 @@ def build(task: Task, home: str = "") -> Request:
     if model.startswith("-"):
         raise InvalidTask(f"task {task.id}: {model[:80]!r} is not the name of a model")
     private = {PROMPT: task.prompt}
-    given: list[str] = []
+    arguments: list[str] = []
 
     def option(name: str, *values: object) -> None:
         # One argument with `=`: a value can then never be taken for an option.
-        given.extend(f"--{name}={value}" for value in values if value is not None)
+        arguments.extend(f"--{name}={value}" for value in values if value is not None)
 
     def as_json(name: str, field: str, value: dict[str, Any] | None) -> None:
         if value is not None:
@@ -112,7 +112,7 @@ def build(task: Task, home: str = "") -> Request:
 
     option("model", model)
     if params.tools is not None:
-        given.extend(("--tools", ",".join(params.tools)))  # `--tools=` is no empty list to it
+        arguments.extend(("--tools", ",".join(params.tools)))  # `--tools=` is no empty list to it
     option("allowed-tools", *params.allowed_tools)
     option("disallowed-tools", *params.disallowed_tools)
     option("permission-mode", params.permission_mode)
@@ -126,15 +126,15 @@ def build(task: Task, home: str = "") -> Request:
     if params.mcp_config is not None:
         private[MCP] = msgspec.json.encode(params.mcp_config).decode()
         option("mcp-config", f"{home}/{MCP}")
-        given.append("--strict-mcp-config")
+        arguments.append("--strict-mcp-config")
     if task.system is not None:
         private[SYSTEM] = task.system
         prefix = "append-" if params.system_mode == "append" else ""
         option(f"{prefix}system-prompt-file", f"{home}/{SYSTEM}")
     if params.bare:
-        given.append("--bare")
+        arguments.append("--bare")
     return Request(
-        model=model, prompt=task.prompt, params=params, arguments=tuple(given), private=private
+        model=model, prompt=task.prompt, params=params, arguments=tuple(arguments), private=private
     )
 
 

@@ -1,6 +1,6 @@
 """Runs one command and ends with it all that it started. A program of its own, not a module.
 
-    python -I -S claude_cli_guard.py LIFELINE GRACE COMMAND...
+    python -I -S guard.py LIFELINE GRACE COMMAND...
 
 Claude Code gives each shell it starts a session of its own, and leaves it running when it is ended
 itself; so neither its process group nor a SIGTERM to it reaches what an agent started. This process
@@ -41,17 +41,17 @@ def adopt() -> None:
 
 def parents() -> dict[int, int]:
     """Each process and its parent."""
-    found = {}
+    parent_of = {}
     if sys.platform == "linux":
         for name in os.listdir("/proc"):
             if name.isdigit():
                 try:
                     with open(f"/proc/{name}/stat", "rb") as file:
                         # The name in parentheses may hold anything, blanks and parentheses too.
-                        found[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+                        parent_of[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
                 except (OSError, IndexError):
                     continue  # it has ended meanwhile
-        return found
+        return parent_of
     import subprocess
 
     listed = subprocess.run(
@@ -59,8 +59,8 @@ def parents() -> dict[int, int]:
     )
     for line in listed.stdout.splitlines():
         child, parent = line.split()
-        found[int(child)] = int(parent)
-    return found
+        parent_of[int(child)] = int(parent)
+    return parent_of
 
 
 def below(root: int, parent_of: dict[int, int]) -> list[int]:
@@ -68,12 +68,12 @@ def below(root: int, parent_of: dict[int, int]) -> list[int]:
     children: dict[int, list[int]] = {}
     for child, parent in parent_of.items():
         children.setdefault(parent, []).append(child)
-    found: list[int] = []
+    descendants: list[int] = []
     level = [root]
     while level:
         level = [child for parent in level for child in children.get(parent, ())]
-        found += level
-    return found
+        descendants += level
+    return descendants
 
 
 def send(number: int) -> None:

@@ -1,8 +1,7 @@
 """Kind `claude-cli`: Claude Code as a child process, in a folder of the task's own.
 
-Where things are: claude_cli_arguments.py what a task may say, claude_cli_workspace.py its folder,
-claude_cli_process.py and claude_cli_guard.py the process, claude_cli_result.py what its output
-means. What a user needs is in docs/claude-cli.md.
+Where things are: arguments.py what a task may say, workspace.py its folder, process.py and guard.py
+the process, result.py what its output means. What a user needs is in docs/claude-cli.md.
 
 Who tries again? What has cost nothing yet is tried again by the task's log, as for kind `claude`:
 Claude Code announces that it will repeat a request, and if no answer has come whole by then it is
@@ -31,7 +30,7 @@ from agentflow.handlers.claude.request import DEFAULT_MODEL
 from agentflow.handlers.claude_cli.arguments import PROMPT, Request, build, family_of
 from agentflow.handlers.claude_cli.process import Process
 from agentflow.handlers.claude_cli.result import Conversation
-from agentflow.handlers.claude_cli.workspace import Place, Workspaces
+from agentflow.handlers.claude_cli.workspace import Workspace, Workspaces
 from agentflow.handlers.contract import AttemptFailed, Outcome, Run
 from agentflow.handlers.credential import checked_pool, pool_of
 from agentflow.protocol import limits
@@ -85,7 +84,7 @@ class ClaudeCliHandler:
     ) -> None:
         self._environ = dict(environ)
         self._prices = prices
-        self._places = asyncio.Semaphore(_concurrency(environ))
+        self._slots = asyncio.Semaphore(_concurrency(environ))
         root = environ.get("AGENTFLOW_WORKSPACES")
         self._workspaces = Workspaces(
             Path(root).expanduser() if root else store_dir(environ=environ) / "workspaces"
@@ -124,22 +123,22 @@ class ClaudeCliHandler:
     async def __call__(self, run: Run) -> Outcome:
         """One run of Claude Code. Raises InvalidTask and AttemptFailed."""
         params = build(run.task).params  # so that what is wrong waits for nothing
-        async with self._workspaces.use(run.task.id, params.workspace) as place, self._places:
-            request = build(run.task, str(place.home))
-            place.prepare(request.private, params.files)
-            outcome = await self._ask(run, request, place)
+        async with self._workspaces.use(run.task.id, params.workspace) as workspace, self._slots:
+            request = build(run.task, str(workspace.home))
+            workspace.prepare(request.private, params.files)
+            outcome = await self._ask(run, request, workspace)
             value = outcome.value
-            value["files"], left_out = await asyncio.to_thread(place.collect, params.collect)
+            value["files"], left_out = await asyncio.to_thread(workspace.collect, params.collect)
             if left_out:
                 value["files_left_out"] = left_out
             value["workspace"] = None
             if params.keep or params.workspace or self._keep:
-                value["workspace"] = str(place.work)
+                value["workspace"] = str(workspace.work)
             else:
-                self._clear(self._workspaces.throw_away(place))
+                self._clear(self._workspaces.throw_away(workspace))
         return outcome
 
-    async def _ask(self, run: Run, request: Request, place: Place) -> Outcome:
+    async def _ask(self, run: Run, request: Request, workspace: Workspace) -> Outcome:
         program = _program(self._environ)
         if program is None:
             failure = Failure(type="claude_cli_missing", message=_missing(self._environ))
@@ -150,10 +149,10 @@ class ClaudeCliHandler:
         process = Process()
         try:
             await process.start(
-                [program, *_OUTPUT, *request.arguments, *_session(run.task, request, place)],
-                folder=place.work,
-                prompt=place.home / PROMPT,
-                environment=self._environment(run.task, place),
+                [program, *_OUTPUT, *request.arguments, *_session(run.task, request, workspace)],
+                folder=workspace.work,
+                prompt=workspace.home / PROMPT,
+                environment=self._environment(run.task, workspace),
             )
         except OSError as error:
             failure = Failure(type="claude_cli_missing", message=f"it cannot be started: {error}")
@@ -208,7 +207,7 @@ class ClaudeCliHandler:
         simulated = (conversation.request_id or "").startswith(_SIMULATED)
         run.simulated = simulated or "AGENTFLOW_SIMULATED" in self._environ
 
-    def _environment(self, task: Task, place: Place) -> dict[str, str]:
+    def _environment(self, task: Task, workspace: Workspace) -> dict[str, str]:
         kept = {
             name: value for name, value in self._environ.items() if not name.startswith(_HIDDEN)
         }
@@ -218,9 +217,9 @@ class ClaudeCliHandler:
         return {
             **kept,
             **_QUIET,
-            "HOME": str(place.home),
-            "CLAUDE_CONFIG_DIR": str(place.config),
-            "CLAUDE_CODE_TMPDIR": str(place.scratch),
+            "HOME": str(workspace.home),
+            "CLAUDE_CONFIG_DIR": str(workspace.config),
+            "CLAUDE_CODE_TMPDIR": str(workspace.scratch),
         }
 
     def _silent(
@@ -271,13 +270,13 @@ def _is_refusal(conversation: Conversation) -> bool:
     return conversation.retry is not None and not conversation.has_turns
 
 
-def _session(task: Task, request: Request, place: Place) -> tuple[str, ...]:
+def _session(task: Task, request: Request, workspace: Workspace) -> tuple[str, ...]:
     """The session's options: one that was begun here, by an earlier attempt say, is continued."""
     session = request.session
     if session is None:
         keep = request.params.keep or request.params.workspace
         return () if keep else ("--no-session-persistence",)
-    if place.has_session(session):
+    if workspace.has_session(session):
         return (f"--resume={session}",)
     if request.params.resume is not None:
         raise InvalidTask(
@@ -292,8 +291,8 @@ def _program(environ: Mapping[str, str]) -> str | None:
     """Path of Claude Code: what AGENTFLOW_CLAUDE names, else what PATH finds."""
     named = environ.get("AGENTFLOW_CLAUDE")
     wanted = str(Path(named).expanduser()) if named else "claude"
-    found = shutil.which(wanted, path=environ.get("PATH"))
-    return str(Path(found).absolute()) if found else None
+    program = shutil.which(wanted, path=environ.get("PATH"))
+    return str(Path(program).absolute()) if program else None
 
 
 def _missing(environ: Mapping[str, str]) -> str:
@@ -306,9 +305,9 @@ def _missing(environ: Mapping[str, str]) -> str:
 
 
 def _concurrency(environ: Mapping[str, str]) -> int:
-    given = environ.get("AGENTFLOW_CLAUDE_CLI_CONCURRENCY")
-    if not given:
+    text = environ.get("AGENTFLOW_CLAUDE_CLI_CONCURRENCY")
+    if not text:
         return 2 * (os.cpu_count() or 1)
-    if not given.isdigit() or not 1 <= int(given) <= 1000:
-        raise UsageError(f"AGENTFLOW_CLAUDE_CLI_CONCURRENCY is {given[:80]!r}, not 1 to 1000")
-    return int(given)
+    if not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise UsageError(f"AGENTFLOW_CLAUDE_CLI_CONCURRENCY is {text[:80]!r}, not 1 to 1000")
+    return int(text)

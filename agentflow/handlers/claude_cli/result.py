@@ -194,14 +194,14 @@ class Conversation:
         return usage, cost
 
     def _told(self) -> dict[str, tuple[Usage, int]]:
-        found: dict[str, tuple[Usage, int]] = {}
+        by_model: dict[str, tuple[Usage, int]] = {}
         for name, told in _object(self.result or {}, "modelUsage").items():
             if isinstance(told, dict):
                 model = undated(plain_model(name))
-                before, searched = found.get(model, (Usage(), 0))
+                before, searched = by_model.get(model, (Usage(), 0))
                 counts = Usage(*(_count(told, f"{name}Tokens") for name in _KINDS))
-                found[model] = (before + counts, searched + _count(told, "webSearchRequests"))
-        return found
+                by_model[model] = (before + counts, searched + _count(told, "webSearchRequests"))
+        return by_model
 
     def _cost_of_sum(
         self,
@@ -300,8 +300,8 @@ def _signal(text: str, error: str | None, status: int | None, retry_after: float
     if "Unable to connect" in text:
         # A connection refused and one that broke before its answer look alike to it.
         return Signal(exception="connection" if "Refused" in text else "dropped")
-    if found := _API_TYPE.search(text):
-        return Signal(type=found[1])  # an error within a stream, which has no status
+    if named := _API_TYPE.search(text):
+        return Signal(type=named[1])  # an error within a stream, which has no status
     if "timed out" in text or "timeout" in text:
         return Signal(exception="stalled")
     if error == "invalid_request":
@@ -329,11 +329,11 @@ def _greater(one: Usage, other: Usage) -> Usage:
     return Usage(*map(max, msgspec.structs.astuple(one), msgspec.structs.astuple(other)))
 
 
-def _usage(given: dict[str, Any], before: Usage) -> Usage:
+def _usage(counts: dict[str, Any], before: Usage) -> Usage:
     """Counts are sums from the start of the stream; one left out has not changed."""
 
     def count(name: str) -> int:
-        value = _whole(given.get(name))
+        value = _whole(counts.get(name))
         return int(getattr(before, name)) if value is None else value
 
     return Usage(
@@ -364,9 +364,9 @@ def _denials(result: dict[str, Any]) -> list[dict[str, Any]]:
     for denial in (denials if isinstance(denials, list) else [])[:DENIALS]:
         if isinstance(denial, dict):
             one = {"tool_name": denial.get("tool_name")}
-            given = denial.get("tool_input")
-            if len(msgspec.json.encode(given)) <= _INPUT:
-                one["tool_input"] = given
+            tool_input = denial.get("tool_input")
+            if len(msgspec.json.encode(tool_input)) <= _INPUT:
+                one["tool_input"] = tool_input
             shown.append(one)
     return shown
 
@@ -374,13 +374,13 @@ def _denials(result: dict[str, Any]) -> list[dict[str, Any]]:
 # Its output is another program's: a field may be missing, and may be anything.
 
 
-def _object(given: dict[str, Any], name: str) -> dict[str, Any]:
-    value = given.get(name)
+def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    value = fields.get(name)
     return value if isinstance(value, dict) else {}
 
 
-def _text(given: dict[str, Any], name: str) -> str | None:
-    value = given.get(name)
+def _text(fields: dict[str, Any], name: str) -> str | None:
+    value = fields.get(name)
     return value if isinstance(value, str) else None
 
 
@@ -388,8 +388,8 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _count(given: dict[str, Any], name: str) -> int:
-    return max(0, _whole(given.get(name)) or 0)
+def _count(fields: dict[str, Any], name: str) -> int:
+    return max(0, _whole(fields.get(name)) or 0)
 
 
 def _number(value: object) -> float | None:

@@ -43,8 +43,8 @@ OLD: Final = 7 * 86_400
 LOCK_EVERY: Final = 0.1
 
 
-class Place:
-    """One workspace, locked."""
+class Workspace:
+    """The folder of one task, or a named one; locked while it is used."""
 
     def __init__(self, folder: Path, task_id: str) -> None:
         self.folder = folder
@@ -81,10 +81,10 @@ class Place:
         seen: set[Path] = set()
         for pattern in patterns:
             try:
-                found = sorted(self.work.glob(pattern))
+                matches = sorted(self.work.glob(pattern))
             except (OSError, ValueError, NotImplementedError):
                 continue  # e.g. "**x", or a folder that nobody may read
-            for path in found:
+            for path in matches:
                 if path in seen or not _is_ours(self.work, path):
                     continue
                 seen.add(path)
@@ -131,7 +131,7 @@ class Workspaces:
             _remove(folder)
 
     @asynccontextmanager
-    async def use(self, task_id: str, name: str | None = None) -> AsyncIterator[Place]:
+    async def use(self, task_id: str, name: str | None = None) -> AsyncIterator[Workspace]:
         """The workspace of a task, or the named one; waits until no other process works in it."""
         folder = self.root / ("named" if name else "tasks") / (name or task_id)
         while True:
@@ -145,13 +145,13 @@ class Workspaces:
             await asyncio.sleep(LOCK_EVERY)
         try:
             os.utime(folder)
-            yield Place(folder, task_id)
+            yield Workspace(folder, task_id)
         finally:
             os.close(lock)
 
-    def throw_away(self, place: Place) -> Callable[[], None]:
+    def throw_away(self, workspace: Workspace) -> Callable[[], None]:
         """Take a workspace out of sight at once; call what is returned to delete it."""
-        doomed = self._discard(place.folder)
+        doomed = self._discard(workspace.folder)
         return lambda: _remove(doomed)
 
     def _discard(self, folder: Path) -> Path:

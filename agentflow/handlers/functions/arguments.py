@@ -107,34 +107,34 @@ class Arguments:
         """What the function returns."""
         _check_types(self.answer, name, "what it returns")
 
-    def of(self, task: Task) -> dict[str, Any]:
+    def from_task(self, task: Task) -> dict[str, Any]:
         """The arguments a task gives, context aside. Raises InvalidTask naming one at fault."""
-        given = self._given(task)
-        if self._optional and not given:
+        values = self._given(task)
+        if self._optional and not values:
             return {}
-        for field in given:
+        for field in values:
             if field not in self._fields:
                 raise InvalidTask(f"{self._where(task)} takes no {_shown(field)}; {self._takes()}")
         for field in self._required:
-            if field not in given:
+            if field not in values:
                 raise InvalidTask(f"{self._where(task)} needs {_shown(field)}; {self._takes()}")
-        return self._convert(given, task)
+        return self._convert(values, task)
 
     def _given(self, task: Task) -> dict[str, Any]:
-        given = dict(task.params)
+        values = dict(task.params)
         for field in ("prompt", *ALSO):
             value = getattr(task, field)
             if value is None:
                 continue
-            if field in given:
+            if field in values:
                 raise InvalidTask(f"{self._where(task)}: both {field} and params.{field} are given")
             if field in self._fields or field == "prompt" or self.context is None:
-                given[field] = value
-        return given
+                values[field] = value
+        return values
 
-    def _convert(self, given: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    def _convert(self, values: Mapping[str, Any], task: Task) -> dict[str, Any]:
         try:
-            found = msgspec.convert(given, self._model, dec_hook=decode_hook)
+            taken = msgspec.convert(values, self._model, dec_hook=decode_hook)
         except msgspec.ValidationError as error:
             at = _AT.fullmatch(str(error))
             what = f"{_shown(at[2])}: {at[1]}" if at else str(error)
@@ -142,9 +142,9 @@ class Arguments:
         except RecursionError:
             raise InvalidTask(f"{self._where(task)}: params are nested too deeply") from None
         if self._whole is not None:
-            return {self._whole: found}
+            return {self._whole: taken}
         return {
-            name: value for name in self._fields if (value := getattr(found, name)) is not _MISSING
+            name: value for name in self._fields if (value := getattr(taken, name)) is not _MISSING
         }
 
     def _where(self, task: Task) -> str:

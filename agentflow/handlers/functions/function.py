@@ -159,7 +159,7 @@ class OwnHandler:
     async def __call__(self, run: Run) -> Outcome:
         """Run the function. Raises InvalidTask and AttemptFailed."""
         definition = self._definition
-        arguments = definition.arguments.of(run.task)
+        arguments = definition.arguments.from_task(run.task)
         context: Context | SyncContext | None = None
         if definition.arguments.context is not None:
             kind = Context if definition.is_async else SyncContext

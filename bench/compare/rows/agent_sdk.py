@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from bench.compare import sizes
-from bench.compare.rows.design import BUILT, INSTALL, ROOT, Design, Place, Size, worker
+from bench.compare.rows.design import BUILT, INSTALL, ROOT, Design, Site, Size, worker
 
 VENV = BUILT / "agent-sdk"
 
@@ -42,7 +42,7 @@ def _versions(_: str | None) -> dict[str, str]:
     }
 
 
-def _environment(place: Place) -> dict[str, str]:
+def _environment(site: Site) -> dict[str, str]:
     # Its own packages first, in the versions that it was installed with.
     return {"PYTHONPATH": f"{_packages()}{os.pathsep}{ROOT}"}
 
@@ -53,8 +53,8 @@ DESIGN = Design(
     text="ClaudeSDKClient of claude-agent-sdk within AgentFlow's worker: a CLI process a slot that "
     "lives on, and a conversation that grows with each task",
     kind="agent-sdk",
-    command=lambda place, slots, processes: worker(
-        place, slots, processes, "bench.workers.agent_sdk:app"
+    command=lambda site, slots, processes: worker(
+        site, slots, processes, "bench.workers.agent_sdk:app"
     ),
     environment=_environment,
     missing=_missing,

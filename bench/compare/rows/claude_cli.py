@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.compare import sizes
-from bench.compare.rows.design import Design, Place, Size, cli_missing, worker
+from bench.compare.rows.design import Design, Site, Size, cli_missing, worker
 
 
 def size(cli: str | None) -> Size | None:
@@ -19,8 +19,8 @@ def versions(cli: str | None) -> dict[str, str]:
     return {"Claude Code": sizes.said(cli, "--version").split()[0]} if cli else {}
 
 
-def _command(place: Place, slots: int, processes: int) -> list[str]:
-    return worker(place, slots, processes, "--kinds", "claude-cli")
+def _command(site: Site, slots: int, processes: int) -> list[str]:
+    return worker(site, slots, processes, "--kinds", "claude-cli")
 
 
 DESIGN = Design(

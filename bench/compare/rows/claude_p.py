@@ -11,8 +11,8 @@ DESIGN = Design(
     text="`claude -p PROMPT --output-format json` from a handler of AgentFlow's worker: one HOME "
     "for all, no workspace, no guard, the CLI's own default model",
     kind="claude-p",
-    command=lambda place, slots, processes: worker(
-        place, slots, processes, "bench.workers.claude_p:app"
+    command=lambda site, slots, processes: worker(
+        site, slots, processes, "bench.workers.claude_p:app"
     ),
     missing=cli_missing,
     versions=claude_cli.versions,

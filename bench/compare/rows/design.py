@@ -19,7 +19,7 @@ QUEUE: Final = "default"
 INSTALL: Final = "run `bench/workers/install`"
 
 
-class Place(msgspec.Struct, frozen=True):
+class Site(msgspec.Struct, frozen=True):
     """Where a worker works: its server, its API, a folder of its own, the CLI if there is one."""
 
     nats: str
@@ -48,12 +48,12 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     text: str
     kind: str
-    command: Callable[[Place, int, int], list[str]]
+    command: Callable[[Site, int, int], list[str]]
     missing: Callable[[str | None], str | None]
     versions: Callable[[str | None], dict[str, str]]
     size: Callable[[str | None], Size | None]
     params: Mapping[str, Any] | None = None
-    environment: Callable[[Place], dict[str, str]] = lambda place: {}
+    environment: Callable[[Site], dict[str, str]] = lambda site: {}
     runs_cli: bool = False
     stays: bool = False
     """Whether its CLI processes stay, so that each has to be started before the load."""
@@ -74,10 +74,10 @@ def agentflow(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "agentflow", *arguments]
 
 
-def worker(place: Place, slots: int, processes: int, *what: str) -> list[str]:
+def worker(site: Site, slots: int, processes: int, *what: str) -> list[str]:
     """AgentFlow's worker."""
     several = ["--processes", str(processes)] if processes > 1 else []
-    return agentflow("worker", *what, "--nats", place.nats, "-c", str(slots), *several)
+    return agentflow("worker", *what, "--nats", site.nats, "-c", str(slots), *several)
 
 
 def nothing_missing(_: str | None) -> str | None:

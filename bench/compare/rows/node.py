@@ -6,7 +6,7 @@ import json
 import shutil
 
 from bench.compare import sizes
-from bench.compare.rows.design import BUILT, INSTALL, QUEUE, WORKERS, Design, Place, Size, program
+from bench.compare.rows.design import BUILT, INSTALL, QUEUE, WORKERS, Design, Site, Size, program
 
 FOLDER = BUILT / "node"
 PACKAGES = ("@anthropic-ai/sdk", "@nats-io/transport-node")
@@ -22,15 +22,15 @@ def _missing(_: str | None) -> str | None:
 
 
 def _installed() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         package = FOLDER / "node_modules" / name / "package.json"
         if package.is_file():
-            found[name] = json.loads(package.read_text())["version"]
-    return found
+            versions[name] = json.loads(package.read_text())["version"]
+    return versions
 
 
-def _command(place: Place, slots: int, processes: int) -> list[str]:
+def _command(site: Site, slots: int, processes: int) -> list[str]:
     # Beside its packages, as Node looks for them from the program's own folder upwards.
     program = shutil.copy(WORKERS / "node" / "worker.js", FOLDER / "worker.js")
     return [shutil.which("node") or "node", str(program), QUEUE, str(slots)]

@@ -10,8 +10,8 @@ DESIGN = Design(
     title="AgentFlow, raw HTTP",
     text="a hand-made client (bench/workers/sse.py) as a handler of AgentFlow's worker",
     kind="raw-http",
-    command=lambda place, slots, processes: worker(
-        place, slots, processes, "bench.workers.raw_http:app"
+    command=lambda site, slots, processes: worker(
+        site, slots, processes, "bench.workers.raw_http:app"
     ),
     missing=nothing_missing,
     versions=lambda _: {},

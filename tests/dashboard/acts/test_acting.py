@@ -135,7 +135,7 @@ async def test_pause_and_resume_of_queues_pools_and_kinds(stage: Stage) -> None:
     ended(await stage.act("resume", "one"), r"resumed after [\d.]+s")
     await stage.client.pause(kind="my.kind")
     closed = Closed(since=datetime.now(UTC), until=None, reason="auth", actor="w1")
-    await stage.client.gates._board.change(
+    await stage.client.operate.pauses._board.change(
         "closed.main.opus", lambda _: msgspec.json.encode(closed)
     )
     await stage.until(lambda: len(stage.dash.store.gates) == 3)
@@ -181,7 +181,7 @@ async def test_what_is_not_answered_is_found_out_from_the_feed(
     from agentflow.errors import NoAnswer
 
     async def unanswered(client: Client, queue: str, **_: Any) -> None:
-        await client.gates.pause(queue)
+        await client.operate.pauses.pause(queue)
         raise NoAnswer("no answer came")
 
     monkeypatch.setattr(Client, "pause", unanswered)

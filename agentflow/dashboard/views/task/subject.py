@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.reader.tokens import TokenText
-from agentflow.protocol import record as records
 from agentflow.protocol.record import Record
 from agentflow.protocol.task import TaskBody
-from agentflow.views import row as projection
-from agentflow.views.row import Row
+from agentflow.views.row import Row, row_of_record
 
 Entry = tuple[int, Record]
 """Sequence and record."""
@@ -56,7 +54,9 @@ def subject(scene: Scene, task_id: str) -> Subject:
     elif not scene.live:
         log = [entry for entry in log if entry[1].time.timestamp() <= scene.now]
     if row is None and log:
-        row = _row(log[-1])  # older than what the feed reads, or let go of
+        sequence, record = log[-1]
+        # Older than what the feed reads, or let go of.
+        row = row_of_record(record, sequence, detailed=True)
     return Subject(
         id=task_id,
         row=row,
@@ -66,10 +66,3 @@ def subject(scene: Scene, task_id: str) -> Subject:
         problem=answers.problems.get(("log", task_id), ""),
         text=scene.texts.get(task_id) if scene.live else None,
     )
-
-
-def _row(entry: Entry) -> Row:
-    sequence, record = entry
-    stored = round(record.time.timestamp() * 1000)
-    data = records.encode(record)
-    return projection.from_record(record.subject, sequence, stored, data, detailed=True)

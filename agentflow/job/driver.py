@@ -1,0 +1,178 @@
+"""Drive tasks through a queue: read each one's log, submit what is missing, keep the results.
+
+At most `window` tasks are under way, so that a limit on the cost can hold and an interruption
+leaves little behind. Before a task is submitted its log is read: what a former run has submitted,
+or finished without this process learning of it, is waited for or taken, never paid again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from agentflow.bus.streams import provision
+from agentflow.bus.wire.message import Message
+from agentflow.client import Client
+from agentflow.errors import BusError, UsageError
+from agentflow.job.ledger import Ledger
+from agentflow.job.source import Item
+from agentflow.job.spec import FrontEnd, JobSpec
+from agentflow.job.tally import Tally
+from agentflow.protocol import subjects
+from agentflow.protocol.record import Last, Record, State, decode
+from agentflow.protocol.task import encode_body
+from agentflow.views.ledger import line_of
+
+
+class Driver:
+    """The tasks of a job on their way through a queue, at one placement."""
+
+    def __init__(
+        self,
+        client: Client,
+        items: Sequence[Item],
+        ledger: Ledger,
+        tally: Tally,
+        front_end: FrontEnd,
+        spec: JobSpec,
+        *,
+        window: int,
+        own_workers: bool,
+    ) -> None:
+        self._client = client
+        self._items = items
+        self._ledger = ledger
+        self._tally = tally
+        self._front_end = front_end
+        self._spec = spec
+        self._window = asyncio.Semaphore(window)
+        self._own_workers = own_workers
+        self._known = {item.id: item for item in items}
+        self._closed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None
+        self.limit_reached = False
+
+    @property
+    def left(self) -> list[Item]:
+        """The tasks without a result of this job."""
+        return list(self._known.values())
+
+    def stop_submitting(self) -> None:
+        """Submit no more; what is under way is still waited for."""
+        self._closed.set()
+
+    def abandon(self) -> None:
+        """Wait for nothing any more."""
+        self._closed.set()
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def run(self) -> None:
+        """Until every task that was submitted has its result. Raises what went wrong, if any."""
+        await self._provide()
+        watching = await self._client.connection.subscribe(
+            "agentflow.live.progress.>", self._progressed
+        )
+        try:
+            for item in self._items:
+                await self._window.acquire()
+                if self._closed.is_set() or self._over_limit():
+                    break
+                task = asyncio.get_running_loop().create_task(self._one(item))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
+            while self._tasks:
+                await asyncio.wait(list(self._tasks))
+        finally:
+            self._tally.running.clear()
+            await watching.close()
+        if self._error is not None:
+            raise self._error
+
+    async def _provide(self) -> None:
+        """Make sure of the streams: on a new server this may come before its first worker."""
+        await provision.wait_ready(self._client.js)
+        for difference in await provision.ensure_streams(self._client.js):
+            if difference.missing:
+                raise BusError(f"{difference.name} {difference.text}")
+        if not self._own_workers and await self._client.unserved(self._spec.queue):
+            self._front_end.warn(
+                f"no worker serves the queue {self._spec.queue}; the job waits until one does "
+                f"(agentflow worker --queues {self._spec.queue})"
+            )
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._window.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # One failure of the bus is the failure of all; the first says it best.
+            self._error = self._error or error
+            self.stop_submitting()
+
+    def _over_limit(self) -> bool:
+        limit = self._spec.max_cost_micro
+        if limit is None:
+            return False
+        # A model without a price cannot be held to a limit, so it counts as having reached it.
+        if self._tally.cost_micro >= limit or self._tally.unpriced:
+            self.limit_reached = True
+        return self.limit_reached
+
+    async def _one(self, item: Item) -> None:
+        last = await self._client.read(item.id)
+        record = last.record
+        if record is not None and self._of_the_other_kind(record):
+            raise UsageError(
+                f"line {item.line}: this server's log has {_kind(record)} answer for task "
+                f"{item.id}; give the line another id, or use another --store"
+            )
+        if record is None or not record.terminal or (record.failed and self._spec.retry_failed):
+            record = await self._submit(item, last)
+        simulate = self._spec.simulate
+        line = line_of(record, line=item.line, request=item.request, simulate=simulate)
+        self._ledger.append(line)
+        self._tally.add(line)
+        del self._known[item.id]
+        self._front_end.update()
+        if self._of_the_other_kind(record):
+            other = "with" if record.simulated else "without"
+            raise UsageError(
+                f"line {item.line}: task {item.id} got {_kind(record)} answer: a worker that "
+                f"serves queue {self._spec.queue} on this server runs {other} --simulate"
+            )
+
+    def _of_the_other_kind(self, record: Record) -> bool:
+        """Whether the answer is simulated in a real job, or the other way round."""
+        if record.kind != "claude" or not record.terminal:
+            return False
+        if self._spec.simulate:
+            return record.state == State.SUCCEEDED and not record.simulated
+        return record.simulated
+
+    async def _submit(self, item: Item, last: Last) -> Record:
+        """Put the task into the queue unless it is there; its result, newer than `last`."""
+        failed = last.record is not None and last.record.failed
+        waiting = self._client.expect(item.id, newer_than=last.sequence if failed else 0)
+        if failed:
+            await self._client.retry(item.id, encode_body(item.body))
+            self._tally.submitted += 1
+        elif last.record is None:
+            await self._client.submit_body(item.body, queue=self._spec.queue, id=item.id)
+            self._tally.submitted += 1
+        return await waiting
+
+    def _progressed(self, message: Message) -> None:
+        task_id = subjects.record_id(message.subject)
+        if task_id not in self._known:
+            return
+        state = decode(message.data).state
+        if state == State.RUNNING:
+            self._tally.running.add(task_id)
+        else:
+            self._tally.running.discard(task_id)
+        self._front_end.update()
+
+
+def _kind(record: Record) -> str:
+    return "a simulated" if record.simulated else "a real"

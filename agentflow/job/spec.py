@@ -1,0 +1,68 @@
+"""What is wanted of a job, and what the job tells the front end that wants it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from agentflow.config import Connect
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run, where, and within which limits.
+
+    Where `connect` names servers the workers are elsewhere, unless `workers` says how many to
+    start; where it names none the stack of `store` is used, or one is started on it.
+    """
+
+    results: Path
+    """The file of results; one that is there is continued."""
+    queue: str = "default"
+    simulate: bool = False
+    connect: Connect = Connect()
+    store: str | None = None
+    workers: int | None = None
+    processes: int | None = None
+    concurrency: int = 10
+    """Tasks at once in each worker process."""
+    app: str | None = None
+    kinds: tuple[str, ...] = ()
+    max_cost_micro: int | None = None
+    """Micro-dollars, earlier runs included, at which nothing more is submitted."""
+    retry_failed: bool = False
+
+
+class Ending(StrEnum):
+    """Why a job has ended; its tally says how many failed and how many are left."""
+
+    DONE = "done"
+    """Every task has its result."""
+    COST_LIMIT = "cost_limit"
+    """No more may be spent, or a price is unknown and no limit can hold."""
+    INTERRUPTED = "interrupted"
+    """It was told to stop; the same job started again goes on where it was."""
+
+
+class FrontEnd(Protocol):
+    """Whoever wants the job; called from the job's loop, so it must not block."""
+
+    def begin(self) -> None:
+        """Tasks are submitted from here on; again after a move to another placement."""
+
+    def end(self) -> None:
+        """No more tasks are submitted or waited for here."""
+
+    def update(self) -> None:
+        """The tally has changed."""
+
+    def say(self, text: str) -> None:
+        """A sentence for who follows the job."""
+
+    def warn(self, text: str) -> None:
+        """A sentence that has to be read, also by whoever wanted none."""
+
+    def stopping(self, grace: float | None) -> None:
+        """It was told to stop: running tasks have `grace` seconds, None where they go on."""

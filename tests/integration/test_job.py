@@ -1,0 +1,109 @@
+"""A job without the command line: what a gateway or a notebook does."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from agentflow.config import Connect
+from agentflow.handlers.contract import Outcome, Run
+from agentflow.job import source
+from agentflow.job.job import Job
+from agentflow.job.source import Item
+from agentflow.job.spec import Ending, JobSpec
+from agentflow.protocol.record import Usage
+from tests.integration.conftest import StartWorker
+from tests.support.handlers import Gate
+from tests.support.nats_server import NatsServer
+
+
+class Told:
+    """A front end that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.moments: list[str] = []
+        self.sentences: list[str] = []
+        self.graces: list[float | None] = []
+
+    def begin(self) -> None:
+        self.moments.append("begin")
+
+    def end(self) -> None:
+        self.moments.append("end")
+
+    def update(self) -> None:
+        self.moments.append("update")
+
+    def say(self, text: str) -> None:
+        self.sentences.append(text)
+
+    def warn(self, text: str) -> None:
+        self.sentences.append(text)
+
+    def stopping(self, grace: float | None) -> None:
+        self.graces.append(grace)
+
+
+def tasks(count: int, kind: str) -> list[Item]:
+    lines = [json.dumps({"id": f"t{at}", "kind": kind, "prompt": "A"}) for at in range(count)]
+    data = [f"{line}\n".encode() for line in lines]
+    return source.read(data, "tasks", as_json=True, model=None, simulate=False)
+
+
+def spec(server: NatsServer, folder: Path, *, max_cost_micro: int | None = None) -> JobSpec:
+    return JobSpec(
+        results=folder / "results.jsonl",
+        connect=Connect(urls=(server.url,)),
+        concurrency=1,
+        max_cost_micro=max_cost_micro,
+    )
+
+
+async def test_a_front_end_of_ones_own_hears_how_the_job_goes(
+    nats_server: NatsServer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    await start_worker()
+    job, told = Job(spec(nats_server, tmp_path), tasks(3, "echo")), Told()
+
+    assert await job.run(told) is Ending.DONE
+    assert (told.moments[0], told.moments[-1]) == ("begin", "end")
+    assert told.moments.count("update") >= 3
+    assert (job.tally.done, job.tally.failed, told.sentences) == (3, 0, [])
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["id"] for line in lines) == ["t0", "t1", "t2"]
+
+    again = Told()
+    assert await Job(spec(nats_server, tmp_path), tasks(3, "echo")).run(again) is Ending.DONE
+    assert again.moments == []
+
+
+async def test_a_job_that_is_told_to_stop_says_what_becomes_of_its_tasks(
+    nats_server: NatsServer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    gate = Gate()
+    await start_worker({"gate": gate})
+    job, told = Job(spec(nats_server, tmp_path), tasks(2, "gate")), Told()
+    running = asyncio.ensure_future(job.run(told))
+    await gate.started.wait()
+
+    job.stop()
+
+    assert await running is Ending.INTERRUPTED
+    assert told.graces == [None]
+    assert job.tally.done == 0
+    gate.opened.set()
+    assert await Job(spec(nats_server, tmp_path), tasks(2, "gate")).run(Told()) is Ending.DONE
+    assert len(gate.runs) == 2
+
+
+async def test_a_job_ends_at_its_cost_limit(
+    nats_server: NatsServer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    async def paid(run: Run) -> Outcome:
+        run.usage, run.cost_micro = Usage(input_tokens=10, output_tokens=3), 7
+        return Outcome(text="paid")
+
+    await start_worker({"paid": paid})
+    job = Job(spec(nats_server, tmp_path, max_cost_micro=10), tasks(5, "paid"))
+
+    assert await job.run(Told()) is Ending.COST_LIMIT
+    assert (job.tally.done, job.tally.cost_micro) == (2, 14)
