@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
@@ -31,12 +32,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptFailed(AgentFlowError):
-    """An attempt failed; `signal` decides whether the task is tried again."""
+    """An attempt failed; `signal` decides whether the task is tried again.
+
+    `resume_at`: it is the failure of the route that was asked; the task waits until then with the
+    others, and nothing is counted against it.
+    """
 
     def __init__(self, failure: Failure, signal: Signal) -> None:
         super().__init__(failure.message)
         self.failure = failure
         self.signal = signal
+        self.resume_at: datetime | None = None
 
 
 class Run:

@@ -18,17 +18,22 @@ _log = logging.getLogger(__name__)
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The attempt failed: what to write, and what the retry table is asked (None: no retry)."""
+    """The attempt failed: what to write, and what the retry table is asked (None: no retry).
+
+    `resume_at`: a request within it met what is the route's failure; the task waits until then.
+    """
 
     failure: Failure
     signal: Signal | None = None
+    resume_at: datetime | None = None
 
 
 def by_error(error: BaseException, run: Run) -> Failed:
     """The failure that a handler's exception is."""
     match error:
         case AttemptFailed():
-            return Failed(handed.tidy(error.failure), error.signal)
+            signal = handed.with_message(error.signal, error.failure)
+            return Failed(handed.tidy(error.failure), signal, error.resume_at)
         case InvalidTask():
             return Failed(handed.failure(error, error.reason))
         case _:

@@ -15,6 +15,7 @@ import msgspec
 from agentflow.handlers.contract import Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Usage
+from agentflow.rules.retry import Signal
 
 _TEXT: Final = (str, NoneType)
 _SPENT: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
@@ -60,6 +61,13 @@ def forget_spent(run: Run) -> None:
     run.model = run.task.model
     run.request_id = run.first_token_s = None
     run.simulated = False
+
+
+def with_message(signal: Signal, failure: Failure) -> Signal:
+    """The signal with the API's sentence, where its maker left that to the failure."""
+    if signal.message is not None or signal.status is None:
+        return signal
+    return msgspec.structs.replace(signal, message=str(failure.message))
 
 
 def shown(text: str, length: int = limits.ERROR_TEXT) -> str:

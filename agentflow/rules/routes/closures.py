@@ -11,8 +11,8 @@ gives the next one, so two workers never undo each other.
                 (the claim moves `until`, so a probe that dies is followed by another)
 
 The probe's answer opens the route (the key is deleted); its failure closes it for longer. A
-credential is believed bad only when a second task meets what the first one met: a firewall's page,
-a feature that one prompt asks for, is that prompt's own affair. Where the route has answered
+credential is believed bad, and the service broken, only when a second task meets what the first one
+met: a feature that one prompt asks for is that prompt's own affair. Where the route has answered
 lately it takes three others, because a job may hold several such prompts. What `operator` closed is
 opened by a person, and by nobody else.
 """
@@ -26,11 +26,15 @@ from typing import Final
 
 import msgspec
 
+from agentflow.protocol import limits
+
 OPERATOR: Final = "operator"
 PROBE_FOR: Final = 60.0
 """Seconds that a probe has to get an answer; after them another one may go."""
 SUSPECT_FOR: Final = 2.0
 """Seconds after which the task that raised a suspicion is tried again."""
+AWAY_FOR: Final = 15.0
+"""Most seconds for which a task is parked by what is no limit; after them it waits at the gate."""
 OTHERS: Final = 1
 OTHERS_IF_WELL: Final = 3
 """Tasks beside the first that must meet a refusal before the credential is believed bad."""
@@ -56,6 +60,7 @@ STEPS: Final[dict[str, Steps]] = {
     "rate": Steps(2.0, 60.0),
     "overload": Steps(2.0, 60.0),
     "unreachable": Steps(1.0, 60.0),
+    "server": Steps(1.0, 60.0, confirm=True),
     "auth": Steps(300.0, 1800.0, factor=6.0, confirm=True),
     "spend": Steps(300.0, 1800.0, factor=6.0, confirm=True),
 }
@@ -161,6 +166,13 @@ def answered(present: Closed | None, actor: str) -> Closed | None:
     return None
 
 
+def released(present: Closed | None, actor: str, now: datetime) -> Closed | None:
+    """The value after the probe of `actor` ended without an answer: another one may go at once."""
+    if present is None or present.probe != actor or present.reason == OPERATOR:
+        return present
+    return msgspec.structs.replace(present, probe="", until=now)
+
+
 def refused(
     present: Closed | None,
     refusal: Refusal,
@@ -232,14 +244,14 @@ def _shut(
         step, since = max(1, present.step) if same else 1, present.since if same else now
     seconds = steps.seconds(step)
     if refusal.retry_after is not None:
-        told = max(1.0, refusal.retry_after)
+        told = min(max(1.0, refusal.retry_after), float(limits.HORIZON))
         seconds = told if refusal.reason == "rate" else max(seconds, told)
     until = now + timedelta(seconds=seconds)
     # A closure moves only later, but for its own probe's answer.
     if present is not None and not probing and (present.until is None or present.until >= until):
-        return Verdict(present, Blame.ROUTE, _after(present.until, now, random))
+        return Verdict(present, Blame.ROUTE, _after(refusal.reason, present.until, now, random))
     closed = _closed(refusal, now, until, since=since, step=step)
-    return Verdict(closed, Blame.ROUTE, _after(until, now, random))
+    return Verdict(closed, Blame.ROUTE, _after(refusal.reason, until, now, random))
 
 
 def _closed(
@@ -264,13 +276,20 @@ def _closed(
     )
 
 
-def _after(until: datetime | None, now: datetime, random: Callable[[], float]) -> datetime:
+def _after(
+    reason: str, until: datetime | None, now: datetime, random: Callable[[], float]
+) -> datetime:
     """When a task that met it comes again: a little later, so that a thousand do not come at once.
 
-    It then waits at the gate, which knows more; what only a person opens is looked at in minutes.
+    A limit's end is known. Anything else may be mended sooner than a parked task would come, which
+    nobody can call back: it comes soon, and waits at the gate.
     """
-    wait = 300.0 if until is None else max(1.0, (until - now).total_seconds())
-    return _spread(now, wait, random)
+    left = float("inf") if until is None else (until - now).total_seconds()
+    return _spread(
+        now,
+        max(1.0, left if reason == "rate" and until is not None else min(left, AWAY_FOR)),
+        random,
+    )
 
 
 def _spread(now: datetime, seconds: float, random: Callable[[], float]) -> datetime:

@@ -27,8 +27,8 @@ STATUSES = {
     422: ("invalid_request_error", "invalid_request", False),
     429: ("rate_limit_error", "rate_limited", True),
     500: ("api_error", "server_error", True),
-    502: ("api_error", "server_error", True),
-    503: ("api_error", "server_error", True),
+    502: ("api_error", "unavailable", True),
+    503: ("api_error", "unavailable", True),
     504: ("timeout_error", "server_error", True),
     529: ("overloaded_error", "overloaded", True),
 }
