@@ -115,9 +115,9 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("fault", "category", "name"),
         [
-            ("drop_mid", "dropped", "RemoteProtocolError"),
-            ("malformed_sse", "broken_json", "JSONDecodeError"),
-            ("truncated_json", "broken_json", "JSONDecodeError"),
+            ("drop_mid", "dropped", "ReadError"),
+            ("malformed_sse", "broken_json", "Unreadable"),
+            ("truncated_json", "broken_json", "Unreadable"),
         ],
     )
     async def test_an_answer_that_breaks_keeps_what_it_cost(
