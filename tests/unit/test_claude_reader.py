@@ -11,6 +11,7 @@ import pytest
 from agentflow.handlers.claude.message import Message, Refused, well_formed
 from agentflow.handlers.claude.reader import Reader, Unreadable
 from agentflow.handlers.contract import Outcome
+from agentflow.rules.routes.usage import counts
 
 Object = dict[str, Any]
 
@@ -212,7 +213,7 @@ CONTENT: dict[str, tuple[list[Object], list[Object]]] = {
     "a tool whose input is no object": (tool("[1]"), [tool_use([1])]),
     "a tool with a number of 40 digits": (
         tool('{"n": 1' + "0" * 39 + "}"),
-        [tool_use({"n": 1e39})],
+        [tool_use({"n": 10**39})],
     ),
     "a tool with NaN": (tool('{"n": NaN}'), [tool_use({"n": None})]),
     "a tool without its start": (
@@ -406,7 +407,7 @@ def test_what_is_no_whole_answer(body: bytes, begun: bool) -> None:
 def test_a_gateway_that_begins_anew_with_another_answer() -> None:
     message, _ = read(stream(*WHOLE[:4], start(id="msg_2"), *WHOLE[2:]))
     assert message.outcome() == HELLO
-    assert "restarted" in message.missing()
+    assert "restarted" in message.missing(counts(message.told))
 
 
 @pytest.mark.parametrize(
@@ -426,7 +427,7 @@ def test_a_gateway_that_begins_anew_with_another_answer() -> None:
 )  # fmt: skip
 def test_what_was_left_out_is_named(events: list[Object], missing: list[str]) -> None:
     message, _ = read(stream(*events))
-    assert message.missing() == missing
+    assert message.missing(counts(message.told)) == missing
 
 
 def test_huge_events_do_not_cost_the_square_of_their_size() -> None:
@@ -440,7 +441,7 @@ def test_huge_events_do_not_cost_the_square_of_their_size() -> None:
 
 
 def test_what_is_fit_for_a_record() -> None:
-    given = {"\ud83d": ["\ud83d\ude00", 2**70, -(2**70), 2**63, True, None, 1.5]}
-    fit = {"�": ["😀", float(2**70), float(-(2**70)), 2**63, True, None, 1.5]}
+    given = {"\ud83d": ["\ud83d\ude00", 2**70, True, None, 1.5]}
+    fit = {"�": ["😀", 2**70, True, None, 1.5]}
     assert well_formed(given) == fit
     msgspec.json.encode(fit)

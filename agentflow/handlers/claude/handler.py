@@ -22,9 +22,9 @@ import gc
 import inspect
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 import anthropic
@@ -137,6 +137,7 @@ class ClaudeHandler:
         self._client, self._messages, self._prices = client, client.messages, prices
         self._secrets = secrets.of_client(client, urllib.request.getproxies(), self._api_key)
         self._failures = Failures(self._secrets, self._stall)
+        secrets.watch_logs(self._secrets)
         self.pool = self.pool or pool_of(client.api_key or client.auth_token)
         # The SDK leaves 146,000 objects behind: walking them stops the loop for 90 ms each time.
         gc.collect()
@@ -219,7 +220,7 @@ class ClaudeHandler:
         limit = asyncio.timeout(None)
         try:
             async with limit:
-                async for piece in response.aiter_bytes():
+                async for piece in _pieces(response):
                     if message.complete:
                         continue
                     for event in reader.feed(piece):
@@ -243,7 +244,8 @@ class ClaudeHandler:
             problem = problem or self._rest(reader, message, run)
         if message.ended and message.begun:
             return
-        if reader.page or (not (message.begun or message.pinged or problem) and reader.beginning):
+        life = message.begun or message.pinged or message.complete
+        if reader.page or (reader.beginning and not life and problem is None):
             kind = response.headers.get("content-type", "")
             raise self._failures.no_answer(reader.beginning, kind, run)
         raise self._failures.lost(problem, message.begun, run) from problem
@@ -268,7 +270,7 @@ class ClaudeHandler:
         told = message.told
         run.model = message.model or run.model
         bought = usage.billed(run.model or "", told)
-        parts, missing = list(bought.parts), message.missing()
+        parts, missing = list(bought.parts), message.missing(bought.usage)
         if "output_tokens" in missing:
             estimate = ratio.tokens(message.characters) - bought.usage.output_tokens
             if estimate > 0:
@@ -285,6 +287,12 @@ class ClaudeHandler:
         else:
             cost = pricing.cost(parts, self._prices)
             run.cost_micro, run.unpriced = cost.micro, cost.unpriced
+
+
+def _pieces(response: httpx2.Response) -> AsyncIterable[bytes]:
+    """The body; its decoders cost as much as reading it, so only what is packed passes them."""
+    packed = "content-encoding" in response.headers
+    return response.aiter_bytes() if packed else cast(httpx2.AsyncByteStream, response.stream)
 
 
 def _some(outcome: Outcome) -> Outcome | None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from agentflow.handlers.claude.reader import loads
 from agentflow.handlers.contract import Outcome
+from agentflow.protocol.record import Usage
 from agentflow.rules.routes import usage
 
 _FIELDS: Final = {
@@ -266,24 +267,22 @@ class Message:
         """Whether anything of an answer came."""
         return self.started or bool(self._blocks) or self.stop_reason is not None
 
-    def missing(self) -> list[str]:
+    def missing(self, counts: Usage) -> list[str]:
         """What the answer left out, and was given its default or an estimate."""
-        counts = usage.counts(self.told)
-        missing = dict(self.assumed)
-        for name, absent in (
-            ("message_start", not self.started),
-            ("model", self.model is None),
-            ("stop_reason", self.stop_reason is None),
-            ("message_stop", not self.complete),
-            ("input_tokens", counts.total == counts.output_tokens),
-            (
-                "output_tokens",
-                not self.ended_usage or (not counts.output_tokens and self.characters > 0),
-            ),
-        ):
-            if absent:
-                missing[name] = None
-        return list(missing)
+        missing = list(self.assumed)
+        if not self.started:
+            missing.append("message_start")
+        if self.model is None:
+            missing.append("model")
+        if self.stop_reason is None:
+            missing.append("stop_reason")
+        if not self.complete:
+            missing.append("message_stop")
+        if counts.total == counts.output_tokens:
+            missing.append("input_tokens")
+        if not self.ended_usage or (not counts.output_tokens and self.characters):
+            missing.append("output_tokens")
+        return missing
 
     def outcome(self) -> Outcome:
         """All that came. `content` only when it is more than one block of plain text."""
@@ -313,13 +312,7 @@ _OTHERS: Final = {
 
 
 def well_formed(value: Any) -> Any:
-    """JSON's own types, fit for a record.
-
-    Pairs of surrogate halves are joined, single halves replaced, integers of more than 64 bits made
-    floats: our encoder refuses them.
-    """
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return float(value)
+    """JSON's own types with pairs of surrogate halves joined and single halves replaced."""
     if isinstance(value, str):
         if value.isascii():
             return value

@@ -79,6 +79,13 @@ class Reader:
         self._size = len(rest)
         self._newline = rest[-1:] == b"\n"
         for frame in frames:
+            # As the API writes nearly all of them: a name, and one line of data.
+            name, _, data = frame.partition(b"\ndata: ")
+            if name[:7] == b"event: " and b"\n" not in data and b"\n" not in name:
+                event = _event(name[7:], data)
+                if event is not None:
+                    yield event
+                    continue
             yield from _events(frame)
 
     def end(self) -> Iterator[Event]:

@@ -8,6 +8,7 @@ dozen characters, or in Base64.
 from __future__ import annotations
 
 import base64
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -20,6 +21,8 @@ from agentflow.protocol import limits
 
 SHORTEST: Final = 12
 """Shorter ones are no secret, and taking them out of a text would spoil words."""
+LOGGED: Final = 16 * 1024
+"""Characters of a log line."""
 ID: Final = 128
 """Characters of a request's id."""
 
@@ -62,6 +65,32 @@ class Secrets:
         if not text:
             return None
         return "".join(filter(str.isprintable, self.hidden(text, ID))) or None
+
+
+class _Hiding(logging.Filter):
+    """Takes secrets out of what the SDK and what it stands on log."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """The record, its arguments and its traceback as one text without them."""
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        record.msg, record.args, record.exc_info = self._secrets.hidden(text, LOGGED), (), None
+        return True
+
+
+def watch_logs(secrets: Secrets) -> None:
+    """From now on no log line of the SDK and what it stands on holds them, debug lines neither."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("anthropic", "httpx2", "httpcore2", "aiohttp"):
+            logger = logging.getLogger(name)
+            for before in [one for one in logger.filters if isinstance(one, _Hiding)]:
+                logger.removeFilter(before)
+            logger.addFilter(_Hiding(secrets))
 
 
 def of_client(

@@ -70,6 +70,8 @@ def billed(model: str, told: Mapping[str, Any]) -> Billed:
     """What was bought of `model`, and of those that it was helped by."""
     detail = detail_of(told)
     main = Part(model, counts(told), detail)
+    if "iterations" not in told:
+        return Billed(main.usage, (main,))
     within: list[Part] = []
     beside: list[Part] = []
     iterations = told.get("iterations")
@@ -99,7 +101,7 @@ def billed(model: str, told: Mapping[str, Any]) -> Billed:
 
 def counts(told: Mapping[str, Any]) -> Usage:
     """The four counts."""
-    usage = Usage(*(counted(told.get(name)) or 0 for name in _KINDS))
+    usage = Usage(*[counted(told.get(name)) or 0 for name in _KINDS])
     written = told.get("cache_creation")
     if isinstance(written, dict):
         # Some tell the two lifetimes and not their sum.
