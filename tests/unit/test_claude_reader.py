@@ -347,6 +347,10 @@ REFUSED: dict[str, tuple[bytes, str | None]] = {
         stream(start()) + b'event: error\ndata: {"error": {"type": "api_error"}}\n\n',
         "api_error",
     ),
+    "named by the event, its type beside the text": (
+        b'event: error\ndata: {"type": "overloaded_error", "message": "no"}\n\n',
+        "overloaded_error",
+    ),
     "as an object": (b'{"type":"error","error":{"type":"api_error","message":"no"}}', "api_error"),
     "as another API words it": (b'{"error": {"message": "no", "code": 7}}', None),
     "as another API words it, in the stream": (
@@ -362,7 +366,7 @@ def test_an_error_instead_of_the_rest(name: str) -> None:
     body, kind = REFUSED[name]
     with pytest.raises(Refused) as caught:
         read(body)
-    error = caught.value.error["error"]
+    error = caught.value.error.get("error", caught.value.error)
     assert error.get("type") == kind
 
 

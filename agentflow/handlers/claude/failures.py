@@ -5,6 +5,7 @@ which calls a connection lost before an answer one that was never made. So cause
 
     before the answer                            signal
     APIStatusError                               its status, type, code, retry headers
+    an error whose body never ended              stalled / dropped
     407                                          connection: the proxy's, no request reached the API
     never sent                                   connection
     no answer in time                            stalled
@@ -90,10 +91,10 @@ class Failures:
         error = event.get("error")
         if not isinstance(error, dict):
             error = {"message": error} if isinstance(error, str) else event
-        details = error.get("details")
+        details, kind = error.get("details"), _text(error.get("type"))
         signal = Signal(
             status=200,
-            type=self._secrets.name(_text(error.get("type"))),
+            type=self._secrets.name(kind if kind != "error" else None),
             code=self._secrets.name(
                 _text(details.get("error_code")) if isinstance(details, dict) else None
             ),

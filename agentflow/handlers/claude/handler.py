@@ -69,13 +69,8 @@ _KNOWN: Final = frozenset(inspect.signature(AsyncMessages.create).parameters) - 
     "timeout",
     "extra_body",
 }
-_BROKEN: Final = (
-    httpx2.HTTPError,
-    httpx2.StreamError,
-    aiohttp.ClientError,
-    OSError,
-    *MISSHAPEN,
-)
+_CUT: Final = (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError)
+_BROKEN: Final = (*_CUT, *MISSHAPEN)
 
 
 class _Family:
@@ -199,6 +194,8 @@ class ClaudeHandler:
             raise self._failures.unreached(error, run) from error
         except anthropic.AnthropicError as error:
             raise self._failures.credentials(error, run) from error
+        except _CUT as error:
+            raise self._failures.lost(error, False, run) from error
         except MISSHAPEN as error:
             raise self._failures.misshapen(error, run) from error
         response: httpx2.Response = stream.response

@@ -102,7 +102,7 @@ class Message:
             case "content_block_delta":
                 return self._delta(event)
             case "content_block_start":
-                self._begin(event)
+                return self._begin(event)
             case "content_block_stop":
                 block = self._places.get(self._index(event))
                 if block is not None:
@@ -172,12 +172,17 @@ class Message:
         texts = (block.body.get("text") for block in self._blocks)
         return well_formed("".join(text for text in texts if isinstance(text, str))) or None
 
-    def _begin(self, event: dict[str, Any]) -> None:
+    def _begin(self, event: dict[str, Any]) -> str | None:
         index, body = self._index(event), _object(event, "content_block")
         there = self._places.get(index)
         if there is not None and not there.ended and there.body.get("type") == body.get("type"):
-            return  # the same event twice
+            return None  # the same event twice
         self._open(index, dict(body))
+        text = body.get("text") or body.get("thinking")
+        if not isinstance(text, str):
+            return None
+        self.characters += len(text)
+        return str(well_formed(text)) if body.get("type") == "text" else None
 
     def _open(self, index: int, body: dict[str, Any]) -> _Block:
         block = self._places[index] = _Block(body)

@@ -172,7 +172,9 @@ def _event(name: bytes, data: bytes) -> Event | None:
         return _error(data) if name == b"error" else None
     if type(value) is dict:
         told = value.get("type")
-        return told if type(told) is str else name.decode("ascii", "replace"), value, loose
+        if type(told) is not str or name == b"error":
+            told = name.decode("ascii", "replace")
+        return told, value, loose
     return _error(data) if name == b"error" else None
 
 

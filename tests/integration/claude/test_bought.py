@@ -54,9 +54,9 @@ def answers(simulator: Simulator, *pieces: Any, **raw: Any) -> None:
 
 
 class TestBroken:
-    """3,000 characters are taken for 1,000 tokens until answers taught otherwise."""
+    """3,500 characters are taken for 1,000 tokens until answers taught otherwise."""
 
-    PARTIAL: Final = Outcome(text="word " * 600)
+    PARTIAL: Final = Outcome(text="word " * 700)
     COST: Final = 1_000 * 2 + 1_000 * 10
 
     @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ class TestBroken:
     async def test_keeps_its_text_and_counts_it(
         self, more: list[Any], raw: Object, signal: Signal, simulator: Simulator
     ) -> None:
-        answers(simulator, start(), BLOCK, text("word " * 300), text("word " * 300), *more, **raw)
+        answers(simulator, start(), BLOCK, text("word " * 350), text("word " * 350), *more, **raw)
         run = run_of()
         async with started(base_url=simulator.url, stall=1.0) as handler:
             error = await failure_of(handler, run)
@@ -92,7 +92,7 @@ class TestBroken:
     async def test_one_that_is_ended_from_outside_too(
         self, handler: ClaudeHandler, simulator: Simulator
     ) -> None:
-        answers(simulator, start(), BLOCK, text("word " * 600), end="hang")
+        answers(simulator, start(), BLOCK, text("word " * 700), end="hang")
         shown: list[str] = []
         run = run_of(shown)
         with pytest.raises(TimeoutError):
@@ -108,10 +108,10 @@ class TestBroken:
         whole = run_of()
         await handler(whole)
         assert not whole.estimated
-        answers(simulator, start(), BLOCK, text("word " * 600), end="close")
+        answers(simulator, start(), BLOCK, text("word " * 700), end="close")
         run = run_of()
         await failure_of(handler, run)
-        assert run.usage.output_tokens == pytest.approx(600, rel=0.05)
+        assert run.usage.output_tokens == pytest.approx(700, rel=0.05)
 
     async def test_one_that_breaks_before_its_start_cost_nothing_that_is_known(
         self, handler: ClaudeHandler, simulator: Simulator
@@ -208,7 +208,7 @@ class TestMoney:
     async def test_an_answer_that_does_not_tell_its_output_is_estimated(
         self, handler: ClaudeHandler, simulator: Simulator
     ) -> None:
-        answers(simulator, start(), BLOCK, text("word " * 600), {"type": "message_stop"})
+        answers(simulator, start(), BLOCK, text("word " * 700), {"type": "message_stop"})
         run = run_of()
         await handler(run)
         assert (run.usage, run.estimated) == (Usage(1_000, 1_000), True)

@@ -180,6 +180,17 @@ class TestFailures:
         assert error.signal == Signal(exception="stalled")
         await simulator.wait_for(lambda: simulator.log.in_flight == 0)
 
+    @pytest.mark.parametrize(
+        ("end", "category"), [("close", "dropped"), ("reset", "dropped"), ("hang", "stalled")]
+    )
+    async def test_an_error_that_never_ends(
+        self, end: str, category: str, simulator: Simulator
+    ) -> None:
+        simulator.set_mode({"status": 500, "raw": {"pieces": ['{"type":"err'], "end": end}})
+        async with started(base_url=simulator.url, stall=1.0) as handler:
+            error = await failure_of(handler, run_of())
+        assert error.signal == Signal(exception=category)
+
     async def test_nobody_listens(self, free_port: Callable[[], int]) -> None:
         async with started(base_url=f"http://127.0.0.1:{free_port()}") as handler:
             error = await failure_of(handler, run_of())
