@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import msgspec
@@ -11,7 +12,8 @@ import pytest
 from agentflow.handlers.claude.message import Message, Refused, well_formed
 from agentflow.handlers.claude.reader import Reader, Unreadable
 from agentflow.handlers.contract import Outcome
-from agentflow.rules.routes.usage import counts
+from agentflow.protocol.record import Usage
+from agentflow.rules.routes.usage import billed, counts, kept
 
 Object = dict[str, Any]
 
@@ -51,6 +53,7 @@ def end(reason: str | None = "end_turn", **usage: Any) -> Object:
     return {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage}
 
 
+USAGE: Object = {"input_tokens": 100, "output_tokens": 50}
 DONE: Object = {"type": "message_stop"}
 PING: Object = {"type": "ping"}
 WHOLE = [start(), PING, block(), text("Hello, "), text("Wörld"), stop(), end(), DONE]
@@ -149,6 +152,11 @@ SAME: dict[str, bytes] = {
         {"type": "content_block_delta", "index": 0, "delta": {"text": "Hello, "}},
         *WHOLE[4:],
     ),
+    "a delta by another name": stream(*WHOLE[:3], delta("text", text="Hello, "), *WHOLE[4:]),
+    "a delta whose type is no text": stream(
+        *WHOLE[:3], delta("x", text="Hello, ") | {"delta": {"type": [], "text": "Hello, "}},
+        *WHOLE[4:],
+    ),
     "a delta that is null": stream(
         *WHOLE[:4], {"type": "content_block_delta", "index": 0, "delta": None}, *WHOLE[4:]
     ),
@@ -214,6 +222,10 @@ CONTENT: dict[str, tuple[list[Object], list[Object]]] = {
     "a tool with a number of 40 digits": (
         tool('{"n": 1' + "0" * 39 + "}"),
         [tool_use({"n": 10**39})],
+    ),
+    "a tool whose input is no text": (
+        [*tool()[:1], delta("input_json_delta", partial_json={"a": "ü"})],
+        [tool_use({"a": "ü"})],
     ),
     "a tool with NaN": (tool('{"n": NaN}'), [tool_use({"n": None})]),
     "a tool without its start": (
@@ -434,6 +446,21 @@ def test_what_was_left_out_is_named(events: list[Object], missing: list[str]) ->
     assert message.missing(counts(message.told)) == missing
 
 
+@pytest.mark.parametrize(
+    "events",
+    [
+        [*WHOLE[:6], end() | {"usage": None, "delta": {"stop_reason": "a", "usage": USAGE}}, DONE],
+        [*WHOLE[:6], end() | {"usage": None}, DONE | {"usage": USAGE}],
+        [{"type": "message_start", "model": "m", "usage": USAGE}, *WHOLE[1:6], end(), DONE],
+        [start(usage=None), *WHOLE[1:6], end(**USAGE), DONE],
+    ],
+)
+def test_usage_wherever_it_stands(events: list[Object]) -> None:
+    message, _ = read(stream(*events))
+    assert counts(message.told) == Usage(100, 50)
+    assert message.missing(counts(message.told)) == []
+
+
 def test_huge_events_do_not_cost_the_square_of_their_size() -> None:
     import time
 
@@ -449,3 +476,47 @@ def test_what_is_fit_for_a_record() -> None:
     fit = {"�": ["😀", 2**70, True, None, 1.5]}
     assert well_formed(given) == fit
     msgspec.json.encode(fit)
+
+
+ODD: list[Any] = [None, 0, -1, 1e300, "x", [], {}, [1], {"a": 1}, True, 10**30, "\ud83d", [{}]]
+
+
+def damaged(thing: Any, chance: random.Random) -> Any:
+    """The object with some of its fields missing or replaced."""
+    if isinstance(thing, dict):
+        return {
+            name: chance.choice(ODD) if chance.random() < 0.08 else damaged(value, chance)
+            for name, value in thing.items()
+            if chance.random() > 0.04
+        }
+    return [damaged(one, chance) for one in thing] if isinstance(thing, list) else thing
+
+
+def damaged_bytes(body: bytes, chance: random.Random) -> bytes:
+    damaged = bytearray(body)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(damaged))
+        cut = chance.choice([0, 1, chance.randint(1, 30)])
+        damaged[at : at + cut] = chance.choice([b"", b"\n", b"\r", b"\n\n", b"{", b"\xff", b"null"])
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_damage_is_an_accident_of_ours(seed: int) -> None:
+    chance = random.Random(seed)
+    streams = [WHOLE, *([start(), *events, end(), DONE] for events, _ in CONTENT.values())]
+    for _ in range(100):
+        events = [json.dumps(damaged(event, chance)) for event in chance.choice(streams)]
+        bodies = [
+            b"".join(b"data: " + event.encode() + b"\n\n" for event in events),
+            damaged_bytes(chance.choice(list(SAME.values())), chance),
+        ]
+        for body in bodies:
+            try:
+                message, shown = read(body, chance.choice([None, 1, 13]))
+            except (Refused, Unreadable):
+                continue
+            bought = billed(message.model or "", message.told)
+            "".join(shown).encode()
+            msgspec.json.encode([message.outcome(), bought.usage, kept(message.told)])
+            message.missing(bought.usage)

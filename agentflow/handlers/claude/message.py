@@ -11,6 +11,7 @@ where one has ended, or by a delta that the block cannot hold: that begins a blo
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from agentflow.handlers.claude.reader import loads
@@ -108,11 +109,13 @@ class Message:
                 if block is not None:
                     block.ended = True
             case "message_start":
-                self._start(_object(event, "message"))
+                self._start(_object(event, "message") or event)
             case "message_delta":
-                self._stop(_object(event, "delta"))
-                self._spent(event.get("usage"), True)
+                delta = _object(event, "delta")
+                self._stop(delta)
+                self._spent(event.get("usage") or delta.get("usage"), True)
             case "message_stop":
+                self._spent(event.get("usage"), True)
                 self.complete = True
             case "message":
                 return self._whole(event)
@@ -199,8 +202,8 @@ class Message:
         if type(delta) is not dict:
             return None
         kind = delta.get("type")
-        if type(kind) is not str:
-            kind = next((kind for kind, (field, _) in _FIELDS.items() if field in delta), "")
+        if type(kind) is not str or kind not in _FIELDS:
+            kind = _kind(delta)
         index = event.get("index")
         block = self._places.get(index if type(index) is int else self._last)
         joined = _FIELDS.get(kind)
@@ -212,7 +215,9 @@ class Message:
             block = self._missing(event, of)
         piece = delta.get(field)
         if type(piece) is not str:
-            return None
+            if type(piece) is not dict:
+                return None
+            piece = json.dumps(piece)  # the whole input, and not its text
         pieces = block.pieces.get(field)
         if pieces is None:
             pieces = block.pieces[field] = []
@@ -350,6 +355,14 @@ def _object(event: dict[str, Any], name: str) -> dict[str, Any]:
 def _text(thing: dict[str, Any], name: str) -> str | None:
     value = thing.get(name)
     return well_formed(value) if isinstance(value, str) and value else None
+
+
+def _kind(delta: dict[str, Any]) -> str:
+    """What a delta is whose type is not one of those that are joined."""
+    told = delta.get("type")
+    if isinstance(told, str):
+        return f"{told}_delta" if f"{told}_delta" in _FIELDS else told
+    return next((kind for kind, (field, _) in _FIELDS.items() if field in delta), "")
 
 
 def _holds(body: dict[str, Any], field: str, of: str) -> bool:
