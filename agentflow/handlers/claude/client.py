@@ -2,16 +2,22 @@
 
 Connections are aiohttp's, by the SDK's own extra. The SDK's first choice, httpx, walks all of its
 connections whenever a request begins or ends; aiohttp's connector costs the same at a thousand in
-flight as at one, and half the CPU a call.
+flight as at one, and half the CPU a call. Its session is made here, as aiohttp's own would have a
+hundred connections, refuse an answer for a header of 8 KiB, and send 30 MB for ever to who reads
+nothing.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import socket
+import ssl
 import urllib.request
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import aiohttp
 import anthropic
 import httpx2
 
@@ -23,6 +29,8 @@ REACH: Final = 30.0
 """Seconds until there is a connection at all: names, every address, a proxy's answer."""
 KEPT: Final = 5.0
 """Seconds that an unused connection is kept: a balancer must not be the first to close it."""
+HEADER: Final = 128 * 1024
+"""Bytes of an answer's header: gateways add cookies and policies of many."""
 
 _PRINTABLE: Final = frozenset(map(chr, range(0x21, 0x7F)))
 
@@ -77,12 +85,30 @@ def _http_client(timeout: httpx2.Timeout) -> httpx2.AsyncClient:
                 " pip install socksio"
             )
         return anthropic.DefaultAsyncHttpxClient(timeout=timeout)
-    return anthropic.DefaultAioHttpClient(
-        timeout=timeout,
-        # To aiohttp 0 is no limit; None would be its own hundred.
-        limits=httpx2.Limits(max_connections=0, keepalive_expiry=KEPT),
-        # One for the plain way and all proxies: each costs 22 ms and 0.8 MB.
-        verify=httpx2.create_ssl_context(),
+    context = httpx2.create_ssl_context()  # one for the plain way and all proxies: 22 ms, 0.8 MB
+    client = anthropic.DefaultAioHttpClient(timeout=timeout, verify=context)
+    make_session = functools.partial(_session, context, timeout.read or 0.0)
+    transports: list[Any] = [client._transport, *client._mounts.values()]
+    for transport in filter(None, transports):
+        transport.client = make_session  # called with the first request, which has a loop
+    return client
+
+
+def _session(context: ssl.SSLContext, stall: float) -> aiohttp.ClientSession:
+    def connecting(address: aiohttp.AddrInfoType) -> socket.socket:
+        made = socket.socket(*address[:3])
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # A peer that takes nothing of a request is as silent as one that says nothing.
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall * 1_000))
+        return made
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=KEPT, ssl=context, socket_factory=connecting
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_line_size=HEADER,
+        max_field_size=HEADER,
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -151,6 +152,26 @@ class TestConnections:
 
         async with started(base_url=await serve(packed)) as handler:
             assert (await handler(run_of())).text == "Hi"
+
+    async def test_a_header_of_many_bytes_costs_no_answer(self, serve: Serve) -> None:
+        async def wordy(_: bytes, reader: asyncio.StreamReader, writer: Any) -> None:
+            await request(reader)
+            writer.write(whole(EVENTS, b"x-policy: " + b"p" * 60_000 + b"\r\n"))
+
+        async with started(base_url=await serve(wordy)) as handler:
+            assert (await handler(run_of())).text == "Hi"
+
+    @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has it")
+    async def test_a_peer_that_takes_nothing_is_not_waited_for(self, serve: Serve) -> None:
+        async def deaf(_: bytes, reader: asyncio.StreamReader, writer: Any) -> None:
+            writer.transport.pause_reading()
+            await asyncio.sleep(30)
+
+        url = await serve(deaf)
+        async with started(base_url=url, stall=1.0) as handler:
+            async with asyncio.timeout(20):
+                error = await failure_of(handler, run_of(prompt="x" * 30_000_000))
+        assert error.signal.exception in ("dropped", "stalled")
 
     async def test_a_name_that_is_none_was_never_sent(self) -> None:
         async with started(base_url="http://nobody.invalid") as handler:
