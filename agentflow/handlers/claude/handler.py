@@ -18,6 +18,7 @@ only for a worker that runs this kind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import time
@@ -168,7 +169,9 @@ class ClaudeHandler:
                 await self._read(response, message, run, began)
             finally:
                 # Whatever happened, cancellation too: the API stops generating when we hang up.
-                await response.aclose()
+                # What is wrong with a connection that is given up is nothing to the answer.
+                with contextlib.suppress(Exception):
+                    await response.aclose()
         except BaseException:
             if message.begun:
                 self._account(message, run, state.ratio)
@@ -184,20 +187,21 @@ class ClaudeHandler:
     async def _open(self, arguments: dict[str, Any], run: Run, state: _Family) -> httpx2.Response:
         if self._messages is None:
             raise RuntimeError("the handler is not started")
+        # Raised from None: a traceback shows the SDK's own errors, which may quote a key.
         try:
             stream = await self._messages.create(**arguments, stream=True)
         except anthropic.APIStatusError as error:
             state.refused += error.status_code == 429
             self._answered(error.response.headers, run, state)
-            raise self._failures.refused(error, run) from error
+            raise self._failures.refused(error, run) from None
         except anthropic.APIConnectionError as error:
-            raise self._failures.unreached(error, run) from error
+            raise self._failures.unreached(error, run) from None
         except anthropic.AnthropicError as error:
-            raise self._failures.credentials(error, run) from error
+            raise self._failures.credentials(error, run) from None
         except _CUT as error:
-            raise self._failures.lost(error, False, run) from error
+            raise self._failures.lost(error, False, run) from None
         except MISSHAPEN as error:
-            raise self._failures.misshapen(error, run) from error
+            raise self._failures.misshapen(error, run) from None
         response: httpx2.Response = stream.response
         self._answered(response.headers, run, state)
         return response
@@ -238,14 +242,15 @@ class ClaudeHandler:
             if not (isinstance(error, TimeoutError) and limit.expired()):
                 problem = error
         if not message.complete and not isinstance(problem, Unreadable):
-            problem = problem or self._rest(reader, message, run)
+            rest = self._rest(reader, message, run)
+            problem = problem or rest
         if message.ended and message.begun:
             return
         life = message.begun or message.pinged or message.complete
         if reader.page or (reader.beginning and not life and problem is None):
             kind = response.headers.get("content-type", "")
             raise self._failures.no_answer(reader.beginning, kind, run)
-        raise self._failures.lost(problem, message.begun, run) from problem
+        raise self._failures.lost(problem, message.begun, run) from None
 
     def _rest(self, reader: Reader, message: Message, run: Run) -> Exception | None:
         """What the end of the body made whole; returns what of it cannot be read."""

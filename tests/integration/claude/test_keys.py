@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from typing import Any
 
 import pytest
@@ -86,7 +87,8 @@ class TestInTexts:
         with caplog.at_level(logging.DEBUG):
             async with started(api_key=KEY, base_url=simulator.url) as handler:
                 error = await failure_of(handler, run)
-        seen = f"{error} {error.failure} {error.signal} {run.request_id} {caplog.text}"
+        shown = "".join(traceback.format_exception(error))
+        seen = f"{shown} {error} {error.failure} {error.signal} {run.request_id} {caplog.text}"
         assert "SECRET" not in seen
 
     async def test_a_request_id_is_one_short_line(

@@ -217,6 +217,14 @@ class TestConnections:
         )
         assert simulator.stats().requests == 1
 
+    @pytest.mark.parametrize("end", ["end", "close", "reset"])
+    async def test_events_without_blank_lines_are_read_when_the_connection_breaks(
+        self, end: str, handler: ClaudeHandler, simulator: Simulator
+    ) -> None:
+        body = EVENTS.decode().replace("\n\n", "\n")
+        simulator.set_mode({"raw": {"pieces": [body], "end": end, "hold": 0.05}})
+        assert (await handler(run_of())).text == "Hi"
+
 
 class TestTls:
     async def test_a_private_authority(
