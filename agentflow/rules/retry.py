@@ -166,6 +166,7 @@ TABLE: Final[tuple[Rule, ...]] = (
     Rule(reason="server_error",    statuses=range(500, 600), types=("api_error", "timeout_error"),
         backoff=SERVER, limit=5, closes="server"),
     # The request: it would be refused again.
+    Rule(reason="paused",          types=("pause_turn",)),
     Rule(reason="authentication",  statuses=(401,)),
     Rule(reason="billing",         statuses=(402,)),
     Rule(reason="permission",      statuses=(403,)),
@@ -175,6 +176,7 @@ TABLE: Final[tuple[Rule, ...]] = (
     # The way back: the answer may be billed, so few tries.
     Rule(reason="dropped",         exceptions=("dropped",), backoff=BLINK, limit=3),
     Rule(reason="stalled",         exceptions=("stalled",), backoff=BLINK, limit=3),
+    Rule(reason="not_an_answer",   types=("not_an_answer",), backoff=SERVER, limit=3),
     Rule(reason="broken_json",     exceptions=("broken_json",), backoff=BLINK, limit=3),
     # The run.
     Rule(reason="timeout",         exceptions=("timeout",), backoff=SERVER),

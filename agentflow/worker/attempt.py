@@ -220,6 +220,10 @@ class Attempt:
             request_id=run.request_id,
             model=run.model,
             simulated=run.simulated,
+            usage_told=run.usage_told,
+            unpriced=run.unpriced,
+            estimated=run.estimated,
+            assumed=run.assumed or None,
         )
         match result:
             case Outcome():
@@ -295,7 +299,7 @@ class Attempt:
             spent=spent,
             failures=failures,
         )
-        await self._shared.endings.park(self._held, record, spent)
+        await self._shared.endings.park(self._held, self._with_partial(record), spent)
 
     def _is_too_late(self, resume_at: datetime) -> bool:
         """Whether nothing may run then: its deadline, or six days for want of one."""
@@ -359,7 +363,12 @@ class Attempt:
             spent=spent,
             failures=last.record.failures + 1 if failures is None else failures,
         )
-        await self._shared.endings.fail(self._held, record, spent)
+        await self._shared.endings.fail(self._held, self._with_partial(record), spent)
+
+    def _with_partial(self, record: Record) -> Record:
+        """With what an answer that broke off had brought: it was bought."""
+        some = self._run.partial
+        return record if some is None else records.with_partial(record, some.text, some.content)
 
     async def _end_interrupted(self, spent: Spent) -> None:
         shared, held, origin, last = self._shared, self._held, self._origin, self._held.last
@@ -373,7 +382,7 @@ class Attempt:
                 record = records.cancelled(
                     origin, last, actor=actor, now=now, reason="cancelled", spent=spent
                 )
-                await shared.endings.cancel(held, record, spent)
+                await shared.endings.cancel(held, self._with_partial(record), spent)
             case _:
                 record = records.handed_back(origin, last, actor=actor, now=now, spent=spent)
-                await shared.endings.hand_back(held, record, spent)
+                await shared.endings.hand_back(held, self._with_partial(record), spent)

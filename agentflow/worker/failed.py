@@ -53,6 +53,10 @@ def by_time(run: Run, now: datetime) -> Failed:
     if starting.past_deadline(run.task, now):
         return Failed(Failure(type="deadline", message="its deadline has passed"))
     text = f"no result within the task's timeout of {run.task.timeout:g} s"
+    if run.partial is not None:
+        # The next try would be paid for again, and meet the same.
+        text += "; its answer was still coming, and what came is kept. Give it a longer timeout"
+        return Failed(Failure(type="timeout", message=text))
     return Failed(Failure(type="timeout", message=text), Signal(exception="timeout"))
 
 

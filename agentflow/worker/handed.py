@@ -25,6 +25,11 @@ _SPENT: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
     ("request_id", _TEXT),
     ("first_token_s", (float, int, NoneType)),
     ("simulated", (bool,)),
+    ("usage_told", (dict, NoneType)),
+    ("unpriced", _TEXT),
+    ("estimated", (bool,)),
+    ("assumed", (list,)),
+    ("partial", (Outcome, NoneType)),
 )
 _TOKENS: Final = tuple(field.name for field in msgspec.structs.fields(Usage))
 
@@ -60,7 +65,9 @@ def forget_spent(run: Run) -> None:
     run.cost_micro = None
     run.model = run.task.model
     run.request_id = run.first_token_s = None
-    run.simulated = False
+    run.simulated = run.estimated = False
+    run.usage_told = run.unpriced = run.partial = None
+    run.assumed = []
 
 
 def with_message(signal: Signal, failure: Failure) -> Signal:

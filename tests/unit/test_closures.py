@@ -183,3 +183,34 @@ def test_a_closure_always_ends_and_moves_only_later_but_for_its_probe(
         if present is not None:
             assert present.until is not None, "only a person closes without an end"
             assert present.until <= now + timedelta(seconds=1800 + 1)
+
+
+class OldClosed(closures.msgspec.Struct, kw_only=True, rename={"since": "from"}):
+    """A closure as version 0.1 without probes read it: it holds until `until`, or for good."""
+
+    v: int = 1
+    since: datetime
+    until: datetime | None = None
+    reason: str
+    error_code: str | None = None
+    request_id: str | None = None
+    actor: str = ""
+    message: str | None = None
+
+    def holds(self, now: datetime) -> bool:
+        return self.until is None or self.until > now
+
+
+def test_a_worker_of_the_version_before_waits_while_a_probe_is_under_way() -> None:
+    def old(closed: Closed | None) -> OldClosed:
+        value = closures.encode(closed)
+        assert value is not None
+        return closures.msgspec.json.decode(value, type=OldClosed)
+
+    closed = judge(None, refusal("rate")).closed
+    assert old(closed).holds(after(1)) and not old(closed).holds(after(3))
+    claimed = claim_probe(closed, "w-new", after(3))
+    assert old(claimed).holds(after(4)), "one asks, and the old ones wait too"
+    by_old = closures.read(closures.msgspec.json.encode(OldClosed(since=NOW, reason="auth")))
+    assert by_old is not None and by_old.holds(after(10**6)), "closed by it: a person opens it"
+    assert claim_probe(by_old, "w-new", after(10**6)) == by_old

@@ -243,21 +243,29 @@ def test_full_jitter_reaches_from_nothing_to_the_whole() -> None:
 
 def test_every_rule_of_the_table_decides_something() -> None:
     """A rule that another one hides is a sentence that does not hold."""
-    reached = {
-        id(retry.rule_of(signal))
-        for status in (None, *range(100, 600))
-        for retry_after in (None, 1.0)
-        for code in (None, "enforced_spend_limit_reached")
-        for kind in (None, "other")
-        for said in (None, "Your credit balance is too low")
-        for signal in (
-            Signal(status=status, retry_after=retry_after, code=code, type=kind, message=said),
-        )
-    } | {
-        id(retry.rule_of(Signal(exception=name)))
-        for rule in TABLE
-        for name in (rule.exceptions if isinstance(rule.exceptions, tuple) else ())
-    }
+    reached = (
+        {
+            id(retry.rule_of(signal))
+            for status in (None, *range(100, 600))
+            for retry_after in (None, 1.0)
+            for code in (None, "enforced_spend_limit_reached")
+            for kind in (None, "other")
+            for said in (None, "Your credit balance is too low")
+            for signal in (
+                Signal(status=status, retry_after=retry_after, code=code, type=kind, message=said),
+            )
+        }
+        | {
+            id(retry.rule_of(Signal(exception=name)))
+            for rule in TABLE
+            for name in (rule.exceptions if isinstance(rule.exceptions, tuple) else ())
+        }
+        | {
+            id(retry.rule_of(Signal(status=200, type=name)))
+            for rule in TABLE
+            for name in (rule.types if isinstance(rule.types, tuple) else ())
+        }
+    )
     assert reached >= {id(rule) for rule in TABLE}
 
 

@@ -155,6 +155,11 @@ class Failures:
             run,
         )
 
+    def paused(self, turns: int, run: Run) -> AttemptFailed:
+        """For an answer that pauses its turn again and again: it is not whole, and is paid."""
+        text = f"the answer paused its turn {turns} times and is not complete; what came is kept"
+        return self._failed(None, text, Signal(status=200, type="pause_turn"), run)
+
     def _failed(
         self, error: BaseException | None, text: str, signal: Signal, run: Run
     ) -> AttemptFailed:

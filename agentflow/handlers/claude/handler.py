@@ -35,7 +35,7 @@ from anthropic.resources.messages import AsyncMessages
 
 from agentflow.handlers import price_file
 from agentflow.handlers.claude import client as clients
-from agentflow.handlers.claude import secrets
+from agentflow.handlers.claude import secrets, turns
 from agentflow.handlers.claude.estimate import Ratio
 from agentflow.handlers.claude.failures import MISSHAPEN, Failures
 from agentflow.handlers.claude.headers import rate_limits
@@ -156,18 +156,34 @@ class ClaudeHandler:
         return Route(self.pool, family(model if isinstance(model, str) else ""))
 
     async def __call__(self, run: Run) -> Outcome:
-        """One request. Raises InvalidTask and AttemptFailed."""
+        """One answer, of as many requests as it pauses for. Raises InvalidTask, AttemptFailed."""
         arguments = build(run.task, _KNOWN, model=self._model, max_tokens=self._max_tokens)
-        model: str = arguments["model"]
-        run.model = model
-        state = self._families.setdefault(family(model), _Family())
-        message = Message()
-        began = time.monotonic()
+        run.model = arguments["model"]
+        state = self._families.setdefault(family(arguments["model"]), _Family())
+        said: list[Outcome] = []
         state.in_flight += 1
+        try:
+            while True:
+                said.append(await self._turn(arguments, run, state, said))
+                if said[-1].stop_reason != turns.PAUSED:
+                    return turns.joined(said)
+                if len(said) == turns.TURNS_MOST:
+                    run.partial = turns.joined(said)
+                    raise self._failures.paused(len(said), run)
+                arguments = turns.continued(arguments, said[-1])
+        finally:
+            state.in_flight -= 1
+
+    async def _turn(
+        self, arguments: dict[str, Any], run: Run, state: _Family, said: list[Outcome]
+    ) -> Outcome:
+        """One request; what it used is added to what the turns before it used."""
+        message, bill = Message(), _Bill(run)
+        began = time.monotonic()
         try:
             response = await self._open(arguments, run, state)
             try:
-                await self._read(response, message, run, began)
+                await self._read(response, message, run, bill, began)
             finally:
                 # Whatever happened, cancellation too: the API stops generating when we hang up.
                 # What is wrong with a connection that is given up is nothing to the answer.
@@ -175,14 +191,14 @@ class ClaudeHandler:
                     await response.aclose()
         except BaseException:
             if message.begun:
-                self._account(message, run, state.ratio)
-                run.partial = _some(message.outcome())
+                self._account(message, run, bill, state.ratio)
+                said = [*said, message.outcome()]
+            run.partial = _some(turns.joined(said)) if said else None
             raise
-        finally:
-            state.in_flight -= 1
-        self._account(message, run, state.ratio)
+        self._account(message, run, bill, state.ratio)
         if not run.estimated:
-            state.ratio.learn(message.characters, run.usage.output_tokens)
+            bought = run.usage.output_tokens - bill.usage.output_tokens
+            state.ratio.learn(message.characters, bought)
         return message.outcome()
 
     async def _open(self, arguments: dict[str, Any], run: Run, state: _Family) -> httpx2.Response:
@@ -213,7 +229,7 @@ class ClaudeHandler:
         run.request_id = self._secrets.name(headers.get("request-id"))
 
     async def _read(
-        self, response: httpx2.Response, message: Message, run: Run, began: float
+        self, response: httpx2.Response, message: Message, run: Run, bill: _Bill, began: float
     ) -> None:
         reader = Reader()
         problem: Exception | None = None
@@ -231,7 +247,7 @@ class ClaudeHandler:
                             run.emit(text)
                     if run.first_token_s is None and message.characters:
                         run.first_token_s = time.monotonic() - began
-                        run.usage = usage.counts(message.told)
+                        run.usage = bill.usage + usage.counts(message.told)
                     if message.ended and waits[message.complete]:
                         # Once for each: neither pings nor anything else make it longer.
                         limit.reschedule(now() + waits[message.complete])
@@ -267,7 +283,7 @@ class ClaudeHandler:
             return error
         return None
 
-    def _account(self, message: Message, run: Run, ratio: Ratio) -> None:
+    def _account(self, message: Message, run: Run, bill: _Bill, ratio: Ratio) -> None:
         """What was bought, as far as it was told, and the rest by what came."""
         assert self._prices is not None
         told = message.told
@@ -281,15 +297,32 @@ class ClaudeHandler:
                 more = Usage(output_tokens=estimate)
                 parts[0] = msgspec.structs.replace(parts[0], usage=parts[0].usage + more)
                 bought = usage.Billed(bought.usage + more, tuple(parts))
-        run.usage = bought.usage
-        run.usage_told = usage.kept(told)
-        run.assumed = missing
         if bought.usage.total == bought.usage.output_tokens:
             # A prompt of no tokens does not exist.
-            run.cost_micro, run.unpriced = None, "the answer told no usage"
+            cost = pricing.Cost(None, "the answer told no usage")
         else:
             cost = pricing.cost(parts, self._prices)
-            run.cost_micro, run.unpriced = cost.micro, cost.unpriced
+        run.assumed = [*run.assumed, *(name for name in missing if name not in run.assumed)]
+        bill.add(run, bought.usage, usage.kept(told), cost)
+
+
+class _Bill:
+    """What the turns before this one used."""
+
+    def __init__(self, run: Run) -> None:
+        self.usage = run.usage
+        self._micro = run.cost_micro
+        self._unpriced = run.unpriced
+        self._told = run.usage_told
+
+    def add(self, run: Run, used: Usage, told: dict[str, Any] | None, cost: pricing.Cost) -> None:
+        """Write into the run what all turns have used."""
+        run.usage = self.usage + used
+        known = self._micro is not None and cost.micro is not None
+        run.cost_micro = self._micro + cost.micro if known else None  # type: ignore[operator]
+        run.unpriced = self._unpriced or cost.unpriced
+        before = (self._told or {}).get("turns", [self._told]) if self._told else []
+        run.usage_told = {"turns": [*before, told]} if before else told
 
 
 def _pieces(response: httpx2.Response) -> AsyncIterable[bytes]:
