@@ -37,7 +37,8 @@ BINARY_WITHIN: Final = 5.0
 
 async def all_of(stack: StackInfo | None, store: Path) -> list[Check]:
     """Every check of the machine."""
-    return [python(), packages(), await binary(), key(stack), prices(datetime.now(UTC).date()), log(store)]
+    today = datetime.now(UTC).date()
+    return [python(), packages(), await binary(), key(stack), prices(today), log(store)]
 
 
 def python() -> Check:
