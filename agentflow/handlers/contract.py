@@ -58,6 +58,7 @@ class Run:
 
     __slots__ = (
         "_admit",
+        "_answered",
         "_emit",
         "_progress",
         "assumed",
@@ -85,6 +86,7 @@ class Run:
         emit: Callable[[str], None] = lambda _: None,
         progress: Callable[[float | None, str | None], Awaitable[None]] | None = None,
         admit: Callable[[Route], AbstractAsyncContextManager[None]] | None = None,
+        answered: Callable[[], None] = lambda: None,
     ) -> None:
         self.task = task
         self.attempt = attempt
@@ -103,6 +105,11 @@ class Run:
         self._emit = emit
         self._progress = progress
         self._admit = admit
+        self._answered = answered
+
+    def answered(self) -> None:
+        """Say that the API has taken the request and begins to answer: its route is well."""
+        self._answered()
 
     def emit(self, text: str) -> None:
         """Show text as it is generated; it is sent coalesced and not stored."""

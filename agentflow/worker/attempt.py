@@ -55,6 +55,7 @@ class Attempt:
         "_before",
         "_handler",
         "_held",
+        "_opening",
         "_origin",
         "_parsed",
         "_probe",
@@ -77,6 +78,7 @@ class Attempt:
         self._before = last
         self._route: Route | None = None
         self._probe = False
+        self._opening: asyncio.Task[None] | None = None
         self._seconds = 0.0
 
     async def go(self) -> None:
@@ -167,6 +169,7 @@ class Attempt:
             emit=stream.emit,
             progress=progress.report,
             admit=partial(shared.gates.request, task_id=self._task.id, again=self._waited_for),
+            answered=self._answered,
         )
         began = time.monotonic()
         shared.gates.started(self._route)
@@ -182,6 +185,14 @@ class Attempt:
             handed.forget_spent(run)
             result = result and failed.by_outcome(wrong)
         return result
+
+    def _answered(self) -> None:
+        """The API answers: nobody needs to wait for the end of it."""
+        routes, route = self._shared.gates.routes, self._route
+        if route is not None and routes.answered(route, probe=self._probe):
+            opening = routes.opened(route, probe=self._probe)
+            self._probe = False
+            self._opening = asyncio.get_running_loop().create_task(opening)
 
     async def _handle(self, run: Run) -> Outcome | Failed | None:
         log = self._shared.log
@@ -208,6 +219,8 @@ class Attempt:
 
     async def end(self, result: Outcome | Failed | None) -> None:
         """Write what became of it. Raises Superseded, BusError."""
+        if self._opening is not None:
+            await self._opening
         if self._route is not None and not isinstance(result, Failed):
             answered = result is not None
             await self._shared.gates.settle(self._route, probe=self._probe, answered=answered)

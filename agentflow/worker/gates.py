@@ -176,7 +176,8 @@ class Gates:
     async def settle(self, route: Route, *, probe: bool, answered: bool) -> None:
         """What a request that was not refused says of its route."""
         if answered:
-            await self.routes.answered(route, probe=probe)
+            if self.routes.answered(route, probe=probe):
+                await self.routes.opened(route, probe=probe)
         elif probe:
             await self.routes.released(route)
 

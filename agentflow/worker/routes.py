@@ -45,6 +45,8 @@ class Routes:
         self._limits: dict[Route, InFlightLimit] = {}
         self._in_flight: Counter[Route] = Counter()
         self._answered: dict[Route, float] = {}
+        self._met: dict[Route, set[str]] = {}
+        """Tasks that were refused since the last answer."""
 
     # Facts.
 
@@ -106,11 +108,18 @@ class Routes:
         await self._change(route, claim)
         return claimed
 
-    async def answered(self, route: Route, *, probe: bool) -> None:
-        """A request was answered; the probe's answer opens the route."""
+    def answered(self, route: Route, *, probe: bool) -> bool:
+        """Note that a request was answered; whether that opens the route (`opened`)."""
         self._answered[route] = time.monotonic()
-        if probe:
-            await self._change(route, lambda present: closures.answered(present, self._actor))
+        self._met.pop(route, None)
+        closed = self.closed(route)
+        return closed is not None and (probe or closed.suspect)
+
+    async def opened(self, route: Route, *, probe: bool) -> None:
+        """Open the route for all, after an answer."""
+        await self._change(
+            route, lambda present: closures.answered(present, self._actor, probe=probe)
+        )
 
     async def released(self, route: Route) -> None:
         """The probe ended without an answer: another one may go."""
@@ -150,20 +159,27 @@ class Routes:
 
     async def _judged(self, route: Route, refusal: Refusal) -> Verdict:
         now = self._now()
-        answered = self._answered.get(route)
-        well = answered is not None and time.monotonic() - answered < closures.WELL_FOR
+        met = self._met_since_answered(route, refusal.task_id)
         before: Closed | None = None
         verdict = Verdict(None, Blame.ROUTE, now)
 
         def judge(present: Closed | None) -> Closed | None:
             nonlocal before, verdict
             before = present
-            verdict = closures.refused(present, refusal, now, well=well, random=random.random)
+            verdict = closures.refused(present, refusal, now, met=met, random=random.random)
             return verdict.closed
 
         await self._change(route, judge)
         _tell(route, before, verdict.closed, now)
         return verdict
+
+    def _met_since_answered(self, route: Route, task_id: str) -> int | None:
+        answered = self._answered.get(route)
+        if answered is None or time.monotonic() - answered > closures.WELL_FOR:
+            return None
+        met = self._met.setdefault(route, set())
+        met.add(task_id)
+        return len(met)
 
     async def _change(self, route: Route, change: Callable[[Closed | None], Closed | None]) -> None:
         key = gates.closed_key(route)

@@ -37,6 +37,7 @@ class Claude:
         self.now = 0
         self.hold: asyncio.Event | None = None
         self.overloaded: Signal | None = None
+        self.answers = False
 
     def route(self, task: Task) -> Route:
         return ROUTE
@@ -50,6 +51,8 @@ class Claude:
                 signal = self.signals.pop(0)
                 failure = Failure(type=signal.type or "error", message="refused", code=signal.code)
                 raise AttemptFailed(failure, signal)
+            if self.answers:
+                run.answered()
             if self.hold is not None:
                 await self.hold.wait()
             if self.overloaded is not None:
@@ -220,6 +223,42 @@ async def test_a_closed_route_is_opened_by_one_task_without_anybody(
         for number in range(4):
             await observer.state(f"{name}{number}", State.SUCCEEDED)
     assert board.get(key) is None
+
+
+async def test_the_beginning_of_the_probes_answer_opens_the_route(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    claude = Claude()
+    claude.answers, claude.hold = True, asyncio.Event()
+    board = await bucket(observer)
+    key = gates.closed_key(ROUTE)
+    until = now() + timedelta(seconds=0.2)
+    await set_key(board, key, Closed(since=now(), until=until, reason="server", step=1))
+    await start_worker(handlers(claude), slots=4)
+    for number in range(4):
+        await submit(observer, "x", id=f"t{number}")
+    await observer.until(lambda: claude.now == 4)
+    assert not claude.hold.is_set(), "no answer has ended"
+    claude.hold.set()
+    for number in range(4):
+        await observer.state(f"t{number}", State.SUCCEEDED)
+    assert board.get(key) is None
+
+
+async def test_one_failed_answer_among_many_holds_nobody(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    claude = Picky(Signal(status=500, type="api_error"), "bad")
+    await start_worker(handlers(claude), slots=4)
+    board = await bucket(observer)
+    await submit(observer, "x", id="good")
+    await observer.state("good", State.SUCCEEDED)
+    await submit(observer, "x", id="bad", max_attempts=2)
+    await observer.state("bad", State.RETRYING)
+    assert board.get(gates.closed_key(ROUTE)) is None
+    ended = await observer.ended("bad")
+    assert (ended.state, ended.reason, ended.failures) == (State.FAILED, "server_error", 2)
+    assert board.get(gates.closed_key(ROUTE)) is None
 
 
 async def test_an_outage_counts_against_no_task(

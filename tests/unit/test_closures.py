@@ -32,15 +32,15 @@ def refusal(reason: str, task: str = "a", **more: object) -> Refusal:
     return Refusal(reason=reason, task_id=task, actor=f"w-{task}", **more)  # type: ignore[arg-type]
 
 
-def judge(present: Closed | None, met: Refusal, now: datetime = NOW, *, well: bool = False):  # type: ignore[no-untyped-def]
-    return refused(present, met, now, well=well, random=lambda: 0.0)
+def judge(present: Closed | None, met: Refusal, now: datetime = NOW, *, lately: int | None = None):  # type: ignore[no-untyped-def]
+    return refused(present, met, now, met=lately, random=lambda: 0.0)
 
 
-def probe(present: Closed | None, met: Refusal, now: datetime, *, well: bool = False):  # type: ignore[no-untyped-def]
+def probe(present: Closed | None, met: Refusal, now: datetime, *, lately: int | None = None):  # type: ignore[no-untyped-def]
     """The refusal of the request that `met.actor` sent as the probe."""
     claimed = claim_probe(present, met.actor, now)
     assert claimed is not None and claimed.probe == met.actor
-    return judge(claimed, closures.msgspec.structs.replace(met, probe=True), now, well=well)
+    return judge(claimed, closures.msgspec.structs.replace(met, probe=True), now, lately=lately)
 
 
 @pytest.mark.parametrize("reason", ["rate", "overload", "unreachable"])
@@ -109,7 +109,7 @@ def test_a_refusal_that_nobody_else_meets_is_the_tasks_own() -> None:
     claimed = claim_probe(suspected, "w-b", after(0.1))
     present = answered(claimed, "w-b")
     assert present is None, "the probe was answered: all go on"
-    verdict = judge(None, refusal("auth", "a", again=True), after(2), well=True)
+    verdict = judge(None, refusal("auth", "a", again=True), after(2), lately=1)
     assert (verdict.closed, verdict.blame) == (None, Blame.TASK)
 
 
@@ -127,13 +127,23 @@ def test_what_was_under_way_confirms_nothing() -> None:
     assert (verdict.closed, verdict.blame) == (suspected, Blame.ROUTE)
 
 
-def test_where_the_route_answers_several_prompts_of_their_own_close_nothing() -> None:
-    present = judge(None, refusal("auth", "a"), well=True).closed
-    for number, task in enumerate(("b", "c"), 1):
-        present = probe(present, refusal("auth", task), after(number), well=True).closed
-        assert present is not None and present.suspect and half_open(present, after(number))
-    believed = probe(present, refusal("auth", "d"), after(3), well=True).closed
-    assert believed is not None and not believed.suspect and believed.until == after(303)
+@pytest.mark.parametrize("reason", ["auth", "spend", "server"])
+def test_where_the_route_answers_nobody_waits_for_one_refusal(reason: str) -> None:
+    for number, task in enumerate("abc", 1):
+        verdict = judge(None, refusal(reason, task), after(number), lately=number)
+        assert (verdict.closed, verdict.blame) == (None, Blame.ROUTE)
+        again = judge(None, refusal(reason, task, again=True), after(number), lately=number)
+        assert (again.closed, again.blame) == (None, Blame.TASK)
+    believed = judge(None, refusal(reason, "d"), after(4), lately=4)
+    assert believed.blame is Blame.ROUTE
+    assert believed.closed is not None and believed.closed.step == 1
+
+
+def test_any_answer_ends_a_suspicion_and_no_other_closure() -> None:
+    suspected = judge(None, refusal("auth", "a")).closed
+    assert answered(suspected, "w-b", probe=False) is None
+    closed = judge(None, refusal("rate", "a")).closed
+    assert answered(closed, "w-b", probe=False) == closed
 
 
 def test_what_a_person_closed_only_a_person_opens() -> None:
@@ -152,22 +162,22 @@ def test_what_a_person_closed_only_a_person_opens() -> None:
             st.sampled_from("abc"),
             st.sampled_from(["meet", "probe", "answer"]),
             st.floats(0, 100),
-            st.booleans(),
+            st.none() | st.integers(1, 6),
         ),
         max_size=30,
     )
 )
 def test_a_closure_always_ends_and_moves_only_later_but_for_its_probe(
-    steps: list[tuple[str, str, str, float, bool]],
+    steps: list[tuple[str, str, str, float, int | None]],
 ) -> None:
     present: Closed | None = None
     now = NOW
-    for reason, task, what, seconds, well in steps:
+    for reason, task, what, seconds, lately in steps:
         now += timedelta(seconds=seconds)
         met = refusal(reason, task)
         before = present
         if what == "meet":
-            present = judge(present, met, now, well=well).closed
+            present = judge(present, met, now, lately=lately).closed
             if before is not None and before.holds(now):
                 assert present is not None and present.until is not None
                 assert before.until is not None and present.until >= before.until
@@ -179,7 +189,7 @@ def test_a_closure_always_ends_and_moves_only_later_but_for_its_probe(
                 present = answered(claimed, met.actor)
                 assert present is None
             else:
-                present = probe(present, met, now, well=well).closed
+                present = probe(present, met, now, lately=lately).closed
         if present is not None:
             assert present.until is not None, "only a person closes without an end"
             assert present.until <= now + timedelta(seconds=1800 + 1)

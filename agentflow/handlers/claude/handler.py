@@ -233,6 +233,7 @@ class ClaudeHandler:
     ) -> None:
         reader = Reader()
         problem: Exception | None = None
+        begun = False
         now = asyncio.get_running_loop().time
         waits = (LAST_EVENT, LINGER)
         limit = asyncio.timeout(None)
@@ -245,6 +246,9 @@ class ClaudeHandler:
                         text = message.take(*event)
                         if text:
                             run.emit(text)
+                    if message.begun and not begun:
+                        begun = True
+                        run.answered()
                     if run.first_token_s is None and message.characters:
                         run.first_token_s = time.monotonic() - began
                         run.usage = bill.usage + usage.counts(message.told)

@@ -13,7 +13,8 @@ gives the next one, so two workers never undo each other.
 The probe's answer opens the route (the key is deleted); its failure closes it for longer. A
 credential is believed bad, and the service broken, only when a second task meets what the first one
 met: a feature that one prompt asks for is that prompt's own affair. Where the route has answered
-lately it takes three others, because a job may hold several such prompts. What `operator` closed is
+lately nobody waits for one refusal: it takes four tasks with no answer between them, because a job
+may hold several such prompts, and a service has its moments. What `operator` closed is
 opened by a person, and by nobody else.
 """
 
@@ -37,7 +38,7 @@ AWAY_FOR: Final = 15.0
 """Most seconds for which a task is parked by what is no limit; after them it waits at the gate."""
 OTHERS: Final = 1
 OTHERS_IF_WELL: Final = 3
-"""Tasks beside the first that must meet a refusal before the credential is believed bad."""
+"""Tasks beside the first that must meet a refusal before the route is believed bad."""
 WELL_FOR: Final = 300.0
 """Seconds for which an answer shows that the credential is good."""
 
@@ -159,11 +160,14 @@ def claim_probe(present: Closed | None, actor: str, now: datetime) -> Closed | N
     return msgspec.structs.replace(present, probe=actor, until=now + timedelta(seconds=PROBE_FOR))
 
 
-def answered(present: Closed | None, actor: str) -> Closed | None:
-    """The value after the request of `actor` was answered: None where it was the probe's."""
-    if present is None or present.reason == OPERATOR or present.probe != actor:
+def answered(present: Closed | None, actor: str, *, probe: bool = True) -> Closed | None:
+    """The value after a request of `actor` was answered: None where it was the probe's.
+
+    A suspicion ends with any answer: the credential is good, and the service is there.
+    """
+    if present is None or present.reason == OPERATOR:
         return present
-    return None
+    return None if present.suspect or (probe and present.probe == actor) else present
 
 
 def released(present: Closed | None, actor: str, now: datetime) -> Closed | None:
@@ -178,16 +182,26 @@ def refused(
     refusal: Refusal,
     now: datetime,
     *,
-    well: bool = False,
+    met: int | None = None,
     random: Callable[[], float],
 ) -> Verdict:
-    """What a refusal makes of the route. `well`: the route has answered lately."""
+    """What a refusal makes of the route.
+
+    `met`: so many tasks of this worker, this one included, were refused since the route answered
+    it; None where it has not answered lately.
+    """
     steps = STEPS[refusal.reason]
     if present is not None and present.reason == OPERATOR and present.holds(now):
         return Verdict(present, Blame.ROUTE, _spread(now, SUSPECT_FOR, random))
-    if steps.confirm and not _believed(present, refusal):
-        return _suspected(present, refusal, now, well, random)
-    return _shut(present, refusal, now, random)
+    if not steps.confirm or _believed(present, refusal):
+        return _shut(present, refusal, now, random)
+    if met is None:
+        return _suspected(present, refusal, now, random)
+    if met > OTHERS_IF_WELL:
+        return _shut(None, refusal, now, random)
+    soon = _spread(now, SUSPECT_FOR, random)
+    probing = _is_probe(present, refusal)
+    return Verdict(None if probing else present, Blame.TASK if refusal.again else Blame.ROUTE, soon)
 
 
 def _believed(present: Closed | None, refusal: Refusal) -> bool:
@@ -199,7 +213,6 @@ def _suspected(
     present: Closed | None,
     refusal: Refusal,
     now: datetime,
-    well: bool,
     random: Callable[[], float],
 ) -> Verdict:
     """A refusal that may be the task's own: another task finds out."""
@@ -209,9 +222,6 @@ def _suspected(
     if same is None:
         if present is not None and present.holds(now) and not probing:
             return Verdict(present, Blame.ROUTE, soon)  # closed for another reason meanwhile
-        if refusal.again and well:
-            # Others were answered meanwhile; as a probe it has reached the API, which opens.
-            return Verdict(None if probing else present, Blame.TASK, soon)
         return Verdict(_closed(refusal, now, now, met=[refusal.task_id]), Blame.ROUTE, soon)
     if refusal.task_id in same.met:
         # Nobody else met it, or the others are still to find out: either way it is its own.
@@ -220,7 +230,7 @@ def _suspected(
     if not probing:
         return Verdict(same, Blame.ROUTE, soon)  # it was under way when the suspicion arose
     met = [*same.met, refusal.task_id]
-    if len(met) > (OTHERS_IF_WELL if well else OTHERS):
+    if len(met) > OTHERS:
         return _shut(None, refusal, now, random)
     return Verdict(_closed(refusal, now, now, since=same.since, met=met), Blame.ROUTE, soon)
 
