@@ -21,6 +21,13 @@ from agentflow.rules.retry import Signal
 from agentflow.rules.routes.route import Route
 
 
+class Trace(msgspec.Struct, frozen=True):
+    """Where code of somebody's failed: `file:line in function`, and the traceback."""
+
+    at: str | None = None
+    text: str | None = None
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended well: `text` for people, `value` for programs, `content` the rest."""
 
@@ -58,6 +65,7 @@ class Run:
         "request_id",
         "simulated",
         "task",
+        "trace",
         "usage",
     )
 
@@ -80,6 +88,8 @@ class Run:
         self.request_id: str | None = None
         self.first_token_s: float | None = None
         self.simulated = False
+        self.trace: Trace | None = None
+        """Where it failed, from whoever knows it better than the exception that is raised."""
         self._emit = emit
         self._progress = progress
         self._admit = admit
@@ -91,7 +101,7 @@ class Run:
     async def progress(self, fraction: float | None = None, note: str | None = None) -> None:
         """Write how far the attempt is (0 to 1, or a sentence) into the task's log."""
         if self._progress is not None:
-            await self._progress(fraction, note)
+            await self._progress(clamped(fraction), note)
 
     def admit(self, route: Route) -> AbstractAsyncContextManager[None]:
         """Enter it before a request by this route, and send the request within.
@@ -100,6 +110,13 @@ class Run:
         For handlers that ask while they run; tasks of a `Routed` handler are admitted as a whole.
         """
         return nullcontext() if self._admit is None else self._admit(route)
+
+
+def clamped(fraction: float | None) -> float | None:
+    """A fraction as it can be shown: a sum of ninths ends above 1; NaN says nothing."""
+    if fraction is None or fraction != fraction:
+        return None
+    return min(1.0, max(0.0, float(fraction)))
 
 
 Handler = Callable[[Run], Awaitable[Outcome]]

@@ -194,8 +194,11 @@ class Attempt:
             if limit.expired():
                 return failed.by_time(run, log.now())
             return failed.by_error(error, run)
-        wrong = handed.wrong_in_outcome(outcome)
-        return failed.by_outcome(wrong) if wrong else outcome
+        if wrong := handed.wrong_in_outcome(outcome):
+            return failed.by_outcome(wrong)
+        if wrong := handed.unfaithful(outcome):
+            return failed.by_outcome(f"task {run.task.id}: {wrong}", "result_not_json")
+        return outcome
 
     # End.
 

@@ -1,8 +1,9 @@
 """Many tasks, at most so many under way: submit, yield results as they end, submit more.
 
 What is under way counts until its result was yielded, so a slow consumer slows the submitting and
-nothing piles up. Per task there is no asyncio task: publishing and the arrival of a result are
-plain calls, and only a publish without a clean answer gets a task of its own.
+nothing piles up. Where the input raises, what is under way is waited for and yielded first: it is
+paid, and nobody else holds its handles. Per task there is no asyncio task: publishing and the
+arrival of a result are plain calls, and only a publish without a clean answer gets one of its own.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Mapping(Generic[T]):
         self._submitted = 0
         self._exhausted = False
         self._error: BaseException | None = None
+        self._source_error: BaseException | None = None
         self._slow: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()
         self._room = asyncio.Event()
@@ -76,6 +78,8 @@ class Mapping(Generic[T]):
                 if self._error is not None:
                     raise self._error
                 if self._exhausted and not self._open:
+                    if self._source_error is not None:
+                        raise self._source_error
                     return
                 self._ready.clear()
                 await self._ready.wait()
@@ -98,15 +102,23 @@ class Mapping(Generic[T]):
 
     def _fed(self, feeder: asyncio.Task[None]) -> None:
         self._exhausted = True
-        self._fail(None if feeder.cancelled() else feeder.exception())
+        error = None if feeder.cancelled() else feeder.exception()
+        if error is not None:
+            before = self._submitted
+            error.add_note(
+                f"The input of map raised this. The {before} tasks before were run, and their "
+                "results given first."
+            )
+        self._source_error = error
+        self._ready.set()
 
     async def _submit(self, item: T) -> None:
         while self._open >= self._concurrency or self._unanswered >= OUTSTANDING:
             self._room.clear()
             await self._room.wait()
         index = self._submitted
-        self._submitted += 1
         submission, fresh = self._prepare(item, index)
+        self._submitted += 1
         self._open += 1
         self._expected[index] = self._waiting.expect(
             submission.id, functools.partial(self._arrived, index), self._fail, fresh=fresh

@@ -24,6 +24,7 @@ from agentflow.handlers.contract import AttemptFailed, Outcome, Run
 from agentflow.handlers.functions import reports
 from agentflow.handlers.functions.reports import Reports
 from agentflow.handlers.functions.shared_claude import SharedClaude
+from agentflow.protocol.faithful import flaw
 from agentflow.protocol.record import Failure, Usage
 from agentflow.protocol.task import Task
 from agentflow.rules.retry import Signal
@@ -133,10 +134,9 @@ class _Base:
 class Context(_Base):
     """The context of an async function."""
 
-    def progress(self, fraction: float | None = None, message: str | None = None) -> None:
+    def progress(self, fraction: float | str | None = None, message: str | None = None) -> None:
         """Say how far the run is: 0 to 1, a sentence, or both. Written twice a second at most."""
-        reports.checked(fraction, message)
-        self._reports.report(fraction, message)
+        self._reports.report(*reports.checked(fraction, message))
 
     async def claude(
         self,
@@ -170,11 +170,11 @@ class SyncContext(_Base):
         """Whether the run is over, so that going on is of no use."""
         return self._over
 
-    def progress(self, fraction: float | None = None, message: str | None = None) -> None:
+    def progress(self, fraction: float | str | None = None, message: str | None = None) -> None:
         """As Context.progress. Raises CancelledError once the run is over."""
-        reports.checked(fraction, message)
+        report = reports.checked(fraction, message)
         self._check()
-        self._loop.call_soon_threadsafe(self._reports.report, fraction, message)
+        self._loop.call_soon_threadsafe(self._reports.report, *report)
 
     def claude(
         self,
@@ -220,6 +220,9 @@ def _request(
         raise InvalidTask(f"task {task.id}: ctx.claude needs either a prompt or messages")
     if messages is not None:
         params = {**params, "messages": list(messages)}
+    wrong = flaw({"prompt": prompt, "system": system, **params}, "")
+    if wrong is not None:
+        raise InvalidTask(f"task {task.id}: ctx.claude: {wrong}")
     return msgspec.structs.replace(
         task,
         prompt=prompt,
