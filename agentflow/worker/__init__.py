@@ -17,4 +17,5 @@ shared.py     what all attempts share
 consumers.py  the streams and consumers pulled from
 lag.py        whether the event loop is on time
 worker.py     the actor that joins them; process.py, prefork.py, children.py: its processes
+orderly.py    the exit status by which an end in order is known
 """

@@ -82,7 +82,7 @@ def failure(error: BaseException, reason: str = "") -> Failure:
     """The failure an exception is."""
     name = type(error).__name__
     try:
-        text = str(error)
+        text = f"it called exit({error.code})" if isinstance(error, SystemExit) else str(error)
     except Exception:  # a broken __str__ must not hide the error it belongs to
         text = ""
     return Failure(type=reason or name, message=shown(text or name))
