@@ -62,6 +62,7 @@ class Run:
         "fencing_token",
         "first_token_s",
         "model",
+        "over",
         "request_id",
         "simulated",
         "task",
@@ -88,6 +89,8 @@ class Run:
         self.request_id: str | None = None
         self.first_token_s: float | None = None
         self.simulated = False
+        self.over = False
+        """Whether nobody waits for the handler any more: what it says or asks goes nowhere."""
         self.trace: Trace | None = None
         """Where it failed, from whoever knows it better than the exception that is raised."""
         self._emit = emit
@@ -96,11 +99,12 @@ class Run:
 
     def emit(self, text: str) -> None:
         """Show text as it is generated; it is sent coalesced and not stored."""
-        self._emit(text)
+        if not self.over:
+            self._emit(text)
 
     async def progress(self, fraction: float | None = None, note: str | None = None) -> None:
         """Write how far the attempt is (0 to 1, or a sentence) into the task's log."""
-        if self._progress is not None:
+        if self._progress is not None and not self.over:
             await self._progress(clamped(fraction), note)
 
     def admit(self, route: Route) -> AbstractAsyncContextManager[None]:

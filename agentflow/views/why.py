@@ -263,7 +263,11 @@ def _busy(situation: Situation) -> str:
         return ""
     slots = sum(worker.slots for worker in serving)
     running = sum(worker.running for worker in serving)
-    return f" {_count(len(serving), 'worker')} of the queue run {running:,} of {slots:,}."
+    text = f" {_count(len(serving), 'worker')} of the queue run {running:,} of {slots:,}."
+    if not slots:
+        notes = dict.fromkeys(note for worker in serving for note in worker.notes)
+        text += "".join(f" {note}." for note in notes)
+    return text
 
 
 def _serving(situation: Situation) -> list[WorkerView]:

@@ -6,6 +6,7 @@ parsed.py     what a delivery says, as far as it can be read
 suspect.py    a message delivered too often is parsed by a process of its own first
 attempt.py    one attempt, through its stages: admit, claim, run, end
 gates.py      what an attempt waits for before it is claimed, and a request before it is sent
+deaf.py       handlers that do not end when their run is over
 kinds.py      the handlers, and what they say of themselves
 handed.py     what a handler hands over, made fit for a record; failed.py: how it failed
 progress.py   what a handler reports, as records

@@ -24,7 +24,9 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Coroutine
 from datetime import timedelta
+from typing import Any
 
 from agentflow.errors import Superseded
 from agentflow.handlers.contract import Handler, Outcome, Run
@@ -35,6 +37,7 @@ from agentflow.rules.retry import Signal
 from agentflow.rules.routes.route import Route
 from agentflow.rules.starting import Arrival, Park, TooLate, Verdict
 from agentflow.worker import failed, handed
+from agentflow.worker.deaf import LeftBehind
 from agentflow.worker.failed import Failed
 from agentflow.worker.held import Ending, Interrupted
 from agentflow.worker.parsed import Parsed
@@ -50,18 +53,24 @@ class Attempt:
 
     __slots__ = (
         "_before",
+        "_began",
         "_handler",
         "_held",
+        "_left",
         "_origin",
         "_parsed",
+        "_progress",
         "_route",
         "_run",
         "_seconds",
         "_shared",
+        "_stream",
         "_task",
     )
     _handler: Handler
+    _progress: Progress
     _run: Run
+    _stream: TokenStream
 
     def __init__(self, shared: Shared, parsed: Parsed, last: Last) -> None:
         assert parsed.task is not None
@@ -72,7 +81,9 @@ class Attempt:
         self._origin = parsed.origin
         self._before = last
         self._route: Route | None = None
+        self._began = 0.0
         self._seconds = 0.0
+        self._left = False
 
     async def go(self) -> None:
         """From stage to stage. Raises Superseded, BusError."""
@@ -151,8 +162,10 @@ class Attempt:
         claim = held.last
         assert claim is not None and claim.record is not None
         attempt = claim.record.attempt
-        stream = TokenStream(shared.connection, self._task.id, attempt, shared.log.actor)
-        progress = Progress(shared.log, held, self._origin)
+        stream = self._stream = TokenStream(
+            shared.connection, self._task.id, attempt, shared.log.actor
+        )
+        progress = self._progress = Progress(shared.log, held, self._origin)
         run = self._run = held.run = Run(
             self._task,
             attempt=attempt,
@@ -161,15 +174,27 @@ class Attempt:
             progress=progress.report,
             admit=shared.gates.request,
         )
-        began = time.monotonic()
+        self._began = time.monotonic()
         shared.gates.started(self._route)
         try:
             result = await self._handle(run)
-        finally:
+        except BaseException:
+            if self._left:
+                raise LeftBehind from None
             shared.gates.ended(self._route)
-        self._seconds = time.monotonic() - began
-        stream.flush()
-        await progress.close()
+            raise
+        if self._left:
+            raise LeftBehind
+        return await self._close(result)
+
+    async def _close(self, result: Outcome | Failed | None) -> Outcome | Failed | None:
+        """The run is over: take no more from it, and see whether a record can hold what it gave."""
+        run = self._run
+        run.over = True
+        self._shared.gates.ended(self._route)
+        self._seconds = time.monotonic() - self._began
+        self._stream.flush()
+        await self._progress.close()
         wrong = handed.wrong_in_run(run)
         if wrong:
             handed.forget_spent(run)
@@ -177,10 +202,12 @@ class Attempt:
         return result
 
     async def _handle(self, run: Run) -> Outcome | Failed | None:
-        log = self._shared.log
-        limit = asyncio.timeout(starting.time_left(run.task, log.now()))
+        log, held = self._shared.log, self._held
+        left = starting.time_left(run.task, log.now())
+        limit = asyncio.timeout(left)
+        held.attempt, held.over_at = self, self._began + left
         try:
-            with self._held.interruptible():
+            with held.interruptible():
                 async with limit:
                     outcome = await self._handler(run)
         except Interrupted:
@@ -194,11 +221,24 @@ class Attempt:
             if limit.expired():
                 return failed.by_time(run, log.now())
             return failed.by_error(error, run)
+        finally:
+            held.attempt = held.over_at = None
         if wrong := handed.wrong_in_outcome(outcome):
             return failed.by_outcome(wrong)
         if wrong := handed.unfaithful(outcome):
             return failed.by_outcome(f"task {run.task.id}: {wrong}", "result_not_json")
         return outcome
+
+    def leave(self) -> Coroutine[Any, Any, None]:
+        """End without the handler, which does not hear that its run is over. Raises as `end`."""
+        self._left = True
+        return self._end_without()
+
+    async def _end_without(self) -> None:
+        result = None
+        if self._held.ending is None:
+            result = failed.by_deafness(self._run, self._shared.log.now())
+        await self.end(await self._close(result))
 
     # End.
 

@@ -53,6 +53,13 @@ def by_time(run: Run, now: datetime) -> Failed:
     return Failed(Failure(type="timeout", message=text), Signal(exception="timeout"))
 
 
+def by_deafness(run: Run, now: datetime) -> Failed:
+    """The same, where the handler does not end by that."""
+    over = by_time(run, now)
+    text = f"{over.failure.message}, and its handler does not hear its cancellation"
+    return Failed(msgspec.structs.replace(over.failure, message=text), over.signal)
+
+
 def by_outcome(wrong: str, reason: str = "bad_outcome") -> Failed:
     """The failure of a handler that handed over what no record can hold."""
     return Failed(Failure(type=reason, message=wrong))

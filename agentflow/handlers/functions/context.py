@@ -29,6 +29,7 @@ from agentflow.protocol.record import Failure, Usage
 from agentflow.protocol.task import Task
 from agentflow.rules.retry import Signal
 
+OVER_PAUSE: Final = 1.0
 HANG_UP: Final = 2.0
 """Seconds for ending requests that a function left behind, so that what they cost is known."""
 
@@ -66,7 +67,7 @@ class _Base:
         self._began = time.monotonic()
         self._calls: set[asyncio.Task[Any]] = set()
         # Read by other threads, awaited by none: an Event costs 4 % of a task that does nothing.
-        self._over = False
+        self._closed = False
         self._logger = logger
 
     @cached_property
@@ -91,9 +92,13 @@ class _Base:
         """Grows with each attempt: what you write elsewhere can refuse a lower one."""
         return self._run.fencing_token
 
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._run.over
+
     async def close(self, *, flush: bool) -> None:
         """The function has returned, or is not waited for any more."""
-        self._over = True
+        self._closed = True
         calls = self._calls - {asyncio.current_task()}
         for call in calls:
             call.cancel()
@@ -102,9 +107,11 @@ class _Base:
         await self._reports.close(flush=flush)
 
     async def _ask(self, task: Task, stream: bool) -> ClaudeAnswer:
-        if self._over:
-            raise asyncio.CancelledError("the run is over")
         run = self._run
+        if self._over:
+            # A function that swallows this and asks again must leave time for others.
+            await asyncio.sleep(OVER_PAUSE)
+            raise asyncio.CancelledError("the run is over")
         current = asyncio.current_task()
         assert current is not None
         self._calls.add(current)

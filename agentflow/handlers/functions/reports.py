@@ -62,7 +62,7 @@ class Reports:
 
     def report(self, fraction: float | None, message: str | None) -> None:
         """Take a report; what it leaves out stays as it was."""
-        if self._closing.is_set():
+        if self._closing.is_set() or self._run.over:
             return
         self._fraction = self._fraction if fraction is None else fraction
         self._message = self._message if message is None else message
