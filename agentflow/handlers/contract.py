@@ -19,6 +19,7 @@ from agentflow.protocol.record import Failure, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.route import Route
+from agentflow.waits import Waits
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -68,6 +69,7 @@ class Run:
         "task",
         "trace",
         "usage",
+        "waits",
     )
 
     def __init__(
@@ -91,6 +93,8 @@ class Run:
         self.simulated = False
         self.over = False
         """Whether nobody waits for the handler any more: what it says or asks goes nowhere."""
+        self.waits = Waits()
+        """What it waits for of other tasks."""
         self.trace: Trace | None = None
         """Where it failed, from whoever knows it better than the exception that is raised."""
         self._emit = emit

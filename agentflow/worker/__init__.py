@@ -7,6 +7,7 @@ suspect.py    a message delivered too often is parsed by a process of its own fi
 attempt.py    one attempt, through its stages: admit, claim, run, end
 gates.py      what an attempt waits for before it is claimed, and a request before it is sent
 deaf.py       handlers that do not end when their run is over
+starved.py    whether all slots wait for tasks that only they would run
 kinds.py      the handlers, and what they say of themselves
 handed.py     what a handler hands over, made fit for a record; failed.py: how it failed
 progress.py   what a handler reports, as records

@@ -28,6 +28,7 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 
+from agentflow import waits
 from agentflow.errors import Superseded
 from agentflow.handlers.contract import Handler, Outcome, Run
 from agentflow.protocol.record import Failure, Last, Record, State
@@ -205,7 +206,8 @@ class Attempt:
         log, held = self._shared.log, self._held
         left = starting.time_left(run.task, log.now())
         limit = asyncio.timeout(left)
-        held.attempt, held.over_at = self, self._began + left
+        held.end_without, held.over_at = self.leave, self._began + left
+        waits.current.set(run.waits)
         try:
             with held.interruptible():
                 async with limit:
@@ -222,7 +224,7 @@ class Attempt:
                 return failed.by_time(run, log.now())
             return failed.by_error(error, run)
         finally:
-            held.attempt = held.over_at = None
+            held.end_without = held.over_at = None
         if wrong := handed.wrong_in_outcome(outcome):
             return failed.by_outcome(wrong)
         if wrong := handed.unfaithful(outcome):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Any
 
 from agentflow.bus.streams.puller import ACK, IN_PROGRESS, nak
 from agentflow.bus.wire.connection import Connection
@@ -20,9 +20,6 @@ from agentflow.bus.wire.message import Delivered
 from agentflow.errors import NotConnected
 from agentflow.handlers.contract import Run
 from agentflow.protocol.record import Last
-
-if TYPE_CHECKING:
-    from agentflow.worker.attempt import Attempt
 
 
 class Ending(StrEnum):
@@ -43,8 +40,8 @@ class Held:
     __slots__ = (
         "_interruptible",
         "_waiting",
-        "attempt",
         "delivered",
+        "end_without",
         "ending",
         "id",
         "kind",
@@ -69,8 +66,8 @@ class Held:
         self.ending: Ending | None = None
         self.work: asyncio.Task[None] | None = None
         """The asyncio task in which all of this is done."""
-        self.attempt: Attempt | None = None
-        """The attempt whose handler runs."""
+        self.end_without: Callable[[], Coroutine[Any, Any, None]] | None = None
+        """Ends the attempt without its handler, while that runs."""
         self.over_at: float | None = None
         """By time.monotonic: when the handler that runs must have ended."""
         self.told = False
@@ -86,7 +83,7 @@ class Held:
 
     def tell_let_go(self) -> None:
         """Wake those who wait for that. Frees what leads back here: memory is free at once."""
-        self.run = self.work = self.attempt = None
+        self.run = self.work = self.end_without = None
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)

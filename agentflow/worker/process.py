@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.patience import connect_patiently
@@ -94,9 +94,8 @@ async def serve(
     """Be a worker until told to stop; `own` are the handlers of an app.
 
     `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
-    `ready` is called when the worker serves and hears signals; `orderly` is the exit status of a
-    process that has to leave handlers behind. Raises NotConnected, BusError,
-    UsageError, PortTaken.
+    `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
+    handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
     """
     connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
     try:
@@ -116,23 +115,24 @@ async def serve(
                 await _work(worker, ready)
     finally:
         await connection.close()
-    if worker.stuck:
-        _leave(orderly)
+    _leave_behind(worker.stuck, orderly)
 
 
 def _unknown_kind_for() -> float:
     return float(os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR)
 
 
-def _leave(status: int) -> NoReturn:
-    # asyncio would wait for ever for a handler that does not listen to its cancellation.
-    logging.shutdown()
-    os._exit(status)
+def _leave_behind(stuck: int, status: int) -> None:
+    """End the process, where asyncio would wait for ever for handlers that hear nothing."""
+    if stuck:
+        logging.shutdown()
+        os._exit(status)
 
 
 async def _work(worker: Worker, ready: Callable[[], None]) -> None:
     logs.set_actor(worker.actor.name)
     worker.actor.heed_signals()
+    worker.actor.background("log", logs.keep_holding)
     await worker.start()
     _tame_collector()
     _log.info(

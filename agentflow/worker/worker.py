@@ -42,6 +42,7 @@ from agentflow.worker.kinds import Kinds
 from agentflow.worker.lag import Lag, working_on
 from agentflow.worker.observer import Observer
 from agentflow.worker.shared import Shared
+from agentflow.worker.starved import Starved
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Worker:
         self._log = TaskLog(self._js, self.actor.name)
         self._holding = Holding(connection)
         self._deaf = Deaf(self._holding, self._leave)
+        self._starved = Starved(self._holding, self._queues, slots, self._free)
         self._lag = Lag()
         self._gates = Gates(Board(self._js), actor=self.actor.name, slots=slots, now=self._log.now)
         self._shared = Shared(connection, self._log, self._holding, self._gates, self._kinds)
@@ -121,6 +123,7 @@ class Worker:
         self.actor.background("renewals", self._holding.renew)
         self.actor.background("watchdog", self._puller.watch)
         self.actor.background("deaf", self._deaf.watch)
+        self.actor.background("starved", self._starved.watch)
         self.actor.background("consumers", self._consumers.keep)
         self.actor.background("bucket", self._gates.watch)
         self.actor.on_stop("pulling", self._puller.stop)
@@ -184,9 +187,9 @@ class Worker:
 
     def _leave(self, held: Held) -> None:
         """Go on with a message without its handler."""
-        handler, attempt = held.work, held.attempt
-        assert handler is not None and attempt is not None
-        work = self._conclude(held, attempt.leave())
+        handler, end_without = held.work, held.end_without
+        assert handler is not None and end_without is not None
+        work = self._conclude(held, end_without())
         held.leave_handler(asyncio.get_running_loop().create_task(work))
         handler.cancel()  # it may hear the second time
 
@@ -260,6 +263,7 @@ class Worker:
                 *self._intake.notes(),
                 *self._gates.notes(),
                 *self._deaf.notes(),
+                *self._starved.notes(),
                 *self._kinds.notes(),
             ],
             "pools": self._kinds.pools(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +25,13 @@ pytestmark = pytest.mark.timeout(90)
 APP = """
 import asyncio, logging, multiprocessing, os, signal, sys, time
 import agentflow
+
+import logging.config
+logging.config.dictConfig({
+    "version": 1,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"level": "ERROR", "handlers": ["console"]},
+})
 
 app = agentflow.App()
 
@@ -153,7 +161,7 @@ async def test_ending_a_forked_child_does_not_stop_the_worker(
 async def test_exit_in_an_asyncio_task_of_a_handler_fails_its_task(
     observer: Observer, start: Start
 ) -> None:
-    worker = start("-c", "1")
+    worker = start("-c", "1", "--log-level", "info")
     exited = (State.FAILED, "it called exit(0)")
     assert await _outcome(observer, "leave", how="gather") == exited
     assert await _outcome(observer, "leave", how="group") == exited
@@ -190,6 +198,17 @@ async def test_a_process_that_a_handler_ends_is_replaced(observer: Observer, sta
     assert await _outcome(observer, "fine") == (State.SUCCEEDED, "fine")
     await until(lambda: worker.said("exit code 0 although nobody told it to stop"))
     assert not worker.said("drained")
+
+
+async def test_the_log_asked_for_is_written_although_the_app_configures_logging(
+    observer: Observer, start: Start, tmp_path: Path
+) -> None:
+    worker = start("--log-file", "own.log", "--log-format", "json")
+    assert (await _outcome(observer, "leave", how="gather"))[0] == State.FAILED
+    worker.process.send_signal(signal.SIGTERM)
+    assert await worker.exited() == 0
+    lines = [json.loads(line) for line in (tmp_path / "own.log").read_text().splitlines()]
+    assert {"ready", "handler", "end"} <= {line.get("action") for line in lines}
 
 
 @pytest.fixture(name="home")

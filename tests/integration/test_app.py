@@ -606,7 +606,7 @@ async def test_the_code_of_the_docs_works(
     monkeypatch.setenv("AGENTFLOW_NATS", nats_server.url)
     app = apps.load("tasks_of_docs")
     docs: Any = sys.modules.pop("tasks_of_docs")
-    assert app.kinds == ["summarise", "confirm", "debate", "wait_for_file", "count"]
+    assert app.kinds == ["summarise", "confirm", "debate", "wait_for_file", "count", "report"]
     await docs.test_confirm()
     async with at_work(app, start_worker, queues=["texts", "default"]):
         summary = await docs.submit()

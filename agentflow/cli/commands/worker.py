@@ -86,6 +86,7 @@ def command(
     """
     start_log(connection)
     from agentflow.local import parent
+    from agentflow.telemetry import logs
     from agentflow.worker import orderly
     from agentflow.worker.process import run, serve
 
@@ -100,6 +101,7 @@ def command(
             from agentflow.cli import apps
 
             own = apps.load(target).handlers()
+            logs.hold()
         run(
             serve(
                 resolve(connection),

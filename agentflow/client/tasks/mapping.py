@@ -22,6 +22,7 @@ from agentflow.client.tasks.waiting import Expected, Waiting
 from agentflow.errors import BusError, ResultTimeout
 from agentflow.protocol.record import Record
 from agentflow.views.result import Result, result_of_record
+from agentflow.waits import waiting_for
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class Mapping(Generic[T]):
         self._held: dict[int, tuple[int, Record, int]] = {}
         self._next = 0
         self._expected: dict[int, Expected] = {}
+        self._queues: set[str] = set()
         self._open = 0
         self._unanswered = 0
         self._submitted = 0
@@ -82,7 +84,8 @@ class Mapping(Generic[T]):
                         raise self._source_error
                     return
                 self._ready.clear()
-                await self._ready.wait()
+                with waiting_for(*self._queues):
+                    await self._ready.wait()
         finally:
             feeder.cancel()
             for task in self._slow:
@@ -119,6 +122,7 @@ class Mapping(Generic[T]):
         index = self._submitted
         submission, fresh = self._prepare(item, index)
         self._submitted += 1
+        self._queues.add(submission.queue)
         self._open += 1
         self._expected[index] = self._waiting.expect(
             submission.id, functools.partial(self._arrived, index), self._fail, fresh=fresh
@@ -183,7 +187,9 @@ async def as_completed(
 ) -> AsyncGenerator[Result]:
     """Results of submitted tasks as they end. Raises ResultTimeout."""
     ended: asyncio.Queue[asyncio.Future[Ended]] = asyncio.Queue()
+    handles = list(handles)
     futures = [handle.awaited() for handle in handles]
+    queues = {handle.queue for handle in handles}
     for future in futures:
         future.add_done_callback(ended.put_nowait)
     loop = asyncio.get_running_loop()
@@ -191,8 +197,9 @@ async def as_completed(
     try:
         for left in range(len(futures), 0, -1):
             try:
-                async with asyncio.timeout_at(end):
-                    future = await ended.get()
+                with waiting_for(*queues):
+                    async with asyncio.timeout_at(end):
+                        future = await ended.get()
             except TimeoutError:
                 raise ResultTimeout(
                     f"{left} of {len(futures)} tasks had not ended after {timeout:g} s; they go on"

@@ -84,6 +84,7 @@ class Tasks:
         self, message: Submission, *, fresh: bool, newer_than: int = 0, wait_full: bool = True
     ) -> TaskHandle:
         handle = TaskHandle(self, message.id, newer_than=newer_than)
+        handle.queue = message.queue
         if fresh and self.waiting.up:
             # The result may be here before somebody asks for it.
             handle.expect(fresh=True, idle=True)
