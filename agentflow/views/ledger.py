@@ -15,7 +15,7 @@ from agentflow.views.result import Result, result_of_record
 _WRITTEN: Final = (
     *("line", "id", "state", "text", "value", "content", "usage", "cost_usd", "stop_reason"),
     *("attempts", "timings", "error", "reason", "kind", "model", "labels", "request"),
-    *("truncated", "simulated"),
+    *("truncated", "simulated", "unpriced", "estimated", "partial"),
 )
 """In this order: every line begins with `{"line":`."""
 
