@@ -53,6 +53,13 @@ def test_an_empty_value_is_not_left_out(cli: Here, option: str) -> None:
     assert len(done.err.splitlines()) == 1, done.err
 
 
+@pytest.mark.parametrize("option", ["--param", "--label"])
+def test_what_is_given_twice_is_not_dropped(cli: Here, option: str) -> None:
+    done = cli("submit", "--kind", "echo", "x", option, "a=1", option, "a=2")
+    assert done.code == 2
+    assert "'a' is given twice" in done.err
+
+
 def test_the_history_of_a_task(cli: Here) -> None:
     cli("submit", "x", "--kind", "no-such-kind", "--wait", "--id", "history-1")
     done = cli("get", "history-1", "--history")
