@@ -8,7 +8,7 @@ to describe itself and what to do with a control message, and lists its steps of
     await actor.start()
     actor.background("renewals", worker.renew_forever)
     actor.on_stop("pulling", puller.stop)
-    await actor.run()            # until SIGTERM, SIGINT or stop()
+    await actor.run()            # until SIGTERM, SIGINT, SIGHUP or stop()
 
 The name is unique per process start: records name it, and a process that comes back is another.
 """
@@ -29,6 +29,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agentflow import forks
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
 from agentflow.errors import AgentFlowError, NotConnected
@@ -39,6 +40,7 @@ from agentflow.version import __version__
 
 _log = logging.getLogger(__name__)
 
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 RESTART_MIN: Final = 0.2
 RESTART_MAX: Final = 10.0
 
@@ -111,14 +113,16 @@ class Actor:
         self.stopping.set()
 
     def heed_signals(self) -> None:
-        """Take SIGTERM and SIGINT for the word to stop. Until then they end the process at once, so
-        this comes before it holds anything that others would have to wait for."""
+        """Take SIGTERM, SIGINT and SIGHUP for the word to stop. Until then they end the process at
+        once, so this comes before it holds anything that others would have to wait for."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in heard:  # nohup ignores SIGHUP
             loop.add_signal_handler(number, self.stop)
+        forks.forget_in_children(heard)
 
     async def run(self) -> None:
-        """Wait for the word to stop (SIGTERM, SIGINT, `stop`), then stop in steps."""
+        """Wait for the word to stop (a signal, `stop`), then stop in steps."""
         self.heed_signals()
         await self.stopping.wait()
         await self.close()

@@ -22,7 +22,12 @@ from agentflow.errors import Fail, InvalidHandler, Retry, UsageError
 from agentflow.handlers import registry
 from agentflow.handlers.contract import AttemptFailed, Handler
 from agentflow.handlers.functions.context import ClaudeAnswer, Context, SyncContext
-from agentflow.handlers.functions.function import Definition, OwnHandler, Shared
+from agentflow.handlers.functions.function import (
+    Definition,
+    OwnHandler,
+    Shared,
+    check_function,
+)
 from agentflow.protocol import limits
 
 __all__ = [
@@ -85,11 +90,19 @@ class App:
         themselves; without them 4 and 600. Raises InvalidHandler.
         """
 
+        if isinstance(function, str):
+            raise InvalidHandler(
+                f'task("{function[:64]}") names no function; above one write '
+                f'@app.task(kind="{function[:64]}")'
+            )
+
         def register(handler: F) -> F:
+            check_function(handler)
             name = kind if kind is not None else getattr(handler, "__name__", "")
             if not isinstance(name, str) or not _KIND.fullmatch(name):
                 raise InvalidHandler(
-                    f"{name!r:.80} cannot name a kind; use up to 64 letters, digits, - _ and ."
+                    f"{name!r:.80} cannot name a kind; use up to 64 letters, digits, - _ and ., as "
+                    'in @app.task(kind="order")'
                 )
             if name in self._definitions:
                 raise InvalidHandler(f"kind {name} has two functions; one app can run only one")

@@ -319,6 +319,8 @@ class SyncClient:
         async def taken() -> AsyncGenerator[Item]:
             while not isinstance(item := await handed_over.get(), _End):
                 yield item
+            if item.error is not None:
+                raise item.error
 
         stream = _Stream(self._thread, lambda: mapped(taken()))
         source = iter(items)
@@ -332,6 +334,8 @@ class SyncClient:
                         item: Item | _End = next(source)
                     except StopIteration:
                         item, more = _End(None), False
+                    except Exception as error:
+                        item, more = _End(error), False
                     under_way += more
                     self._thread.soon(handed_over.put_nowait, item)
                     if more and not stream.waiting:

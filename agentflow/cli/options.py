@@ -94,14 +94,18 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 def labels(pairs: tuple[str, ...]) -> dict[str, str]:
     """`k=v` pairs as a dict of texts."""
-    return dict(_pair(pair, "--label") for pair in pairs)
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, text = _pair(pair, "--label", values)
+        values[name] = text
+    return values
 
 
 def parameters(pairs: tuple[str, ...]) -> dict[str, Any]:
     """`k=v` pairs; a value that is JSON is taken as such, any other as text."""
     values: dict[str, Any] = {}
     for pair in pairs:
-        name, text = _pair(pair, "--param")
+        name, text = _pair(pair, "--param", values)
         try:
             values[name] = msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError):
@@ -109,10 +113,12 @@ def parameters(pairs: tuple[str, ...]) -> dict[str, Any]:
     return values
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
+def _pair(text: str, option: str, before: Mapping[str, object]) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise click.BadParameter(f"{text!r} is not of the form name=value", param_hint=option)
+    if name in before:
+        raise click.BadParameter(f"{name!r} is given twice; keep one of them", param_hint=option)
     return name, value
 
 

@@ -225,7 +225,8 @@ class Client:
         At most `concurrency` tasks are under way; items are taken as there is room. A task that
         fails is yielded like any other (`result.ok`), with `result.index` its item's place. Options
         are those of `submit`; an item's own fields come first. Who stops early leaves what is under
-        way to run. Raises InvalidTask for an item that is no task, and BusError.
+        way to run. Raises InvalidTask for an item that is no task, what `items` raises (either
+        after the results of the tasks before it), and BusError.
         """
         return self.tasks.map(items, concurrency=concurrency, ordered=ordered, **options)
 

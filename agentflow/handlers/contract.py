@@ -20,6 +20,14 @@ from agentflow.protocol.record import Failure, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.route import Route
+from agentflow.waits import Waits
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """Where code of somebody's failed: `file:line in function`, and the traceback."""
+
+    at: str | None = None
+    text: str | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,13 +76,16 @@ class Run:
         "fencing_token",
         "first_token_s",
         "model",
+        "over",
         "partial",
         "request_id",
         "simulated",
         "task",
+        "trace",
         "unpriced",
         "usage",
         "usage_told",
+        "waits",
     )
 
     def __init__(
@@ -97,6 +108,12 @@ class Run:
         self.request_id: str | None = None
         self.first_token_s: float | None = None
         self.simulated = False
+        self.over = False
+        """Whether nobody waits for the handler any more: what it says or asks goes nowhere."""
+        self.waits = Waits()
+        """What it waits for of other tasks."""
+        self.trace: Trace | None = None
+        """Where it failed, from whoever knows it better than the exception that is raised."""
         self.usage_told: dict[str, Any] | None = None
         self.unpriced: str | None = None
         self.estimated = False
@@ -113,12 +130,13 @@ class Run:
 
     def emit(self, text: str) -> None:
         """Show text as it is generated; it is sent coalesced and not stored."""
-        self._emit(text)
+        if not self.over:
+            self._emit(text)
 
     async def progress(self, fraction: float | None = None, note: str | None = None) -> None:
         """Write how far the attempt is (0 to 1, or a sentence) into the task's log."""
-        if self._progress is not None:
-            await self._progress(fraction, note)
+        if self._progress is not None and not self.over:
+            await self._progress(clamped(fraction), note)
 
     def admit(self, route: Route) -> AbstractAsyncContextManager[None]:
         """Enter it before a request by this route, and send the request within.
@@ -127,6 +145,13 @@ class Run:
         For handlers that ask while they run; tasks of a `Routed` handler are admitted as a whole.
         """
         return nullcontext() if self._admit is None else self._admit(route)
+
+
+def clamped(fraction: float | None) -> float | None:
+    """A fraction as it can be shown: a sum of ninths ends above 1; NaN says nothing."""
+    if fraction is None or fraction != fraction:
+        return None
+    return min(1.0, max(0.0, float(fraction)))
 
 
 Handler = Callable[[Run], Awaitable[Outcome]]

@@ -19,6 +19,7 @@ from agentflow.errors import StackError
 from agentflow.local import process
 from agentflow.local.log_file import LogFile
 from agentflow.local.supervisor import Verdict
+from agentflow.worker import orderly
 
 READY_WITHIN: Final = 60.0
 POLL: Final = 0.01
@@ -29,7 +30,7 @@ USAGE: Final = 2
 class Child:
     """`argv` may be changed between two starts. With `ready`, a start is over when the part has
     printed what matches; `announced` is that match. With `drains` it may be told to stop by others
-    than us, and then has not crashed."""
+    than us: it says so by its exit status, and then has not crashed."""
 
     def __init__(
         self,
@@ -48,6 +49,9 @@ class Child:
         self.grace = grace
         self.log = LogFile(log)
         self.announced: re.Match[str] | None = None
+        if drains:
+            environment = {**(os.environ if environment is None else environment)}
+            environment |= orderly.ENVIRONMENT
         self._environment = environment
         self._inherit = tuple(inherit)
         self._ready = ready
@@ -62,7 +66,7 @@ class Child:
     def verdict(self) -> Verdict:
         """What its end means."""
         status = self._process.returncode if self._process is not None else None
-        if status == 0 and self._drains:
+        if status == orderly.STATUS and self._drains:
             return "drained"
         return "refused" if status == USAGE else "crashed"
 
@@ -98,7 +102,10 @@ class Child:
         # What it started itself and left behind is still in its process group.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        return process.ending(returncode)
+        ending = process.ending(returncode)
+        if self._drains and returncode == 0:
+            ending += ", although nobody told it to stop (does a handler call exit?)"
+        return ending
 
     def ask(self) -> None:
         """SIGTERM, once more to make it faster."""

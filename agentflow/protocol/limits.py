@@ -23,6 +23,9 @@ CARRY_BYTES: Final = 32 * KIB
 ERROR_TEXT: Final = 4 * KIB
 """Characters of an error message kept in a record; bodies of proxies can be whole HTML pages."""
 
+TRACEBACK: Final = 8 * KIB
+"""Characters of a traceback kept in a record."""
+
 # Names. Queue names become consumer names, which the server shows in tables.
 ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
 QUEUE_PATTERN: Final = r"[a-z0-9-]{1,24}"

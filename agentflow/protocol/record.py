@@ -75,13 +75,19 @@ def counted(told: object) -> int | None:
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong in an attempt: `type` and `code` are the API's or the exception's name."""
+    """What went wrong in an attempt: `type` and `code` are the API's or the exception's name.
+
+    Where a handler raised it, `at` is the line at fault (`file:line in function`), and `traceback`
+    the way there.
+    """
 
     type: str
     message: str
     status: int | None = None
     code: str | None = None
     request_id: str | None = None
+    at: str | None = None
+    traceback: str | None = None
 
 
 class Timings(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -66,17 +66,17 @@ def is_id(text: str) -> bool:
 
 def check_id(text: str) -> str:
     """Return `text`; raise InvalidTask where it cannot be a task's id."""
-    if not is_id(text):
+    if not isinstance(text, str) or not is_id(text):
         raise InvalidTask(
-            f"id {text[:80]!r} is not allowed: 1 to 64 of A-Z a-z 0-9 _ -", reason="bad_id"
+            f"id {text!r:.80} is not allowed: 1 to 64 of A-Z a-z 0-9 _ -", reason="bad_id"
         )
     return text
 
 
 def check_queue(text: str) -> str:
     """Return `text`; raise UsageError where it cannot be a queue's name."""
-    if _QUEUE.fullmatch(text) is None:
-        raise UsageError(f"queue {text[:80]!r} is not allowed: 1 to 24 of a-z 0-9 -")
+    if not isinstance(text, str) or _QUEUE.fullmatch(text) is None:
+        raise UsageError(f"queue {text!r:.80} is not allowed: 1 to 24 of a-z 0-9 -")
     return text
 
 

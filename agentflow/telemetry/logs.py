@@ -9,6 +9,7 @@ line of it can pass for an entry.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -28,6 +29,9 @@ FORMAT_ENV: Final = "AGENTFLOW_LOG_FORMAT"
 LEVEL_ENV: Final = "AGENTFLOW_LOG_LEVEL"
 FILE_ENV: Final = "AGENTFLOW_LOG_FILE"
 
+_ENVIRONMENT: Final = (FORMAT_ENV, LEVEL_ENV, FILE_ENV)
+HOLD_EVERY: Final = 2.0
+
 FIELD_CHARS: Final = 2_000
 MESSAGE_CHARS: Final = 10_000
 TRACEBACK_CHARS: Final = 30_000
@@ -46,6 +50,8 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     format: str = "text"
     level: str = "INFO"
     file: str | None = None
+    asked: bool = False
+    """Whether somebody said any of it: then it holds, whatever an app makes of logging."""
 
     def environment(self) -> dict[str, str]:
         """The same for a child process."""
@@ -108,6 +114,7 @@ def settings(
         format=(format or environment.get(FORMAT_ENV) or "text").lower(),
         level=(level or environment.get(LEVEL_ENV) or "INFO").upper(),
         file=file or environment.get(FILE_ENV) or None,
+        asked=bool(format or level or file or any(environment.get(name) for name in _ENVIRONMENT)),
     )
     for value, known, name in (
         (chosen.format, FORMATS, FORMAT_ENV),
@@ -121,6 +128,53 @@ def settings(
 
 def set_up(wanted: LogSettings) -> None:
     """Log as wanted, to stderr or the file. Raises UsageError for a file that cannot be written."""
+    global _held
+    handler = _handler(wanted)
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+    root.setLevel(wanted.level)
+    for chatty in CHATTY:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    _held = (wanted, handler) if wanted.asked else None
+
+
+_held: tuple[LogSettings, logging.Handler] | None = None
+
+
+def hold() -> None:
+    """Take our log up again after an app's module was imported, which may have configured logging.
+
+    What an app adds stays, but for what would write between our lines to a terminal. Where nobody
+    said how to log, the app decides.
+    """
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "agentflow" and isinstance(logger, logging.Logger):
+            logger.disabled = False  # dictConfig disables all that it does not name
+    if _held is None:
+        return
+    wanted, handler = _held
+    root = logging.getLogger()
+    if handler not in root.handlers:
+        root.addHandler(handler)
+    root.setLevel(wanted.level)
+    if wanted.file is None:
+        for other in root.handlers[:]:
+            if other is not handler and getattr(other, "stream", None) in (sys.stderr, sys.stdout):
+                root.removeHandler(other)
+
+
+async def keep_holding() -> None:
+    """The same for what configures logging while it runs; runs until cancelled."""
+    while _held is not None:
+        if _held[1] not in logging.getLogger().handlers:
+            hold()
+        await asyncio.sleep(HOLD_EVERY)
+
+
+def _handler(wanted: LogSettings) -> logging.Handler:
     handler: logging.Handler
     if wanted.file is None:
         handler = logging.StreamHandler(sys.stderr)
@@ -134,14 +188,7 @@ def set_up(wanted: LogSettings) -> None:
                 f"the log {wanted.file} cannot be written: {error.strerror or error}"
             ) from error
     handler.setFormatter(Lines(wanted.format))
-    root = logging.getLogger()
-    for old in root.handlers[:]:
-        root.removeHandler(old)
-        old.close()
-    root.addHandler(handler)
-    root.setLevel(wanted.level)
-    for chatty in CHATTY:
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    return handler
 
 
 def set_actor(name: str) -> None:

@@ -263,7 +263,15 @@ def _busy(situation: Situation) -> str:
         return ""
     slots = sum(worker.slots for worker in serving)
     running = sum(worker.running for worker in serving)
-    return f" {_count(len(serving), 'worker')} of the queue run {running:,} of {slots:,}."
+    text = f" {_count(len(serving), 'worker')} of the queue run {running:,} of {slots:,}."
+    if running >= slots:
+        notes = dict.fromkeys(note for worker in serving for note in worker.notes)
+        text += "".join(f" {note}." for note in notes if any(one in note for one in _KEEPS))
+    return text
+
+
+_KEEPS: Final = ("lost to handlers", "for other tasks of queue")
+"""In the notes of workers that say why no slot is free."""
 
 
 def _serving(situation: Situation) -> list[WorkerView]:

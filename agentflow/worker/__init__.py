@@ -6,6 +6,8 @@ parsed.py     what a delivery says, as far as it can be read
 suspect.py    a message delivered too often is parsed by a process of its own first
 attempt.py    one attempt, through its stages: admit, claim, run, end
 gates.py      what an attempt waits for before it is claimed, and a request before it is sent
+deaf.py       handlers that do not end when their run is over
+starved.py    whether all slots wait for tasks that only they would run
 kinds.py      the handlers, and what they say of themselves
 handed.py     what a handler hands over, made fit for a record; failed.py: how it failed
 progress.py   what a handler reports, as records
@@ -17,4 +19,5 @@ shared.py     what all attempts share
 consumers.py  the streams and consumers pulled from
 lag.py        whether the event loop is on time
 worker.py     the actor that joins them; process.py, prefork.py, children.py: its processes
+orderly.py    the exit status by which an end in order is known
 """

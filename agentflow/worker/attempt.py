@@ -24,9 +24,12 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
+from agentflow import waits
 from agentflow.errors import Superseded
 from agentflow.handlers.contract import Handler, Outcome, Run
 from agentflow.protocol import limits
@@ -38,6 +41,7 @@ from agentflow.rules.routes.closures import Blame
 from agentflow.rules.routes.route import Route
 from agentflow.rules.starting import Arrival, Park, TooLate, Verdict
 from agentflow.worker import failed, handed
+from agentflow.worker.deaf import LeftBehind
 from agentflow.worker.failed import Failed
 from agentflow.worker.held import Ending, Interrupted
 from agentflow.worker.parsed import Parsed
@@ -53,20 +57,26 @@ class Attempt:
 
     __slots__ = (
         "_before",
+        "_began",
         "_handler",
         "_held",
+        "_left",
         "_opening",
         "_origin",
         "_parsed",
         "_probe",
+        "_progress",
         "_route",
         "_run",
         "_seconds",
         "_shared",
+        "_stream",
         "_task",
     )
     _handler: Handler
+    _progress: Progress
     _run: Run
+    _stream: TokenStream
 
     def __init__(self, shared: Shared, parsed: Parsed, last: Last) -> None:
         assert parsed.task is not None
@@ -77,9 +87,11 @@ class Attempt:
         self._origin = parsed.origin
         self._before = last
         self._route: Route | None = None
+        self._began = 0.0
         self._probe = False
         self._opening: asyncio.Task[None] | None = None
         self._seconds = 0.0
+        self._left = False
 
     async def go(self) -> None:
         """From stage to stage. Raises Superseded, BusError."""
@@ -160,8 +172,10 @@ class Attempt:
         claim = held.last
         assert claim is not None and claim.record is not None
         attempt = claim.record.attempt
-        stream = TokenStream(shared.connection, self._task.id, attempt, shared.log.actor)
-        progress = Progress(shared.log, held, self._origin)
+        stream = self._stream = TokenStream(
+            shared.connection, self._task.id, attempt, shared.log.actor
+        )
+        progress = self._progress = Progress(shared.log, held, self._origin)
         run = self._run = held.run = Run(
             self._task,
             attempt=attempt,
@@ -171,15 +185,27 @@ class Attempt:
             admit=partial(shared.gates.request, task_id=self._task.id, again=self._waited_for),
             answered=self._answered,
         )
-        began = time.monotonic()
+        self._began = time.monotonic()
         shared.gates.started(self._route)
         try:
             result = await self._handle(run)
-        finally:
+        except BaseException:
+            if self._left:
+                raise LeftBehind from None
             shared.gates.ended(self._route)
-        self._seconds = time.monotonic() - began
-        stream.flush()
-        await progress.close()
+            raise
+        if self._left:
+            raise LeftBehind
+        return await self._close(result)
+
+    async def _close(self, result: Outcome | Failed | None) -> Outcome | Failed | None:
+        """The run is over: take no more from it, and see whether a record can hold what it gave."""
+        run = self._run
+        run.over = True
+        self._shared.gates.ended(self._route)
+        self._seconds = time.monotonic() - self._began
+        self._stream.flush()
+        await self._progress.close()
         wrong = handed.wrong_in_run(run)
         if wrong:
             handed.forget_spent(run)
@@ -195,10 +221,13 @@ class Attempt:
             self._opening = asyncio.get_running_loop().create_task(opening)
 
     async def _handle(self, run: Run) -> Outcome | Failed | None:
-        log = self._shared.log
-        limit = asyncio.timeout(starting.time_left(run.task, log.now()))
+        log, held = self._shared.log, self._held
+        left = starting.time_left(run.task, log.now())
+        limit = asyncio.timeout(left)
+        held.end_without, held.over_at = self.leave, self._began + left
+        waits.current.set(run.waits)
         try:
-            with self._held.interruptible():
+            with held.interruptible():
                 async with limit:
                     outcome = await self._handler(run)
         except Interrupted:
@@ -212,8 +241,24 @@ class Attempt:
             if limit.expired():
                 return failed.by_time(run, log.now())
             return failed.by_error(error, run)
-        wrong = handed.wrong_in_outcome(outcome)
-        return failed.by_outcome(wrong) if wrong else outcome
+        finally:
+            held.end_without = held.over_at = None
+        if wrong := handed.wrong_in_outcome(outcome):
+            return failed.by_outcome(wrong)
+        if wrong := handed.unfaithful(outcome):
+            return failed.by_outcome(f"task {run.task.id}: {wrong}", "result_not_json")
+        return outcome
+
+    def leave(self) -> Coroutine[Any, Any, None]:
+        """End without the handler, which does not hear that its run is over. Raises as `end`."""
+        self._left = True
+        return self._end_without()
+
+    async def _end_without(self) -> None:
+        result = None
+        if self._held.ending is None:
+            result = failed.by_deafness(self._run, self._shared.log.now())
+        await self.end(await self._close(result))
 
     # End.
 
@@ -221,8 +266,9 @@ class Attempt:
         """Write what became of it. Raises Superseded, BusError."""
         if self._opening is not None:
             await self._opening
-        if self._route is not None and not isinstance(result, Failed):
-            answered = result is not None
+        if self._route is not None and not (isinstance(result, Failed) and result.signal):
+            # What has a signal is judged below; what has none says nothing of the route.
+            answered = isinstance(result, Outcome)
             await self._shared.gates.settle(self._route, probe=self._probe, answered=answered)
         run = self._run
         spent = Spent(

@@ -14,6 +14,7 @@ import msgspec
 
 from agentflow.errors import AgentFlowError, NotConnected
 from agentflow.rules.restarts import RestartPolicy, Restarts
+from agentflow.worker import orderly
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +68,10 @@ class Refused(msgspec.Struct):
 
 
 def become_child(body: Callable[[], None], close: Iterable[int | None]) -> NoReturn:
-    """What a fork does first: forget what is the parent's alone; then `body`, then end."""
+    """What a fork does first: forget what is the parent's alone; then `body`, then end.
+
+    Where `body` returns, with the status of an orderly end.
+    """
     code = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -81,7 +85,7 @@ def become_child(body: Callable[[], None], close: Iterable[int | None]) -> NoRet
                 os.close(fd)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         body()
-        code = 0
+        code = orderly.STATUS
     except SystemExit as wish:
         code = wish.code if isinstance(wish.code, int) else 1
     except KeyboardInterrupt:
@@ -141,7 +145,14 @@ def ending(status: int) -> str:
         except ValueError:
             name = f"signal {number}"
         return f"was killed by {name}"
-    return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
+    code = os.waitstatus_to_exitcode(status)
+    untold = " although nobody told it to stop (does a handler call exit?)" * (code == 0)
+    return f"ended with exit code {code}{untold}"
+
+
+def in_order(status: int) -> bool:
+    """Whether it ended because it was told to."""
+    return os.WIFEXITED(status) and os.waitstatus_to_exitcode(status) == orderly.STATUS
 
 
 def refusal(said: bytes) -> Refused | None:

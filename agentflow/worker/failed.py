@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from agentflow.errors import InvalidTask
+from agentflow.handlers import trace
 from agentflow.handlers.contract import AttemptFailed, Run
 from agentflow.protocol.record import Failure
 from agentflow.rules import starting
@@ -33,16 +34,18 @@ def by_error(error: BaseException, run: Run) -> Failed:
     match error:
         case AttemptFailed():
             signal = handed.with_message(error.signal, error.failure)
-            return Failed(handed.tidy(error.failure), signal, error.resume_at)
+            failure = handed.traced(handed.tidy(error.failure), run.trace)
+            return Failed(failure, signal, error.resume_at)
         case InvalidTask():
-            return Failed(handed.failure(error, error.reason))
+            return Failed(handed.traced(handed.failure(error, error.reason), run.trace))
         case _:
-            failure = handed.failure(error)
+            failure = handed.traced(handed.failure(error), trace.of(error))
             _log.warning(
                 "task %s: its handler raised %s: %s",
                 run.task.id,
                 failure.type,
                 failure.message[:500],
+                exc_info=trace.exc_info(error),
                 extra={"action": "handler", "task_id": run.task.id, "attempt": run.attempt},
             )
             return Failed(failure, Signal(exception="handler"))
@@ -60,6 +63,13 @@ def by_time(run: Run, now: datetime) -> Failed:
     return Failed(Failure(type="timeout", message=text), Signal(exception="timeout"))
 
 
-def by_outcome(wrong: str) -> Failed:
+def by_deafness(run: Run, now: datetime) -> Failed:
+    """The same, where the handler does not end by that."""
+    over = by_time(run, now)
+    text = f"{over.failure.message}, and its handler does not hear its cancellation"
+    return Failed(msgspec.structs.replace(over.failure, message=text), over.signal)
+
+
+def by_outcome(wrong: str, reason: str = "bad_outcome") -> Failed:
     """The failure of a handler that handed over what no record can hold."""
-    return Failed(Failure(type="bad_outcome", message=wrong))
+    return Failed(Failure(type=reason, message=wrong))

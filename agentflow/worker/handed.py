@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-from agentflow.handlers.contract import Outcome, Run
+from agentflow.handlers.contract import Outcome, Run, Trace
 from agentflow.protocol import limits
+from agentflow.protocol.faithful import flaw
 from agentflow.protocol.record import Failure, Usage
 from agentflow.rules.retry import Signal
 
@@ -55,6 +56,14 @@ def wrong_in_outcome(outcome: Any) -> str | None:
     return None
 
 
+def unfaithful(outcome: Outcome) -> str | None:
+    """What JSON would change of what the handler returned, as a sentence."""
+    try:
+        return flaw(outcome.value, "value", binary=True) or flaw(outcome.content, "content")
+    except RecursionError:
+        return None  # told where it is written
+
+
 def _sentence(name: str, value: Any) -> str:
     return f"the handler set {name} to a {type(value).__name__}"
 
@@ -88,7 +97,7 @@ def failure(error: BaseException, reason: str = "") -> Failure:
     """The failure an exception is."""
     name = type(error).__name__
     try:
-        text = str(error)
+        text = f"it called exit({error.code})" if isinstance(error, SystemExit) else str(error)
     except Exception:  # a broken __str__ must not hide the error it belongs to
         text = ""
     return Failure(type=reason or name, message=shown(text or name))
@@ -106,4 +115,14 @@ def tidy(raw: Failure) -> Failure:
         status=raw.status if isinstance(raw.status, int) else None,
         code=text(raw.code),
         request_id=text(raw.request_id),
+        at=text(raw.at),
+        traceback=text(raw.traceback, limits.TRACEBACK),
     )
+
+
+def traced(failure: Failure, trace: Trace | None) -> Failure:
+    """A failure with the place where it happened, where that is known."""
+    if trace is None or trace.at is None:
+        return failure
+    traceback = None if trace.text is None else shown(trace.text, limits.TRACEBACK)
+    return msgspec.structs.replace(failure, at=shown(trace.at, 300), traceback=traceback)

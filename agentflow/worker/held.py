@@ -7,10 +7,12 @@ saves work: what is safe is decided by the log alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import TracebackType
+from typing import Any
 
 from agentflow.bus.streams.puller import ACK, IN_PROGRESS, nak
 from agentflow.bus.wire.connection import Connection
@@ -37,14 +39,18 @@ class Held:
 
     __slots__ = (
         "_interruptible",
+        "_waiting",
         "delivered",
+        "end_without",
         "ending",
         "id",
         "kind",
         "last",
+        "over_at",
         "queue",
         "run",
         "since",
+        "told",
         "work",
     )
 
@@ -60,14 +66,42 @@ class Held:
         self.ending: Ending | None = None
         self.work: asyncio.Task[None] | None = None
         """The asyncio task in which all of this is done."""
+        self.end_without: Callable[[], Coroutine[Any, Any, None]] | None = None
+        """Ends the attempt without its handler, while that runs."""
+        self.over_at: float | None = None
+        """By time.monotonic: when the handler that runs must have ended."""
+        self.told = False
+        """Whether somebody was told that the handler does not."""
         self._interruptible = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def let_go(self) -> None:
+        """Return when this worker holds the message no longer."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future
+
+    def tell_let_go(self) -> None:
+        """Wake those who wait for that. Frees what leads back here: memory is free at once."""
+        self.run = self.work = self.end_without = None
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
 
     def interrupt(self, ending: Ending) -> None:
         """End what is interruptible now or will be; a write under way is finished first."""
         if self.ending is None:
             self.ending = ending
+            if self.over_at is not None:
+                self.over_at = min(self.over_at, time.monotonic())
             if self._interruptible and self.work is not None:
                 self.work.cancel()
+
+    def leave_handler(self, work: asyncio.Task[None]) -> None:
+        """From here on `work` is done for the message, and not what its handler does."""
+        self._interruptible = False
+        self.over_at, self.told = None, False
+        self.work = work
 
     def interruptible(self) -> _Interruptible:
         """Within it, `interrupt` ends what `work` does; then, or before, it raises Interrupted."""

@@ -33,6 +33,7 @@ from typing import Any, Final
 import msgspec
 
 from agentflow.errors import AgentFlowError, StackError
+from agentflow.worker import orderly
 from agentflow.worker.children import (
     READY,
     RESTARTS,
@@ -43,6 +44,7 @@ from agentflow.worker.children import (
     become_child,
     ended,
     ending,
+    in_order,
     refusal,
     send,
     serve,
@@ -272,10 +274,10 @@ class Parent:
             place.old.remove(child)
         what = ending(status)
         if child.asked or self._stopping:
-            if status and child.ready:
+            if not in_order(status) and child.ready:
                 _log.warning("worker process %d was to stop and %s", child.pid, what)
             return
-        if status == 0:
+        if in_order(status):
             _log.info("worker process %d was drained and is not replaced", child.pid)
             place.drained = True
             return
@@ -337,6 +339,7 @@ class Parent:
         # Blocked signals stay so, and wait, until the new program can hear them.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         os.environ[CHILDREN] = msgspec.json.encode(kept).decode()
+        os.environ.update(orderly.environment())
         for fd in files:
             os.set_inheritable(fd, True)
         with contextlib.suppress(OSError):

@@ -7,8 +7,9 @@ import contextlib
 import gc
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Final, NoReturn
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.patience import connect_patiently
@@ -55,6 +56,26 @@ async def _measured(
         yield
 
 
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """`asyncio.run`, which goes on where a handler calls exit().
+
+    Raised in an asyncio task that a handler made, SystemExit ends the loop on its way to the
+    handler. What was left to do is still there, so the loop takes it up again.
+    """
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        main = loop.create_task(work)
+        while True:
+            try:
+                return loop.run_until_complete(main)
+            except (SystemExit, KeyboardInterrupt) as error:
+                # Until we hear signals ourselves, a KeyboardInterrupt is a person's.
+                by_person = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                if main.done() or (by_person and isinstance(error, KeyboardInterrupt)):
+                    raise
+                _log.warning("a handler raised %s in a task of its own", type(error).__name__)
+
+
 async def serve(
     options: Connect,
     *,
@@ -68,12 +89,13 @@ async def serve(
     metrics: tuple[str, int] | None = None,
     metrics_shared: int = 0,
     ready: Callable[[], None] = lambda: None,
+    orderly: int = 0,
 ) -> None:
     """Be a worker until told to stop; `own` are the handlers of an app.
 
     `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
-    `ready` is called when the worker serves and hears signals. Raises NotConnected, BusError,
-    UsageError, PortTaken.
+    `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
+    handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
     """
     connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
     try:
@@ -93,23 +115,24 @@ async def serve(
                 await _work(worker, ready)
     finally:
         await connection.close()
-    if worker.stuck:
-        _leave()
+    _leave_behind(worker.stuck, orderly)
 
 
 def _unknown_kind_for() -> float:
     return float(os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR)
 
 
-def _leave() -> NoReturn:
-    # asyncio would wait for ever for a handler that does not listen to its cancellation.
-    logging.shutdown()
-    os._exit(0)
+def _leave_behind(stuck: int, status: int) -> None:
+    """End the process, where asyncio would wait for ever for handlers that hear nothing."""
+    if stuck:
+        logging.shutdown()
+        os._exit(status)
 
 
 async def _work(worker: Worker, ready: Callable[[], None]) -> None:
     logs.set_actor(worker.actor.name)
     worker.actor.heed_signals()
+    worker.actor.background("log", logs.keep_holding)
     await worker.start()
     _tame_collector()
     _log.info(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from agentflow.protocol.control import (
 )
 from agentflow.protocol.subjects import Priority
 from agentflow.worker.consumers import Consumers
+from agentflow.worker.deaf import Deaf, LeftBehind
 from agentflow.worker.gates import Gates
 from agentflow.worker.held import Ending, Held, Holding
 from agentflow.worker.intake import Intake
@@ -40,6 +42,7 @@ from agentflow.worker.kinds import Kinds
 from agentflow.worker.lag import Lag, working_on
 from agentflow.worker.observer import Observer
 from agentflow.worker.shared import Shared
+from agentflow.worker.starved import Starved
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +82,8 @@ class Worker:
         )
         self._log = TaskLog(self._js, self.actor.name)
         self._holding = Holding(connection)
+        self._deaf = Deaf(self._holding, self._leave)
+        self._starved = Starved(self._holding, self._queues, slots, self._free)
         self._lag = Lag()
         self._gates = Gates(Board(self._js), actor=self.actor.name, slots=slots, now=self._log.now)
         self._shared = Shared(connection, self._log, self._holding, self._gates, self._kinds)
@@ -117,6 +122,8 @@ class Worker:
         self.actor.background("lag", self._lag.measure)
         self.actor.background("renewals", self._holding.renew)
         self.actor.background("watchdog", self._puller.watch)
+        self.actor.background("deaf", self._deaf.watch)
+        self.actor.background("starved", self._starved.watch)
         self.actor.background("consumers", self._consumers.keep)
         self.actor.background("bucket", self._gates.watch)
         self.actor.on_stop("pulling", self._puller.stop)
@@ -157,7 +164,7 @@ class Worker:
     # Taking.
 
     def _free(self) -> int:
-        return self._slots - len(self._holding)
+        return self._slots - len(self._holding) - len(self._deaf)
 
     def _deliver(self, delivered: Delivered) -> None:
         held = self._holding.get(delivered.identity)
@@ -173,7 +180,24 @@ class Worker:
     async def _work(self, held: Held) -> None:
         working_on(held)
         try:
-            await self._intake.take(held)
+            await self._conclude(held, self._intake.take(held))
+        except LeftBehind:
+            self._deaf.ended(held)
+            self._puller.refill()
+
+    def _leave(self, held: Held) -> None:
+        """Go on with a message without its handler."""
+        handler, end_without = held.work, held.end_without
+        assert handler is not None and end_without is not None
+        work = self._conclude(held, end_without())
+        held.leave_handler(asyncio.get_running_loop().create_task(work))
+        handler.cancel()  # it may hear the second time
+
+    async def _conclude(self, held: Held, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except LeftBehind:
+            raise  # somebody else has concluded it
         except Superseded as error:
             _log.info("%s", error, extra={"action": "superseded", "task_id": held.id})
         except asyncio.CancelledError:
@@ -185,12 +209,15 @@ class Worker:
             _log.exception("task %s: handling its message failed", held.id, extra=_log_facts(held))
             self._holding.give_back(held, _delay(held))
         finally:
-            self._holding.remove(held)
-            # Both lead back here; without the circle a task's memory is free at once.
-            held.run = held.work = None
-            if not self._holding:
-                self._idle.set()
-            self._puller.refill()
+            if not isinstance(sys.exception(), LeftBehind):
+                self._let_go(held)
+
+    def _let_go(self, held: Held) -> None:
+        self._holding.remove(held)
+        held.tell_let_go()
+        if not self._holding:
+            self._idle.set()
+        self._puller.refill()
 
     async def _reconnected(self) -> None:
         await self._consumers.reconnected()
@@ -210,19 +237,19 @@ class Worker:
 
     def _cancel(self, task_id: str) -> HeldAnswer | Awaitable[HeldAnswer]:
         """Interrupt its run, now; the answer comes when what became of it is written."""
-        works = []
+        running = []
         for held in self._holding.of_task(task_id):
             held.interrupt(Ending.CANCELLED)
-            if held.run is not None and held.work is not None:
-                works.append(held.work)
-        return _when_written(works) if works else HeldAnswer(holds=False)
+            if held.run is not None:
+                running.append(held)
+        return _when_written(running) if running else HeldAnswer(holds=False)
 
     def _describe(self) -> dict[str, Any]:
         running = [held for held in self._holding if held.run is not None]
         return {
             "queues": self._queues,
             "kinds": sorted(self._kinds.handlers),
-            "slots": self._slots,
+            "slots": self._slots - len(self._deaf),
             "running": len(running),
             "held": len(self._holding) - len(running),
             "work": _work(running),
@@ -235,6 +262,8 @@ class Worker:
                 *self._consumers.notes,
                 *self._intake.notes(),
                 *self._gates.notes(),
+                *self._deaf.notes(),
+                *self._starved.notes(),
                 *self._kinds.notes(),
             ],
             "pools": self._kinds.pools(),
@@ -256,8 +285,13 @@ class Worker:
         await asyncio.wait(waits, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        if not self._holding:
-            return
+        if self._holding:
+            await self._hand_back()
+        self.stuck = len(self._holding) + len(self._deaf)
+        if self.stuck:
+            _log.warning("%d handlers do not end when they are cancelled", self.stuck)
+
+    async def _hand_back(self) -> None:
         _log.info("handing back %d tasks", len(self._holding))
         for held in self._holding:
             held.interrupt(Ending.STOPPING)
@@ -268,9 +302,7 @@ class Worker:
         for held in self._holding:
             if held.work is not None:
                 held.work.cancel()
-        if not await self._empty(1.0):
-            self.stuck = len(self._holding)
-            _log.warning("%d handlers do not end when they are cancelled", self.stuck)
+        await self._empty(1.0)
 
     async def _empty(self, within: float) -> bool:
         try:
@@ -296,8 +328,8 @@ def _log_facts(held: Held) -> dict[str, object]:
     return {"action": "give_back", "task_id": held.id, "attempt": attempt}
 
 
-async def _when_written(works: list[asyncio.Task[None]]) -> HeldAnswer:
-    await asyncio.wait(works)
+async def _when_written(running: list[Held]) -> HeldAnswer:
+    await asyncio.gather(*(held.let_go() for held in running))
     return HeldAnswer(holds=True)
 
 

@@ -46,6 +46,32 @@ def test_wait_ends_with_1_when_the_task_fails(cli: Here) -> None:
     assert done.err.splitlines()[-1].startswith("agentflow: task fails-1 failed (unknown_kind): ")
 
 
+@pytest.mark.parametrize("option", ["--id", "--at", "--in", "--deadline", "--kind", "--model"])
+def test_an_empty_value_is_not_left_out(cli: Here, option: str) -> None:
+    done = cli("submit", "--kind", "echo", "x", option, "")
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1, done.err
+
+
+@pytest.mark.parametrize("option", ["--param", "--label"])
+def test_what_is_given_twice_is_not_dropped(cli: Here, option: str) -> None:
+    done = cli("submit", "--kind", "echo", "x", option, "a=1", option, "a=2")
+    assert done.code == 2
+    assert "'a' is given twice" in done.err
+
+
+def test_the_history_of_a_task(cli: Here) -> None:
+    cli("submit", "x", "--kind", "no-such-kind", "--wait", "--id", "history-1")
+    done = cli("get", "history-1", "--history")
+    assert [line.split()[2] for line in done.out.splitlines() if line.startswith("2")][
+        -1
+    ] == "failed"
+    assert "    unknown_kind: no handler for kind" in done.out
+    (line,) = cli("get", "history-1", "--history", "--json").lines
+    assert line["history"][-1]["state"] == line["state"] == "failed"
+    assert cli("get", "history-1", "--history", "--wait").code == 2
+
+
 def test_json(cli: Here) -> None:
     (line,) = cli("submit", "x", "--kind", "echo", "--queue", "second", "--json").lines
     assert set(line) == {"id", "queue", "priority", "sequence"}

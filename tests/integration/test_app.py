@@ -159,8 +159,8 @@ async def test_progress_is_written_now_and_then_and_at_the_end(
         for number in range(1_000):
             ctx.progress(number / 1_000, f"row {number}")
         ctx.progress(message="done")
-        with pytest.raises(ValueError, match="a fraction from 0 to 1, not 50"):
-            ctx.progress(50)
+        with pytest.raises(TypeError, match="a fraction from 0 to 1, a sentence, or both"):
+            ctx.progress([50])
 
     if plain:
         app.task(kind="count")(lambda ctx: report(ctx))
@@ -606,7 +606,7 @@ async def test_the_code_of_the_docs_works(
     monkeypatch.setenv("AGENTFLOW_NATS", nats_server.url)
     app = apps.load("tasks_of_docs")
     docs: Any = sys.modules.pop("tasks_of_docs")
-    assert app.kinds == ["summarise", "confirm", "debate", "wait_for_file", "count"]
+    assert app.kinds == ["summarise", "confirm", "debate", "wait_for_file", "count", "report"]
     await docs.test_confirm()
     async with at_work(app, start_worker, queues=["texts", "default"]):
         summary = await docs.submit()

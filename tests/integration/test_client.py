@@ -322,6 +322,43 @@ async def test_map_passes_on_what_its_items_raise(client: Client, start_worker: 
             pass
 
 
+async def _until_it_breaks(results: Any, seen: list[str]) -> None:
+    async for result in results:
+        seen.append(result.id)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize(
+    ("last", "kind", "sentence"),
+    [
+        (None, OSError, "line 6 cannot be read"),
+        (5, InvalidTask, "item 5: 5 is a int, not a task"),
+    ],
+)
+async def test_what_was_paid_before_the_input_broke_is_given(
+    client: Client, start_worker: Any, last: Any, kind: type, sentence: str, ordered: bool
+) -> None:
+    gate = Gate()
+    await start_worker({"gated": gate})
+
+    def items() -> Any:
+        for number in range(5):
+            yield {"id": f"m{number}", "kind": "gated", "params": {}}
+        if last is None:
+            raise OSError("line 6 cannot be read")
+        yield last
+
+    seen: list[str] = []
+    run = asyncio.create_task(_until_it_breaks(client.map(items(), ordered=ordered), seen))
+    await until(lambda: len(gate.runs) == 5)
+    assert not run.done()
+    gate.opened.set()
+    with pytest.raises(kind, match=sentence) as caught:
+        await run
+    assert sorted(seen) == [f"m{number}" for number in range(5)]
+    assert "5 tasks before were run" in caught.value.__notes__[0]
+
+
 async def test_who_leaves_a_map_early_waits_for_nothing(client: Client, start_worker: Any) -> None:
     await start_worker()
     async with aclosing(client.map((str(n) for n in range(10_000)), concurrency=10)) as results:

@@ -21,6 +21,7 @@ from agentflow.local.parent import PARENT_FD, stop_with_parent
 from agentflow.local.stack import LocalStack
 from agentflow.local.supervisor import Event, Supervisor
 from agentflow.rules.restarts import RestartPolicy
+from agentflow.worker import orderly
 from tests.support.nats_server import NatsServer
 from tests.support.owner import STAND_IN, Owner, stand_ins
 from tests.support.until import until
@@ -142,13 +143,24 @@ async def test_whatever_ends_unasked_has_crashed(store: Path, code: str, how: st
 async def test_what_somebody_drained_stays_down(store: Path) -> None:
     events = Events()
     supervisor = Supervisor(on_event=events, policy=QUICK)
-    left = part(store, "left", "pass", drains=True)
+    left = part(store, "left", f"raise SystemExit({orderly.STATUS})", drains=True)
     crashing = part(store, "crashing", "raise SystemExit(1)", drains=True)
     await supervisor.start(left, crashing)
     await events.until("drained", "left")
     await events.until("restarted", "crashing", 2)
     assert events.order("crashed") == ["crashing"] * events.order("crashed").count("crashing")
     assert "left" not in events.order("restarted")
+    await supervisor.stop()
+
+
+async def test_status_0_of_a_worker_is_no_drain(store: Path) -> None:
+    events = Events()
+    supervisor = Supervisor(on_event=events, policy=QUICK)
+    await supervisor.start(part(store, "left", "pass", drains=True))
+    await events.until("restarted", "left")
+    assert "although nobody told it to stop" in next(
+        event.detail for event in events if event.kind == "crashed"
+    )
     await supervisor.stop()
 
 

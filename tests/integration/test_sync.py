@@ -112,8 +112,10 @@ def test_map_can_be_left_and_passes_errors_on(agentflow_stack: Stack) -> None:
     for result in client.map((str(number) for number in range(1_000)), kind="echo"):
         assert result.ok
         break
+    results = client.map(broken(), kind="echo")
+    assert next(results).text == "one", "it was paid"
     with pytest.raises(RuntimeError, match="no more"):
-        list(client.map(broken(), kind="echo"))
+        next(results)
     with pytest.raises(InvalidTask, match="item 1"):
         list(client.map(["fine", {"max_tokens": -1}], kind="echo"))
     with pytest.raises(UsageError, match="concurrency"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import enum
 import functools
 import subprocess
 import sys
@@ -111,6 +112,23 @@ async def async_generator() -> AsyncIterator[int]:
     yield 1
 
 
+class Shop:
+    def order(self, number: int) -> int:
+        return number
+
+    @classmethod
+    def made(cls) -> int:
+        return 1
+
+    @staticmethod
+    def free() -> int:
+        return 1
+
+    @property
+    def size(self) -> int:
+        return 1
+
+
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
@@ -127,8 +145,16 @@ async def async_generator() -> AsyncIterator[int]:
         (two_contexts, "two_contexts takes two contexts"),
         (generator, "generator yields"),
         (async_generator, "async_generator yields"),
-        (Foreign, "Foreign is not a function"),
+        (Foreign, "Foreign is not a function.* put @app.task above a def"),
         (42, "42 is not a function"),
+        (Shop.order, r"Shop.order is a method.* app.task\(kind=\"order\"\)\(Shop\(\).order\)"),
+        (Shop.__dict__["made"], "made is a classmethod; take the function out of its class"),
+        (Shop.__dict__["free"], "free is a staticmethod; take the function out of its class"),
+        (Shop.__dict__["size"], "is a property; take the function out of its class"),
+        (
+            functools.partial(generator, 1),
+            r"is a partial.* def name\(...\): return generator\(...\)",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", None) or "",
 )
@@ -153,6 +179,20 @@ def test_retries_are_a_number(retries: Any) -> None:
 def test_a_timeout_is_a_number(timeout: Any) -> None:
     with pytest.raises(InvalidHandler, match="takes_nothing: timeout is a number of seconds"):
         agentflow.App().task(kind="k", timeout=timeout)(takes_nothing)
+
+
+def test_a_kind_without_its_name_is_told_how_to_write_it() -> None:
+    app = agentflow.App()
+    with pytest.raises(InvalidHandler, match=r'above one write @app.task\(kind="order"\)'):
+        app.task("order")  # type: ignore[call-overload]
+    with pytest.raises(InvalidHandler, match=r'as in @app.task\(kind="order"\)'):
+        app.task(lambda: 1)
+
+
+def test_a_method_of_an_object_is_a_function() -> None:
+    app = agentflow.App()
+    app.task(kind="order")(Shop().order)
+    assert app.kinds == ["order"]
 
 
 def test_a_kind_has_one_function() -> None:
@@ -345,6 +385,49 @@ async def test_a_promise_that_is_not_kept_is_told() -> None:
     with pytest.raises(InvalidTask, match="a Foreign cannot be written as JSON") as caught:
         await run(foreign)
     assert caught.value.reason == "result_not_json"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Measured(msgspec.Struct):
+    value: float
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (float("nan"), "its result is NaN, which JSON cannot hold"),
+        (float("-inf"), "its result is infinite"),
+        ({"a": [1.0, {"b": float("inf")}]}, r"its result.a\[1\].b is infinite"),
+        (Measured(float("nan")), "its result.value is NaN"),
+        ({1: "a", "1": "b"}, "its result has the keys 1 and '1', which are one key in JSON"),
+        ({Colour.RED: 1, "red": 2}, "which are one key in JSON"),
+        (b"text", "its result is bytes, not text; decode it"),
+        ([bytearray(b"text")], r"its result\[0\] is bytearray, not text"),
+    ],
+    ids=repr,
+)
+async def test_what_json_would_change_is_no_result(value: Any, sentence: str) -> None:
+    async def anything() -> Any:
+        return value
+
+    with pytest.raises(InvalidTask, match=sentence) as caught:
+        await run(anything)
+    assert caught.value.reason == "result_not_json"
+
+
+async def test_bytes_that_are_promised_are_base64() -> None:
+    async def binary() -> list[bytes]:
+        return [b"\xff"]
+
+    async def text() -> str:
+        return b"text"  # type: ignore[return-value]
+
+    assert (await run(binary)).value == ["/w=="]
+    with pytest.raises(InvalidTask, match="is bytes, not text"):
+        await run(text)
 
 
 async def test_how_a_function_asks_for_another_attempt_or_for_none() -> None:

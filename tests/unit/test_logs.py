@@ -2,6 +2,7 @@
 
 import json
 import logging
+import logging.config
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ def root() -> Iterator[logging.Logger]:
         handler.close()
     found.handlers = handlers
     found.setLevel(level)
+    logs._held = None
 
 
 def test_json_has_who_what_and_the_facts() -> None:
@@ -106,7 +108,7 @@ def test_what_is_given_comes_before_the_environment() -> None:
     there = {logs.FORMAT_ENV: "JSON", logs.LEVEL_ENV: "debug", logs.FILE_ENV: "/tmp/x"}
     assert logs.settings(environment={}) == LogSettings()
     found = logs.settings(None, "warning", environment=there)
-    assert found == LogSettings(format="json", level="WARNING", file="/tmp/x")
+    assert found == LogSettings(format="json", level="WARNING", file="/tmp/x", asked=True)
     assert logs.settings(environment=found.environment()) == found
     with pytest.raises(UsageError, match="'LOUD' is not for AGENTFLOW_LOG_LEVEL"):
         logs.settings(environment={logs.LEVEL_ENV: "loud"})
@@ -124,6 +126,45 @@ def test_a_file_is_appended_to(tmp_path: Path, root: logging.Logger) -> None:
     assert [(each["message"], each["actor"]) for each in found] == [("here", "w-1")] * 2
     with pytest.raises(UsageError, match="cannot be written"):
         logs.set_up(LogSettings(file=str(tmp_path)))
+
+
+CONFIGURES = {
+    "force": "logging.basicConfig(force=True, format='THEIRS %(message)s')",
+    "dict": """logging.config.dictConfig({
+        "version": 1,
+        "handlers": {"console": {"class": "logging.StreamHandler"}},
+        "root": {"level": "ERROR", "handlers": ["console"]},
+    })""",
+    "handlers": "logging.getLogger().handlers[:] = [logging.StreamHandler()]",
+}
+
+
+@pytest.mark.parametrize("how", CONFIGURES.values(), ids=CONFIGURES)
+@pytest.mark.parametrize("to_file", [False, True], ids=["stderr", "file"])
+def test_what_was_asked_for_holds_although_an_app_configures_logging(
+    how: str, to_file: bool, tmp_path: Path, root: logging.Logger, capsys: Any
+) -> None:
+    file = str(tmp_path / "log") if to_file else None
+    logs.set_up(logs.settings("json", "info", file, environment={}))
+    logger = logging.getLogger("agentflow.worker.worker")
+    exec(how, {"logging": logging})
+    logs.hold()
+    logger.info("one")
+    exec(how, {"logging": logging})
+    logs.hold()
+    logger.info("two")
+    written = Path(file).read_text() if file else capsys.readouterr().err
+    assert [json.loads(line)["message"] for line in written.splitlines()] == ["one", "two"]
+
+
+def test_where_nobody_asked_the_app_decides(root: logging.Logger, capsys: Any) -> None:
+    logs.set_up(logs.settings(environment={}))
+    logger = logging.getLogger("agentflow.worker.worker")
+    exec(CONFIGURES["dict"], {"logging": logging})
+    logs.hold()
+    logger.info("one")
+    logger.error("two")
+    assert capsys.readouterr().err == "two\n"
 
 
 def test_a_handler_s_own_lines_name_the_task(caplog: pytest.LogCaptureFixture) -> None:

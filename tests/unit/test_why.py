@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentflow.protocol.api import GateView, WorkerView
@@ -24,6 +25,12 @@ WORKER = WorkerView(
     kinds=["claude"],
     slots=4,
     running=3,
+)
+DEAF = msgspec.structs.replace(
+    WORKER, slots=0, running=0, notes=["1 slot is lost to handlers that do not hear"]
+)
+STARVED = msgspec.structs.replace(
+    WORKER, running=4, notes=["all 4 slots wait for other tasks of queue q", "another note"]
 )
 LOST = WorkerView(actor="x", name="x", pid=1, host="", lost=True)
 
@@ -83,6 +90,8 @@ ERROR = Failure(type="timeout", message="no byte for 60 s")
         (case(position=Position(taken=True)), "taken", ["A worker has taken it"]),
         (case(position=None), "queued", ["its place there is not known"]),
         (case(), "queued", ["0 tasks come before it.", "1 worker of the queue run 3 of 4."]),
+        (case(workers=[DEAF]), "queued", ["run 0 of 0. 1 slot is lost to handlers"]),
+        (case(workers=[STARVED]), "queued", ["4 of 4. all 4 slots wait for other tasks of queue"]),
         (case(position=Position(ahead=1)), "queued", ["1 task comes before it", "is unknown"]),
     ],
 )  # fmt: skip

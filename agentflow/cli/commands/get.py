@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import click
+from msgspec import json
+from msgspec.structs import asdict
 
 from agentflow.cli import options
 from agentflow.cli.options import connection_options, json_option
+from agentflow.errors import UsageError
+from agentflow.protocol.record import Record, encode
 
 
 @click.command("get")
 @click.argument("task_id", metavar="ID")
 @click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 unless it succeeded.")
+@click.option("--history", is_flag=True, help="Every record of its log, with its tracebacks.")
 @json_option
 @connection_options
-def command(task_id: str, wait: bool, as_json: bool, **connection: str | None) -> int:
+def command(
+    task_id: str, wait: bool, history: bool, as_json: bool, **connection: str | None
+) -> int:
     """Show a task and its result.
 
     The beginning of an ID is enough while a master lives. Without one a task is found as soon as a
     worker has seen it.
     """
-    return options.run_async(_get(connection, task_id, wait, as_json))
+    if history and wait:
+        raise UsageError("--history shows what was, --wait what comes; give one of them")
+    return options.run_async(_get(connection, task_id, wait, history, as_json))
 
 
-async def _get(connection: dict[str, str | None], task_id: str, wait: bool, as_json: bool) -> int:
+async def _get(
+    connection: dict[str, str | None], task_id: str, wait: bool, history: bool, as_json: bool
+) -> int:
     from agentflow.cli import output
     from agentflow.cli.waiting import answer, follow, going_on
     from agentflow.client import Result
@@ -32,7 +43,12 @@ async def _get(connection: dict[str, str | None], task_id: str, wait: bool, as_j
         if wait and not result.ended:
             with going_on(result.id):
                 return await follow(client, result.id, stream=False, as_json=as_json)
+        entries = await client.history.log(result.id) if history else []
     code = 1 if wait and not result.ok else 0
+    if as_json and history:
+        steps = [{"sequence": at, **json.decode(encode(record))} for at, record in entries]
+        output.show_json({**asdict(result), "history": steps})
+        return code
     if as_json:
         output.show_json(result)
         return code
@@ -63,6 +79,7 @@ async def _get(connection: dict[str, str | None], task_id: str, wait: bool, as_j
             ("stopped by", result.stop_reason),
             ("reason", result.reason),
             ("error", f"{error.type}: {error.message}" if error else None),
+            ("at", error.at if error else None),
             ("request id", result.request_id),
         ]
     )
@@ -70,6 +87,33 @@ async def _get(connection: dict[str, str | None], task_id: str, wait: bool, as_j
     if text:
         output.show()
         output.show(text)
+    for _, record in entries:
+        _show_record(record)
     if result.truncated:
         output.note("the text was too long for one record and is cut")
     return code
+
+
+def _show_record(record: Record) -> None:
+    """One step of the log: when, what, by whom; and below it why."""
+    from agentflow.cli import output
+    from agentflow.views.display import one_line
+
+    facts = [f"attempt {record.attempt}" if record.attempt else "", record.actor]
+    facts += [
+        record.reason or "",
+        f"until {output.when(record.resume_at)}" * bool(record.resume_at),
+    ]
+    if record.progress is not None:
+        facts.append(f"{record.progress:.0%}")
+    facts.append(record.note or "")
+    said = ", ".join(fact for fact in facts if fact)
+    output.show()
+    output.show(f"{output.when(record.time)}  {record.state}  {one_line(said)}")
+    error = record.error
+    if error is not None:
+        output.show(f"    {one_line(f'{error.type}: {error.message}')}")
+        if error.at:
+            output.show(f"    at {error.at}")
+        for line in (error.traceback or "").splitlines():
+            output.show(f"    {line}")

@@ -12,6 +12,7 @@ import click
 from agentflow.cli import options
 from agentflow.cli.options import Duration, connection_options, json_option
 from agentflow.errors import BusError, StreamFull, UsageError
+from agentflow.protocol import subjects
 
 if TYPE_CHECKING:
     from agentflow.client import Client, TaskHandle
@@ -94,10 +95,12 @@ def command(
         "max_attempts": max_attempts,
         "params": options.parameters(param) or None,
         "labels": options.labels(label) or None,
-        "not_before": instant(not_before) if not_before else None,
-        "deadline": instant(deadline) if deadline else None,
+        "not_before": None if not_before is None else instant(not_before),
+        "deadline": None if deadline is None else instant(deadline),
         "start_within": start_within,
     }
+    if task_id is not None:
+        subjects.check_id(task_id)
     body = _body(_read(text, file, bool(fields["params"])), plain, fields)
     return options.run_async(
         _submit(connection, body, queue, priority, wait or stream, stream, as_json)
@@ -148,6 +151,8 @@ def _body(text: str | None, plain: bool, fields: dict[str, Any]) -> TaskBody:
 
 def instant(text: str) -> datetime:
     """A moment: a duration from now, or an ISO date, local where it names no time zone."""
+    if not text.strip():
+        raise UsageError("an empty text is no instant; give a duration such as 10m, or an ISO date")
     try:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:

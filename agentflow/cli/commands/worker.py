@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -72,32 +71,38 @@ def command(
     reload: bool,
     metrics: tuple[str, int] | None,
     **connection: Any,
-) -> None:
+) -> int:
     """Run tasks until told to stop.
 
     MODULE:APP names an agentflow.App of a module in this directory or installed: the worker then
     runs the kinds of its functions. Ours (claude, echo, sleep, claude-cli) come with --kinds, which
     chooses from both; claude-cli, which runs programs on this machine, comes in no other way.
 
-    SIGTERM and SIGINT finish what runs, up to the grace period, and hand back the rest; a second
-    signal hands back at once. Exits 0 after an orderly stop.
+    SIGTERM, SIGINT and SIGHUP finish what runs, up to the grace period, and hand back the rest; a
+    second signal hands back at once. Exits 0 after an orderly stop.
 
     With --processes, one that dies is replaced, and SIGHUP replaces one after the other by a
     process with the code as it is then; no task is lost or run twice.
     """
     start_log(connection)
     from agentflow.local import parent
-    from agentflow.worker.process import serve
+    from agentflow.telemetry import logs
+    from agentflow.worker import orderly
+    from agentflow.worker.process import run, serve
 
+    status = orderly.asked_for()
     wanted = [kind.strip() for kind in kinds.split(",")] if kinds else None
 
-    def work(ready: Callable[[], None] = lambda: None, shown: str | None = name) -> None:
+    def work(
+        ready: Callable[[], None] = lambda: None, shown: str | None = name, ends: int = status
+    ) -> None:
         own = None
         if target is not None:
             from agentflow.cli import apps
 
             own = apps.load(target).handlers()
-        asyncio.run(
+            logs.hold()
+        run(
             serve(
                 resolve(connection),
                 queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
@@ -110,13 +115,14 @@ def command(
                 metrics=metrics,
                 metrics_shared=processes or int(reload),
                 ready=ready,
+                orderly=ends,
             )
         )
 
     if processes is None and not reload:
         parent.stop_with_parent()
         work()
-        return
+        return status
     from agentflow.worker.prefork import Parent
 
     watch = _watcher(target) if reload else None
@@ -126,9 +132,11 @@ def command(
     def child(number: int, lifeline: int, ready: Callable[[], None]) -> None:
         parent.stop_at_end_of(lifeline)
         several = (processes or 1) > 1
-        work(ready, process_name(name, number + 1) if name and several else name)
+        shown = process_name(name, number + 1) if name and several else name
+        work(ready, shown, orderly.STATUS)
 
     Parent(processes or 1, child, grace=grace, outer=parent.inherited_end(), watch=watch).run()
+    return status
 
 
 def _preload(kinds: Sequence[str] | None, target: str | None) -> None:

@@ -13,6 +13,7 @@ from agentflow.client.tasks.watching import Event, Watching
 from agentflow.errors import ResultTimeout
 from agentflow.protocol.record import Record
 from agentflow.views.result import Result, result_of_record
+from agentflow.waits import waiting_for
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class TaskHandle:
     `message_sequence` is where its message stands in AGENTFLOW_TASKS, 0 where that is not known.
     """
 
-    __slots__ = ("_expected", "_future", "_origin", "id", "message_sequence", "newer_than")
+    __slots__ = ("_expected", "_future", "_origin", "id", "message_sequence", "newer_than", "queue")
 
     def __init__(
         self, origin: Origin, task_id: str, *, newer_than: int = 0, message_sequence: int = 0
@@ -51,6 +52,8 @@ class TaskHandle:
         self.id = task_id
         self.newer_than = newer_than
         self.message_sequence = message_sequence
+        self.queue: str | None = None
+        """Where it was submitted, where that was done here."""
         self._origin = origin
         self._expected: Expected | None = None
         self._future: asyncio.Future[Ended] | None = None
@@ -92,8 +95,9 @@ class TaskHandle:
         future = self.awaited()
         if not future.done():
             try:
-                async with asyncio.timeout(timeout):
-                    await self._ended(future)
+                with waiting_for(self.queue):
+                    async with asyncio.timeout(timeout):
+                        await self._ended(future)
             except TimeoutError:
                 raise ResultTimeout(
                     f"task {self.id} had not ended after {timeout:g} s; it goes on",

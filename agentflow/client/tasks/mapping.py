@@ -1,8 +1,9 @@
 """Many tasks, at most so many under way: submit, yield results as they end, submit more.
 
 What is under way counts until its result was yielded, so a slow consumer slows the submitting and
-nothing piles up. Per task there is no asyncio task: publishing and the arrival of a result are
-plain calls, and only a publish without a clean answer gets a task of its own.
+nothing piles up. Where the input raises, what is under way is waited for and yielded first: it is
+paid, and nobody else holds its handles. Per task there is no asyncio task: publishing and the
+arrival of a result are plain calls, and only a publish without a clean answer gets one of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from agentflow.client.tasks.waiting import Expected, Waiting
 from agentflow.errors import BusError, ResultTimeout
 from agentflow.protocol.record import Record
 from agentflow.views.result import Result, result_of_record
+from agentflow.waits import waiting_for
 
 T = TypeVar("T")
 
@@ -51,11 +53,13 @@ class Mapping(Generic[T]):
         self._held: dict[int, tuple[int, Record, int]] = {}
         self._next = 0
         self._expected: dict[int, Expected] = {}
+        self._queues: set[str] = set()
         self._open = 0
         self._unanswered = 0
         self._submitted = 0
         self._exhausted = False
         self._error: BaseException | None = None
+        self._source_error: BaseException | None = None
         self._slow: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()
         self._room = asyncio.Event()
@@ -76,9 +80,12 @@ class Mapping(Generic[T]):
                 if self._error is not None:
                     raise self._error
                 if self._exhausted and not self._open:
+                    if self._source_error is not None:
+                        raise self._source_error
                     return
                 self._ready.clear()
-                await self._ready.wait()
+                with waiting_for(*self._queues):
+                    await self._ready.wait()
         finally:
             feeder.cancel()
             for task in self._slow:
@@ -98,15 +105,24 @@ class Mapping(Generic[T]):
 
     def _fed(self, feeder: asyncio.Task[None]) -> None:
         self._exhausted = True
-        self._fail(None if feeder.cancelled() else feeder.exception())
+        error = None if feeder.cancelled() else feeder.exception()
+        if error is not None:
+            before = self._submitted
+            error.add_note(
+                f"The input of map raised this. The {before} tasks before were run, and their "
+                "results given first."
+            )
+        self._source_error = error
+        self._ready.set()
 
     async def _submit(self, item: T) -> None:
         while self._open >= self._concurrency or self._unanswered >= OUTSTANDING:
             self._room.clear()
             await self._room.wait()
         index = self._submitted
-        self._submitted += 1
         submission, fresh = self._prepare(item, index)
+        self._submitted += 1
+        self._queues.add(submission.queue)
         self._open += 1
         self._expected[index] = self._waiting.expect(
             submission.id, functools.partial(self._arrived, index), self._fail, fresh=fresh
@@ -171,7 +187,9 @@ async def as_completed(
 ) -> AsyncGenerator[Result]:
     """Results of submitted tasks as they end. Raises ResultTimeout."""
     ended: asyncio.Queue[asyncio.Future[Ended]] = asyncio.Queue()
+    handles = list(handles)
     futures = [handle.awaited() for handle in handles]
+    queues = {handle.queue for handle in handles}
     for future in futures:
         future.add_done_callback(ended.put_nowait)
     loop = asyncio.get_running_loop()
@@ -179,8 +197,9 @@ async def as_completed(
     try:
         for left in range(len(futures), 0, -1):
             try:
-                async with asyncio.timeout_at(end):
-                    future = await ended.get()
+                with waiting_for(*queues):
+                    async with asyncio.timeout_at(end):
+                        future = await ended.get()
             except TimeoutError:
                 raise ResultTimeout(
                     f"{left} of {len(futures)} tasks had not ended after {timeout:g} s; they go on"

@@ -27,6 +27,7 @@ from agentflow.errors import (
 )
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import subjects, task
+from agentflow.protocol.faithful import flaw
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import FIELDS, TaskBody
 
@@ -50,11 +51,16 @@ class Submission(NamedTuple):
 
 
 def fields_of(item: str | Mapping[str, Any] | TaskBody) -> dict[str, Any]:
-    """An item as the fields of a task; a text is the prompt."""
+    """An item as the fields of a task; a text is the prompt. Raises InvalidTask for no task."""
     if isinstance(item, str):
         return {"prompt": item}
     if isinstance(item, TaskBody):
         return {name: value for name in FIELDS if (value := getattr(item, name)) is not None}
+    if not isinstance(item, Mapping):
+        raise InvalidTask(
+            f"{item!r:.80} is a {type(item).__name__}, not a task; give a prompt as text, or a "
+            "dict of a task's fields"
+        )
     return {name: value for name, value in item.items() if value is not None}
 
 
@@ -107,10 +113,13 @@ def _names(needs: str | None) -> list[str]:
 def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
     """The task as JSON, without an id: that is in the headers."""
     try:
+        wrong = flaw(fields, "")
+        if wrong is not None:
+            raise InvalidTask(f"the task's {wrong}")
         if isinstance(fields, TaskBody):
             return task.encode_body(msgspec.structs.replace(fields, id=None))
         return _encoder.encode({name: value for name, value in fields.items() if name != "id"})
-    except (TypeError, ValueError, RecursionError, UnicodeError) as error:
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidTask(f"the task cannot be written as JSON: {error}") from None
 
 

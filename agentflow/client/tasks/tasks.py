@@ -66,10 +66,10 @@ class Tasks:
         wait_full: bool = True,
     ) -> TaskHandle:
         """See Client.submit_body."""
-        task_id = id or body.id
+        task_id = body.id if id is None else id
         message = prepare(
             fields_of(body),
-            task_id=task_id or self._ids.new(),
+            task_id=self._ids.new() if task_id is None else task_id,
             queue=queue,
             priority=priority,
             reply=reply,
@@ -84,6 +84,7 @@ class Tasks:
         self, message: Submission, *, fresh: bool, newer_than: int = 0, wait_full: bool = True
     ) -> TaskHandle:
         handle = TaskHandle(self, message.id, newer_than=newer_than)
+        handle.queue = message.queue
         if fresh and self.waiting.up:
             # The result may be here before somebody asks for it.
             handle.expect(fresh=True, idle=True)
@@ -112,9 +113,9 @@ class Tasks:
         address = _address(common)
 
         def prepared(item: Item, index: int) -> tuple[Submission, bool]:
-            fields = {**common, **fields_of(item)}
-            task_id = fields.pop("id", None)
             try:
+                fields = {**common, **fields_of(item)}
+                task_id = fields.pop("id", None)
                 return self._message(fields, task_id, *address), task_id is None
             except UsageError as error:
                 raise type(error)(f"item {index}: {error}") from None
@@ -141,7 +142,7 @@ class Tasks:
         priority = fields.pop("priority", DEFAULTS["priority"])
         return prepare(
             fields,
-            task_id=task_id or self._ids.new(),
+            task_id=self._ids.new() if task_id is None else task_id,
             queue=queue,
             priority=priority,
             reply=reply,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ _MISSING: Final = object()
 _AT: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _PATHS: Final = (Path, PurePath)
 _ANSWER: Final = "return"
+_BINARY: Final = (types.BytesType, types.ByteArrayType, types.MemoryViewType)
 
 
 def decode_hook(kind: type, value: Any) -> Any:
@@ -61,6 +62,7 @@ class Arguments:
         "_required",
         "_whole",
         "answer",
+        "binary",
         "context",
     )
 
@@ -106,6 +108,9 @@ class Arguments:
         self.answer: Any = hints.get(_ANSWER, Any)
         """What the function returns."""
         _check_types(self.answer, name, "what it returns")
+        parts = _within(types.type_info(self.answer), set())
+        self.binary = any(isinstance(part, _BINARY) for part in parts)
+        """Whether it says that it returns bytes: they become base64."""
 
     def from_task(self, task: Task) -> dict[str, Any]:
         """The arguments a task gives, context aside. Raises InvalidTask naming one at fault."""
@@ -230,7 +235,7 @@ def _model_of(
 def _check_types(model: Any, name: str, what: str = "an argument") -> None:
     try:
         msgspec.json.Decoder(model, dec_hook=decode_hook)
-        foreign = _foreign(types.type_info(model), set())
+        foreign = _foreign(types.type_info(model))
     except Exception as error:
         raise InvalidHandler(f"{name}: {what} has a type that JSON cannot hold: {error}") from None
     if foreign is not None:
@@ -241,18 +246,21 @@ def _check_types(model: Any, name: str, what: str = "an argument") -> None:
         )
 
 
-def _foreign(info: Any, seen: set[int]) -> Any:
+def _foreign(info: Any) -> Any:
     """The first type within that is none of msgspec's; None when all are."""
-    if isinstance(info, types.CustomType):
-        return None if info.cls in _PATHS else info.cls
+    custom = (one.cls for one in _within(info, set()) if isinstance(one, types.CustomType))
+    return next((kind for kind in custom if kind not in _PATHS), None)
+
+
+def _within(info: Any, seen: set[int]) -> Iterator[Any]:
+    """A type and all that it is made of."""
     if isinstance(info, tuple | list):
-        return next((bad for one in info if (bad := _foreign(one, seen)) is not None), None)
+        for one in info:
+            yield from _within(one, seen)
     if not isinstance(info, types.Type | types.Field) or id(info) in seen:
-        return None
+        return
     seen.add(id(info))
+    yield info
     for field in info.__struct_fields__:
         if field not in ("default", "default_factory", "extra", "extra_json_schema"):
-            bad = _foreign(getattr(info, field), seen)
-            if bad is not None:
-                return bad
-    return None
+            yield from _within(getattr(info, field), seen)

@@ -24,10 +24,12 @@ from agentflow.handlers.contract import AttemptFailed, Outcome, Run
 from agentflow.handlers.functions import reports
 from agentflow.handlers.functions.reports import Reports
 from agentflow.handlers.functions.shared_claude import SharedClaude
+from agentflow.protocol.faithful import flaw
 from agentflow.protocol.record import Failure, Usage
 from agentflow.protocol.task import Task
 from agentflow.rules.retry import Signal
 
+OVER_PAUSE: Final = 1.0
 HANG_UP: Final = 2.0
 """Seconds for ending requests that a function left behind, so that what they cost is known."""
 
@@ -65,7 +67,7 @@ class _Base:
         self._began = time.monotonic()
         self._calls: set[asyncio.Task[Any]] = set()
         # Read by other threads, awaited by none: an Event costs 4 % of a task that does nothing.
-        self._over = False
+        self._closed = False
         self._logger = logger
 
     @cached_property
@@ -90,9 +92,13 @@ class _Base:
         """Grows with each attempt: what you write elsewhere can refuse a lower one."""
         return self._run.fencing_token
 
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._run.over
+
     async def close(self, *, flush: bool) -> None:
         """The function has returned, or is not waited for any more."""
-        self._over = True
+        self._closed = True
         calls = self._calls - {asyncio.current_task()}
         for call in calls:
             call.cancel()
@@ -101,9 +107,11 @@ class _Base:
         await self._reports.close(flush=flush)
 
     async def _ask(self, task: Task, stream: bool) -> ClaudeAnswer:
-        if self._over:
-            raise asyncio.CancelledError("the run is over")
         run = self._run
+        if self._over:
+            # A function that swallows this and asks again must leave time for others.
+            await asyncio.sleep(OVER_PAUSE)
+            raise asyncio.CancelledError("the run is over")
         current = asyncio.current_task()
         assert current is not None
         self._calls.add(current)
@@ -133,10 +141,9 @@ class _Base:
 class Context(_Base):
     """The context of an async function."""
 
-    def progress(self, fraction: float | None = None, message: str | None = None) -> None:
+    def progress(self, fraction: float | str | None = None, message: str | None = None) -> None:
         """Say how far the run is: 0 to 1, a sentence, or both. Written twice a second at most."""
-        reports.checked(fraction, message)
-        self._reports.report(fraction, message)
+        self._reports.report(*reports.checked(fraction, message))
 
     async def claude(
         self,
@@ -170,11 +177,11 @@ class SyncContext(_Base):
         """Whether the run is over, so that going on is of no use."""
         return self._over
 
-    def progress(self, fraction: float | None = None, message: str | None = None) -> None:
+    def progress(self, fraction: float | str | None = None, message: str | None = None) -> None:
         """As Context.progress. Raises CancelledError once the run is over."""
-        reports.checked(fraction, message)
+        report = reports.checked(fraction, message)
         self._check()
-        self._loop.call_soon_threadsafe(self._reports.report, fraction, message)
+        self._loop.call_soon_threadsafe(self._reports.report, *report)
 
     def claude(
         self,
@@ -220,6 +227,9 @@ def _request(
         raise InvalidTask(f"task {task.id}: ctx.claude needs either a prompt or messages")
     if messages is not None:
         params = {**params, "messages": list(messages)}
+    wrong = flaw({"prompt": prompt, "system": system, **params}, "")
+    if wrong is not None:
+        raise InvalidTask(f"task {task.id}: ctx.claude: {wrong}")
     return msgspec.structs.replace(
         task,
         prompt=prompt,

@@ -7,6 +7,7 @@ raises Retry             tried again, `delay` seconds later at the earliest
 raises Fail              failed, and not tried again
 raises AttemptFailed     as the retry table says (what ctx.claude raises)
 raises anything else     handler_error of the retry table
+raises a group           as the error in it that says most (raised.py)
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from typing import Any, Final
 
 import msgspec
 
-from agentflow.errors import Fail, InvalidHandler, InvalidTask, Retry
+from agentflow.errors import AgentFlowError, Fail, InvalidHandler, InvalidTask, Retry
+from agentflow.handlers import trace
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
+from agentflow.handlers.functions import raised
 from agentflow.handlers.functions.arguments import Arguments, decode_hook, encode_hook
 from agentflow.handlers.functions.context import ClaudeAnswer, Context, SyncContext
 from agentflow.handlers.functions.shared_claude import SharedClaude
 from agentflow.handlers.functions.threads import Threads
 from agentflow.protocol import limits
-from agentflow.protocol.record import Failure
+from agentflow.protocol.faithful import flaw
 from agentflow.protocol.task import Defaults
-from agentflow.rules.retry import Signal
 
 _log = logging.getLogger(__name__)
 
@@ -49,10 +51,8 @@ class Definition:
         retries: int | None,
         timeout: float | None,
     ) -> None:
+        inner = check_function(function)
         name = getattr(function, "__qualname__", repr(function))
-        inner = inspect.unwrap(function) if callable(function) else function
-        if not (inspect.isfunction(inner) or inspect.ismethod(inner)):
-            raise InvalidHandler(f"{name} is not a function; the handler of a kind is one")
         if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
             raise InvalidHandler(
                 f"{name} yields; a handler returns its result, and tells of what it has by "
@@ -69,6 +69,37 @@ class Definition:
             wrong_context=SyncContext if self.is_async else Context,
         )
         self.logger = logging.getLogger(function.__module__)
+
+
+def check_function(function: Any) -> Callable[..., Any]:
+    """The function within its decorators. Raises InvalidHandler that says what to write instead."""
+    name = f"{getattr(function, '__qualname__', None) or repr(function):.80}"
+    if isinstance(function, functools.partial):
+        inner = getattr(function.func, "__name__", "function")
+        raise InvalidHandler(
+            f"{name} is a partial, not a function; write one that calls it: "
+            f"def name(...): return {inner}(...)"
+        )
+    if isinstance(function, classmethod | staticmethod | property):
+        raise InvalidHandler(
+            f"{name} is a {type(function).__name__}; take the function out of its class, as a task "
+            "has no object to call it on"
+        )
+    inner = inspect.unwrap(function) if callable(function) else function
+    if not (inspect.isfunction(inner) or inspect.ismethod(inner)):
+        raise InvalidHandler(
+            f"{name} is not a function; the handler of a kind is one: put @app.task above a def, "
+            "which may call it"
+        )
+    owner, _, last = inner.__qualname__.rpartition(".")
+    if inspect.isfunction(inner) and owner and not owner.endswith("<locals>"):
+        example = owner.rpartition(".")[2]
+        raise InvalidHandler(
+            f"{inner.__qualname__} is a method, and a task has no object to call it on; take the "
+            f"function out of its class, or decorate that of an object: "
+            f'app.task(kind="{last}")({example}().{last})'
+        )
+    return inner
 
 
 def _defaults(name: str, retries: int | None, timeout: float | None) -> Defaults:
@@ -105,6 +136,23 @@ class Shared:
         """To be called after the last task; once more does no harm."""
         self.threads.close()
         await self.claude.close()
+
+
+def _keep_trace(error: BaseException, run: Run) -> None:
+    """Keep and tell where it failed, which what is raised instead does not say."""
+    one = raised.meant(error)
+    run.trace = trace.of(one, error)
+    # What a function says on purpose is no news.
+    on_purpose = isinstance(one, AgentFlowError)
+    _log.log(
+        logging.DEBUG if on_purpose else logging.WARNING,
+        "task %s: its handler raised %s: %s",
+        run.task.id,
+        type(one).__name__,
+        one,
+        exc_info=trace.exc_info(error),
+        extra={"action": "handler", "task_id": run.task.id, "attempt": run.attempt},
+    )
 
 
 class OwnHandler:
@@ -174,13 +222,12 @@ class OwnHandler:
         except asyncio.CancelledError:
             flush = False
             raise
-        except Retry as wish:
-            failure = Failure(type="Retry", message=str(wish))
-            signal = Signal(exception="handler" if wish.delay is None else "asked")
-            signal = msgspec.structs.replace(signal, retry_after=wish.delay)
-            raise AttemptFailed(failure, signal) from wish
-        except Fail as wish:
-            raise InvalidTask(str(wish), reason=wish.reason) from wish
+        except (BaseExceptionGroup, Retry, Fail) as error:
+            _keep_trace(error, run)
+            raise raised.judged(error) from error
+        except (InvalidTask, AttemptFailed) as error:
+            _keep_trace(error, run)
+            raise
         finally:
             if context is not None:
                 await context.close(flush=flush)
@@ -211,6 +258,9 @@ class OwnHandler:
         annotation = self._definition.arguments.answer
         where = f"task {run.task.id}: kind {run.task.kind}"
         try:
+            wrong = flaw(value, "its result", binary=self._definition.arguments.binary)
+            if wrong:
+                raise InvalidTask(f"{where}: {wrong}", reason="result_not_json")
             plainly = msgspec.to_builtins(value, enc_hook=encode_hook)
             # A structure of the very class promised is taken as it is.
             if annotation is not Any and type(value) is not annotation:

@@ -8,24 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Final, SupportsFloat
 
 from agentflow.errors import AgentFlowError
-from agentflow.handlers.contract import Run
+from agentflow.handlers.contract import Run, clamped
 
 _log = logging.getLogger(__name__)
 
 EVERY: Final = 0.5
+_FIX: Final = (
+    "ctx.progress takes a fraction from 0 to 1, a sentence, or both, as in "
+    'ctx.progress(0.4, "page 2 of 5"); it was given {}'
+)
 FLUSH_WITHIN: Final = 1.0
 """Seconds the last report may take. It must not cost a finished run its result."""
 
 
-def checked(fraction: float | None, message: str | None) -> None:
-    """Raise ValueError and TypeError for what is no progress."""
-    if fraction is not None and not 0 <= fraction <= 1:
-        raise ValueError(f"progress is a fraction from 0 to 1, not {fraction!r:.40}")
+def checked(fraction: float | str | None, message: str | None) -> tuple[float | None, str | None]:
+    """Fraction and message as they are kept; a sentence may stand alone, in the first place.
+
+    A figure out of range is not worth a task: it is cut. Raises TypeError for what is no progress.
+    """
+    if isinstance(fraction, str):
+        if message is not None:
+            raise TypeError(_FIX.format("two texts"))
+        fraction, message = None, fraction
     if message is not None and not isinstance(message, str):
-        raise TypeError(f"the message is a text, not a {type(message).__name__}")
+        raise TypeError(_FIX.format(f"a {type(message).__name__} as the sentence"))
+    if fraction is None:
+        return None, message
+    if not isinstance(fraction, SupportsFloat):
+        raise TypeError(_FIX.format(f"a {type(fraction).__name__}"))
+    try:
+        return clamped(float(fraction)), message
+    except OverflowError:
+        return (1.0 if fraction > 0 else 0.0), message
+    except (TypeError, ValueError):
+        raise TypeError(_FIX.format(f"a {type(fraction).__name__}")) from None
 
 
 class Reports:
@@ -43,9 +62,9 @@ class Reports:
 
     def report(self, fraction: float | None, message: str | None) -> None:
         """Take a report; what it leaves out stays as it was."""
-        if self._closing.is_set():
+        if self._closing.is_set() or self._run.over:
             return
-        self._fraction = self._fraction if fraction is None else float(fraction)
+        self._fraction = self._fraction if fraction is None else fraction
         self._message = self._message if message is None else message
         self._new = True
         if self._writer is None:
