@@ -63,10 +63,12 @@ async def test_the_examples(home: Home) -> None:
 
     assert done.code == 0, done.err
     assert "SIMULATED run: no answer is real, nothing was paid" in done.out
-    assert all(line.startswith("SIMULATED ") for line in done.err.splitlines())
+    first, *progress = done.err.splitlines()
+    assert first == f"{file}: {len(tasks)} tasks, read as JSON lines"
+    assert all(line.startswith("SIMULATED ") for line in progress)
     assert f"/{len(tasks)} done, 0 failed, " in done.err
-    results = {line["line"]: line for line in home.results()}
-    assert sorted(results) == [number for number, _ in enumerate(tasks, 1)]
+    results = {line["line"]: line for line in home.results("prompts.results.jsonl")}
+    assert list(results) == [number for number, _ in enumerate(tasks, 1)]
     for number, task in enumerate(tasks, 1):
         line = results[number]
         assert (line["state"], line["error"]) == ("succeeded", None)
@@ -87,7 +89,6 @@ async def test_after_ctrl_c_it_goes_on_where_it_was(home: Home) -> None:
     program.signal(signal.SIGINT)
     first = await program.done()
     before = home.results()
-    written = home.out.read_bytes()
 
     assert first.code == 130
     assert home.processes() == []
@@ -99,8 +100,10 @@ async def test_after_ctrl_c_it_goes_on_where_it_was(home: Home) -> None:
     second = await home.command(*RUN, "--json")
     assert second.code == 0, second.err
     assert json.loads(second.out)["had_results_before"] == len(before)
-    assert home.out.read_bytes().startswith(written)
-    assert sorted(ids(home.results())) == sorted(task["id"] for task in TASKS)
+    assert ids(home.results()) == [task["id"] for task in TASKS], "once each, in input order"
+    assert [line for line in home.results() if line in before] == sorted(
+        before, key=lambda line: line["line"]
+    ), "as they were"
     await check_logs(home, before, twice=0)
 
 

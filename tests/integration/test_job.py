@@ -1,14 +1,14 @@
 """A job without the command line: what a gateway or a notebook does."""
 
 import asyncio
+import io
 import json
 from pathlib import Path
 
 from agentflow.config import Connect
 from agentflow.handlers.contract import Outcome, Run
-from agentflow.job import source
 from agentflow.job.job import Job
-from agentflow.job.source import Item
+from agentflow.job.source import Reading, Source
 from agentflow.job.spec import Ending, JobSpec
 from agentflow.protocol.record import Usage
 from tests.integration.conftest import StartWorker
@@ -43,10 +43,9 @@ class Told:
         self.graces.append(grace)
 
 
-def tasks(count: int, kind: str) -> list[Item]:
+def tasks(count: int, kind: str) -> Source:
     lines = [json.dumps({"id": f"t{at}", "kind": kind, "prompt": "A"}) for at in range(count)]
-    data = [f"{line}\n".encode() for line in lines]
-    return source.read(data, "tasks", as_json=True, model=None, simulate=False)
+    return Source("-", io.BytesIO("\n".join(lines).encode()), Reading())
 
 
 def spec(server: NatsServer, folder: Path, *, max_cost_micro: int | None = None) -> JobSpec:
