@@ -19,11 +19,11 @@ from textual.pilot import Pilot
 from agentflow.client import Client
 from agentflow.config import Connect
 from agentflow.dashboard.feed.live import LiveFeed
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.local.demo import Demo
 from agentflow.views import feed
 from agentflow_tui.app import DashboardApp
-from agentflow_tui.frame import Pace
+from agentflow_tui.frame import FrameRate
 from agentflow_tui.theme import THEMES
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
@@ -71,7 +71,7 @@ async def main() -> None:
     """Start a stack, look at it, write the pictures."""
     with Demo() as demo:
         source = Staged(LiveFeed(Connect(urls=(demo.url,))))
-        app = DashboardApp(Dashboard(), source, theme=THEMES["dark"], pace=Pace(10))
+        app = DashboardApp(Dashboard(), source, theme=THEMES["dark"], rate=FrameRate(10))
         async with asyncio.timeout(WITHIN), app.run_test(size=SIZE) as pilot:
             totals = lambda: app.dash.store.totals  # noqa: E731 -- the store may be another one
             await until(pilot, lambda: totals().state("succeeded") > 300)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from agentflow.dashboard.reader.dashboard import Dashboard
-from agentflow.dashboard.render import json, text
+from agentflow.dashboard.rows import documents
+from agentflow.dashboard.screen.dashboard import Dashboard
+from agentflow.dashboard.screen.picture import picture
 from agentflow.dashboard.store.store import Store
 
 
@@ -24,5 +25,5 @@ def render(
     store.linked_at = 0.0
     dash = Dashboard(store=store, readonly=True, ascii=ascii, view=view)
     if format == "json":
-        return json.data(dash, now)
-    return text.picture(dash, width, height, now)
+        return documents.encode(documents.document(view, dash.scene(now)))
+    return picture(dash, width, height, now)

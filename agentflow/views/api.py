@@ -100,7 +100,7 @@ def row_json(row: Row, worker: str | None) -> dict[str, Any]:
         "stop_reason": row.stop_reason,
         "error": row.error,
         "group": row.fingerprint or None,
-        "usage": msgspec.to_builtins(row.usage),
+        "usage": row.usage,
         "cost_usd": None if row.cost is None else row.cost / 1_000_000,
         "progress": row.progress,
         "note": row.note,

@@ -19,10 +19,10 @@ from pathlib import Path
 from agentflow.client import Client
 from agentflow.config import Connect
 from agentflow.dashboard.feed.live import LiveFeed
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.views import feed
 from agentflow_tui.app import DashboardApp
-from agentflow_tui.frame import Pace
+from agentflow_tui.frame import FrameRate
 from agentflow_tui.theme import choose
 from tests.dashboard.support.source import LifelikeSource
 
@@ -138,7 +138,7 @@ async def main(
     source: Load | Live = Load(tasks=tasks, workers=workers, rate=rate, seconds=seconds)
     if url:
         source = Live(url, tasks=tasks, seconds=seconds)
-    app = Measured(Dashboard(view=view), source, theme=choose("dark", {}), pace=Pace(hertz))
+    app = Measured(Dashboard(view=view), source, theme=choose("dark", {}), rate=FrameRate(hertz))
 
     async def measure() -> None:
         await source.begun.wait()
@@ -147,7 +147,7 @@ async def main(
         await asyncio.sleep(1.0)
         driver = app._driver
         framing, folding, making = app.framing, source.folding, source.making
-        process, frames, drawn = time.process_time(), app.clock.pace.frames, app.canvas.changed
+        process, frames, drawn = time.process_time(), app.clock.rate.frames, app.canvas.changed
         written, began = getattr(driver, "written", 0), time.monotonic()
         await source.ended.wait()
         wall = time.monotonic() - began
@@ -159,7 +159,7 @@ async def main(
                     "making": (source.making - making) / wall,
                     "folding": (source.folding - folding) / wall,
                     "framing": (app.framing - framing) / wall,
-                    "frames_per_s": (app.clock.pace.frames - frames) / wall,
+                    "frames_per_s": (app.clock.rate.frames - frames) / wall,
                     "lines_per_s": (app.canvas.changed - drawn) / wall,
                     "bytes_per_s": (getattr(driver, "written", 0) - written) / wall,
                     "items_per_s": source.items / seconds,

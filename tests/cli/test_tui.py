@@ -10,7 +10,7 @@ import pytest
 from agentflow.cli.commands import tui
 from agentflow.client import Client
 from agentflow.config import Connect
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.local.demo import Demo
 from agentflow.views import feed
 from agentflow_tui.theme import THEMES

@@ -1,4 +1,4 @@
-"""The terminal: Textual round the dashboard of the model.
+"""The terminal: Textual round a dashboard that knows no terminal.
 
 There is one canvas, one clock and one loop. The feed folds its items into the store in this loop,
 the clock draws what changed, keys and clicks go to the dashboard, and what the dashboard cannot do
@@ -11,33 +11,30 @@ key bar and a traceback in the log, and the dashboard goes on.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import events
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.screen import Screen
 
 from agentflow.dashboard.feed.source import Source
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.effects import Effect
 from agentflow.dashboard.render.amounts import size
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.dashboard.store.store import Store
-from agentflow.errors import AgentFlowError, UsageError
+from agentflow.errors import UsageError
 from agentflow.telemetry import logs
 from agentflow.views import feed
-from agentflow.views.display import one_line
 from agentflow_tui import files, habits
 from agentflow_tui.driver import Terminal
-from agentflow_tui.frame import Clock, Pace, fastest
+from agentflow_tui.frame import Clock, FrameRate, fastest
+from agentflow_tui.host import Host
 from agentflow_tui.opening import opened
 from agentflow_tui.outside import Outside
 from agentflow_tui.screens.dialog import Dialog
@@ -47,8 +44,6 @@ from agentflow_tui.widgets.canvas import Canvas
 
 if TYPE_CHECKING:
     from textual.command import Provider
-
-_log = logging.getLogger(__name__)
 
 TWICE: Final = 1.0
 """Seconds within which ctrl+c must come again to end the dashboard."""
@@ -76,7 +71,7 @@ class Main(Screen[None], inherit_bindings=False):
         yield self.canvas
 
 
-class DashboardApp(App[int], inherit_bindings=False):
+class DashboardApp(Host, inherit_bindings=False):
     """The dashboard in a terminal."""
 
     TITLE = "AgentFlow"
@@ -86,17 +81,13 @@ class DashboardApp(App[int], inherit_bindings=False):
     ]
     COMMANDS = {_palette}  # noqa: RUF012 -- Textual's own declaration
 
-    def __init__(self, dash: Dashboard, source: Source, *, theme: Theme, pace: Pace) -> None:
-        # With NO_COLOR Textual would make greys of what it draws itself; so it makes nothing.
-        super().__init__(ansi_color=theme.chrome == "ansi-dark")
-        self.dash = dash
-        self.source = source
-        self.look = theme
+    def __init__(self, dash: Dashboard, source: Source, *, theme: Theme, rate: FrameRate) -> None:
+        super().__init__(dash, source, theme)
         for chrome in chromes():
             self.register_theme(chrome)
         self.theme = theme.chrome
         self.canvas = Canvas(theme, press=self.press, do=self.do)
-        self.clock = Clock(pace, dirty=self.is_dirty, draw=self.draw)
+        self.clock = Clock(rate, dirty=self.is_dirty, draw=self.draw)
         self.outside = Outside(self)
         self._seen: tuple[object, ...] = ()
         self._touched = True
@@ -108,8 +99,8 @@ class DashboardApp(App[int], inherit_bindings=False):
 
     def get_driver_class(self) -> type[Driver]:
         """The driver that survives its terminal; Textual's own where there is another system."""
-        found = super().get_driver_class()
-        return Terminal if issubclass(Terminal, found) else found
+        driver = super().get_driver_class()
+        return Terminal if issubclass(Terminal, driver) else driver
 
     def get_default_screen(self) -> Screen[None]:
         """The screen with the canvas."""
@@ -185,28 +176,13 @@ class DashboardApp(App[int], inherit_bindings=False):
             self.canvas.paint(self.dash.frame(width, height, now), faded=faded)
 
     def _meter(self) -> str:
-        pace, driver = self.clock.pace, self._driver
+        rate, driver = self.clock.rate, self._driver
         sent = driver.written if isinstance(driver, Terminal) else 0
         return (
-            f"{pace.frames:,} frames, {1000 * pace.cost:.1f} ms each, "
+            f"{rate.frames:,} frames, {1000 * rate.cost:.1f} ms each, "
             f"{self.canvas.changed:,} lines drawn, {size(sent)} to the terminal, "
             f"{self.dash.store.items:,} changes"
         )
-
-    @contextmanager
-    def guarded(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.report(what, error)
-
-    def report(self, what: str, error: Exception) -> None:
-        """An error that is not the person's."""
-        if not isinstance(error, AgentFlowError):
-            _log.error("%s", what, exc_info=error)
-        text = one_line(str(error) or type(error).__name__, 200)
-        self.dash.tell(f"{what}: {text}", self.source.now, "crit")
-        self.touch()
 
     # Keys and clicks.
 
@@ -219,11 +195,6 @@ class DashboardApp(App[int], inherit_bindings=False):
         """A command: of a click, the palette, or a dialog's answer."""
         with self.guarded(f"{command} failed"):
             self._carry_out(self.dash.do(command, argument, self.source.now))
-
-    def tell(self, text: str, token: str = "text") -> None:
-        """A sentence above the key bar."""
-        self.dash.tell(text, self.source.now, token)
-        self.touch()
 
     def touch(self) -> None:
         """Something other than the store has changed: draw soon."""
@@ -252,23 +223,16 @@ class DashboardApp(App[int], inherit_bindings=False):
 
     def on_app_blur(self, event: events.AppBlur) -> None:
         """Nobody looks."""
-        self.clock.pace.watched = False
+        self.clock.rate.watched = False
 
     def on_app_focus(self, event: events.AppFocus) -> None:
         """Somebody looks again."""
-        self.clock.pace.watched = True
+        self.clock.rate.watched = True
         self.touch()
 
     def on_resize(self, event: events.Resize) -> None:
         """Another size: the frame is made for it at once."""
         self.touch()
-
-    # The terminal.
-
-    def suspended(self, work: Callable[[], bool]) -> bool:
-        """Leave the terminal to another program meanwhile; False where it failed."""
-        with self.suspend():
-            return work()
 
 
 def run(settings: Settings) -> None:
@@ -294,7 +258,7 @@ def run(settings: Settings) -> None:
         dash.store = Store()
 
     with opened(settings, forget) as source:
-        app = DashboardApp(dash, source, theme=theme, pace=Pace(fastest(os.environ)))
+        app = DashboardApp(dash, source, theme=theme, rate=FrameRate(fastest(os.environ)))
         code = app.run()
     habits.keep(dash.habits(), kept)
     if app.problem:

@@ -21,7 +21,7 @@ CALM: Final = 0.25
 _SMOOTH: Final = 0.2
 
 
-class Pace:
+class FrameRate:
     """How long to wait between two frames. Pure; times are seconds."""
 
     def __init__(self, fastest: float) -> None:
@@ -53,8 +53,10 @@ def fastest(environment: Mapping[str, str], asked: float | None = None) -> float
 class Clock:
     """Calls `draw` whenever `dirty` says that there is something to draw."""
 
-    def __init__(self, pace: Pace, *, dirty: Callable[[], bool], draw: Callable[[], None]) -> None:
-        self.pace = pace
+    def __init__(
+        self, rate: FrameRate, *, dirty: Callable[[], bool], draw: Callable[[], None]
+    ) -> None:
+        self.rate = rate
         self._dirty = dirty
         self._draw = draw
         self._wake = asyncio.Event()
@@ -77,11 +79,11 @@ class Clock:
                 began = time.thread_time()
                 self._draw()
                 spent = time.thread_time() - began
-                self.pace.drawn(spent)
+                self.rate.drawn(spent)
                 self._wake.clear()
                 # Keys that are held down must not starve the feed.
                 await asyncio.sleep(spent)
-                await self._wait(self.pace.wait() - spent)
+                await self._wait(self.rate.wait() - spent)
             else:
                 self._wake.clear()
                 self._calm = True

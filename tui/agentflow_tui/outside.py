@@ -1,4 +1,4 @@
-"""What a key asks of the outside: one method for each effect of the model (reader/effects.py).
+"""What a key asks of the outside: one method for each effect (reader/effects.py).
 
 A dialog is imported when it is first needed. What takes time runs as a task of its own, with a name
 and an end; what goes wrong in one is told above the key bar.
@@ -28,10 +28,10 @@ from agentflow.dashboard.reader.effects import (
 )
 from agentflow.views.display import one_line, safe
 from agentflow_tui import files
+from agentflow_tui.host import Host
 
 if TYPE_CHECKING:
     from agentflow.dashboard.feed.bus import Bus
-    from agentflow_tui.app import DashboardApp
     from agentflow_tui.screens.dialog import Dialog
     from agentflow_tui.screens.submit import Draft
 
@@ -60,7 +60,7 @@ class Rewindable(Protocol):
 class Outside:
     """Carries out effects for the app."""
 
-    def __init__(self, app: DashboardApp) -> None:
+    def __init__(self, app: Host) -> None:
         self._app = app
         self._asked: dict[str, list[str]] = {}
         """By command: what was answered before."""

@@ -1,4 +1,4 @@
-"""Themes: what each token of the model looks like.
+"""Themes: what each token of a line looks like.
 
 One table says what a token is (`_LOOKS`): a colour by its role, a ground, attributes. A palette
 gives the roles colours; so a theme is a palette, and all themes agree on what stands out. Where
@@ -200,10 +200,10 @@ class Theme:
     def style(self, token: str, base: str = "", *, faded: bool = False) -> Style:
         """How a token looks on a line; `faded`: the line is not of now."""
         key = (token, base, faded)
-        found = self._styles.get(key)
-        if found is None:
-            found = self._styles[key] = self._made(token, base, faded and base not in _UNFADED)
-        return found
+        kept = self._styles.get(key)
+        if kept is None:
+            kept = self._styles[key] = self._made(token, base, faded and base not in _UNFADED)
+        return kept
 
     def _made(self, token: str, base: str, faded: bool) -> Style:
         if self.palette is None:

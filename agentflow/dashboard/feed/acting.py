@@ -18,8 +18,8 @@ from agentflow.client import Client
 from agentflow.client.operate.bulk import as_stream, concurrently
 from agentflow.dashboard.feed.receipts import EVERY, Progress, Ticket
 from agentflow.dashboard.reader import acts
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.equivalents import stopped
+from agentflow.dashboard.reader.reader import Reader
 from agentflow.dashboard.reader.scene import Receipt
 from agentflow.dashboard.store.store import Store
 from agentflow.errors import AgentFlowError, NoAnswer, NotConnected
@@ -61,9 +61,9 @@ class Deed:
 
 
 async def _cancel(client: Client, target: Target) -> str:
-    found = await client.tasks.steering.end(target.name, message=target.message)
-    if found.already and found.result.state != State.CANCELLED:
-        return f"it had ended before: {found.result.state}"
+    ended = await client.tasks.steering.end(target.name, message=target.message)
+    if ended.already and ended.result.state != State.CANCELLED:
+        return f"it had ended before: {ended.result.state}"
     return ""
 
 
@@ -137,12 +137,12 @@ class Acting:
     def __init__(
         self,
         client: Client,
-        dash: Dashboard,
+        reader: Reader,
         now: Callable[[], float],
         touch: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
-        self._dash = dash
+        self._reader = reader
         self._now = now
         self._touch = touch
 
@@ -152,8 +152,8 @@ class Acting:
         wanted = {name: self._target(name) for name in names}
         progress = Progress(len(wanted), acts.ACTS[act].done, deed.waiting)
         if not command:
-            command = acts.preview(self._dash.scene(self._now()), act, list(names)).command
-        ticket = Ticket(self._dash.receipts, self._now(), command, progress, self._touch)
+            command = acts.preview(self._reader.scene(self._now()), act, list(names)).command
+        ticket = Ticket(self._reader.receipts, self._now(), command, progress, self._touch)
         pending: dict[str, Target] = {}
 
         async def one(name: str) -> tuple[str, str, bool]:
@@ -194,7 +194,7 @@ class Acting:
         `arguments` are those of client.submit; `stored` gets its id as soon as the server has it.
         """
         progress = Progress(1, "stored", "the feed does not tell of it")
-        ticket = Ticket(self._dash.receipts, self._now(), command, progress, self._touch)
+        ticket = Ticket(self._reader.receipts, self._now(), command, progress, self._touch)
         try:
             handle = await self._client.submit(**arguments)
         except AgentFlowError as error:
@@ -207,7 +207,7 @@ class Acting:
         return ticket.show()
 
     def _target(self, name: str) -> Target:
-        row = self._dash.store.rows.get(name)
+        row = self._reader.store.rows.get(name)
         return Target(name, row.sequence, row.message) if row is not None else Target(name)
 
     async def _follow(
@@ -225,7 +225,7 @@ class Acting:
                 progress.given_up = True
 
     def _look(self, deed: Deed, pending: dict[str, Target], progress: Progress) -> None:
-        store = self._dash.store
+        store = self._reader.store
         seen = deed.seen
         for name, target in list(pending.items()):
             # Without anything to see the answer is all that tells.
@@ -237,6 +237,6 @@ class Acting:
 
     def _forget(self, gone: set[str]) -> None:
         """Letters that are no longer there are no longer shown."""
-        answers = self._dash.answers
+        answers = self._reader.answers
         if answers.letters is not None and gone:
             answers.letters = [letter for letter in answers.letters if letter.id not in gone]

@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 from agentflow.client import Client
 from agentflow.client.operate.deadletters import DeadLetter
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.effects import Fetch
+from agentflow.dashboard.reader.reader import Reader
 from agentflow.dashboard.reader.scene import Letter
 from agentflow.errors import AgentFlowError
 
@@ -37,12 +37,12 @@ class Answering:
     def __init__(
         self,
         client: Client,
-        dash: Dashboard,
+        reader: Reader,
         now: Callable[[], float],
         touch: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
-        self._dash = dash
+        self._reader = reader
         self._now = now
         self._touch = touch
         self._asked: dict[tuple[str, str], int] = {}
@@ -53,14 +53,14 @@ class Answering:
         key = (effect.what, effect.id)
         self._count += 1
         mine = self._asked[key] = self._count
-        answers = self._dash.answers
+        answers = self._reader.answers
         try:
             match effect.what:
                 case "log":
                     await self._log(effect.id, lambda: self._asked.get(key) == mine)
                 case "why":
-                    found = await self._client.why(effect.id)
-                    answers.whys[effect.id] = f"{found.state}: {found.text}"
+                    answer = await self._client.why(effect.id)
+                    answers.whys[effect.id] = f"{answer.state}: {answer.text}"
                     _trim(answers.whys, WHYS)
                 case "letters":
                     await self._letters(lambda: self._asked.get(key) == mine)
@@ -69,14 +69,14 @@ class Answering:
             answers.problems[key] = str(error)
             if effect.what == "why":
                 answers.whys.pop(effect.id, None)  # the old one would look like the answer
-            self._dash.tell(str(error), self._now(), "warn")
+            self._reader.tell(str(error), self._now(), "warn")
         finally:
             if self._asked.get(key) == mine:
                 del self._asked[key]
             self._touch()
 
     async def _log(self, task_id: str, latest: Callable[[], bool]) -> None:
-        answers, row = self._dash.answers, self._dash.store.rows.get(task_id)
+        answers, row = self._reader.answers, self._reader.store.rows.get(task_id)
         log = await self._client.history.log(task_id)
         # A message is what it is, and may have megabytes: once is enough.
         body = answers.prompts.get(task_id)
@@ -92,23 +92,23 @@ class Answering:
         _trim(answers.prompts, LOGS)
 
     async def _letters(self, latest: Callable[[], bool]) -> None:
-        found: list[Letter] = []
+        kept: list[Letter] = []
         read = 0
-        answers = self._dash.answers
+        answers = self._reader.answers
         first = answers.letters is None
         async with aclosing(self._client.dead.letters()) as letters:
             async for letter in letters:
-                found.append(_letter(letter))
+                kept.append(_letter(letter))
                 read += 1
-                if len(found) > 2 * LETTERS:
-                    del found[:-LETTERS]
+                if len(kept) > 2 * LETTERS:
+                    del kept[:-LETTERS]
                 if not latest():
                     return
                 # The first time what is there is shown at once; later the old ones stand till then.
                 if first and read % TOLD_EVERY == 0:
-                    answers.letters = found[-LETTERS:]
+                    answers.letters = kept[-LETTERS:]
                     self._touch()
-        answers.letters = found[-LETTERS:]
+        answers.letters = kept[-LETTERS:]
 
 
 def _letter(letter: DeadLetter) -> Letter:

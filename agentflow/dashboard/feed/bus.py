@@ -11,16 +11,16 @@ from agentflow.client import Client
 from agentflow.dashboard.feed.acting import Acting
 from agentflow.dashboard.feed.answers import Answering
 from agentflow.dashboard.feed.travel import Travelling
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.reader.reader import Reader
 
 
 class Bus:
     """All three, for as long as the client is the same."""
 
     def __init__(
-        self, client: Client, dash: Dashboard, now: Callable[[], float], touch: Callable[[], None]
+        self, client: Client, reader: Reader, now: Callable[[], float], touch: Callable[[], None]
     ) -> None:
         self.client = client
-        self.acting = Acting(client, dash, now, touch)
-        self.answering = Answering(client, dash, now, touch)
-        self.travelling = Travelling(client, dash, now, touch)
+        self.acting = Acting(client, reader, now, touch)
+        self.answering = Answering(client, reader, now, touch)
+        self.travelling = Travelling(client, reader, now, touch)

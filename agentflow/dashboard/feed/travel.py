@@ -18,8 +18,8 @@ from typing import Final
 from agentflow.client import Client
 from agentflow.client.live.history import Span
 from agentflow.client.live.live import NEWEST
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.effects import Travel
+from agentflow.dashboard.reader.reader import Reader
 from agentflow.dashboard.render.amounts import stamp
 from agentflow.dashboard.store.timeline import Timeline
 from agentflow.errors import AgentFlowError
@@ -46,14 +46,14 @@ class Travelling:
     def __init__(
         self,
         client: Client,
-        dash: Dashboard,
+        reader: Reader,
         now: Callable[[], float],
         touch: Callable[[], None] = lambda: None,
         *,
         newest: int = NEWEST,
     ) -> None:
         self._client = client
-        self._dash = dash
+        self._reader = reader
         self._now = now
         self._touch = touch
         self._newest = newest
@@ -90,13 +90,13 @@ class Travelling:
             except _Overtaken:
                 pass
             except AgentFlowError as error:
-                self._dash.tell(f"the past cannot be read: {error}", self._now(), "warn")
+                self._reader.tell(f"the past cannot be read: {error}", self._now(), "warn")
             finally:
                 self._touch()
 
     @property
     def _travelled(self) -> bool:
-        return self._dash.travelled is not None
+        return self._reader.travelled is not None
 
     @property
     def _under_way(self) -> bool:
@@ -107,7 +107,7 @@ class Travelling:
             raise _Overtaken
 
     def _end(self) -> None:
-        self._dash.travelled = None
+        self._reader.travelled = None
         self._line = None
         self._chunks.clear()
         self._touch()
@@ -117,7 +117,7 @@ class Travelling:
     async def _seek(self, to: float, wish: int) -> None:
         if to >= self._now():
             self._end()
-            self._dash.tell("that is not past yet: this is now", self._now())
+            self._reader.tell("that is not past yet: this is now", self._now())
             return
         span = await self._span()
         begin = span.first_at.timestamp()
@@ -125,7 +125,7 @@ class Travelling:
             self._check(wish)
             self._show(Timeline(span.first - 1), to)
             text = "before the first record that is kept, which is of "
-            self._dash.tell(text + stamp(begin, self._dash.zone), self._now(), "warn")
+            self._reader.tell(text + stamp(begin, self._reader.zone), self._now(), "warn")
             return
         # All that was stored up to the instant, it included.
         after = datetime.fromtimestamp(to, UTC) + timedelta(microseconds=1)
@@ -139,12 +139,14 @@ class Travelling:
         # Now is after the last record.
         place = self._place if self._travelled else span.last
         for _ in range(abs(step)):
-            found = await self._next(place, span) if step > 0 else place - 1
-            if found is None or found < span.first - 1:
+            following = await self._next(place, span) if step > 0 else place - 1
+            if following is None or following < span.first - 1:
                 text = "this is the last record: L goes back to now"
-                self._dash.tell(text if step > 0 else "no record is kept before this", self._now())
+                self._reader.tell(
+                    text if step > 0 else "no record is kept before this", self._now()
+                )
                 return
-            line = await self._folded(span, found, wish)
+            line = await self._folded(span, following, wish)
             self._check(wish)
             place = line.place
             at = line.at or span.first_at.timestamp() - 0.001
@@ -161,15 +163,15 @@ class Travelling:
 
     def _show(self, line: Timeline, at: float) -> None:
         self._line, self._place = line, line.place
-        self._dash.travelled, self._dash.travelled_to = line.store, at
-        self._dash.notice = None
+        self._reader.travelled, self._reader.travelled_to = line.store, at
+        self._reader.notice = None
 
     # Reading.
 
     async def _span(self) -> Span:
         span = await self._client.history.span()
         if span is None:
-            self._dash.tell("there are no records", self._now(), "warn")
+            self._reader.tell("there are no records", self._now(), "warn")
             raise _Overtaken
         return span
 
@@ -183,7 +185,7 @@ class Travelling:
         if line is None or place - line.place > self._newest:
             line = Timeline(first - 1, older=first - span.first)
             self._chunks.clear()
-        elif place - line.place > 1 and line.store is self._dash.travelled:
+        elif place - line.place > 1 and line.store is self._reader.travelled:
             line.store = line.store.copy()
         start = line.place
         async with aclosing(self._rows(start + 1, place)) as parts:
@@ -198,8 +200,8 @@ class Travelling:
         """The rows of a range, chunk by chunk."""
         at = first
         while at <= last:
-            found, following = await self._chunk(at)
-            yield [row for row in found if first <= row.sequence <= last]
+            rows, following = await self._chunk(at)
+            yield [row for row in rows if first <= row.sequence <= last]
             at = following
 
     async def _chunk(self, sequence: int) -> tuple[list[Row], int]:
@@ -209,14 +211,14 @@ class Travelling:
             self._chunks.move_to_end(number)
             return self._chunks[number]
         begin, end = number * CHUNK + 1, (number + 1) * CHUNK
-        found = await self._client.history.rows(begin, CHUNK)
-        inside = [row for row in found if row.sequence <= end]
+        rows = await self._client.history.rows(begin, CHUNK)
+        inside = [row for row in rows if row.sequence <= end]
         following = end + 1
-        if not inside and found:
-            following = found[0].sequence
+        if not inside and rows:
+            following = rows[0].sequence
         answer = (inside, following)
         # What the stream still writes to is read again.
-        if found and found[-1].sequence >= end:
+        if rows and rows[-1].sequence >= end:
             self._chunks[number] = answer
             while len(self._chunks) > CHUNKS:
                 self._chunks.popitem(last=False)
@@ -227,5 +229,5 @@ class Travelling:
             return
         self._told = time.monotonic()
         text = f"reading the records: {100 * done / total:.0f}%   L stays in now"
-        self._dash.tell(text, self._now(), "dim")
+        self._reader.tell(text, self._now(), "dim")
         self._touch()

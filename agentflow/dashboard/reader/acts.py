@@ -28,10 +28,10 @@ from agentflow.dashboard.reader.equivalents import (
     resumed_with_nats,
     stopped,
 )
+from agentflow.dashboard.reader.remedies import remedy
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import money
 from agentflow.dashboard.render.lines import Line, line
-from agentflow.dashboard.views.remedies import remedy
 from agentflow.protocol.record import State
 from agentflow.views import gates as gateviews
 
@@ -227,9 +227,9 @@ def pressed(scene: Scene, name: str, targets: Iterable[str]) -> tuple[list[Effec
     """
     if name not in TOGGLES:
         return begin(scene, name, targets)
-    found = list(dict.fromkeys(scene.store.queues() if name == "pause_all" else targets))
-    held = [target for target in found if stopped(scene.store, target) is not None]
-    going = [target for target in found if ACTS["pause"].possible(scene, target)]
+    wanted = list(dict.fromkeys(scene.store.queues() if name == "pause_all" else targets))
+    held = [target for target in wanted if stopped(scene.store, target) is not None]
+    going = [target for target in wanted if ACTS["pause"].possible(scene, target)]
     if held and going:
         options = tuple(
             ("begin", shlex.join([act, *names]), f"{act} {_counted(len(names), 'queue')}")
@@ -348,9 +348,9 @@ def _typical(scene: Scene) -> dict[str, int]:
     sums: dict[str, list[int]] = {}
     for _, (_, _, kind), spend in scene.store.totals.booked():
         for name in (kind, ""):
-            found = sums.setdefault(name, [0, 0])
-            found[0] += spend.cost
-            found[1] += spend.tasks - spend.unknown
+            total = sums.setdefault(name, [0, 0])
+            total[0] += spend.cost
+            total[1] += spend.tasks - spend.unknown
     return {name: cost // tasks for name, (cost, tasks) in sums.items() if tasks > 0}
 
 
@@ -361,13 +361,13 @@ def _in_vain(scene: Scene, targets: Sequence[str]) -> list[str]:
     for target in targets:
         row, letter = scene.store.rows.get(target), letters.get(target)
         if row is not None:
-            found = remedy(row.reason, row.error or "")
+            advised = remedy(row.reason, row.error or "")
         elif letter is not None:
-            found = remedy(letter.reason, letter.error)
+            advised = remedy(letter.reason, letter.error)
         else:
             continue
-        if not found.again:
-            advice[found.advice] = advice.get(found.advice, 0) + 1
+        if not advised.again:
+            advice[advised.advice] = advice.get(advised.advice, 0) + 1
     return [
         f"{number:,} of {len(targets):,} will fail again: {text}" for text, number in advice.items()
     ]

@@ -45,9 +45,9 @@ def by_group(verb: str) -> Command:
 
     def command(scene: Scene, targets: Sequence[str]) -> str:
         wanted = set(targets)
-        found = {letter.fingerprint for letter in letters_of(scene, wanted)}
-        if len(found) == 1:
-            (fingerprint,) = found
+        causes = {letter.fingerprint for letter in letters_of(scene, wanted)}
+        if len(causes) == 1:
+            (fingerprint,) = causes
             known = scene.answers.letters or ()
             if {each.id for each in known if each.fingerprint == fingerprint} == wanted:
                 return f"agentflow dead {verb} --fingerprint {fingerprint}"
@@ -65,12 +65,12 @@ def one_by_one(verb: str) -> Command:
 
 def resumed(scene: Scene, targets: Sequence[str]) -> str:
     """What lifts pauses and closures; all at once where it is all of them."""
-    found = [stopped(scene.store, target) for target in targets]
-    if all(found) and len(found) == len(scene.store.gates) > 1:
+    gates_of = [stopped(scene.store, target) for target in targets]
+    if all(gates_of) and len(gates_of) == len(scene.store.gates) > 1:
         return "agentflow resume --all"
     return "; ".join(
         gateviews.remedy(gate) if gate is not None else f"agentflow resume {target}"
-        for gate, target in zip(found, targets, strict=True)
+        for gate, target in zip(gates_of, targets, strict=True)
     )
 
 

@@ -16,10 +16,10 @@ SECOND: Final = 1.0
 class Lately:
     """Answers by key, and when they were made."""
 
-    __slots__ = ("_found",)
+    __slots__ = ("_answers",)
 
     def __init__(self) -> None:
-        self._found: dict[object, tuple[float, int, Any]] = {}
+        self._answers: dict[object, tuple[float, int, Any]] = {}
 
     def get(
         self, key: object, now: float, revision: int, make: Callable[[], T], every: float = SECOND
@@ -28,12 +28,12 @@ class Lately:
 
         Where the time stands still (another time is looked at, a test) each change makes it anew.
         """
-        found = self._found.get(key)
-        if found is not None:
-            at, then, answer = found
+        kept = self._answers.get(key)
+        if kept is not None:
+            at, then, answer = kept
             if 0 < now - at < every or (now == at and then == revision):
                 known: T = answer
                 return known
         made = make()
-        self._found[key] = (now, revision, made)
+        self._answers[key] = (now, revision, made)
         return made

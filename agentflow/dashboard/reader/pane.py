@@ -29,7 +29,7 @@ class Pane:
         self.wrap = True
         self.height = 1
         self.count = 0
-        self.found: list[int] = []
+        self.matches: list[int] = []
         """Lines in which the search finds something."""
         self.pattern: re.Pattern[str] | None = None
         self.said = ""
@@ -76,20 +76,20 @@ class Pane:
         if self.pattern is None:
             return
         find = self.pattern.search
-        self.found = [at for at, line in enumerate(sheet) if find(plain(line))]
-        if not self.found:
+        self.matches = [at for at, line in enumerate(sheet) if find(plain(line))]
+        if not self.matches:
             self.said = "not found"
             return
         here = self._at if self._at >= 0 else self.top - (step > 0)
-        later = [at for at in self.found if (at > here if step > 0 else at < here)]
+        later = [at for at in self.matches if (at > here if step > 0 else at < here)]
         if step > 0:
-            self._at = later[0] if later else self.found[0]
+            self._at = later[0] if later else self.matches[0]
         else:
-            self._at = later[-1] if later else self.found[-1]
+            self._at = later[-1] if later else self.matches[-1]
         self.follow = False
         self.count = len(sheet)
         self.top = min(self._last, max(0, self._at - self.height // 3))
-        self.said = f"{self.found.index(self._at) + 1}/{len(self.found)}"
+        self.said = f"{self.matches.index(self._at) + 1}/{len(self.matches)}"
 
     # Drawing.
 
@@ -101,8 +101,8 @@ class Pane:
         blank = clip(EMPTY, width)
         return (shown + [blank] * height)[:height]
 
-    def _drawn(self, found: str | Line, width: int) -> Line:
-        line = Line(((found, "text"),)) if isinstance(found, str) else found
+    def _drawn(self, source: str | Line, width: int) -> Line:
+        line = Line(((source, "text"),)) if isinstance(source, str) else source
         if self.left and not self.wrap:
             line = _shifted(line, self.left)
         return clip(marked(line, self.pattern), width)

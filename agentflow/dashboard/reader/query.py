@@ -156,8 +156,8 @@ def _term(word: str) -> tuple[Test, bool]:
         return (lambda row, now: not test(row, now)), timed
     if (compared := _COMPARE.fullmatch(word)) is not None and compared[1] in _NUMBER:
         return _comparison(compared), compared[1] in _TIMED
-    if (found := _FIELD.fullmatch(word)) is not None:
-        name, values = found[1], _values(found[2])
+    if (named := _FIELD.fullmatch(word)) is not None:
+        name, values = named[1], _values(named[2])
         if name == "label":
             return _labelled(values), False
         if name in _TEXT:
@@ -178,9 +178,9 @@ def _unquoted(word: str) -> str:
     return word
 
 
-def _comparison(found: re.Match[str]) -> Test:
-    value = float(found[3]) * _UNITS.get(found[4] or "", 1)
-    read, compare = _NUMBER[found[1]], _OPERATIONS[found[2]]
+def _comparison(compared: re.Match[str]) -> Test:
+    value = float(compared[3]) * _UNITS.get(compared[4] or "", 1)
+    read, compare = _NUMBER[compared[1]], _OPERATIONS[compared[2]]
 
     def test(row: Row, now: float) -> bool:
         number = read(row, now)
@@ -196,8 +196,8 @@ def _valued(read: Callable[[Row], str], values: list[str]) -> Test:
     begins = tuple(value for value in values if value)
 
     def test(row: Row, now: float) -> bool:
-        found = read(row)
-        return found in wanted or found.startswith(begins)
+        value = read(row)
+        return value in wanted or value.startswith(begins)
 
     return test
 
@@ -211,16 +211,16 @@ def _labelled(values: list[str]) -> Test:
     known: dict[str, bool] = {"": False}
 
     def test(row: Row, now: float) -> bool:
-        found = known.get(row.labels)
-        if found is None:
+        wanted = known.get(row.labels)
+        if wanted is None:
             labels = decode_labels(row.labels)
-            found = any(
+            wanted = any(
                 name in labels and (not equals or fnmatchcase(labels[name], value))
                 for name, equals, value in pairs
             )
             if len(known) < KNOWN_LABELS:
-                known[row.labels] = found
-        return found
+                known[row.labels] = wanted
+        return wanted
 
     return test
 

@@ -1,22 +1,18 @@
-"""What a view is given to draw and to answer with, and what a view is."""
+"""What a view is given to draw and to answer with: a picture and the moment that it is of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
-from agentflow.dashboard.reader.effects import Effect
-from agentflow.dashboard.reader.lately import SECOND
+from agentflow.dashboard.reader.lately import SECOND, Lately
+from agentflow.dashboard.reader.tokens import Texts
 from agentflow.dashboard.render import amounts
-from agentflow.dashboard.render.lines import Line
 from agentflow.dashboard.store.store import Store
 from agentflow.protocol.record import Record
 from agentflow.protocol.task import TaskBody
-
-if TYPE_CHECKING:
-    from agentflow.dashboard.reader.table import Table
 
 T = TypeVar("T")
 
@@ -67,15 +63,18 @@ class Receipt:
 
 @dataclass(slots=True)
 class Scene:
-    """The world and the moment. `live` is False while another time is looked at.
+    """The world and the moment, as one viewer sees them. `live` is False at another time.
 
-    `zone` is the reader's; None: that of this machine.
+    `texts` are those that the viewer follows; `recent` are answers about this picture that need not
+    be new ten times a second. `zone` is the viewer's; None: that of this machine.
     """
 
     store: Store
     now: float
     answers: Answers
     receipts: list[Receipt]
+    texts: Texts = field(default_factory=Texts)
+    recent: Lately = field(default_factory=Lately)
     ascii: bool = False
     readonly: bool = False
     live: bool = True
@@ -87,7 +86,7 @@ class Scene:
 
     def lately(self, key: object, make: Callable[[], T], every: float = SECOND) -> T:
         """An answer about the store that is made anew at most so often (seconds)."""
-        return self.store.lately.get(key, self.now, self.store.revision, make, every)
+        return self.recent.get(key, self.now, self.store.revision, make, every)
 
     def glyph(self, state: str) -> str:
         """A sign for a state; its word stands beside it, so no sign must be known."""
@@ -130,35 +129,3 @@ ASCII_GLYPHS = {
     "crit": "!",
     "warn": "*",
 }
-
-
-class Way(NamedTuple):
-    """Where `open` leads: a command and its argument."""
-
-    command: str
-    argument: str = ""
-
-
-class View(Protocol):
-    """A view: its name, its body, and the commands that only it knows.
-
-    It may have more: `show(argument)` when it is opened, `chosen()` what `open` means,
-    `followed()` ids of the tasks whose text is seen, and `wants(scene)`, called before each frame
-    for the effects that read what it lacks.
-    """
-
-    name: str
-    title: str
-
-    @property
-    def table(self) -> Table[Any] | None:
-        """The table that moving, marking and sorting are about."""
-
-    def body(self, scene: Scene, width: int, height: int) -> list[Line]:
-        """The lines between the tabs and the key bar; too few are filled up, too many cut."""
-
-    def do(self, scene: Scene, command: str, argument: str) -> list[Effect] | None:
-        """Carry out a command; None: not mine."""
-
-    def targets(self, scene: Scene, act: str) -> list[str]:
-        """What an act would be done to: ids of tasks, names of queues, actors of workers."""

@@ -134,8 +134,8 @@ def _judged(body: dict[str, Any], arguments: dict[str, Any], source: str) -> dic
     if problems:
         return problems
     try:
-        found = task.parse_body(msgspec.json.encode(body), {})
-        task.build(found, {}, arguments["queue"], Priority(arguments["priority"]), "")
+        parsed = task.parse_body(msgspec.json.encode(body), {})
+        task.build(parsed, {}, arguments["queue"], Priority(arguments["priority"]), "")
     except InvalidTask as error:
         return {"start" if "not_before" in str(error) else source: _sentence(error)}
     return {}
@@ -187,13 +187,13 @@ def _labels(text: str, now: float) -> dict[str, str]:
         words = shlex.split(text)
     except ValueError:
         raise _Wrong("a quotation mark is open") from None
-    found = {}
+    labels = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not (name and equals):
             raise _Wrong(f"{word} is not of the form name=value")
-        found[name] = value
-    return found
+        labels[name] = value
+    return labels
 
 
 _SPAN: Final = re.compile(r"(?:in\s+)?(\d+(?:\.\d+)?)\s*([smhd])")
@@ -205,8 +205,8 @@ def moment(text: str, now: float) -> datetime | None:
     """The instant that was typed, with a time zone: a time of day lies ahead. None: it is none."""
     text = text.strip()
     here = datetime.fromtimestamp(now, UTC).astimezone()
-    if (found := _SPAN.fullmatch(text)) is not None:
-        return here + timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    if (span_match := _SPAN.fullmatch(text)) is not None:
+        return here + timedelta(seconds=float(span_match[1]) * _UNITS[span_match[2]])
     try:
         if (time := _TIME.fullmatch(text)) is not None:
             hour, minute, second = int(time[1]), int(time[2]), int(time[3] or 0)
@@ -262,8 +262,8 @@ def _command(typed: Mapping[str, str], body: Mapping[str, Any]) -> str:
     for name, value in (body.get("labels") or {}).items():
         words += ["--label", f"{name}={value}"]
     if (start := typed.get("start", "").strip()) and (at := body.get("not_before")):
-        found = _SPAN.fullmatch(start)
-        words += ["--in", found[1] + found[2]] if found else ["--at", at.isoformat()]
+        duration = _SPAN.fullmatch(start)
+        words += ["--in", duration[1] + duration[2]] if duration else ["--at", at.isoformat()]
     prompt = body.get("prompt", "")
     if prompt.lstrip()[:1] == "{":
         words.append("--text")  # else it would be read as a task
@@ -300,17 +300,17 @@ def estimate(scene: Scene, values: Mapping[str, str]) -> list[str]:
     """What such a task costs, when it starts, and what stands in its way: sentences."""
     queue = values.get("queue", "").strip() or _DEFAULT["queue"]
     kind = values.get("kind", "").strip() or "claude"
-    found = [_costs(scene, kind, values.get("model", "").strip()), _waits(scene, queue)]
+    sentences = [_costs(scene, kind, values.get("model", "").strip()), _waits(scene, queue)]
     for gate in scene.store.gates:
         if (gate.what, gate.name) in (("queue", queue), ("kind", kind.replace(".", "_"))):
-            found.append(f"{gate.what} {gate.name} is paused: it waits until that is resumed")
+            sentences.append(f"{gate.what} {gate.name} is paused: it waits until that is resumed")
     living = (actor.beat for actor in scene.store.workers() if not actor.lost(scene.now))
     serving = [beat for beat in living if presence.serves(beat, queue)]
     if not serving:
-        found.append(f"no worker serves queue {queue}: agentflow worker --queues {queue}")
+        sentences.append(f"no worker serves queue {queue}: agentflow worker --queues {queue}")
     elif not any(presence.knows(beat, kind) for beat in serving):
-        found.append(f"no worker of queue {queue} knows kind {kind}")
-    return found
+        sentences.append(f"no worker of queue {queue} knows kind {kind}")
+    return sentences
 
 
 def _costs(scene: Scene, kind: str, model: str) -> str:

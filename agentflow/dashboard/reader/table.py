@@ -11,14 +11,14 @@ line of the screen. Until somebody moves it, it is on the first row whatever tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from agentflow.dashboard.reader.column import GAP, Column, cells, fit, row_line, spaced
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.render import lines as widths
+from agentflow.dashboard.render.cells import Grid, GridRow, Heading
 from agentflow.dashboard.render.lines import Hit, Line, Run, cell, clip, line
 
 T = TypeVar("T")
@@ -27,29 +27,6 @@ REFRESH: Final = 1.0
 """Seconds between two orders at least."""
 A_SECOND: Final = 50_000
 """Rows that may be looked at, all of them, in a second; more make the next order come later."""
-GAP: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Column(Generic[T]):
-    """A column. `text` gets an item and the scene; `sort` what to order by (None: cannot).
-
-    Columns of the highest `drop` leave first where the table is too narrow; those of 0 never do.
-    One that `grows` takes what is left over, up to `most` columns. Sorting by one that is `falling`
-    puts the highest first.
-    """
-
-    key: str
-    title: str
-    width: int
-    text: Callable[[T, Scene], str]
-    sort: Callable[[T], Any] | None = None
-    token: Callable[[T, Scene], str] | None = None
-    right: bool = False
-    drop: int = 0
-    grows: bool = False
-    most: int = 1000
-    falling: bool = False
 
 
 class Habit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,40 +35,6 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sort: str
     reverse: bool = False
     hidden: list[str] = []
-
-
-def fit(columns: Sequence[Column[T]], width: int) -> list[tuple[Column[T], int]]:
-    """The columns that find room in `width`, with the width of each.
-
-    Where even those that never leave are too wide, the widest is made narrower.
-    """
-    shown = list(columns)
-    need = sum(each.width + GAP for each in shown) - GAP
-    while len(shown) > 1 and need > width:
-        worst = max(each.drop for each in shown)
-        if worst == 0:
-            break
-        # Of several with the same rank the rightmost goes.
-        gone = next(each for each in reversed(shown) if each.drop == worst)
-        shown.remove(gone)
-        need -= gone.width + GAP
-    widths = [each.width for each in shown]
-    while need > width and max(widths, default=0) > 1:
-        widths[widths.index(max(widths))] -= 1
-        need -= 1
-    spare = width - need
-    growing = [at for at, each in enumerate(shown) if each.grows and each.most > widths[at]]
-    while spare > 0 and growing:
-        share = max(1, spare // len(growing))
-        for at in tuple(growing):
-            more = min(share, spare, shown[at].most - widths[at])
-            widths[at] += more
-            spare -= more
-            if widths[at] >= shown[at].most:
-                growing.remove(at)
-            if spare <= 0:
-                break
-    return list(zip(shown, widths, strict=True))
 
 
 class Table(Generic[T]):
@@ -338,22 +281,53 @@ class Table(Generic[T]):
 
     # Drawing.
 
-    def lines(self, width: int, height: int, scene: Scene) -> list[Line]:
-        """Heading and rows, exactly `height` lines of `width` columns."""
-        wanted = [each for each in self.columns if each.key not in self.hidden]
-        shown = fit(wanted, width - 2)
-        found = [self._heading(shown, width)]
-        self.height = max(1, height - 1)
-        self._scroll()
-        for key in self.order[self.top : self.top + self.height]:
+    def grid(self, scene: Scene, first: int, number: int) -> Grid:
+        """The rows from a place on as data, with all columns that are not hidden."""
+        columns = [column for column in self.columns if column.key not in self.hidden]
+        return Grid(
+            headings=[
+                Heading(
+                    key=column.key,
+                    title=column.title,
+                    right=column.right,
+                    sorts=column.sort is not None,
+                )
+                for column in columns
+            ],
+            rows=list(self._grid_rows(columns, scene, first, number)),
+            first=first,
+            total=len(self.order),
+            sort=self.sort,
+            reverse=self.reverse,
+        )
+
+    def _grid_rows(
+        self, columns: Sequence[Column[T]], scene: Scene, first: int, number: int
+    ) -> Iterator[GridRow]:
+        for key in self.order[first : first + number]:
             item = self._items.get(key)
             if item is None:
                 continue  # gone since the order was made
-            found.append(self._row(shown, key, item, width, scene))
+            yield GridRow(
+                key=key,
+                cells=cells(columns, item, scene),
+                cursor=key == self.cursor,
+                marked=key in self.marks,
+            )
+
+    def lines(self, width: int, height: int, scene: Scene) -> list[Line]:
+        """Heading and rows, exactly `height` lines of `width` columns."""
+        shown = fit([each for each in self.columns if each.key not in self.hidden], width - 2)
+        lines = [self._heading(shown, width)]
+        self.height = max(1, height - 1)
+        self._scroll()
+        columns = [column for column, _ in shown]
+        for row in self._grid_rows(columns, scene, self.top, self.height):
+            lines.append(row_line(shown, row, width))
         if not self.order and height > 1:
-            found.append(clip(line(("  " + self.empty, "dim")), width))
+            lines.append(clip(line(("  " + self.empty, "dim")), width))
         blank = clip(line(), width)
-        return (found + [blank] * height)[:height]
+        return (lines + [blank] * height)[:height]
 
     def _scroll(self) -> None:
         last = max(0, len(self.order) - self.height)
@@ -364,61 +338,14 @@ class Table(Generic[T]):
             self.top = self._place - self.height + 1
 
     def _heading(self, shown: Sequence[tuple[Column[T], int]], width: int) -> Line:
-        cells: list[Run] = []
+        titles: list[Run] = []
         hits = []
         at = 2
         for column, room in shown:
             arrow = ("▼" if self.reverse else "▲") if column.key == self.sort else ""
             title = cell(column.title[: max(0, room - len(arrow))] + arrow, room, column.right)
-            cells.append((title, "heading.sorted" if arrow else "heading"))
+            titles.append((title, "heading.sorted" if arrow else "heading"))
             if column.sort is not None:
                 hits.append(Hit(at, at + room, "sort_by", column.key))
             at += room + GAP
-        return Line(_spaced(("  ", "heading"), cells, width), "", tuple(hits))
-
-    def _row(
-        self, shown: Sequence[tuple[Column[T], int]], key: str, item: T, width: int, scene: Scene
-    ) -> Line:
-        here = key == self.cursor
-        head = ("▌" if here else " ") + ("*" if key in self.marks else " ")
-        base = "cursor" if here else "marked" if key in self.marks else ""
-        runs = _spaced((head, "mark"), _cells(shown, item, scene), width)
-        return Line(runs, base, (Hit(0, width, "row", key),))
-
-
-def _cells(shown: Iterable[tuple[Column[T], int]], item: T, scene: Scene) -> list[Run]:
-    return [
-        (
-            cell(column.text(item, scene), room, column.right),
-            column.token(item, scene) if column.token is not None else "text",
-        )
-        for column, room in shown
-    ]
-
-
-def _spaced(head: Run, cells: Sequence[Run], width: int) -> tuple[Run, ...]:
-    """The cells of a line with a blank between them, filled up to the width."""
-    last = len(cells) - 1
-    runs = [head, *((text + " ", token) for text, token in cells[:last])]
-    runs += cells[last:]
-    left = width - sum(widths.columns(text) for text, _ in runs)
-    if left > 0:
-        runs.append((" " * left, "text"))
-    return tuple(runs)
-
-
-def listed(
-    columns: Sequence[Column[T]], items: Iterable[T], width: int, scene: Scene, *, command: str = ""
-) -> list[Line]:
-    """A table that only shows: heading and rows. `command` with the key of the first column: a hit.
-
-    The rows have the width of a table with a cursor, so that columns stand below each other.
-    """
-    shown = fit(columns, width - 2)
-    titles = [(cell(column.title, room, column.right), "heading") for column, room in shown]
-    found = [Line(_spaced(("  ", "heading"), titles, width))]
-    for item in items:
-        runs = _spaced(("  ", "text"), _cells(shown, item, scene), width)
-        hits = (Hit(0, width, command, columns[0].text(item, scene)),) if command else ()
-        found.append(Line(runs, "", hits))
-    return found
+        return Line(spaced(("  ", "heading"), titles, width), "", tuple(hits))

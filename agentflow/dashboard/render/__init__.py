@@ -1,1 +1,1 @@
-"""The model without a terminal: as plain text, and as JSON."""
+"""What everything is drawn with: lines of (text, token), cells, charts, amounts. Pure."""

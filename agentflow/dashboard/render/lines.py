@@ -1,4 +1,4 @@
-"""Lines as the model draws them: runs of text with a token that names their meaning.
+"""Lines as the views draw them: runs of text with a token that names their meaning.
 
 A theme turns tokens into styles, the text renderer forgets them. A line has exactly as many columns
 as it was made for: wide characters count two, combining ones none. What a text may contain that
@@ -152,11 +152,11 @@ def line(*runs: Run | str, base: str = "", hits: Iterable[Hit] = ()) -> Line:
     return Line(made, base, tuple(hits))
 
 
-def clip(found: Line, width: int) -> Line:
+def clip(whole: Line, width: int) -> Line:
     """The line with exactly `width` columns: cut with an ellipsis, or filled with blanks."""
     left = width
     runs: list[Run] = []
-    for text, token in found.runs:
+    for text, token in whole.runs:
         if len(text) > 4 * left + 80:
             text = text[: 4 * left + 80]
         text = tame(text)
@@ -172,20 +172,20 @@ def clip(found: Line, width: int) -> Line:
         left -= size
     if left > 0:
         runs.append((" " * left, "text"))
-    hits = found.hits
+    hits = whole.hits
     if hits and hits[-1].end > width:
         hits = tuple(hit._replace(end=min(hit.end, width)) for hit in hits if hit.begin < width)
-    return Line(tuple(runs), found.base, hits)
+    return Line(tuple(runs), whole.base, hits)
 
 
-def dimmed(found: Line) -> Line:
+def dimmed(bright: Line) -> Line:
     """The line as something that is no longer sure."""
-    return found._replace(runs=tuple((text, "dim") for text, _ in found.runs))
+    return bright._replace(runs=tuple((text, "dim") for text, _ in bright.runs))
 
 
-def size_of(found: Line) -> int:
+def size_of(whole: Line) -> int:
     """How many columns a line has."""
-    return sum(columns(text) for text, _ in found.runs)
+    return sum(columns(text) for text, _ in whole.runs)
 
 
 def rule(title: str, width: int, right: str = "", *, glyph: str = "─", token: str = "rule") -> Line:
@@ -245,26 +245,26 @@ def wrap(text: str, width: int) -> list[str]:
 
     Line breaks stay, tabs become four blanks, what a terminal would obey is taken out.
     """
-    found: list[str] = []
+    lines: list[str] = []
     for raw in display.safe(text).replace("\t", "    ").split("\n"):
-        found += _wrapped(tame(raw), max(1, width))
-    return found
+        lines += _wrapped(tame(raw), max(1, width))
+    return lines
 
 
 def _wrapped(text: str, width: int) -> list[str]:
     # By places, not by cutting: a result may be one line of four megabytes.
-    found: list[str] = []
+    lines: list[str] = []
     at, last, narrow = 0, len(text), text.isascii()
     while (end := min(last, at + width) if narrow else _fitting(text, at, width)) < last:
         blank = text.rfind(" ", at, end + 1)
         if blank > at and text[at:blank].strip():
-            found.append(text[at:blank])
+            lines.append(text[at:blank])
             at = blank + 1
         else:
-            found.append(text[at:end])
+            lines.append(text[at:end])
             at = end
-    found.append(text[at:])
-    return found
+    lines.append(text[at:])
+    return lines
 
 
 def _fitting(text: str, start: int, width: int) -> int:
@@ -293,12 +293,12 @@ _ASCII: Final = str.maketrans(
 _FOREIGN: Final = re.compile("[^ -~]")
 
 
-def in_ascii(found: Line) -> Line:
+def in_ascii(whole: Line) -> Line:
     """The line in ASCII, column by column; letters that ASCII lacks become question marks."""
     runs = tuple(
-        (text if text.isascii() else _ascii_text(text), token) for text, token in found.runs
+        (text if text.isascii() else _ascii_text(text), token) for text, token in whole.runs
     )
-    return found._replace(runs=runs)
+    return whole._replace(runs=runs)
 
 
 @lru_cache(_CACHED)
@@ -306,8 +306,8 @@ def _ascii_text(text: str) -> str:
     return _FOREIGN.sub(_ascii_char, text.translate(_ASCII))
 
 
-def _ascii_char(found: re.Match[str]) -> str:
-    char = found.group()
+def _ascii_char(match: re.Match[str]) -> str:
+    char = match.group()
     if "\u2800" <= char <= "\u28ff":  # dots of a chart: the more, the darker
         return " .:;+*##@"[(ord(char) - 0x2800).bit_count()]
     return "?" * display.columns(char)

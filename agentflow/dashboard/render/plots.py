@@ -38,7 +38,7 @@ def area(values: Sequence[float], top: float, rows: int) -> list[str]:
     ]
     if len(heights) % 2:
         heights.insert(0, 0)
-    found = []
+    lines = []
     for row in range(rows - 1, -1, -1):
         text = ""
         for at in range(0, len(heights), 2):
@@ -46,8 +46,8 @@ def area(values: Sequence[float], top: float, rows: int) -> list[str]:
             for height, bits in ((heights[at], _LEFT), (heights[at + 1], _RIGHT)):
                 dots |= sum(bits[: min(4, max(0, height - 4 * row))])
             text += chr(0x2800 + dots) if dots else " "
-        found.append(text)
-    return found
+        lines.append(text)
+    return lines
 
 
 def chart(
@@ -69,11 +69,11 @@ def chart(
     highest = max(shown, default=0.0)
     top = ceiling(highest)
     drawn = area(shown, top, rows)
-    found = [clip(line((f" {title}  ", "dim"), (now, "bold")), width)]
+    lines = [clip(line((f" {title}  ", "dim"), (now, "bold")), width)]
     for at, text in enumerate(drawn):
         name = label(0) if at == rows - 1 else label(top) if at == 0 and highest > 0 else ""
         axis = "┤" if name else "│"
-        found.append(
+        lines.append(
             clip(line((cell(name, _LABEL - 1, True), "dim"), (axis, "rule"), (text, token)), width)
         )
-    return found
+    return lines

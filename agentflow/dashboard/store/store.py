@@ -2,7 +2,9 @@
 
 `apply` may be called with items in any order and more than once; of two rows of a task the one with
 the higher sequence stays. What changed is noted in sets that a view asks for with `watch`, so that
-nothing has to look at a hundred thousand rows to find the three that are new.
+nothing has to look at a hundred thousand rows to find the three that are new. Any number of viewers
+look at one store (reader/reader.py): what only one of them follows is folded by that one itself,
+which hears of it with `listen`.
 
 Time is always given: `now` is the server's clock in seconds since 1970, that of the live feed, of a
 recording, or of the moment travelled to.
@@ -14,12 +16,10 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from agentflow.dashboard.reader.lately import Lately
-from agentflow.dashboard.store.tokens import TokenText
 from agentflow.dashboard.store.totals import Totals
 from agentflow.protocol import subjects
 from agentflow.protocol.api import GateView
@@ -36,10 +36,6 @@ LIMIT: Final = 100_000
 EVENTS: Final = 2_000
 FAILING: Final = frozenset({"failed", "retrying"})
 """States of records with which an attempt ended in vain."""
-TEXTS: Final = 8
-"""Tasks whose generated text is kept, those that are followed no more among them."""
-
-
 LOADS: Final = 16
 LOAD_SLOT: Final = 15.0
 """Seconds of a point of a worker's load; `LOADS` of them are kept."""
@@ -132,6 +128,16 @@ class Known:
         return self.done >= self.total
 
 
+class Listener(Protocol):
+    """What one viewer folds for itself: the texts of the tasks that it follows."""
+
+    def hear_tokens(self, item: feed.Tokens) -> None:
+        """A piece of text was generated."""
+
+    def hear_beat(self, beat: Heartbeat) -> None:
+        """A worker has said how far its tasks are."""
+
+
 @dataclass(slots=True)
 class Store:
     """The fold."""
@@ -150,17 +156,14 @@ class Store:
     notes: dict[str, str] = field(default_factory=dict)
     """By part of the feed: what it cannot do."""
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
-    tokens: dict[str, TokenText] = field(default_factory=dict)
-    """Text of the tasks that are followed."""
     revision: int = 0
     """Grows whenever anything changed."""
     heard: float = 0.0
     """When the last item became known."""
     items: int = 0
     """Rows taken, for the dashboard's own meter."""
-    lately: Lately = field(default_factory=Lately)
-    """Answers about this picture that need not be new ten times a second."""
     _watchers: list[set[str]] = field(default_factory=list)
+    _listeners: list[Listener] = field(default_factory=list)
     _finished: list[tuple[int, str]] = field(default_factory=list)
     """A heap: those that ended first are on top. What was retried since is stepped over."""
     _ended: int = 0
@@ -182,8 +185,8 @@ class Store:
             case feed.Beat():
                 self._beat(item)
             case feed.Tokens():
-                if (text := self.tokens.get(item.id)) is not None:
-                    text.take(item.attempt, item.offset, item.text)
+                for listener in self._listeners:
+                    listener.hear_tokens(item)
             case feed.Depths():
                 self._depths(item)
             case feed.Gates():
@@ -198,15 +201,6 @@ class Store:
             case feed.Note():
                 self._note(item)
 
-    def follow(self, ids: Iterable[str]) -> None:
-        """Keep the text that is generated for these tasks; what was followed before goes first."""
-        for task_id in ids:
-            # To the end of the order, in which the first is the one to go.
-            text = self.tokens.pop(task_id, None)
-            self.tokens[task_id] = TokenText() if text is None else text
-        while len(self.tokens) > TEXTS:
-            del self.tokens[next(iter(self.tokens))]
-
     def watch(self) -> set[str]:
         """A set to which the ids of changed rows are added from now on; empty it at will."""
         changed: set[str] = set()
@@ -215,7 +209,15 @@ class Store:
 
     def unwatch(self, changed: set[str]) -> None:
         """Add to it no more."""
-        self._watchers = [each for each in self._watchers if each is not changed]
+        self._watchers = [other for other in self._watchers if other is not changed]
+
+    def listen(self, listener: Listener) -> None:
+        """Tell it from now on of what the store itself does not keep."""
+        self._listeners.append(listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """Tell it no more."""
+        self._listeners = [other for other in self._listeners if other is not listener]
 
     def _rows(self, item: feed.Rows) -> None:
         rows, totals, watchers, events = self.rows, self.totals, self._watchers, self.events
@@ -289,9 +291,8 @@ class Store:
             said, token = _NEWS[news]
             text = f"{beat.role} {said.format(host=beat.host)}"
             self.events.append(Event(item.at, None, beat.name, text, token))
-        for task in beat.tasks:
-            if (told := self.tokens.get(task.id)) is not None:
-                told.counted = max(told.counted, task.output_tokens)
+        for listener in self._listeners:
+            listener.hear_beat(beat)
 
     def _depths(self, item: feed.Depths) -> None:
         self.depths = {depth.queue: depth for depth in item.queues}
@@ -332,7 +333,7 @@ class Store:
         self.link = item
 
     def copy(self) -> Store:
-        """The same picture, which no longer changes with this one."""
+        """The same picture, which no longer changes with this one and which nobody watches."""
         return replace(
             self,
             rows=self.rows.copy(),
@@ -341,9 +342,8 @@ class Store:
             known=replace(self.known),
             notes=self.notes.copy(),
             events=self.events.copy(),
-            tokens={name: text.copy() for name, text in self.tokens.items()},
-            lately=Lately(),
             _watchers=[],
+            _listeners=[],
             _finished=self._finished.copy(),
             _unseen=self._unseen.copy(),
             _wasted=self._wasted.copy(),
@@ -353,13 +353,13 @@ class Store:
 
     def workers(self) -> list[Actor]:
         """The workers, by name."""
-        found = [actor for actor in self.actors.values() if actor.beat.role == "worker"]
-        return sorted(found, key=lambda actor: (actor.beat.name, actor.beat.actor))
+        workers = [actor for actor in self.actors.values() if actor.beat.role == "worker"]
+        return sorted(workers, key=lambda actor: (actor.beat.name, actor.beat.actor))
 
     def masters(self) -> list[Actor]:
         """The masters, by name."""
-        found = [actor for actor in self.actors.values() if actor.beat.role == "master"]
-        return sorted(found, key=lambda actor: actor.beat.name)
+        masters = [actor for actor in self.actors.values() if actor.beat.role == "master"]
+        return sorted(masters, key=lambda actor: actor.beat.name)
 
     def name_of(self, actor: str) -> str:
         """What people call an actor."""

@@ -59,12 +59,12 @@ class Timeline:
         What is still missing up to there is after `place`.
         """
         at = bisect_right(self.checkpoints, sequence, key=_sequence)
-        found = self.checkpoints[at - 1] if at else None
-        nearest = found.sequence if found is not None else self.base
+        checkpoint = self.checkpoints[at - 1] if at else None
+        nearest = checkpoint.sequence if checkpoint is not None else self.base
         if nearest <= self.place <= sequence:
             return
         self.place = nearest
-        self.store = found.store.copy() if found is not None else self._empty()
+        self.store = checkpoint.store.copy() if checkpoint is not None else self._empty()
         self.at = self.store.heard
         self._since = 0
 

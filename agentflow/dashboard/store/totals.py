@@ -90,22 +90,22 @@ class Durations:
 
     def change(self, slot: int, ms: int, sign: int) -> None:
         """Count a duration that ended in a slot."""
-        found = self._slots.get(slot)
-        if found is None:
-            found = self._slots[slot] = {}
+        classes = self._slots.get(slot)
+        if classes is None:
+            classes = self._slots[slot] = {}
         each = int(log(ms) * _CLASSES) if ms > 1 else 0
-        number = found.get(each, 0) + sign
+        number = classes.get(each, 0) + sign
         if number:
-            found[each] = number
+            classes[each] = number
         else:
-            found.pop(each, None)
-            if not found:
+            classes.pop(each, None)
+            if not classes:
                 del self._slots[slot]
 
     def copy(self) -> Durations:
         """The same histogram, which no longer changes with this one."""
         other = Durations()
-        other._slots = {slot: found.copy() for slot, found in self._slots.items()}
+        other._slots = {slot: classes.copy() for slot, classes in self._slots.items()}
         return other
 
     def __eq__(self, other: object) -> bool:
@@ -262,14 +262,14 @@ class Totals:
         accounts = self.spend.get(minute)
         if accounts is None:
             accounts = self.spend[minute] = {}
-        found = accounts.get(account)
-        if found is None:
-            found = accounts[account] = Spend()
-        found.add(row, sign, wasted)
+        spend = accounts.get(account)
+        if spend is None:
+            spend = accounts[account] = Spend()
+        spend.add(row, sign, wasted)
         if row.cost:
             _change(self.costs, minute, sign * row.cost)
         self._stale.add(minute // HOUR)
-        if found.tasks == 0:
+        if spend.tasks == 0:
             del accounts[account]
             if not accounts:
                 del self.spend[minute]
@@ -347,13 +347,13 @@ class Totals:
 
     def minutes(self, last: int, number: int) -> list[Spend]:
         """The sums of `number` minutes, `last` the newest of them."""
-        found = []
+        sums = []
         for minute in range(last - number + 1, last + 1):
             whole = Spend()
             for spend in self.spend.get(minute, {}).values():
                 whole.include(spend)
-            found.append(whole)
-        return found
+            sums.append(whole)
+        return sums
 
 
 def since(counts: Mapping[int, int], first: int, last: int) -> int:

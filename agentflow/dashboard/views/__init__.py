@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from agentflow.dashboard.reader.scene import View
+from agentflow.dashboard.reader.view import View
 from agentflow.dashboard.views.costs import Costs
 from agentflow.dashboard.views.dead import Dead
 from agentflow.dashboard.views.events import Events
 from agentflow.dashboard.views.help import Help
 from agentflow.dashboard.views.overview import Overview
 from agentflow.dashboard.views.queues import Queues
-from agentflow.dashboard.views.task import Task
+from agentflow.dashboard.views.task.view import Task
 from agentflow.dashboard.views.tasks import Tasks
 from agentflow.dashboard.views.workers import Workers
 

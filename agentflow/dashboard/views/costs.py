@@ -5,46 +5,33 @@ Money is booked in the minute of a task's last record, and days are UTC's, as bi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from heapq import nlargest
+from collections.abc import Sequence
 from typing import Any, Final
 
 from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.column import Column, listed
 from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export
-from agentflow.dashboard.reader.scene import Scene, Way
-from agentflow.dashboard.reader.table import Column, Table, listed
+from agentflow.dashboard.reader.scene import Scene
+from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import bar, count, money, percent, short, span, sparks
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, fitted, line, rule
-from agentflow.dashboard.store.store import Store
-from agentflow.dashboard.store.totals import Spend, since
-from agentflow.dashboard.views.headroom import Family, Room, headroom
+from agentflow.dashboard.render.separated import separated
+from agentflow.dashboard.rows.costs import BY, DAY, Share, burn, dearest, recent, shares
+from agentflow.dashboard.rows.headroom import Family, Room, headroom
+from agentflow.dashboard.rows.taskgroups import label_names
+from agentflow.dashboard.store.totals import Spend
 from agentflow.dashboard.views.taskcolumns import columns
-from agentflow.dashboard.views.taskgroups import grouping, label_names
 from agentflow.views.row import Row
 
 PERIODS: Final[dict[str, int]] = {"minute": 60, "hour": 3600, "day": 86_400, "all": 0}
 """Seconds that each looks back; 0: over all that is known."""
-BY: Final = ("model", "queue", "kind")
 BY_LABEL: Final = 3.0
 """Seconds between two sums by label: each looks at every task."""
-MOST_TASKS: Final = 20
 SPARK: Final = 20
-HOUR: Final = 60
-DAY: Final = 24 * 60
-"""Minutes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What tasks with something in common cost, and their part of the whole."""
-
-    name: str
-    spend: Spend
-    whole: int
-
-
-def _each(share: Share) -> float:
+def _per_task(share: Share) -> float:
     priced = share.spend.tasks - share.spend.unknown
     return share.spend.cost / priced if priced > 0 else 0.0
 
@@ -137,8 +124,8 @@ COLUMNS: Final[tuple[Column[Share], ...]] = (
         "each",
         "$/TASK",
         8,
-        lambda share, scene: money(round(_each(share))),
-        _each,
+        lambda share, scene: money(round(_per_task(share))),
+        _per_task,
         right=True,
         drop=6,
         falling=True,
@@ -236,11 +223,11 @@ LIMITS: Final[tuple[Column[Family], ...]] = (
 )
 
 
-class Costs:
+class Costs(View):
     """The view."""
 
-    name: str = "costs"
-    title: str = "Costs"
+    name = "costs"
+    title = "Costs"
 
     def __init__(self) -> None:
         self.by = "model"
@@ -265,15 +252,15 @@ class Costs:
         periods = " ".join(f"[{each}]" if each == self.period else each for each in PERIODS)
         ways = " ".join(f"[{each}]" if each == self.by else each for each in self._ways())
         right = f"P {periods}   b {ways}" if width >= 110 else f"P {periods}"
-        found = [rule(f"spend by {self.by}, {self._named()}", width, right)]
-        found += self._sums(scene, width, shares)
+        lines = [rule(f"spend by {self.by}, {self._named()}", width, right)]
+        lines += self._sums(scene, width, shares)
         limits = self._limits(scene, width, height)
-        rest = height - len(found) - len(limits)
+        rest = height - len(lines) - len(limits)
         room = max(3, min(rest, len(self._table.order) + 2))
-        found += self._table.lines(width, room, scene)
-        found += limits
-        found += self._most(scene, width, height - len(found))
-        return (found + [clip(EMPTY, width)] * height)[:height]
+        lines += self._table.lines(width, room, scene)
+        lines += limits
+        lines += self._most(scene, width, height - len(lines))
+        return (lines + [clip(EMPTY, width)] * height)[:height]
 
     def _named(self) -> str:
         return "all that is known" if self.period == "all" else f"last {self.period}"
@@ -292,10 +279,9 @@ class Costs:
             whole.include(share.spend)
         costs = scene.store.totals.costs
         minute = int(scene.now) // 60
-        midnight = minute - minute % DAY
-        today = since(costs, midnight, minute + 1)
+        today, _ = recent(scene.store.totals, scene.now)
         hour = burn(costs, minute)
-        left = (midnight + DAY) * 60 - scene.now
+        left = (minute - minute % DAY + DAY) * 60 - scene.now
         ahead = today + round(hour * left / 3600)
         lately = [costs.get(each, 0) for each in range(minute - SPARK, minute)]
         first = [
@@ -332,9 +318,9 @@ class Costs:
             text = "  no worker has told of a limit yet"
             return [rule("rate limits", width), clip(line((text, "dim")), width)]
         more = f"   {len(families) - most:,} more" if len(families) > most else ""
-        found = [rule("rate limits, as the last answers had them", width, f"bars: used{more}")]
+        lines = [rule("rate limits, as the last answers had them", width, f"bars: used{more}")]
         families.sort(key=lambda family: _tightness(family, scene))
-        return found + listed(LIMITS, families[:most], width, scene)
+        return lines + listed(LIMITS, families[:most], width, scene)
 
     def _most(self, scene: Scene, width: int, height: int) -> list[Line]:
         rows = self._most_expensive(scene) if height > 3 else []
@@ -378,14 +364,14 @@ class Costs:
         return None
 
     def _exported(self, scene: Scene) -> str:
-        rows = [f"{self.by},tasks,input,cache_read,cache_write,output,cost_usd,wasted_usd"]
+        names = (self.by, "tasks", "input", "cache_read", "cache_write", "output")
+        lines: list[Sequence[object]] = [(*names, "cost_usd", "wasted_usd")]
         for share in self._shares(scene).values():
-            spend, name = share.spend, share.name.replace('"', '""')
-            rows.append(
-                f'"{name}",{spend.tasks},{spend.input},{spend.cache_read},{spend.cache_write},'
-                f"{spend.output},{spend.cost / 1e6:.6f},{spend.wasted / 1e6:.6f}"
-            )
-        return "\n".join(rows) + "\n"
+            spend = share.spend
+            tokens = (spend.input, spend.cache_read, spend.cache_write, spend.output)
+            money = (f"{spend.cost / 1e6:.6f}", f"{spend.wasted / 1e6:.6f}")
+            lines.append((share.name, spend.tasks, *tokens, *money))
+        return separated(lines)
 
     def chosen(self) -> Way | None:
         """The tasks of the share under the cursor."""
@@ -397,10 +383,6 @@ class Costs:
         label = self.by.removeprefix("label ")
         text = query.term("label", f"{label}={share.name}") if share.name else f"!label:{label}"
         return Way("show_tasks", text)
-
-    def targets(self, scene: Scene, act: str) -> list[str]:
-        """Nothing can be done to money."""
-        return []
 
 
 def _fact(name: str, text: str) -> Line:
@@ -421,49 +403,5 @@ def _named(by: str) -> Column[Share]:
 
 
 def _tightness(family: Family, scene: Scene) -> tuple[float, str]:
-    found = family.tightest(scene.now)
-    return (found[1].left if found is not None else 2.0, family.key)
-
-
-def shares(scene: Scene, by: str, seconds: int) -> dict[str, Share]:
-    """What was spent in the last `seconds` (0: ever), by what `by` names."""
-    first = int((scene.now - seconds) * 1000) if seconds else 0
-    found: dict[str, Spend] = {}
-    if by in BY:
-        place = BY.index(by)
-        for _, account, spend in scene.store.totals.booked(first):
-            name = account[place]
-            if name in found:
-                found[name].include(spend)
-            else:
-                found[name] = Spend()
-                found[name].include(spend)
-    else:
-        read = grouping(by)
-        wasted = scene.store.wasted
-        for row in scene.store.rows.values():
-            if row.updated >= first and (row.cost != 0 or row.usage.total):
-                name = read(row)
-                if name not in found:
-                    found[name] = Spend()
-                found[name].add(row, wasted=wasted(row.id))
-    whole = sum(spend.cost for spend in found.values())
-    return {name: Share(name, spend, whole) for name, spend in found.items()}
-
-
-def dearest(store: Store, now: float, seconds: int) -> list[Row]:
-    """The tasks that cost most, of those whose last record lies in the last `seconds`."""
-    first = (now - seconds) * 1000 if seconds else 0
-    rows = (row for row in store.rows.values() if row.cost and row.updated >= first)
-    return nlargest(MOST_TASKS, rows, key=lambda row: (row.cost or 0, row.id))
-
-
-__all__ = ["Costs", "dearest", "shares"]
-
-
-def burn(costs: Mapping[int, int], minute: int) -> int:
-    """Money an hour, in micro-USD: of the whole minutes since the first one of the last hour that
-    cost anything, the present one left out.
-    """
-    first = next((each for each in range(minute - HOUR, minute) if costs.get(each)), minute)
-    return since(costs, first, minute) * HOUR // max(1, minute - first)
+    tightest = family.tightest(scene.now)
+    return (tightest[1].left if tightest is not None else 2.0, family.key)

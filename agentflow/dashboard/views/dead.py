@@ -10,16 +10,18 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from agentflow.dashboard.reader.column import Column
 from agentflow.dashboard.reader.effects import Copy, Effect, Export, Fetch, Prompt
+from agentflow.dashboard.reader.remedies import remedy
 from agentflow.dashboard.reader.scene import Letter, Scene
-from agentflow.dashboard.reader.table import Column, Table
+from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.view import View
 from agentflow.dashboard.render.amounts import count, money, span
 from agentflow.dashboard.render.lines import EMPTY, Line, cell, clip, line, rule
-from agentflow.dashboard.views.remedies import remedy
-from agentflow.views.row import decode_labels
+from agentflow.dashboard.render.separated import separated
+from agentflow.dashboard.rows.dead import Cause, cause_of, causes, failed
 
 AGAIN: Final = 2.0
 """Seconds between two readings of the letters, however fast they become more."""
@@ -27,39 +29,10 @@ AGAIN: Final = 2.0
 
 GROUPED: Final = 3.0
 """Seconds between two countings: each looks at every letter."""
-NO_CAUSE: Final = "unknown"
-
-
-@dataclass(slots=True)
-class Cause:
-    """Letters with one fingerprint; `first` is when the first of them failed."""
-
-    fingerprint: str
-    newest: Letter
-    letters: list[Letter] = field(default_factory=list)
-    wasted: int = 0
-    first: float = float("inf")
-    kinds: Counter[str] = field(default_factory=Counter)
-    queues: Counter[str] = field(default_factory=Counter)
-
-    def add(self, letter: Letter, wasted: int) -> None:
-        """One more."""
-        self.letters.append(letter)
-        self.wasted += wasted
-        self.first = min(self.first, letter.at)
-        if (letter.at, letter.id) > (self.newest.at, self.newest.id):
-            self.newest = letter
-        self.kinds[letter.kind] += 1
-        self.queues[letter.queue] += 1
 
 
 def _names(numbers: Counter[str]) -> str:
     return ",".join(sorted(numbers, key=lambda name: (-numbers[name], name)))
-
-
-def of(letter: Letter) -> str:
-    """The cause of a letter."""
-    return letter.fingerprint or NO_CAUSE
 
 
 def _again(cause: Cause, scene: Scene) -> str:
@@ -200,11 +173,11 @@ LETTERS: Final[tuple[Column[Letter], ...]] = (
 )
 
 
-class Dead:
+class Dead(View):
     """The view. `flat`: all letters in one table; `inside`: those of one cause."""
 
-    name: str = "dead"
-    title: str = "Dead letters"
+    name = "dead"
+    title = "Dead letters"
 
     def __init__(self) -> None:
         self.flat = False
@@ -281,19 +254,19 @@ class Dead:
     def _cause(self, causes: dict[str, Cause]) -> Cause | None:
         if self.flat or self.inside:
             letter = self._letters.item()
-            return causes.get(of(letter)) if letter is not None else None
+            return causes.get(cause_of(letter)) if letter is not None else None
         return self._causes.item()
 
     def _about(self, scene: Scene, cause: Cause, width: int, height: int) -> list[Line]:
         letter = self._letters.item() if self.flat or self.inside else cause.newest
         if letter is None:
             letter = cause.newest
-        found = remedy(letter.reason, letter.error)
-        again = ": a retry may succeed" if found.again else ""
+        advised = remedy(letter.reason, letter.error)
+        again = ": a retry may succeed" if advised.again else ""
         labels = "  ".join(f"{name}={value}" for name, value in letter.labels.items()) or "-"
         facts = [
-            ("means", f"{found.cause} ({letter.reason or 'no reason'}){again}", "text"),
-            ("do", found.advice, "ok" if found.again else "warn"),
+            ("means", f"{advised.cause} ({letter.reason or 'no reason'}){again}", "text"),
+            ("do", advised.advice, "ok" if advised.again else "warn"),
             ("error", letter.error or "-", "state.failed"),
             (
                 "letter",
@@ -378,48 +351,14 @@ class Dead:
             if not act.endswith("_group"):
                 return self._letters.chosen()
             letter = self._letters.item()
-            wanted = {of(letter)} if letter is not None else set()
+            wanted = {cause_of(letter)} if letter is not None else set()
         else:
             wanted = set(self._causes.chosen())
-        found = [letter for letter in self._known(scene) if of(letter) in wanted]
+        letters = [letter for letter in self._known(scene) if cause_of(letter) in wanted]
         if not act.endswith("_group") and not self._causes.marks:
             # One stands for its cause: the newest is tried first.
-            found = sorted(found, key=lambda letter: (-letter.at, letter.id))[:1]
-        return [letter.id for letter in found]
-
-
-def failed(scene: Scene) -> list[Letter]:
-    """The failed tasks of the store, as letters."""
-    found = []
-    for task_id in scene.store.totals.failed:
-        row = scene.store.rows.get(task_id)
-        if row is None:
-            continue
-        found.append(
-            Letter(
-                id=row.id,
-                queue=row.queue,
-                kind=row.kind,
-                reason=row.reason or "",
-                error=row.error or "",
-                fingerprint=row.fingerprint,
-                attempts=row.attempt,
-                at=row.updated / 1000,
-                labels=decode_labels(row.labels) if row.labels else {},
-            )
-        )
-    return found
-
-
-def causes(scene: Scene, letters: Iterable[Letter]) -> dict[str, Cause]:
-    """The letters by fingerprint."""
-    found: dict[str, Cause] = {}
-    for letter in letters:
-        cause = found.get(of(letter))
-        if cause is None:
-            cause = found[of(letter)] = Cause(of(letter), letter)
-        cause.add(letter, scene.store.wasted(letter.id))
-    return found
+            letters = sorted(letters, key=lambda letter: (-letter.at, letter.id))[:1]
+        return [letter.id for letter in letters]
 
 
 def _words(letter: Letter) -> str:
@@ -438,14 +377,9 @@ def _short(scene: Scene, letter: Letter, width: int) -> Line:
 
 
 def _exported(letters: Iterable[Letter]) -> str:
-    rows = ["id,queue,kind,reason,fingerprint,attempts,error"]
-    for each in letters:
-        error = each.error.replace('"', '""')
-        rows.append(
-            f"{each.id},{each.queue},{each.kind},{each.reason},{each.fingerprint},"
-            f'{each.attempts},"{error}"'
-        )
-    return "\n".join(rows) + "\n"
-
-
-__all__ = ["Dead", "causes", "failed"]
+    names = ("id", "queue", "kind", "reason", "fingerprint", "attempts", "error")
+    lines = (
+        (each.id, each.queue, each.kind, each.reason, each.fingerprint, each.attempts, each.error)
+        for each in letters
+    )
+    return separated([names, *lines])

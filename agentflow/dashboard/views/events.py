@@ -7,13 +7,13 @@ still, with a count of what came since.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
 from agentflow.dashboard.reader.query import QueryError
-from agentflow.dashboard.reader.scene import Receipt, Scene, Way
-from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.scene import Receipt, Scene
+from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import money, span
 from agentflow.dashboard.render.lines import EMPTY, Hit, Line, cell, clip, line, rule
 from agentflow.dashboard.store.store import Event
@@ -25,11 +25,11 @@ NARROW_ID: Final = 14
 RECEIPTS: Final = 8
 
 
-class Events:
+class Events(View):
     """The view."""
 
-    name: str = "events"
-    title: str = "Events"
+    name = "events"
+    title = "Events"
 
     def __init__(self) -> None:
         self.follow = True
@@ -44,11 +44,6 @@ class Events:
         self._at = 0
         self._top = 0
         self._height = 1
-
-    @property
-    def table(self) -> Table[Any] | None:
-        """There is none: the window is moved here."""
-        return None
 
     def show(self, argument: str) -> None:
         """Show the receipts, or the events with a text."""
@@ -71,18 +66,18 @@ class Events:
         if since:
             right = f"{since:,} newer   {right}"
         title = f"events  /{self.filter}" if self.filter else "events"
-        found = [rule(title, width, f"{len(self._shown):,}   {right}")]
+        lines = [rule(title, width, f"{len(self._shown):,}   {right}")]
         for at, event in enumerate(self._shown[self._top : self._top + room], self._top):
             made = event_line(scene, event, width)
             if at == self._at and not self.follow:
                 _, *rest = made.runs
                 made = made._replace(base="cursor", runs=(("▌", "mark"), *rest))
-            found.append(made)
+            lines.append(made)
         if not self._shown:
             text = "nothing with that text" if self.filter else "nothing happened yet"
-            found.append(clip(line((f"  {text}", "dim")), width))
+            lines.append(clip(line((f"  {text}", "dim")), width))
         blank = clip(EMPTY, width)
-        return [*(found + [blank] * height)[: room + 1], *below]
+        return [*(lines + [blank] * height)[: room + 1], *below]
 
     def _refresh(self, scene: Scene) -> None:
         if self.follow or not self._shown:
@@ -113,12 +108,12 @@ class Events:
 
     def _receipts(self, scene: Scene, width: int, height: int) -> list[Line]:
         room = min(RECEIPTS, max(2, height // 3))
-        found = [rule("done from here", width, f"{len(scene.receipts):,}   @ hides")]
+        lines = [rule("done from here", width, f"{len(scene.receipts):,}   @ hides")]
         if not scene.receipts:
-            found.append(clip(line(("  nothing was done from here", "dim")), width))
+            lines.append(clip(line(("  nothing was done from here", "dim")), width))
         for receipt in scene.receipts[-room:]:
-            found.append(receipt_line(scene, receipt, width))
-        return found
+            lines.append(receipt_line(scene, receipt, width))
+        return lines
 
     # Commands.
 
@@ -183,10 +178,6 @@ class Events:
         except re.error as error:
             raise QueryError(f"no regular expression: {error}") from None
         self.filter, self.follow = text, True
-
-    def targets(self, scene: Scene, act: str) -> list[str]:
-        """Nothing can be done to an event."""
-        return []
 
 
 def text_of(scene: Scene, event: Event) -> str:

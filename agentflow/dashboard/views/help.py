@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from agentflow.dashboard.reader import keys
 from agentflow.dashboard.reader.effects import Effect, Prompt
 from agentflow.dashboard.reader.keys import Key
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.view import View
 from agentflow.dashboard.render.lines import EMPTY, Line, Run, cell, clip, columns_of, line, rule
 
 WIDE: Final = 100
@@ -49,11 +49,11 @@ Entry = tuple[str, str, str]
 """What is pressed or typed, its token, and what it means."""
 
 
-class Help:
+class Help(View):
     """The view."""
 
-    name: str = "help"
-    title: str = "Help"
+    name = "help"
+    title = "Help"
 
     def __init__(self) -> None:
         self.about = "overview"
@@ -62,11 +62,6 @@ class Help:
         self._top = 0
         self._height = 1
         self._count = 0
-
-    @property
-    def table(self) -> Table[Any] | None:
-        """There is none."""
-        return None
 
     def show(self, view: str) -> None:
         """Say what can be done in a view."""
@@ -121,12 +116,12 @@ class Help:
 
     def _matching(self, sections: list[tuple[str, list[Entry]]]) -> list[tuple[str, list[Entry]]]:
         wanted = self.filter.lower()
-        found = []
+        matching = []
         for title, entries in sections:
             shown = [each for each in entries if wanted in f"{each[0]} {each[2]}".lower()]
             if shown:
-                found.append((title, shown))
-        return found
+                matching.append((title, shown))
+        return matching
 
     # Commands.
 
@@ -159,10 +154,6 @@ class Help:
     def _scroll(self, lines: int) -> None:
         self._top = min(max(0, self._count - self._height), max(0, self._top + lines))
 
-    def targets(self, scene: Scene, act: str) -> list[str]:
-        """Nothing."""
-        return []
-
 
 def _section(key: Key) -> str:
     if key.act:
@@ -176,10 +167,10 @@ def _section(key: Key) -> str:
     return "here" if key.views else "elsewhere"
 
 
-def _entries(found: list[Key]) -> list[Entry]:
+def _entries(valid: list[Key]) -> list[Entry]:
     """Keys that mean the same in one entry."""
     pressed: dict[tuple[str, str], list[str]] = {}
-    for key in found:
+    for key in valid:
         pressed.setdefault((key.title, "key.act" if key.act else "key"), []).append(
             keys.named(key.key)
         )
@@ -187,13 +178,13 @@ def _entries(found: list[Key]) -> list[Entry]:
 
 
 def _sheet(sections: list[tuple[str, list[Entry]]], width: int) -> list[Line]:
-    found: list[Line] = []
+    lines: list[Line] = []
     names = 24 if width >= 56 else width // 3
     for title, entries in sections:
-        if found:
-            found.append(clip(EMPTY, width))
-        found.append(clip(line((f" {title}", "title")), width))
+        if lines:
+            lines.append(clip(EMPTY, width))
+        lines.append(clip(line((f" {title}", "title")), width))
         for pressed, token, text in entries:
             runs: list[Run] = [("  ", "text"), (cell(pressed, names), token), (f"  {text}", "text")]
-            found.append(clip(Line(tuple(runs)), width))
-    return found
+            lines.append(clip(Line(tuple(runs)), width))
+    return lines

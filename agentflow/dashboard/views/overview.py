@@ -6,13 +6,16 @@ leave first, then the events, then the lines of single queues.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
+from agentflow.dashboard.reader.changes import Changes
+from agentflow.dashboard.reader.column import listed
 from agentflow.dashboard.reader.effects import Copy, Effect, Fetch, Prompt
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.reader.table import Column, Table, listed
-from agentflow.dashboard.render.amounts import count, money, rate, short, span, sparks
+from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.view import View, Way
+from agentflow.dashboard.render.amounts import money, rate, short, span
 from agentflow.dashboard.render.lines import (
     EMPTY,
     Hit,
@@ -26,16 +29,17 @@ from agentflow.dashboard.render.lines import (
     rule,
 )
 from agentflow.dashboard.render.plots import chart
-from agentflow.dashboard.store.store import Actor, Store
-from agentflow.dashboard.store.totals import SLOT, series, slots
-from agentflow.dashboard.views.attention import Item, attention
+from agentflow.dashboard.rows.attention import Item, attention
+from agentflow.dashboard.rows.flow import Percentiles, lately
+from agentflow.dashboard.rows.workers import workers
+from agentflow.dashboard.store.totals import series
 from agentflow.dashboard.views.events import event_line
+from agentflow.dashboard.views.fleet import SIGNS, grid, title
+from agentflow.dashboard.views.flows import flow_columns, flows, tokens_a_second
 from agentflow.dashboard.views.taskcolumns import columns
 from agentflow.rules import presence
 from agentflow.views.row import Row
 
-WINDOW: Final = 600
-"""Seconds that "lately" means here."""
 MOST_ATTENTION: Final = 5
 QUEUES: Final = 3
 GRID_ROWS: Final = 3
@@ -62,88 +66,11 @@ RUNNING: Final = [
 """The columns of what runs: how far it is matters more here than where it waited."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Flow:
-    """What flows through a queue, or through all of them (`name` "all")."""
-
-    name: str
-    states: dict[str, int]
-    dead: int | None
-    oldest: float | None
-    per_second: float
-    ends: list[int]
-
-
-def _count(state: str, title: str, width: int, drop: int, key: str | None = None) -> Column[_Flow]:
-    key = key or state
-    return Column(
-        key,
-        title,
-        width,
-        lambda flow, scene: (
-            # A task that no worker has seen has no record.
-            count(flow.states.get(key, 0)) if scene.live or key != "queued" else "-"
-        ),
-        token=lambda flow, scene: f"state.{state}" if flow.states.get(key) else "dim",
-        right=True,
-        drop=drop,
-    )
-
-
-def _flow_columns(scene: Scene, spark: int) -> list[Column[_Flow]]:
-    sign = scene.glyph
-    return [
-        Column(
-            "queue",
-            "QUEUE",
-            9,
-            lambda flow, scene: flow.name,
-            token=lambda flow, scene: "bold" if flow.name == "all" else "text",
-            grows=True,
-            most=24,
-        ),
-        _count("queued", f"{sign('queued')} QUEUED", 8, 0),
-        _count("running", f"{sign('running')} RUNNING", 9, 0),
-        _count("retrying", f"{sign('retrying')} RETRY", 7, 1),
-        _count("scheduled", f"{sign('scheduled')} SCHED", 7, 6),
-        _count("succeeded", "ENDED", 8, 0, "ended"),
-        _count("failed", f"{sign('failed')} FAILED", 8, 0, "lately failed"),
-        Column(
-            "dead",
-            "DEAD",
-            6,
-            lambda flow, scene: (
-                "" if flow.dead is None else count(flow.dead) if scene.live else "-"
-            ),
-            token=lambda flow, scene: "state.failed" if flow.dead else "dim",
-            right=True,
-            drop=3,
-        ),
-        Column(
-            "oldest",
-            "OLDEST",
-            6,
-            lambda flow, scene: span(flow.oldest),
-            right=True,
-            drop=5,
-        ),
-        Column("rate", "/S", 5, lambda flow, scene: rate(flow.per_second), right=True, drop=2),
-        Column(
-            "spark",
-            "ENDED, 10 MIN",
-            spark,
-            lambda flow, scene: sparks([float(each) for each in flow.ends[-spark:]]),
-            token=lambda flow, scene: "spark",
-            drop=4,
-        ),
-    ]
-
-
-class Overview:
+class Overview(View):
     """The view."""
 
-    name: str = "overview"
-    title: str = "Overview"
+    name = "overview"
+    title = "Overview"
 
     def __init__(self) -> None:
         self._rows: Table[Row] = Table(
@@ -152,8 +79,7 @@ class Overview:
             reverse=True,
             empty="nothing runs",
         )
-        self._store: Store | None = None
-        self._changed: set[str] | None = None
+        self._changes = Changes()
         self._needs: list[Item] = []
         self._chosen = -1
         """The attention item that is chosen; -1: the table of tasks is where the keys go."""
@@ -168,24 +94,28 @@ class Overview:
         if argument == "attention":
             self._chosen = 0
 
+    def close(self) -> None:
+        """Watch no store any more."""
+        self._changes.close()
+
     # Drawing.
 
     def body(self, scene: Scene, width: int, height: int) -> list[Line]:
         """Panels from the top; where there is little room the lower ones get less."""
         tall = height >= 30
         small = height < 20
-        found = self._attention(scene, width, MOST_ATTENTION if tall else 2 if small else 3)
+        lines = self._attention(scene, width, MOST_ATTENTION if tall else 2 if small else 3)
         queues = QUEUES if tall else 0
-        found += self._client(scene, width, queues=queues, latency=not small)
+        lines += self._client(scene, width, queues=queues, latency=not small)
         if tall and width >= 80:
-            found += self._charts(scene, width)
-        found += self._fleet(scene, width, GRID_ROWS if tall else 1)
-        rest = height - len(found)
+            lines += self._charts(scene, width)
+        lines += self._fleet(scene, width, GRID_ROWS if tall else 1)
+        rest = height - len(lines)
         news = 0 if rest < 10 or not tall else min(8, max(4, rest // 4))
-        found += self._running(scene, width, rest - news)
+        lines += self._running(scene, width, rest - news)
         if news:
-            found += self._events(scene, width, news)
-        return found
+            lines += self._events(scene, width, news)
+        return lines
 
     def _attention(self, scene: Scene, width: int, most: int) -> list[Line]:
         self._needs = attention(scene)
@@ -196,7 +126,7 @@ class Overview:
         title = f"needs attention ({len(self._needs)})"
         more = len(self._needs) - most
         right = f"{more} more   ! goes there" if more > 0 else "! goes there   enter opens"
-        found = [rule(title, width, right, token="crit" if worst else "rule")]
+        lines = [rule(title, width, right, token="crit" if worst else "rule")]
         self._chosen = min(self._chosen, len(self._needs) - 1)
         first = max(0, self._chosen - most + 1)
         hints = max((len(item.hint) for item in self._needs[first : first + most]), default=0)
@@ -214,26 +144,24 @@ class Overview:
             room = width - hints - 3
             made = columns_of([clip(text, room), line((cell(item.hint, hints), "key"))], width)
             base = "cursor" if at == self._chosen else ""
-            found.append(made._replace(base=base, hits=(Hit(0, width, "need", str(at)),)))
-        return found
+            lines.append(made._replace(base=base, hits=(Hit(0, width, "need", str(at)),)))
+        return lines
 
     def _client(self, scene: Scene, width: int, *, queues: int, latency: bool) -> list[Line]:
         spark = 30 if width >= 110 else 15
         rows = scene.lately("flow", lambda: flows(scene, QUEUES))[: 1 + queues]
-        found = [rule("flow", width, "ended and failed: last 10 min")]
+        lines = [rule("flow", width, "ended and failed: last 10 min")]
         if len(rows) == 2:
             del rows[1]  # the only queue is all of them
-        found += listed(_flow_columns(scene, spark), rows, width, scene)
+        lines += listed(flow_columns(scene, spark), rows, width, scene)
         if latency:
-            found.append(scene.lately(("latency", width), lambda: self._latency(scene, width)))
-        return found
+            lines.append(scene.lately(("latency", width), lambda: self._latency(scene, width)))
+        return lines
 
     def _latency(self, scene: Scene, width: int) -> Line:
         store, now = scene.store, int(scene.now)
-        totals, until = store.totals, now * 1000
-        wait = totals.waits.percentiles(until - WINDOW * 1000, until, 0.5, 0.95, 0.99)
-        run = totals.runs.percentiles(until - WINDOW * 1000, until, 0.5, 0.95, 0.99)
-        arrived = sum(series(totals.arrivals, now, 60)) / 60
+        wait, run = lately(store.totals.waits, now), lately(store.totals.runs, now)
+        arrived = sum(series(store.totals.arrivals, now, 60)) / 60
         parts = [
             line(("  wait ", "dim"), *_three(wait)),
             line(("run ", "dim"), *_three(run)),
@@ -272,50 +200,39 @@ class Overview:
         ]
         return [columns_of(parts, width) for parts in zip(*panels, strict=True)]
 
-    def _workers(self, scene: Scene, width: int, rows: int) -> list[Line]:
+    def _workers(self, scene: Scene, width: int, most: int) -> list[Line]:
         if not scene.live:
             return [rule("workers", width, "not recorded")]
-        workers = scene.store.workers()
-        states = [worker_state(each, scene.now) for each in workers]
-        up = [each for each, state in zip(workers, states, strict=True) if state != "lost"]
-        title = f"workers {len(up)} up"
-        for state in ("lost", "draining"):
-            if number := states.count(state):
-                title += f"  {number} {state}"
-        busy = sum(each.beat.running for each in up)
-        title += f"  slots {busy:,}/{sum(each.beat.slots for each in up):,}"
-        legend = "  ".join(f"{scene.glyph(state)} {state}" for state in GRID)
-        found = [rule(title, width, legend if width >= 100 else "3 all")]
-        return found + grid(scene, workers, width, rows)
+        rows = workers(scene)
+        legend = "  ".join(f"{scene.glyph(state)} {state}" for state in SIGNS)
+        lines = [rule(title(rows), width, legend if width >= 100 else "3 all")]
+        return lines + grid(scene, rows, width, most)
 
     def _fleet(self, scene: Scene, width: int, rows: int) -> list[Line]:
         return scene.lately(("fleet", width, rows), lambda: self._workers(scene, width, rows))
 
     def _running(self, scene: Scene, width: int, height: int) -> list[Line]:
         store = scene.store
-        if self._store is not store or self._changed is None:
-            if self._store is not None and self._changed is not None:
-                self._store.unwatch(self._changed)
-            self._store, self._changed = store, store.watch()
+        if self._changes.of(store):
             self._rows.invalidate()
         self._rows.refresh(
             store.rows,
             scene.now,
-            changed=self._changed,
+            changed=self._changes.ids,
             among=store.totals.running,
             wanted=_runs,
         )
         number = len(store.totals.running)
-        found = [rule("running now, oldest first", width, f"{number:,}   2 all tasks")]
+        lines = [rule("running now, oldest first", width, f"{number:,}   2 all tasks")]
         if self._rows.sort != "run" or not self._rows.reverse:
-            found = [rule(f"running now, by {self._rows.sort}", width, f"{number:,}   2 all tasks")]
-        return found + self._rows.lines(width, max(2, height - 1), scene)
+            lines = [rule(f"running now, by {self._rows.sort}", width, f"{number:,}   2 all tasks")]
+        return lines + self._rows.lines(width, max(2, height - 1), scene)
 
     def _events(self, scene: Scene, width: int, height: int) -> list[Line]:
-        found = [rule("events, newest first", width, "7 all")]
+        lines = [rule("events, newest first", width, "7 all")]
         events = list(scene.store.events)[-(height - 1) :]
-        found += [event_line(scene, event, width) for event in reversed(events)]
-        return (found + [clip(EMPTY, width)] * height)[:height]
+        lines += [event_line(scene, event, width) for event in reversed(events)]
+        return (lines + [clip(EMPTY, width)] * height)[:height]
 
     # Commands.
 
@@ -345,15 +262,19 @@ class Overview:
                 return [Prompt("/", "show_tasks", argument)]
             case "why" if task is not None:
                 return [Fetch("why", task.id)]
-            case "copy_command" if (item := self.chosen()) is not None:
+            case "copy_command" if (item := self._item()) is not None:
                 text = item.hint if item.hint.startswith("agentflow ") else "agentflow stats"
                 return [Copy(text, "the command")]
             case "copy_command" if task is not None:
                 return [Copy(f"agentflow get {task.id}", "the command")]
         return None
 
-    def chosen(self) -> Item | None:
-        """The attention item that is chosen."""
+    def chosen(self) -> Way | None:
+        """Where the attention item leads that is chosen."""
+        item = self._item()
+        return Way(item.command, item.argument) if item is not None else None
+
+    def _item(self) -> Item | None:
         return self._needs[self._chosen] if 0 <= self._chosen < len(self._needs) else None
 
     def targets(self, scene: Scene, act: str) -> list[str]:
@@ -365,9 +286,6 @@ class Overview:
 
 def _runs(row: Row) -> bool:
     return row.state == "running"
-
-
-GRID: Final = ("busy", "idle", "draining", "lost")
 
 
 def _calm(scene: Scene) -> str:
@@ -382,48 +300,9 @@ def _calm(scene: Scene) -> str:
     return "nothing needs you"
 
 
-def flows(scene: Scene, most: int) -> list[_Flow]:
-    """All that flows, and the queues with the most of it."""
-    store, now = scene.store, int(scene.now)
-    totals = store.totals
-    names = store.queues()
-
-    def flow(name: str) -> _Flow:
-        states = dict(totals.states.get(name, {}))
-        states["queued"] = store.waiting(name)
-        ends = slots(totals.queue_ends.get(name), now, WINDOW // SLOT)
-        failed = slots(totals.queue_failures.get(name), now, WINDOW // SLOT)
-        states["ended"], states["lately failed"] = sum(ends), sum(failed)
-        depth = store.depths.get(name)
-        oldest = scene.now - depth.oldest if depth is not None and depth.oldest else None
-        return _Flow(name, states, None, oldest, sum(ends[-6:]) / 60, _halves(ends))
-
-    each = [flow(name) for name in names]
-    counted = ("queued", "running", "retrying", "scheduled")
-    whole = {
-        key: sum(one.states.get(key, 0) for one in each)
-        for key in (*counted, "ended", "lately failed")
-    }
-    ends = [sum(parts) for parts in zip(*(one.ends for one in each), strict=True)]
-    all_of_it = _Flow(
-        "all",
-        whole,
-        store.dead,
-        max((one.oldest for one in each if one.oldest is not None), default=None),
-        sum(one.per_second for one in each),
-        ends or [0] * (WINDOW // SLOT // 2),
-    )
-    each.sort(key=lambda one: -sum(one.states.get(key, 0) for key in (*counted, "ended")))
-    return [all_of_it, *each[:most]]
-
-
-def _halves(ends: list[int]) -> list[int]:
-    return [ends[at] + ends[at + 1] for at in range(0, len(ends) - 1, 2)]
-
-
-def _three(found: list[float | None]) -> list[Run]:
+def _three(seconds: Percentiles) -> list[Run]:
     runs: list[Run] = []
-    for name, value in zip(("p50", "p95", "p99"), found, strict=True):
+    for name, value in (("p50", seconds.p50), ("p95", seconds.p95), ("p99", seconds.p99)):
         runs += [(f"{name} ", "dim"), (f"{span(value)} ", "text")]
     return runs
 
@@ -434,64 +313,3 @@ def _axis(value: float) -> str:
 
 def _dollars(micro: float) -> str:
     return f"${micro / 1e6:.1f}" if micro % 1e6 else f"${micro / 1e6:.0f}"
-
-
-def tokens_a_second(scene: Scene) -> float:
-    """Tokens that the running tasks generate a second, as the last heartbeats say."""
-    return sum(
-        flow.rate
-        for actor in scene.store.actors.values()
-        if not actor.lost(scene.now)
-        for flow in actor.flows.values()
-    )
-
-
-def grid(scene: Scene, workers: list[Actor], width: int, rows: int) -> list[Line]:
-    """A sign for each worker, those of a host beside each other, as many as find room."""
-    hosts: dict[str, list[Actor]] = {}
-    for each in workers:
-        hosts.setdefault(each.beat.host, []).append(each)
-    named = 1 < len(hosts) <= 12
-    cells: list[tuple[str, str]] = []
-    for host in sorted(hosts):
-        if named:
-            cells += [(char, "dim") for char in f"{cell(host, min(12, len(host)))} "]
-        cells += [
-            (scene.glyph(state), f"worker.{state}")
-            for state in (worker_state(each, scene.now) for each in hosts[host])
-        ]
-        if named:
-            cells += [(" ", "text")] * 2
-    room = width - 2
-    found = []
-    for start in range(0, min(len(cells), rows * room), room):
-        part = cells[start : start + room]
-        found.append(clip(Line(((" ", "text"), *joined(part))), width))
-    if len(cells) > rows * room and found:
-        more = f" +{len(cells) - rows * room:,} "
-        cut = clip(found[-1], width - len(more))
-        found[-1] = Line((*cut.runs, (more, "dim")))
-    return found
-
-
-def joined(cells: list[Run]) -> list[Run]:
-    """Neighbours of one token as one run."""
-    runs: list[Run] = []
-    for text, token in cells:
-        if runs and runs[-1][1] == token:
-            runs[-1] = (runs[-1][0] + text, token)
-        else:
-            runs.append((text, token))
-    return runs
-
-
-def worker_state(actor: Actor, now: float) -> str:
-    """One word for a worker."""
-    if actor.lost(now):
-        return "lost"
-    if actor.beat.stopping:
-        return "draining"
-    return "busy" if actor.beat.running else "idle"
-
-
-__all__ = ["Overview", "grid", "worker_state"]

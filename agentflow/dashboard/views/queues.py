@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final
 
 from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.column import Column
 from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
-from agentflow.dashboard.reader.scene import Scene, Way
-from agentflow.dashboard.reader.table import Column, Table
+from agentflow.dashboard.reader.scene import Scene
+from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import count, rate, short, span, sparks
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, columns_of, line, rule
 from agentflow.dashboard.render.plots import chart
-from agentflow.dashboard.store.totals import SLOT, slots
+from agentflow.dashboard.render.separated import separated
+from agentflow.dashboard.rows.queues import SPARK, Queue, queues
+from agentflow.dashboard.store.totals import SLOT
 from agentflow.protocol.api import GateView
 from agentflow.rules import presence
-from agentflow.rules.presence import Serving
 from agentflow.views import gates as gateviews
 
-SPARK: Final = 30
-MINUTE: Final = 60
 STATES: Final = ("unserved", "paused", "open")
 """What is worst comes first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """A queue at a moment. `rate`: tasks that ended a second; `drained`: seconds until it is empty.
-
-    `waiting` is by the server's own numbers where they are known.
-    """
-
-    name: str
-    state: str
-    waiting: int
-    high: int
-    low: int
-    oldest: float | None
-    taken: int
-    running: int
-    parked: int
-    rate: float
-    drained: float | None
-    workers: int
-    slots: int
-    ends: tuple[int, ...]
 
 
 def _now(text: Callable[[Queue, Scene], str]) -> Callable[[Queue, Scene], str]:
@@ -64,13 +41,13 @@ def _state_token(queue: Queue, scene: Scene) -> str:
 
 
 def _drained(queue: Queue, scene: Scene) -> str:
-    if not queue.waiting:
+    if not queue.queued:
         return "-"
-    return span(queue.drained) if queue.drained is not None else "never"
+    return span(queue.drained_s) if queue.drained_s is not None else "never"
 
 
 def _drained_key(queue: Queue) -> float:
-    return 0.0 if not queue.waiting else queue.drained if queue.drained is not None else 1e12
+    return 0.0 if not queue.queued else queue.drained_s if queue.drained_s is not None else 1e12
 
 
 COLUMNS: Final[tuple[Column[Queue], ...]] = (
@@ -78,8 +55,8 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "queue",
         "QUEUE",
         10,
-        lambda queue, scene: queue.name,
-        lambda queue: queue.name,
+        lambda queue, scene: queue.queue,
+        lambda queue: queue.queue,
         grows=True,
         most=24,
     ),
@@ -88,16 +65,16 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "STATE",
         10,
         _state,
-        lambda queue: (STATES.index(queue.state), -queue.waiting, queue.name),
+        lambda queue: (STATES.index(queue.state), -queue.queued, queue.queue),
         _state_token,
     ),
     Column(
         "waiting",
         "WAITING",
         8,
-        _now(lambda queue, scene: count(queue.waiting)),
-        lambda queue: queue.waiting,
-        lambda queue, scene: "bold" if queue.waiting else "dim",
+        _now(lambda queue, scene: count(queue.queued)),
+        lambda queue: queue.queued,
+        lambda queue, scene: "bold" if queue.queued else "dim",
         right=True,
         falling=True,
     ),
@@ -125,8 +102,8 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "oldest",
         "OLDEST",
         6,
-        _now(lambda queue, scene: span(queue.oldest)),
-        lambda queue: queue.oldest or 0.0,
+        _now(lambda queue, scene: span(queue.oldest_s)),
+        lambda queue: queue.oldest_s or 0.0,
         right=True,
         falling=True,
     ),
@@ -164,8 +141,8 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "rate",
         "/S",
         5,
-        lambda queue, scene: rate(queue.rate),
-        lambda queue: queue.rate,
+        lambda queue, scene: rate(queue.ended_per_s),
+        lambda queue: queue.ended_per_s,
         right=True,
         drop=2,
         falling=True,
@@ -184,8 +161,8 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "workers",
         "WORKERS",
         7,
-        _now(lambda queue, scene: count(queue.workers)),
-        lambda queue: queue.workers,
+        _now(lambda queue, scene: count(queue.serving)),
+        lambda queue: queue.serving,
         right=True,
         drop=3,
         falling=True,
@@ -204,7 +181,7 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "ends",
         "ENDED, 10 MIN",
         SPARK,
-        lambda queue, scene: sparks([float(each) for each in queue.ends]),
+        lambda queue, scene: sparks([float(each) for each in queue.ended]),
         token=lambda queue, scene: "spark",
         drop=9,
     ),
@@ -212,7 +189,7 @@ COLUMNS: Final[tuple[Column[Queue], ...]] = (
         "ends-short",
         "ENDED, 5 M",
         SPARK // 2,
-        lambda queue, scene: sparks([float(each) for each in queue.ends[SPARK // 2 :]]),
+        lambda queue, scene: sparks([float(each) for each in queue.ended[SPARK // 2 :]]),
         token=lambda queue, scene: "spark",
         drop=8,
     ),
@@ -223,11 +200,11 @@ ABOUT: Final = 7
 """Lines about the queue under the cursor, where there is room for them."""
 
 
-class Queues:
+class Queues(View):
     """The view."""
 
-    name: str = "queues"
-    title: str = "Queues"
+    name = "queues"
+    title = "Queues"
 
     def __init__(self) -> None:
         self._table: Table[Queue] = Table(
@@ -244,21 +221,21 @@ class Queues:
 
     def body(self, scene: Scene, width: int, height: int) -> list[Line]:
         """The table, and below it all that is paused or closed."""
-        found = scene.lately("queues", lambda: queues(scene))
+        rows = queues(scene)
         wanted = self._filter.lower()
-        items = {queue.name: queue for queue in found if wanted in queue.name}
+        items = {queue.queue: queue for queue in rows if wanted in queue.queue}
         self._table.hidden = {"ends-short" if width >= WIDE else "ends"}
         self._table.refresh(items, scene.now)
-        waiting = sum(queue.waiting for queue in found)
-        title = f"queues {len(found)}   {waiting:,} waiting"
+        waiting = sum(queue.queued for queue in rows)
+        title = f"queues {len(rows)}   {waiting:,} waiting"
         if not scene.live:
-            title = f"queues {len(found)}   what waited, pauses and workers are not recorded"
+            title = f"queues {len(rows)}   what waited, pauses and workers are not recorded"
         for state in ("paused", "unserved"):
-            if number := sum(queue.state == state for queue in found):
+            if number := sum(queue.state == state for queue in rows):
                 title += f"   {number} {state}"
         if self._filter:
             title += f"   /{self._filter}"
-        per_second = sum(queue.rate for queue in found)
+        per_second = sum(queue.ended_per_s for queue in rows)
         below = self._gates(scene, width, height // 2)
         queue = self._table.item()
         if queue is not None and height - len(below) - len(items) - 3 >= ABOUT and height >= 24:
@@ -272,23 +249,21 @@ class Queues:
 
     def _about(self, scene: Scene, queue: Queue, width: int) -> list[Line]:
         half = width // 2 - 2
-        store, now = scene.store, int(scene.now)
-        failed = sum(slots(store.totals.queue_failures.get(queue.name), now, 2 * SPARK))
         serving = [
             actor.beat.name
-            for actor in store.workers()
-            if presence.serves(actor.beat, queue.name) and not actor.lost(scene.now)
+            for actor in scene.store.workers()
+            if presence.serves(actor.beat, queue.queue) and not actor.lost(scene.now)
         ]
         facts = [
             (
                 "waiting",
-                f"{queue.waiting:,}   the oldest for {span(queue.oldest)}"
+                f"{queue.queued:,}   the oldest for {span(queue.oldest_s)}"
                 if scene.live
                 else "not recorded",
             ),
-            ("in hand", f"{queue.taken:,} messages   {queue.running:,} tasks run"),
+            ("in hand", f"{queue.taken:,} messages   {queue.states.get('running', 0):,} tasks run"),
             ("parked", f"{queue.parked:,} wait for their time"),
-            ("ended", f"{sum(queue.ends):,} in 10 min, {failed:,} failed"),
+            ("ended", f"{sum(queue.ended):,} in 10 min, {queue.failed:,} failed"),
             (
                 "served by",
                 f"{len(serving):,}: {', '.join(serving)}"
@@ -299,11 +274,11 @@ class Queues:
             ),
         ]
         left = [clip(line((f" {name:<10}", "dim"), text), half) for name, text in facts]
-        ends = [number / SLOT / 2 for number in queue.ends]
+        ends = [number / SLOT / 2 for number in queue.ended]
         right = chart("ended/s, 10 min", rate(ends[-1]), ends, width - half - 2, 4, label=short)
         return [
             rule(
-                f"{queue.name}  {queue.state}" if scene.live else queue.name,
+                f"{queue.queue}  {queue.state}" if scene.live else queue.queue,
                 width,
                 "enter its tasks",
             ),
@@ -317,14 +292,14 @@ class Queues:
             return [rule("paused and closed: not recorded", width)]
         if not gates:
             return [rule("nothing is paused or closed", width)]
-        found = [rule(f"paused and closed ({len(gates)})", width, "what lifts it")]
+        lines = [rule(f"paused and closed ({len(gates)})", width, "what lifts it")]
         room = most - 1
         for gate in gates[: room if len(gates) <= room else room - 1]:
-            found.append(gate_line(scene, gate, width))
+            lines.append(gate_line(scene, gate, width))
         if len(gates) > room:
             text = f"  and {len(gates) - room + 1:,} more"
-            found.append(clip(line((text, "dim")), width))
-        return [*found, clip(EMPTY, width)] if len(found) < most else found
+            lines.append(clip(line((text, "dim")), width))
+        return [*lines, clip(EMPTY, width)] if len(lines) < most else lines
 
     # Commands.
 
@@ -343,69 +318,24 @@ class Queues:
                 return []
             case "copy_command" if (queue := self._table.item()) is not None:
                 verb = "resume" if queue.state == "paused" else "pause"
-                return [Copy(f"agentflow {verb} {queue.name}", "the command")]
+                return [Copy(f"agentflow {verb} {queue.queue}", "the command")]
             case "export":
                 wanted = [column for column in COLUMNS if not column.key.startswith("ends")]
-                rows = [[column.key for column in wanted]]
-                rows += [
+                lines = [
                     [column.text(queue, scene) for column in wanted] for queue in queues(scene)
                 ]
-                text = "\n".join("\t".join(row) for row in rows) + "\n"
+                text = separated([[column.key for column in wanted], *lines], "\t")
                 return [Export("queues", "txt", text)]
         return None
 
     def chosen(self) -> Way | None:
         """The tasks of the queue under the cursor."""
         queue = self._table.item()
-        return Way("show_tasks", query.term("queue", queue.name)) if queue is not None else None
+        return Way("show_tasks", query.term("queue", queue.queue)) if queue is not None else None
 
     def targets(self, scene: Scene, act: str) -> list[str]:
         """The marked queues, else the one under the cursor."""
         return self._table.chosen()
-
-
-def queues(scene: Scene) -> list[Queue]:
-    """The queues as they stand."""
-    store, now = scene.store, scene.now
-    totals = store.totals
-    paused = {gate.name for gate in store.gates if gate.what == gateviews.QUEUE}
-    by_queue = presence.by_queue(each.beat for each in store.workers() if not each.lost(now))
-    found = []
-    for name in store.queues():
-        depth = store.depths.get(name)
-        states: Mapping[str, int] = totals.states.get(name, {})
-        waiting = store.waiting(name)
-        ends = slots(totals.queue_ends.get(name), int(now), 2 * SPARK)
-        ended = sum(ends[-MINUTE // SLOT :]) / MINUTE
-        oldest = now - depth.oldest if depth is not None and depth.oldest is not None else None
-        serving = by_queue.get(name, Serving())
-        unserved = presence.is_unserved(
-            messages=waiting,
-            workers=serving.workers,
-            pulls=depth.pulls if depth is not None else 0,
-            settled=scene.live,
-        )
-        state = "paused" if name in paused else "unserved" if unserved else "open"
-        by_priority = depth.waiting if depth is not None else {}
-        found.append(
-            Queue(
-                name=name,
-                state=state,
-                waiting=waiting,
-                high=by_priority.get("high", 0),
-                low=by_priority.get("low", 0),
-                oldest=oldest,
-                taken=max(0, depth.messages - waiting) if depth is not None else 0,
-                running=states.get("running", 0),
-                parked=states.get("retrying", 0) + states.get("scheduled", 0),
-                rate=ended,
-                drained=waiting / ended if ended > 0 and state == "open" else None,
-                workers=serving.workers,
-                slots=serving.slots,
-                ends=tuple(ends[at] + ends[at + 1] for at in range(0, len(ends), 2)),
-            )
-        )
-    return found
 
 
 def gate_line(scene: Scene, gate: GateView, width: int) -> Line:
@@ -427,4 +357,4 @@ def gate_line(scene: Scene, gate: GateView, width: int) -> Line:
     return columns_of([clip(text, width - min(40, width // 3) - 2), remedy], width)
 
 
-__all__ = ["Queues", "queues"]
+__all__ = ["Queues"]

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
+from collections.abc import Sequence
 from typing import Any, Final
 
 from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.changes import Changes
 from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export, Fetch, Prompt
+from agentflow.dashboard.reader.remedies import remedy
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.view import View
 from agentflow.dashboard.render.amounts import money
 from agentflow.dashboard.render.lines import Line, clip, line, rule
-from agentflow.dashboard.store.store import Store
-from agentflow.dashboard.views.remedies import remedy
-from agentflow.dashboard.views.taskcolumns import COLUMNS
-from agentflow.dashboard.views.taskgroups import (
-    GROUP_COLUMNS,
+from agentflow.dashboard.render.separated import separated
+from agentflow.dashboard.rows.taskgroups import (
     GROUPINGS,
     Group,
     grouping,
     label_names,
 )
+from agentflow.dashboard.views.groupcolumns import GROUP_COLUMNS
+from agentflow.dashboard.views.taskcolumns import COLUMNS
 from agentflow.protocol.record import State
 from agentflow.views.row import Row, decode_labels
 
@@ -35,11 +36,11 @@ GROUPED: Final = 3.0
 EMPTY: Final = "no tasks yet: n submits one"
 
 
-class Tasks:
+class Tasks(View):
     """The view."""
 
-    name: str = "tasks"
-    title: str = "Tasks"
+    name = "tasks"
+    title = "Tasks"
 
     def __init__(self) -> None:
         self.filter = query.ALL
@@ -49,9 +50,8 @@ class Tasks:
         """Whether another view set the filter: then `back` leads there."""
         self._rows: Table[Row] = Table(COLUMNS, sort="state", empty=EMPTY)
         self._groups: Table[Group] = Table(GROUP_COLUMNS, sort="tasks", reverse=True)
-        self._found: dict[str, Group] = {}
-        self._store: Store | None = None
-        self._changed: set[str] | None = None
+        self._by_name: dict[str, Group] = {}
+        self._changes = Changes()
 
     @property
     def table(self) -> Table[Any]:
@@ -62,6 +62,10 @@ class Tasks:
         """Show the tasks of another view's choice."""
         self._set(text)
         self._given = True
+
+    def close(self) -> None:
+        """Watch no store any more."""
+        self._changes.close()
 
     def _set(self, text: str) -> None:
         self.filter = query.parse(text)
@@ -76,26 +80,23 @@ class Tasks:
     def refresh(self, scene: Scene) -> None:
         """Bring the table up to date with the store."""
         store = scene.store
-        if self._store is not store:
-            if self._store is not None and self._changed is not None:
-                self._store.unwatch(self._changed)
-            self._store, self._changed = store, store.watch()
+        if self._changes.of(store):
             self._rows.invalidate()
             self._groups.invalidate()
         wants, now = self.filter.wants, scene.now
         if self.group == NO_GROUP:
-            changed = None if self.filter.timed else self._changed
+            changed = None if self.filter.timed else self._changes.ids
             wanted = (lambda row: wants(row, now)) if self.filter.tests else None
             self._rows.refresh(store.rows, now, changed=changed, wanted=wanted)
         elif self._groups.due(now):
             # Whatever has an error neither runs nor is done.
             self._groups.hidden = {"running", "succeeded"} if self.group == "error" else set()
             key = ("groups", self.group, self.filter.text)
-            self._found = scene.lately(key, lambda: self._grouped(scene), GROUPED)
-            self._groups.refresh(self._found, now)
+            self._by_name = scene.lately(key, lambda: self._grouped(scene), GROUPED)
+            self._groups.refresh(self._by_name, now)
 
     def _grouped(self, scene: Scene) -> dict[str, Group]:
-        found: dict[str, Group] = {}
+        groups: dict[str, Group] = {}
         read = grouping(self.group)
         by_error = self.group == "error"
         wants = self.filter.wants if self.filter.tests else None
@@ -103,13 +104,13 @@ class Tasks:
             if wants is not None and not wants(row, scene.now):
                 continue
             name = read(row)
-            group = found.get(name)
+            group = groups.get(name)
             if group is None:
-                group = found[name] = Group(name)
+                group = groups[name] = Group(name)
             group.add(row)
             if by_error and row.error:
                 group.example = row.error
-        return found
+        return groups
 
     def body(self, scene: Scene, width: int, height: int) -> list[Line]:
         """Title with the filter, table and preview."""
@@ -130,17 +131,17 @@ class Tasks:
             right += " newest"
         below = self._preview(scene, width, height) if self.group == NO_GROUP else []
         room = max(2, height - 1 - len(below))
-        found = [rule(title, width, right + marked), *table.lines(width, room, scene)]
-        return found + below
+        lines = [rule(title, width, right + marked), *table.lines(width, room, scene)]
+        return lines + below
 
     def _preview(self, scene: Scene, width: int, height: int) -> list[Line]:
         room = min(PREVIEWS[self.preview], height // 2)
         row = self._rows.item()
         if not room or row is None:
             return []
-        found = [rule(f"preview {row.id}", width, "enter opens  + _ size")]
-        found += about(scene, row, width)
-        return (found + [clip(line(), width)] * room)[:room]
+        lines = [rule(f"preview {row.id}", width, "enter opens  + _ size")]
+        lines += about(scene, row, width)
+        return (lines + [clip(line(), width)] * room)[:room]
 
     # Commands.
 
@@ -221,16 +222,14 @@ class Tasks:
     def _export(self, scene: Scene) -> list[Effect]:
         if self.group != NO_GROUP:
             return []
-        out = io.StringIO()
-        writer = csv.writer(out)
-        wanted = [each for each in COLUMNS if each.key not in ("state", "progress")]
-        writer.writerow(["state", *(column.key for column in wanted), "error"])
+        wanted = [column for column in COLUMNS if column.key not in ("state", "progress")]
+        lines: list[Sequence[str]] = [["state", *(column.key for column in wanted), "error"]]
         for key in self._rows.order[:EXPORTED]:
             row = scene.store.rows.get(key)
             if row is not None:
                 texts = [column.text(row, scene) for column in wanted]
-                writer.writerow([row.state, *texts, row.error or ""])
-        return [Export("tasks", "csv", out.getvalue())]
+                lines.append([row.state, *texts, row.error or ""])
+        return [Export("tasks", "csv", separated(lines))]
 
     def targets(self, scene: Scene, act: str) -> list[str]:
         """The marked tasks, else the one under the cursor."""

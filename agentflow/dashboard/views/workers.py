@@ -8,14 +8,17 @@ from datetime import datetime
 from typing import Any, Final
 
 from agentflow.dashboard.reader import query
+from agentflow.dashboard.reader.column import Column, listed
 from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
-from agentflow.dashboard.reader.scene import Scene, Way
-from agentflow.dashboard.reader.table import Column, Table, listed
+from agentflow.dashboard.reader.scene import Scene
+from agentflow.dashboard.reader.table import Table
+from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import bar, count, short, size, span, sparks
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, line, rule
+from agentflow.dashboard.render.separated import separated
+from agentflow.dashboard.rows.workers import Worker, worker_state, workers
 from agentflow.dashboard.store.store import LOADS, Actor
-from agentflow.dashboard.views.overview import grid, worker_state
-from agentflow.protocol.control import Heartbeat
+from agentflow.dashboard.views.fleet import grid, title
 from agentflow.protocol.record import State
 from agentflow.views.row import Row
 
@@ -26,67 +29,54 @@ LAG_MS: Final = 100.0
 MASTERS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A worker and the word for how it is at the moment of the scene."""
-
-    actor: Actor
-    state: str
-
-    @property
-    def beat(self) -> Heartbeat:
-        """Its last heartbeat."""
-        return self.actor.beat
-
-
-def _load(seen: Seen, scene: Scene) -> str:
-    slots = seen.beat.slots
-    if seen.state == "lost":
+def _load(worker: Worker, scene: Scene) -> str:
+    slots = worker.slots
+    if worker.state == "lost":
         return ""
-    return bar(seen.beat.running / slots if slots else 0.0, 8, ascii=scene.ascii)
+    return bar(worker.running / slots if slots else 0.0, 8, ascii=scene.ascii)
 
 
-def _history(seen: Seen, scene: Scene) -> str:
-    return sparks([float(each) for each in seen.actor.loads], top=100.0).rjust(LOADS)
+def _history(worker: Worker, scene: Scene) -> str:
+    return sparks([float(each) for each in worker.loads], top=100.0).rjust(LOADS)
 
 
-def _slots(seen: Seen, scene: Scene) -> str:
-    text = f"{seen.beat.running:,}/{seen.beat.slots:,}"
-    return f"{text}?" if seen.state == "lost" else text
+def _slots(worker: Worker, scene: Scene) -> str:
+    text = f"{worker.running:,}/{worker.slots:,}"
+    return f"{text}?" if worker.state == "lost" else text
 
 
-def _state(seen: Seen, scene: Scene) -> str:
-    return f"{scene.glyph(seen.state)} {seen.state}"
+def _state(worker: Worker, scene: Scene) -> str:
+    return f"{scene.glyph(worker.state)} {worker.state}"
 
 
-def _rank(seen: Seen) -> tuple[int, str]:
-    return (STATES.index(seen.state), seen.beat.name)
+def _rank(worker: Worker) -> tuple[int, str]:
+    return (STATES.index(worker.state), worker.name)
 
 
-def _lag(seen: Seen, scene: Scene) -> str:
-    late = seen.beat.loop_lag_ms
+def _lag(worker: Worker, scene: Scene) -> str:
+    late = worker.loop_lag_ms
     return "-" if late is None else f"{late:.0f}ms" if late < 1000 else span(late / 1000)
 
 
-def _lag_token(seen: Seen, scene: Scene) -> str:
-    return "warn" if (seen.beat.loop_lag_ms or 0) > LAG_MS else "text"
+def _lag_token(worker: Worker, scene: Scene) -> str:
+    return "warn" if (worker.loop_lag_ms or 0) > LAG_MS else "text"
 
 
-def _beat_token(seen: Seen, scene: Scene) -> str:
-    return "crit" if seen.state == "lost" else "text"
+def _beat_token(worker: Worker, scene: Scene) -> str:
+    return "crit" if worker.state == "lost" else "text"
 
 
-def _failed_token(seen: Seen, scene: Scene) -> str:
-    return "state.failed" if seen.beat.failed else "dim"
+def _failed_token(worker: Worker, scene: Scene) -> str:
+    return "state.failed" if worker.failed else "dim"
 
 
-COLUMNS: Final[tuple[Column[Seen], ...]] = (
+COLUMNS: Final[tuple[Column[Worker], ...]] = (
     Column(
         "worker",
         "WORKER",
         12,
-        lambda seen, scene: seen.beat.name,
-        lambda seen: seen.beat.name,
+        lambda worker, scene: worker.name,
+        lambda worker: worker.name,
         grows=True,
         most=24,
     ),
@@ -96,16 +86,16 @@ COLUMNS: Final[tuple[Column[Seen], ...]] = (
         10,
         _state,
         _rank,
-        lambda seen, scene: f"worker.{seen.state}",
+        lambda worker, scene: f"worker.{worker.state}",
     ),
-    Column("slots", "SLOTS", 7, _slots, lambda seen: seen.beat.running, right=True, falling=True),
+    Column("slots", "SLOTS", 7, _slots, lambda worker: worker.running, right=True, falling=True),
     Column(
         "load",
         "LOAD",
         8,
         _load,
-        lambda seen: seen.beat.running / seen.beat.slots if seen.beat.slots else 0.0,
-        token=lambda seen, scene: "spark",
+        lambda worker: worker.running / worker.slots if worker.slots else 0.0,
+        token=lambda worker, scene: "spark",
         drop=3,
         falling=True,
     ),
@@ -114,15 +104,15 @@ COLUMNS: Final[tuple[Column[Seen], ...]] = (
         "LOAD, 4 MIN",
         LOADS,
         _history,
-        token=lambda seen, scene: "spark",
+        token=lambda worker, scene: "spark",
         drop=9,
     ),
     Column(
         "held",
         "HELD",
         4,
-        lambda seen, scene: count(seen.beat.held) if seen.beat.held else "",
-        lambda seen: seen.beat.held,
+        lambda worker, scene: count(worker.held) if worker.held else "",
+        lambda worker: worker.held,
         right=True,
         drop=5,
         falling=True,
@@ -131,8 +121,8 @@ COLUMNS: Final[tuple[Column[Seen], ...]] = (
         "done",
         "DONE",
         7,
-        lambda seen, scene: count(seen.beat.done),
-        lambda seen: seen.beat.done,
+        lambda worker, scene: count(worker.done),
+        lambda worker: worker.done,
         right=True,
         drop=2,
         falling=True,
@@ -141,8 +131,8 @@ COLUMNS: Final[tuple[Column[Seen], ...]] = (
         "failed",
         "FAILED",
         6,
-        lambda seen, scene: count(seen.beat.failed),
-        lambda seen: seen.beat.failed,
+        lambda worker, scene: count(worker.failed),
+        lambda worker: worker.failed,
         _failed_token,
         right=True,
         drop=2,
@@ -152,8 +142,8 @@ COLUMNS: Final[tuple[Column[Seen], ...]] = (
         "beat",
         "BEAT",
         5,
-        lambda seen, scene: span(seen.actor.age(scene.now)),
-        lambda seen: -seen.actor.at,
+        lambda worker, scene: span(worker.silent_s),
+        lambda worker: worker.silent_s,
         _beat_token,
         right=True,
         falling=True,
@@ -163,7 +153,7 @@ COLUMNS: Final[tuple[Column[Seen], ...]] = (
         "LAG",
         5,
         _lag,
-        lambda seen: seen.beat.loop_lag_ms or 0.0,
+        lambda worker: worker.loop_lag_ms or 0.0,
         _lag_token,
         right=True,
         drop=6,
@@ -173,8 +163,8 @@ COLUMNS: Final[tuple[Column[Seen], ...]] = (
         "rss",
         "RSS",
         5,
-        lambda seen, scene: size(seen.beat.rss_bytes),
-        lambda seen: seen.beat.rss_bytes or 0,
+        lambda worker, scene: size(worker.rss_bytes),
+        lambda worker: worker.rss_bytes or 0,
         right=True,
         drop=7,
         falling=True,
@@ -183,16 +173,16 @@ COLUMNS: Final[tuple[Column[Seen], ...]] = (
         "version",
         "VERSION",
         7,
-        lambda seen, scene: seen.beat.version,
-        lambda seen: seen.beat.version,
+        lambda worker, scene: worker.version,
+        lambda worker: worker.version,
         drop=8,
     ),
     Column(
         "queues",
         "QUEUES",
         12,
-        lambda seen, scene: ",".join(seen.beat.queues),
-        lambda seen: ",".join(seen.beat.queues),
+        lambda worker, scene: ",".join(worker.queues),
+        lambda worker: ",".join(worker.queues),
         drop=4,
         grows=True,
     ),
@@ -241,14 +231,14 @@ WORK: Final[tuple[Column[_Work], ...]] = (
 )
 
 
-class Workers:
+class Workers(View):
     """The view."""
 
-    name: str = "workers"
-    title: str = "Workers"
+    name = "workers"
+    title = "Workers"
 
     def __init__(self) -> None:
-        self._table: Table[Seen] = Table(
+        self._table: Table[Worker] = Table(
             COLUMNS, sort="state", empty="no worker: agentflow worker starts one"
         )
         self._filter = ""
@@ -265,49 +255,39 @@ class Workers:
         if not scene.live:
             text = "  heartbeats are not recorded: L goes back to now"
             return [rule("workers", width), clip(line((text, "dim")), width)]
-        workers = scene.store.workers()
+        rows = workers(scene)
         wanted = self._filter.lower()
-        seen = {
-            actor.beat.actor: Seen(actor, worker_state(actor, scene.now))
-            for actor in workers
-            if not wanted or wanted in _words(actor)
-        }
-        self._table.refresh(seen, scene.now)
-        found = self._fleet(scene, workers, width, height)
-        chosen = self._chosen()
-        room = height - len(found)
+        shown = {worker.actor: worker for worker in rows if not wanted or wanted in _words(worker)}
+        self._table.refresh(shown, scene.now)
+        lines = self._fleet(scene, rows, width, height)
+        chosen = self._chosen(scene)
+        room = height - len(lines)
         below = 0
         if chosen is not None:
             below = min(max(4, self._wanted(scene, chosen)), room // 2)
-        found += self._table.lines(width, room - below, scene)
+        lines += self._table.lines(width, room - below, scene)
         if chosen is not None:
-            found += self._about(scene, chosen, width, below)
-        return found
+            lines += self._about(scene, chosen, width, below)
+        return lines
 
-    def _chosen(self) -> Actor | None:
-        seen = self._table.item()
-        return seen.actor if seen is not None else None
+    def _chosen(self, scene: Scene) -> Actor | None:
+        worker = self._table.item()
+        return scene.store.actors.get(worker.actor) if worker is not None else None
 
-    def _fleet(self, scene: Scene, workers: list[Actor], width: int, height: int) -> list[Line]:
-        states = [worker_state(each, scene.now) for each in workers]
-        up = [each for each, state in zip(workers, states, strict=True) if state != "lost"]
-        title = f"workers {len(up)} up"
-        for state in ("lost", "draining"):
-            if number := states.count(state):
-                title += f"  {number} {state}"
-        running = sum(each.beat.running for each in up)
-        title += f"  slots {running:,}/{sum(each.beat.slots for each in up):,}"
+    def _fleet(self, scene: Scene, rows: list[Worker], width: int, height: int) -> list[Line]:
+        text = title(rows)
         if self._filter:
-            title += f"  /{self._filter}"
+            text += f"  /{self._filter}"
         masters = scene.store.masters()
         shown = ", ".join(
-            f"{each.beat.name} {'lost' if each.lost(scene.now) else span(each.age(scene.now))}"
-            for each in masters[:MASTERS]
+            f"{master.beat.name} "
+            f"{'lost' if master.lost(scene.now) else span(master.age(scene.now))}"
+            for master in masters[:MASTERS]
         )
-        found = [rule(title, width, f"master {shown}" if masters else "no master")]
-        if height >= 30 and len(workers) > 4:
-            found += grid(scene, workers, width, 2)
-        return found
+        lines = [rule(text, width, f"master {shown}" if masters else "no master")]
+        if height >= 30 and len(rows) > 4:
+            lines += grid(scene, rows, width, 2)
+        return lines
 
     def _wanted(self, scene: Scene, actor: Actor) -> int:
         return 4 + len(actor.beat.notes) + max(1, len(self._work(scene, actor)))
@@ -322,23 +302,23 @@ class Workers:
         lease = f"   lease {span(beat.lease_s)}" if beat.lease_s is not None else ""
         facts = f" {beat.host} pid {beat.pid}   up {up}{lease}   kinds {', '.join(beat.kinds)}"
         facts += f"   queues {', '.join(beat.queues)}   {beat.actor}"
-        found = [
+        lines = [
             rule(title, width, "enter its tasks"),
             clip(line((facts, "dim")), width),
         ]
-        found += [clip(line(("  ", "text"), (note, "warn")), width) for note in beat.notes]
+        lines += [clip(line(("  ", "text"), (note, "warn")), width) for note in beat.notes]
         work = self._work(scene, actor)
-        room = height - len(found) - 1
+        room = height - len(lines) - 1
         if not work:
-            found.append(clip(line(("  it runs nothing", "dim")), width))
+            lines.append(clip(line(("  it runs nothing", "dim")), width))
         elif room > 0:
             if len(work) > room:
                 room -= 1
-            found += listed(WORK, work[:room], width, scene, command="open_task")
+            lines += listed(WORK, work[:room], width, scene, command="open_task")
             more = beat.running - room
             if len(work) > room and more > 0:
-                found.append(clip(line((f"  and {more:,} more: enter shows all", "dim")), width))
-        return (found + [clip(EMPTY, width)] * height)[:height]
+                lines.append(clip(line((f"  and {more:,} more: enter shows all", "dim")), width))
+        return (lines + [clip(EMPTY, width)] * height)[:height]
 
     def _work(self, scene: Scene, actor: Actor) -> list[_Work]:
         """Its tasks, the oldest first: those it names, then those that only their logs give it."""
@@ -359,45 +339,40 @@ class Workers:
                 self._filter = ""
                 self._table.invalidate()
                 return []
-            case "copy_command" if (actor := self._chosen()) is not None:
-                return [Copy(f"agentflow drain {shlex.quote(actor.beat.name)}", "the command")]
+            case "copy_command" if (worker := self._table.item()) is not None:
+                return [Copy(f"agentflow drain {shlex.quote(worker.name)}", "the command")]
             case "export":
                 return [Export("workers", "txt", self._exported(scene))]
         return None
 
     def _exported(self, scene: Scene) -> str:
         wanted = [column for column in COLUMNS if column.key not in ("load", "history")]
-        rows = [[column.key for column in wanted]]
-        for name in self._table.order:
-            actor = scene.store.actors.get(name)
-            if actor is not None:
-                seen = Seen(actor, worker_state(actor, scene.now))
-                rows.append([column.text(seen, scene) for column in wanted])
-        return "\n".join("\t".join(row) for row in rows) + "\n"
+        known = {worker.actor: worker for worker in workers(scene)}
+        shown = [known[name] for name in self._table.order if name in known]
+        lines = [[column.text(worker, scene) for column in wanted] for worker in shown]
+        return separated([[column.key for column in wanted], *lines], "\t")
 
     def chosen(self) -> Way | None:
         """The tasks of the worker under the cursor."""
-        actor = self._chosen()
-        if actor is None:
+        worker = self._table.item()
+        if worker is None:
             return None
-        return Way("show_tasks", query.term("worker", actor.beat.actor))
+        return Way("show_tasks", query.term("worker", worker.actor))
 
     def targets(self, scene: Scene, act: str) -> list[str]:
         """The marked workers, else the one under the cursor."""
         return self._table.chosen()
 
 
-def _words(actor: Actor) -> str:
-    beat = actor.beat
-    return " ".join(
-        (beat.name, beat.host, beat.version, beat.actor, *beat.queues, *beat.kinds)
-    ).lower()
+def _words(worker: Worker) -> str:
+    words = (worker.name, worker.host, worker.version, worker.actor, *worker.queues, *worker.kinds)
+    return " ".join(words).lower()
 
 
 def _work_of(scene: Scene, actor: Actor) -> list[_Work]:
     store = scene.store
     named = {task.id: task for task in actor.beat.tasks}
-    found = [
+    works = [
         _Work(
             task.id,
             task.kind,
@@ -410,7 +385,7 @@ def _work_of(scene: Scene, actor: Actor) -> list[_Work]:
         for task in named.values()
     ]
     if store.totals.running_by[actor.beat.actor] == 0:
-        return sorted(found, key=lambda work: (work.since, work.id))
+        return sorted(works, key=lambda work: (work.since, work.id))
     whole = len(named) >= actor.beat.running
     for task_id in store.totals.running:
         row = store.rows.get(task_id)
@@ -420,8 +395,8 @@ def _work_of(scene: Scene, actor: Actor) -> list[_Work]:
             # A claim since the last heartbeat is not missing there.
             known = not whole or row.updated / 1000 > actor.at - 1
             since = (row.started or row.updated) / 1000
-            found.append(_Work(row.id, row.kind, row.queue, row.attempt, since, row, known))
-    return sorted(found, key=lambda work: (work.since, work.id))
+            works.append(_Work(row.id, row.kind, row.queue, row.attempt, since, row, known))
+    return sorted(works, key=lambda work: (work.since, work.id))
 
 
 def _seconds(instant: datetime) -> float:

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from agentflow.cli import cli
-from agentflow.dashboard.reader import acts, commands
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.reader import acts
 from agentflow.dashboard.reader.effects import Choose, Confirm
 from agentflow.dashboard.reader.scene import Letter, Scene
+from agentflow.dashboard.screen import typed
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.protocol import control
 from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Drain, Heartbeat
@@ -294,10 +295,10 @@ def test_what_nats_alone_can_do(dash: Dashboard) -> None:
     [("12:00:00", 0.0), ("11:59", 60.0), ("-10m", 600.0), ("2026-11-27 11:00:00Z", 3600.0)],
 )
 def test_an_instant_that_is_typed(text: str, before: float) -> None:
-    at = commands.instant(f"{text}Z" if ":" in text and "Z" not in text else text, NOW)
+    at = typed.instant(f"{text}Z" if ":" in text and "Z" not in text else text, NOW)
     assert at == NOW - before
 
 
 def test_what_is_no_instant() -> None:
     for text in ("soon", "25:00", "2026-13-01 10:00"):
-        assert commands.instant(text, NOW) is None
+        assert typed.instant(text, NOW) is None

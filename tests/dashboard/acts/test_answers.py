@@ -68,7 +68,7 @@ async def test_text_is_followed_as_it_is_generated(stage: Stage, start_worker: A
     await written.wait()
     await stage.client.connection.flush()
     opened.set()
-    await stage.until(lambda: stage.dash.store.tokens[task.id].text.endswith(", and on"))
+    await stage.until(lambda: stage.dash.texts[task.id].text.endswith(", and on"))
     await stage.state(task.id, State.RUNNING)
     assert ", and on" in stage.screen()
 

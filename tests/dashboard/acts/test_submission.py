@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from agentflow.cli.commands import submit as cli
 from agentflow.dashboard.reader import submission
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.scene import Scene
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.protocol import limits, task
 from agentflow.protocol.api import GateView
 from agentflow.protocol.record import Usage

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentflow.dashboard.reader.dashboard import Dashboard
-from agentflow.dashboard.views.attention import Item, attention
+from agentflow.dashboard.rows.attention import Item, attention
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Heartbeat
 from agentflow.views import feed

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentflow.dashboard.reader.column import Column, fit, listed
 from agentflow.dashboard.reader.scene import Answers, Scene
-from agentflow.dashboard.reader.table import Column, Table, fit, listed
+from agentflow.dashboard.reader.table import Table
 from agentflow.dashboard.render.lines import size_of
 from agentflow.dashboard.store.store import Store
 

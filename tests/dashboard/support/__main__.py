@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow_tui.app import DashboardApp
-from agentflow_tui.frame import Pace, fastest
+from agentflow_tui.frame import FrameRate, fastest
 from agentflow_tui.theme import choose
 from tests.dashboard.support.source import LifelikeSource
 
@@ -21,7 +21,7 @@ def main() -> int:
         Dashboard(),
         LifelikeSource(tasks=tasks, rate=rate),
         theme=choose(theme, os.environ),
-        pace=Pace(fastest(os.environ)),
+        rate=FrameRate(fastest(os.environ)),
     )
     return app.run() or 0
 

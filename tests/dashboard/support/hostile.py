@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.scene import Letter, Receipt
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Heartbeat, RunningTask
 from agentflow.protocol.record import Usage

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.scene import Letter, Receipt
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Heartbeat, RunningTask
 from agentflow.protocol.record import Usage

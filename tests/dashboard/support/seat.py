@@ -11,10 +11,10 @@ from textual.driver import Driver
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.pilot import Pilot
 
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.views import feed
 from agentflow_tui.app import DashboardApp
-from agentflow_tui.frame import Pace
+from agentflow_tui.frame import FrameRate
 from agentflow_tui.theme import THEMES
 from tests.dashboard.support.source import LifelikeSource
 
@@ -142,7 +142,7 @@ async def open_seat(
     """Open it; time stands still, and nothing happens but what the test tells."""
     source = LifelikeSource(tasks=tasks, workers=workers)
     dash = Dashboard(readonly=readonly, ascii=ascii, view=view)
-    app = Seated(dash, source, theme=THEMES[theme], pace=Pace(10))
+    app = Seated(dash, source, theme=THEMES[theme], rate=FrameRate(10))
     async with app.run_test(size=size, headless=False) as pilot:
         seat = Seat(app, source, pilot)
         await pilot.pause()

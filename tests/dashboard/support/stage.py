@@ -12,9 +12,9 @@ from agentflow.dashboard.feed.acting import Acting
 from agentflow.dashboard.feed.answers import Answering
 from agentflow.dashboard.feed.travel import Travelling
 from agentflow.dashboard.reader import acts
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.effects import Confirm, Effect, Fetch, Travel
 from agentflow.dashboard.reader.scene import Receipt
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.views import feed
 
 WITHIN = 20.0

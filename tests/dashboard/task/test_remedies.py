@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from agentflow.dashboard.views.remedies import OWN, REASONS, remedy
+from agentflow.dashboard.reader.remedies import OWN, REASONS, remedy
 from agentflow.rules import retry
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "protocol.md"

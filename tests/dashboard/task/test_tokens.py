@@ -5,9 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentflow.dashboard.reader.tokens import GAP, MOST, TEXTS, Texts, TokenText
 from agentflow.dashboard.render.lines import wrap
-from agentflow.dashboard.store.store import TEXTS, Store
-from agentflow.dashboard.store.tokens import GAP, MOST, TokenText
 
 PIECES = st.lists(
     st.one_of(
@@ -54,12 +53,12 @@ def test_of_a_text_without_end_the_end_stays() -> None:
 
 
 def test_the_texts_of_a_few_tasks_are_kept() -> None:
-    store = Store()
+    texts = Texts()
     for number in range(TEXTS + 3):
-        store.follow([f"t{number}"])
-    store.follow(["t5"])
-    assert len(store.tokens) == TEXTS
-    assert list(store.tokens)[-1] == "t5"
-    kept = store.copy()
-    store.tokens["t5"].take(1, 0, "more")
-    assert kept.tokens["t5"].text == ""
+        texts.follow([f"t{number}"])
+    texts.follow(["t5"])
+    assert len(texts) == TEXTS
+    assert list(texts)[-1] == "t5"
+    kept = texts.copy()
+    texts["t5"].take(1, 0, "more")
+    assert kept["t5"].text == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.protocol import record as records
 from agentflow.protocol.record import EMPTY, Failure, Last, Record, State, Usage
 from agentflow.protocol.task import TaskBody

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentflow.dashboard.views.costs import burn
+from agentflow.dashboard.rows.costs import burn
 
 NOW = 1_000
 

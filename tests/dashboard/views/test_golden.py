@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentflow.dashboard.reader.dashboard import Dashboard
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.dashboard.store.store import Store
 from agentflow.views import feed
 from tests.dashboard.support import scenery

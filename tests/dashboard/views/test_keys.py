@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agentflow.dashboard.reader import keys
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.effects import Choose, Confirm, Effect, Prompt, Submit
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.dashboard.views import VIEWS
 from tests.dashboard.support import hostile, scenery
 from tests.dashboard.support.scenery import NOW

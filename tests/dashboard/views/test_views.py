@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from agentflow.dashboard.reader.dashboard import Dashboard
 from agentflow.dashboard.reader.effects import Choose, Confirm, Copy, Export, Fetch, Prompt
 from agentflow.dashboard.reader.table import Habit
+from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.views import feed
 from tests.dashboard.support import scenery
 from tests.dashboard.support.scenery import CAUSES, NOW
@@ -198,7 +198,8 @@ def test_enter_on_a_queue_shows_its_tasks() -> None:
 @pytest.mark.parametrize("by", ["model", "queue", "kind", "label team", "label job"])
 @pytest.mark.parametrize("period", ["minute", "hour", "day", "all"])
 def test_shares_sum_up_to_the_whole(by: str, period: str) -> None:
-    from agentflow.dashboard.views.costs import PERIODS, shares
+    from agentflow.dashboard.rows.costs import shares
+    from agentflow.dashboard.views.costs import PERIODS
 
     dash = opened("costs")
     seconds = PERIODS[period]

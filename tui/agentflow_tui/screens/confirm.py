@@ -68,20 +68,20 @@ class Confirm(Dialog[bool]):
         preview = self._preview
         head = line((preview.title, "title"))
         room = max(20, width - 9)
-        found = [head]
+        lines = [head]
         for each in preview.lines:
             # The first run is the name of the line, what follows is what it says.
             name, *said = each.runs
             token = said[0][1] if said else "text"
             parts = wrap(one_line("".join(text for text, _ in said)), room) or [""]
-            found.append(line((name[0], name[1]), (parts[0], token)))
-            found += [line((" " * 9, "text"), (part, token)) for part in parts[1:]]
+            lines.append(line((name[0], name[1]), (parts[0], token)))
+            lines += [line((" " * 9, "text"), (part, token)) for part in parts[1:]]
         commands = wrap(one_line(preview.command), room)
         if len(commands) > COMMAND_LINES:
             commands = [*commands[: COMMAND_LINES - 1], "… (f2 copies all of it)"]
         for at, part in enumerate(commands):
-            found.append(line((f"{'command' if not at else '':<9}", "dim"), (part, "code")))
-        return found
+            lines.append(line((f"{'command' if not at else '':<9}", "dim"), (part, "code")))
+        return lines
 
     def command_lines(self) -> tuple[str, str]:
         """Those of the preview."""

@@ -8,6 +8,7 @@ from functools import partial
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from agentflow.dashboard.reader import keys
+from agentflow_tui.host import Host
 
 
 class KeyCommands(Provider):
@@ -15,18 +16,16 @@ class KeyCommands(Provider):
 
     def _offers(self) -> list[tuple[str, str, Callable[[], None]]]:
         app = self.app
-        press = getattr(app, "press", None)
-        dash = getattr(app, "dash", None)
-        if press is None or dash is None:
+        if not isinstance(app, Host):
             return []
-        found: dict[tuple[str, str], tuple[str, str, Callable[[], None]]] = {}
-        for key in keys.keys_of(dash.view, readonly=dash.readonly):
+        offers: dict[tuple[str, str], tuple[str, str, Callable[[], None]]] = {}
+        for key in keys.keys_of(app.dash.view, readonly=app.dash.readonly):
             # Of two keys for one thing the first is named.
-            found.setdefault(
+            offers.setdefault(
                 (key.command, key.argument),
-                (key.title, keys.named(key.key), partial(press, key.key)),
+                (key.title, keys.named(key.key), partial(app.press, key.key)),
             )
-        return list(found.values())
+        return list(offers.values())
 
     async def discover(self) -> Hits:
         """All of them, before anything is typed."""

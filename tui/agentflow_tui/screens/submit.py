@@ -1,4 +1,4 @@
-"""The form for a new task. What its fields are and what is wrong with them, the model says
+"""The form for a new task. What its fields are and what is wrong with them, the dashboard says
 (reader/submission.py); here they are typed in, and what was typed goes back.
 """
 
@@ -128,16 +128,16 @@ class Submit(Dialog[Draft]):
 
     def values(self) -> dict[str, str]:
         """By field."""
-        found: dict[str, str] = {}
+        typed: dict[str, str] = {}
         for each in self._fields:
             entry = self.query_one(f"#field-{each.name}")
             if isinstance(entry, TextArea):
-                found[each.name] = entry.text
+                typed[each.name] = entry.text
             elif isinstance(entry, Select):
-                found[each.name] = str(entry.value)
+                typed[each.name] = str(entry.value)
             elif isinstance(entry, Input):
-                found[each.name] = entry.value
-        return found
+                typed[each.name] = entry.value
+        return typed
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Judge it in a moment."""
@@ -182,14 +182,14 @@ class Submit(Dialog[Draft]):
 
     def _meaning(self, values: dict[str, str], checked: Checked) -> list[Line]:
         room = max(20, min(96, self.size.width - 4) - 12)
-        found: list[Line] = []
+        lines: list[Line] = []
         for name, text, token in (
             ("estimate", "; ".join(self._estimate(values)), "text"),
             ("command", checked.command, "code"),
         ):
             for at, part in enumerate(wrap(text, room)[:6]):
-                found.append(line((f"{name if not at else '':<12}", "dim"), (part, token)))
-        return found
+                lines.append(line((f"{name if not at else '':<12}", "dim"), (part, token)))
+        return lines
 
     def command_lines(self) -> tuple[str, str]:
         """Those that submit what was typed."""
@@ -238,8 +238,10 @@ def _content(name: str) -> tuple[str | None, str]:
         return data.decode(), ""
     except UnicodeDecodeError:
         return None, "it is not UTF-8 text"
-    except (OSError, ValueError) as error:
-        return None, getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        return None, error.strerror or str(error)
+    except ValueError as error:  # no path at all
+        return None, str(error)
 
 
 _KEYS: Final = line(

@@ -1,1 +1,1 @@
-"""What draws the model's lines in a terminal."""
+"""What draws the dashboard's lines in a terminal."""

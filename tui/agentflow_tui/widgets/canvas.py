@@ -6,7 +6,7 @@ the same line and costs a comparison, so no table widget is needed, and none of 
 thrown away for one cell. A line becomes a strip of segments once; a row that only moved up or down
 is found again by its content.
 
-No markup is ever read: text comes as segments, and the model has taken out whatever a terminal
+No markup is ever read: text comes as segments, and the dashboard has taken out whatever a terminal
 would obey. Feed items do not come here as messages; they have long been folded into the store.
 """
 
@@ -103,17 +103,17 @@ class Canvas(Widget, can_focus=True):
         last: Style | None = None
         parts: list[str] = []
         for text, token in line.runs:
-            found = style(token, base, faded=faded)
-            if found is last:
+            look = style(token, base, faded=faded)
+            if look is last:
                 parts.append(text)
                 continue
             if parts:
                 segments.append(Segment("".join(parts), last))
-            last, parts = found, [text]
+            last, parts = look, [text]
         if parts:
             segments.append(Segment("".join(parts), last))
         width = self.size.width
-        # What rich takes for wider or narrower than the model does would push the line's end away.
+        # What rich takes for wider or narrower than we do would push the line's end away.
         return Strip(segments).adjust_cell_length(width, style("text", base, faded=faded))
 
     # Keys and the mouse.

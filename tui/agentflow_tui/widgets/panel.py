@@ -1,4 +1,4 @@
-"""Lines of the model inside a dialog: the same drawing as on the canvas, at their own height."""
+"""Lines of the dashboard in a dialog: drawn as on the canvas, at their own height."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""One person's screen: keys and clicks become commands, the open view becomes lines."""
