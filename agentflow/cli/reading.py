@@ -12,6 +12,7 @@ import click
 from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
+    from agentflow.job.formats.opening import InputFile
     from agentflow.job.source import Source
 
 R = TypeVar("R")
@@ -65,6 +66,7 @@ def source(
     carry: str | None = None,
     app: str | None = None,
     simulate: bool = False,
+    opened: InputFile | None = None,
     **defaults: Any,
 ) -> Source:
     """The input, read and checked whole. Raises UsageError."""
@@ -82,7 +84,7 @@ def source(
         own=frozenset(apps.load(app).kinds) if app else frozenset(),
         simulate=simulate,
     )
-    return Source(name, sys.stdin.buffer, reading)
+    return Source(name, sys.stdin.buffer, reading, opened)
 
 
 def _template(prompt: str | None, file: str | None) -> str | None:

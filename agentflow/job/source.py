@@ -70,9 +70,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 class Source:
     """The tasks of an input. Iterating reads it again. Raises UsageError where it has changed."""
 
-    def __init__(self, name: str, stdin: BinaryIO, reading: Reading) -> None:
+    def __init__(
+        self, name: str, stdin: BinaryIO, reading: Reading, opened: InputFile | None = None
+    ) -> None:
         reading.defaults.check()
-        self.file = InputFile(name, stdin)
+        self.file = opened or InputFile(name, stdin)
         self.name = self.file.name
         self._reading = reading
         self.format: Format = (
