@@ -169,11 +169,9 @@ class Job:
     async def _refuse_unserved(self, client: Client) -> None:
         """Raise UsageError for a kind that no worker there runs; each line of it would wait."""
         kinds: dict[str, int] = getattr(self._items, "kinds", {})
-        odd = {kind: line for kind, line in kinds.items() if kind not in served.BY_DEFAULT}
-        if odd:
-            there = await served.heard(client, self._spec.queue)
-            if there is not None:
-                served.check(odd, there | self._spec.served)
+        there = await served.elsewhere(client, self._spec.queue, kinds)
+        if there is not None:
+            served.check(kinds, there | (self._spec.served if self._spec.workers else frozenset()))
 
     async def _drive(self, driver: Driver, placement: Placement, front_end: FrontEnd) -> bool:
         working = asyncio.ensure_future(driver.run())

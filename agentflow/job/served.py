@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agentflow.errors import UsageError
+from agentflow.errors import BusError, UsageError
 from agentflow.handlers.registry import ALL, KINDS, ON_REQUEST
 from agentflow.protocol import limits, subjects
 from agentflow.protocol.control import Heartbeat
@@ -45,24 +46,42 @@ def check(kinds: Mapping[str, int], there: Collection[str]) -> None:
             )
 
 
-async def heard(client: Client, queue: str) -> frozenset[str] | None:
-    """The kinds of the workers of a queue that are heard; None where none is, or nobody may."""
-    kinds: set[str] = set()
-    heard = False
+async def elsewhere(client: Client, queue: str, kinds: Collection[str]) -> frozenset[str] | None:
+    """The kinds that the workers of a queue serve; None where nobody knows.
+
+    A master knows at once, and what it has not heard of yet may be there all the same. Without one
+    only a kind that no worker has by itself is worth listening for.
+    """
+    known = await _told(client, queue)
+    if BY_DEFAULT.issuperset(kinds) if known is None else known.issuperset(kinds):
+        return known
+    return await _heard(client, queue)
+
+
+async def _told(client: Client, queue: str) -> frozenset[str] | None:
+    try:
+        workers = await client.workers()
+    except BusError:
+        return None
+    serving = [one for one in workers if queue in one.queues and not one.lost]
+    return frozenset(kind for one in serving for kind in one.kinds)
+
+
+async def _heard(client: Client, queue: str) -> frozenset[str] | None:
+    """What heartbeats say, None where no worker of the queue speaks or nobody may listen."""
+    beats: list[Heartbeat] = []
 
     def take(message: Message) -> None:
-        nonlocal heard
-        try:
-            beat = msgspec.json.decode(message.data, type=Heartbeat)
-        except msgspec.DecodeError:
-            return
-        if beat.role == "worker" and queue in beat.queues:
-            heard = True
-            kinds.update(beat.kinds)
+        with contextlib.suppress(msgspec.DecodeError):
+            beats.append(msgspec.json.decode(message.data, type=Heartbeat))
 
-    listening = await client.connection.subscribe(subjects.presence("worker", "*"), take)
+    try:
+        listening = await client.connection.subscribe(subjects.presence("worker", "*"), take)
+    except BusError:
+        return None
     try:
         await asyncio.sleep(_HEAR)
     finally:
         await listening.close()
-    return frozenset(kinds) if heard else None
+    serving = [beat for beat in beats if queue in beat.queues and beat.kinds]
+    return frozenset(kind for beat in serving for kind in beat.kinds) if serving else None

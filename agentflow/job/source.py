@@ -151,11 +151,15 @@ class Source:
         ids = _Ids()
         for row in self._rows():
             try:
+                if row.columns:
+                    msgspec.json.encode(row.columns)  # as its result will be
                 self._check_row(row, ids)
             except InvalidTask as error:
                 problems.append((row.line, str(error)))
-                if len(problems) >= _PROBLEMS:
-                    break
+            except _NO_JSON as error:
+                problems.append((row.line, f"this cannot be kept as JSON: {error}"))
+            if len(problems) >= _PROBLEMS:
+                break
         if problems:
             raise InvalidInput(self.name, problems, unit=self.format.unit)
         if not self._total:
@@ -181,8 +185,9 @@ class Source:
                 )
             self.notes[f"body.model {row.foreign_model}"] += 1
         reading.defaults.fill(body)
+        request = request_hash(body, simulate=reading.simulate)
         checks.check(body, size, own=reading.own)
-        ids.add(body.id, request_hash(body, simulate=reading.simulate), row.line)
+        ids.add(body.id, request, row.line)
         kind = body.kind or "claude"
         self.kinds.setdefault(kind, row.line)
         if kind == "claude":
@@ -198,6 +203,8 @@ class Source:
         self._total += 1
 
 
+_NO_JSON: Final = (UnicodeEncodeError, OverflowError, TypeError, ValueError, RecursionError)
+"""Half a character, a number without an end, and the like."""
 _OWN: Final = ("prompt", "system", "params", "labels")
 """Fields of a task that may be carried to its result."""
 

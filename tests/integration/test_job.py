@@ -5,7 +5,10 @@ import io
 import json
 from pathlib import Path
 
+import pytest
+
 from agentflow.config import Connect
+from agentflow.errors import ResultsLost, UsageError
 from agentflow.handlers.contract import Outcome, Run
 from agentflow.job.job import Job
 from agentflow.job.source import Reading, Source
@@ -106,3 +109,31 @@ async def test_a_job_ends_at_its_cost_limit(
 
     assert await job.run(Told()) is Ending.COST_LIMIT
     assert (job.tally.done, job.tally.cost_micro) == (2, 14)
+
+
+async def test_a_kind_that_no_worker_elsewhere_has_is_told_before_anything_is_submitted(
+    nats_server: NatsServer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = await start_worker()
+    job = Job(spec(nats_server, tmp_path), tasks(2, "cluade"))
+    with pytest.raises(UsageError, match="line 1: no worker of this job runs the kind 'cluade'"):
+        await job.run(Told())
+    assert job.tally.submitted == 0
+    assert worker is not None
+
+
+async def test_the_loss_of_the_results_ends_the_job_at_once(
+    nats_server: NatsServer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    gate = Gate()
+    await start_worker({"gate": gate})
+    job = Job(spec(nats_server, tmp_path), tasks(1, "gate"))
+    running = asyncio.ensure_future(job.run(Told()))
+    await gate.started.wait()
+    (tmp_path / "results.jsonl").unlink()
+
+    with pytest.raises(ResultsLost, match=r"results.jsonl is gone"):
+        await asyncio.wait_for(running, 5)
+    gate.opened.set()
+    assert await Job(spec(nats_server, tmp_path), tasks(1, "gate")).run(Told()) is Ending.DONE
+    assert len(gate.runs) == 1, "its result is in the log"

@@ -56,6 +56,7 @@ class TestTold:
             ("a.txt", "one\n", "txt"),
             ("a.csv", "prompt\none\n", "csv"),
             ("a.csv", "id;prompt\nx;one\n", "csv"),
+            ("a.csv", "sep=;\nid;prompt\nx;one\n", "csv"),
             ("a.tsv", "id\tprompt\nx\tone\n", "tsv"),
             ("a", "id,prompt\nx,one\n", "csv"),
             ("a", "id\tprompt\nx\tone\n", "tsv"),
@@ -164,6 +165,25 @@ class TestEncodings:
             load(tmp_path, "a.jsonl", '{"prompt": "fine"}\n' + text + "\n")
         with pytest.raises(InvalidInput, match=r"element 1: the key '\w+' stands twice"):
             load(tmp_path, "a.json", f"[{text}]")
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (r'{"t": "\ud800"}', "cannot be kept as JSON"),
+            (r'{"t": "x", "other": "\ud800"}', "cannot be kept as JSON"),
+            ('{"t": 1e999}', "a number without an end"),
+            ('{"t": NaN}', "NaN is no JSON"),
+            ('{"t": ' + "[" * 9000 + "]" * 9000 + "}", "nested too deeply"),
+        ],
+    )
+    def test_what_could_not_be_sent_or_kept(self, tmp_path: Path, text: str, said: str) -> None:
+        with pytest.raises(InvalidInput, match=f"line 2: .*{said}"):
+            load(tmp_path, "a.jsonl", '{"t": "fine"}\n' + text, prompt="{t}")
+
+    def test_an_object_over_many_lines(self, tmp_path: Path) -> None:
+        for text in ('{\n "prompt": "x"\n}\n', '{"prompt": "x",\n"kind": "echo"}'):
+            with pytest.raises(UsageError, match="goes on in the next; write one object a line"):
+                load(tmp_path, "a.json", text)
 
     def test_a_file_that_changes_while_it_is_read(self, tmp_path: Path) -> None:
         source = load(tmp_path, "a.txt", "one\n")
@@ -395,6 +415,8 @@ class TestTables:
             ("prompt,max_tokens\nx,many\n", None, r"line 2: .*\$.max_tokens"),
             ("prompt,id\nx,not an id\n", None, "line 2: id 'not an id' is not allowed"),
             ("a,b\n", "{a}", "holds no tasks"),
+            ("", "{a}", "holds no tasks"),
+            ("prompt,x\na\rb,c\n", None, "line 2: .* a carriage return outside of quotes"),
         ],
     )
     def test_what_is_wrong_is_said(

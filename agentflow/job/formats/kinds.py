@@ -59,10 +59,22 @@ def format_of(file: InputFile, name: str, *, template: bool) -> Format:
     if start.startswith(b"["):
         return BY_NAME["json"]
     if start.startswith(b"{"):
+        _refuse_spread(file, start)
         return BY_NAME["mixed" if name == "-" and not template else "jsonl"]
     if named is not None:
         return BY_NAME["jsonl"]
     return _of_text(file, name, start, template=template)
+
+
+def _refuse_spread(file: InputFile, start: bytes) -> None:
+    """Refuse an object over many lines as what it is, instead of each of its lines."""
+    first = start.split(b"\n", 1)[0].strip()
+    if first != b"{" and (first.endswith(b"},") or not first.endswith((b"{", b"[", b","))):
+        return
+    raise UsageError(
+        f"{file.name}: an object begins in its first line and goes on in the next; "
+        "write one object a line, or an array of them"
+    )
 
 
 def _of_text(file: InputFile, name: str, start: bytes, *, template: bool) -> Format:

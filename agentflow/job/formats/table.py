@@ -39,6 +39,12 @@ def rows(
     csv.field_size_limit(2 * limits.TASK_BYTES)
     lines = _Lines(stream, name)
     first = lines.peek()
+    if not first:
+        return
+    if first.lower().startswith("sep=") and len(first.strip()) == 5:  # as Excel writes it
+        delimiter = first.strip()[4]
+        next(lines)
+        first = lines.peek()
     reader = csv.reader(lines, delimiter=delimiter or delimiter_of(first), strict=True)
     try:
         header = next(reader, [])
@@ -52,7 +58,8 @@ def rows(
         except StopIteration:
             return
         except csv.Error as error:
-            yield Row(line, problem=f"the row cannot be read: {error}")
+            why = "a carriage return outside of quotes" if "new-line" in str(error) else error
+            yield Row(line, problem=f"the row cannot be read: {why}")
             return  # where the next one begins is not known
         if cells and any(cell.strip() for cell in cells):
             yield _row(line, names, cells, template)
@@ -125,7 +132,7 @@ class _Lines:
         self._first: str | None = None
 
     def peek(self) -> str:
-        """The header's first line."""
+        """The line that comes next."""
         self._first = self._read()
         return self._first
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -58,8 +59,10 @@ def shown(value: Any, name: str) -> str:
     """A value as it stands in a prompt: a text as it is, nothing as nothing, the rest as JSON."""
     if isinstance(value, str):
         return value
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, float) and math.isinf(value):
+        raise InvalidTask(f"column {name!r} holds a number without an end")
     if isinstance(value, bytes):
         raise InvalidTask(f"column {name!r} holds bytes, no text")
     try:
