@@ -18,7 +18,7 @@ from agentflow.job.ledger import Ledger
 from agentflow.job.source import Reading, Source
 from agentflow.job.spec import JobSpec
 from agentflow.protocol.record import Failure, Record, Timings, Usage
-from agentflow.views.ledger import line_of
+from agentflow.views.ledger import encode_line, line_of
 from tests.unit.test_job_results import NOW
 
 
@@ -162,6 +162,15 @@ class TestOrder:
         before = path.stat()
         compacted(path, tasks)
         assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+    def test_what_does_not_count_is_gone(self, path: Path) -> None:
+        tasks = source(A)
+        answered(path, tasks)
+        whole = path.read_bytes()
+        simulated = line_of(record("s", simulated=True), line=1, request=None, simulate=True)
+        path.write_bytes(whole + encode_line(simulated) + b"\n")
+        compacted(path, tasks)
+        assert path.read_bytes() == whole
 
     def test_a_line_that_has_moved_gets_its_number(self, path: Path) -> None:
         answered(path, source(A, B))

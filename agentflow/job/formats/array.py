@@ -86,9 +86,6 @@ class _Text:
                 raise InvalidTask("the JSON is nested too deeply") from None
             except ValueError as error:
                 raise InvalidTask(f"the JSON cannot be read: {error}") from None
-            # A number at the end of what was read may go on.
-            if end == len(self._text) and self._more(wanted):
-                continue
             if end - self._at > limits.TASK_BYTES:
                 raise InvalidTask(f"it is longer than {limits.TASK_BYTES:,} bytes")
             self._at = end
