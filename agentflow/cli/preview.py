@@ -38,6 +38,7 @@ def _request(item: Item) -> dict[str, Any]:
         fields = msgspec.to_builtins(item.body)
         return {"kind": made.kind, **{name: fields[name] for name in fields if name != "id"}}
     arguments = request.build(made, EVERYTHING)
+    arguments.pop("betas", None)  # they are in the headers
     return {"kind": made.kind, "request": arguments | arguments.pop("extra_body", {})}
 
 

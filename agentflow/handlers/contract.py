@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
@@ -31,16 +32,25 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptFailed(AgentFlowError):
-    """An attempt failed; `signal` decides whether the task is tried again."""
+    """An attempt failed; `signal` decides whether the task is tried again.
+
+    `resume_at`: it is the failure of the route that was asked; the task waits until then with the
+    others, and nothing is counted against it.
+    """
 
     def __init__(self, failure: Failure, signal: Signal) -> None:
         super().__init__(failure.message)
         self.failure = failure
         self.signal = signal
+        self.resume_at: datetime | None = None
 
 
 class Run:
     """One attempt at a task, as its handler sees it.
+
+    A handler that learns more of what it spent says it: `usage_told` is the usage as it came,
+    `unpriced` why there is no cost, `estimated` that output tokens are counted by what came,
+    `assumed` what an answer left out, `partial` what came of an answer that broke off.
 
     `fencing_token` is the sequence of the claiming record: of two attempts the later one has the
     greater token, which lets a handler's own side effects refuse the earlier.
@@ -50,15 +60,20 @@ class Run:
         "_admit",
         "_emit",
         "_progress",
+        "assumed",
         "attempt",
         "cost_micro",
+        "estimated",
         "fencing_token",
         "first_token_s",
         "model",
+        "partial",
         "request_id",
         "simulated",
         "task",
+        "unpriced",
         "usage",
+        "usage_told",
     )
 
     def __init__(
@@ -80,6 +95,11 @@ class Run:
         self.request_id: str | None = None
         self.first_token_s: float | None = None
         self.simulated = False
+        self.usage_told: dict[str, Any] | None = None
+        self.unpriced: str | None = None
+        self.estimated = False
+        self.assumed: list[str] = []
+        self.partial: Outcome | None = None
         self._emit = emit
         self._progress = progress
         self._admit = admit

@@ -266,7 +266,7 @@ class LocalStack:
         asks = not self._kinds or not {"claude", "all"}.isdisjoint(self._kinds)
         if self._workers and asks and not self.simulate:
             known = os.environ | self._env
-            if not any(known.get(key) for key in KEYS):
+            if not any(known.get(key, "").strip() for key in KEYS):
                 raise KeyMissing
 
     def _environment(self) -> dict[str, str]:

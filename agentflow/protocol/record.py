@@ -58,6 +58,22 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+TOKENS_MOST: Final = 10**12
+"""More tokens than anybody buys: a count above is nonsense, and must fit every sum and reader."""
+
+
+def counted(told: object) -> int | None:
+    """A count as a service told it, from 0 to TOKENS_MOST; None where it told none.
+
+    Gateways send counts as floats and as digits, and some send nonsense.
+    """
+    if isinstance(told, str):
+        told = int(told) if told.isdecimal() and len(told) < 32 else None
+    if isinstance(told, bool) or not isinstance(told, int | float) or not told >= 0:
+        return None
+    return int(min(told, TOKENS_MOST))
+
+
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """What went wrong in an attempt: `type` and `code` are the API's or the exception's name."""
 
@@ -114,6 +130,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_reason: str | None = None
     value: Any = None
     simulated: bool = False
+    usage_told: Any = None
+    unpriced: str | None = None
+    estimated: bool = False
+    partial: bool = False
+    assumed: list[str] | None = None
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property

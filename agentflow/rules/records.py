@@ -7,11 +7,15 @@ business. Money is added in integer micro-USD, because floats of cents do not ad
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from agentflow.protocol import limits
 from agentflow.protocol.record import VERSION, Failure, Last, Record, State, Timings, Usage
+
+PARTIAL_BYTES: Final = limits.MIB
+"""Of the text, and of the content, of a broken answer that a record keeps."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +32,11 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """What one attempt used: tokens, micro-USD (None: price unknown), seconds."""
+    """What one attempt used: tokens, micro-USD (None: price unknown), seconds.
+
+    `usage_told` is the usage as it came, `unpriced` why there is no cost, `estimated` that tokens
+    are counted by what came, `assumed` what the answer left out.
+    """
 
     usage: Usage = Usage()
     cost_micro: int | None = 0
@@ -37,6 +45,10 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
     model: str | None = None
     simulated: bool = False
+    usage_told: dict[str, Any] | None = None
+    unpriced: str | None = None
+    estimated: bool = False
+    assumed: list[str] | None = None
 
 
 NOTHING_SPENT = Spent()
@@ -112,6 +124,11 @@ def follow(
         model=spent.model or origin.model or (before.model if before else None),
         request_id=spent.request_id,
         simulated=spent.simulated or (before.simulated if before else False),
+        usage_told=spent.usage_told,
+        # Sums, like cost and usage: once a part is unknown or guessed, the sum is.
+        unpriced=spent.unpriced or (before.unpriced if before else None),
+        estimated=spent.estimated or (before.estimated if before else False),
+        assumed=spent.assumed,
         carry=before.carry if before else msgspec.UNSET,
         **content,
     )
@@ -224,6 +241,20 @@ def cancelled(
     return follow(
         origin, last, State.CANCELLED, actor=actor, now=now, spent=spent, ended=now, reason=reason
     )
+
+
+def with_partial(record: Record, text: str | None, content: Any) -> Record:
+    """The record with what came of an answer that broke off, marked `partial`.
+
+    What is too long is cut (`truncated`) or left out: the record itself must always be stored.
+    """
+    if text is None and content is None:
+        return record
+    if content is not None and len(msgspec.json.encode(content)) > PARTIAL_BYTES:
+        content = None
+    whole = msgspec.structs.replace(record, text=text, content=content, partial=True)
+    size = len(msgspec.json.encode(text))
+    return fit(whole, PARTIAL_BYTES, size) or msgspec.structs.replace(whole, text=None)
 
 
 def fit(record: Record, room: int, encoded: int) -> Record | None:

@@ -2,11 +2,12 @@
 
 `decide` says what becomes of the attempt: is it tried again, when, and does it count?
 `route_effect` says what becomes of the route (credential and model family): is it closed for
-everybody, how long, and does this worker slow down?
+everybody, why, and does this worker slow down? For how long, and whether it is the route's fault at
+all, routes/closures.py says.
 
 A `Signal` says what was seen; the rules are tried from top to bottom and the first that fits
 decides. A rule fits by the API's error code, its error type, the HTTP status or the exception's
-category; one that names `retry_after` fits only where that header came. Types come beside
+category; one may ask for a phrase or for the API's own shape besides. Types come beside
 statuses because an error inside a stream arrives as status 200: its type is all there is. A signal
 that no rule fits is tried again a few times.
 
@@ -16,13 +17,12 @@ What the readers add to the rule:
 - A failure is tried again while fewer than `max_attempts` have been counted, this one included;
   a rule's `limit` (what such tries cost in money is not told by anybody) only lowers that number.
   Failures of all kinds are counted together, as the record has only the sum.
-- A failure that does not count is no fault of the task's: it parks without an end, for as long as
-  the API says.
+- A failure that does not count is no fault of the task's: it parks without an end.
 - `retry-after` holds for every rule that retries: never earlier, and up to a fifth later, so that a
   thousand parked tasks do not come back in one second. Nothing is parked beyond the horizon.
-- What closes the route closes it also when the task itself fails: then the first task fails, and
-  the worker holds the others. A closed `rate` reopens when the API's wait is over; `auth` and
-  `spend` wait for a person.
+- What closes the route is decided for the route first: where it is everybody's failure, the task
+  waits with the others whatever its rule says, and nothing is counted. The rule holds where it is
+  the task's own.
 
 Refusals, cut answers and full context windows are results with a stop_reason and never come here.
 """
@@ -42,7 +42,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
     `type` and `code` are the API's error.type and error.details.error_code, `exception` a category:
     connection, dropped, stalled, broken_json, timeout, handler, asked (by the handler, for
-    `retry_after` seconds later), lost. `should_retry` is the header x-should-retry.
+    `retry_after` seconds later), lost. `should_retry` is the header x-should-retry. `message` is
+    the API's sentence: two of the account's failures are told by nothing else.
     """
 
     status: int | None = None
@@ -51,6 +52,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     exception: str | None = None
     retry_after: float | None = None
     should_retry: bool | None = None
+    message: str | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,14 +70,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteEffect(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of the route.
+    """What a failure says of the route.
 
-    `closes`: why nobody should use it (rate, spend, auth), or None; then for so many `seconds`, or
-    where they are None, until a person resumes it. `slows`: fewer requests at once for a while.
+    `closes`: why nobody should use it (a reason of closures.STEPS), or None; `retry_after` seconds
+    as the API told. `slows`: fewer requests at once for a while.
     """
 
     closes: str | None = None
-    seconds: float | None = None
+    retry_after: float | None = None
     slows: bool = False
 
 
@@ -89,14 +91,19 @@ class Backoff(msgspec.Struct, frozen=True):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of the table: what it fits, and what follows. Without `backoff` the task fails."""
+    """A line of the table: what it fits, and what follows. Without `backoff` the task fails.
+
+    `says`: one of these phrases must stand in the message too. `typed`: only an error of the API's
+    own shape, not a page that something on the way there answered with.
+    """
 
     reason: str
     statuses: Container[int] = ()
     types: Container[str] = ()
     codes: Container[str] = ()
     exceptions: Container[str] = ()
-    retry_after: bool = False
+    says: tuple[str, ...] = ()
+    typed: bool = False
     backoff: Backoff | None = None
     counts: bool = True
     limit: int | None = None
@@ -105,8 +112,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     def fits(self, signal: Signal) -> bool:
         """Whether this rule decides."""
-        if self.retry_after and signal.retry_after is None:
+        if self.typed and signal.type is None:
             return False
+        if self.says:
+            said = (signal.message or "").lower()
+            if not any(phrase in said for phrase in self.says):
+                return False
         return (
             signal.code in self.codes
             or signal.type in self.types
@@ -118,41 +129,54 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 AT_ONCE: Final = Backoff(0.0, 0.0)
 BLINK: Final = Backoff(0.5, 8.0, 0.5)  # half of it is fixed: never a hot loop
 SERVER: Final = Backoff(1.0, 30.0)
-PATIENT: Final = Backoff(1.0, 30.0, 0.5)
 LOADED: Final = Backoff(2.0, 60.0)
 RATE: Final = Backoff(2.0, 60.0, 1.0, 1.2)  # earlier would only be refused again
 AS_TOLD: Final = Backoff(1.0, 1.0, 1.0, 1.2)  # the header decides; a second where it says zero
 
 _SPENT: Final = ("enforced_spend_limit_reached", "contract_spend_limit_reached")
-_RATE: Final = ("rate_limit_error",)
-_TOO_MANY: Final = (429,)
+_ACCOUNT: Final = ("credit balance is too low", "specified api usage limits")
+"""The account's failures that come as 400."""
+_AWAY: Final = (407, 502, 503, 521, 522, 523, 530)
+"""Answers of a proxy, balancer or CDN that does not reach the service, or lets nobody through."""
 
 # fmt: off
 TABLE: Final[tuple[Rule, ...]] = (
-    # 429. A spend limit has no retry-after: trying again is of no use until a person acts.
-    Rule(reason="rate_limited", statuses=_TOO_MANY, types=_RATE, retry_after=True,
-        backoff=AS_TOLD, counts=False, closes="rate"),
+    # The account and the credential: every further task would meet the same, if it is theirs.
     Rule(reason="spend_limit",     codes=_SPENT, closes="spend"),
-    Rule(reason="rate_limited",    statuses=_TOO_MANY, types=_RATE, backoff=RATE),
-    # The credential: every further task would meet the same.
-    Rule(reason="billing",         statuses=(402,), types=("billing_error",), closes="spend"),
-    Rule(reason="authentication",  statuses=(401,), types=("authentication_error",), closes="auth"),
-    Rule(reason="permission",      statuses=(403,), types=("permission_error",), closes="auth"),
-    # The service.
+    Rule(reason="billing",         statuses=(400,), types=("invalid_request_error",),
+        says=_ACCOUNT, closes="spend"),
+    Rule(reason="billing",         statuses=(402,), types=("billing_error",), typed=True,
+        closes="spend"),
+    Rule(reason="authentication",  statuses=(401,), types=("authentication_error",), typed=True,
+        closes="auth"),
+    Rule(reason="permission",      statuses=(403,), types=("permission_error",), typed=True,
+        closes="auth"),
+    # What never reached a model: nothing is counted, and the route is closed until it is better.
+    Rule(reason="rate_limited",    statuses=(429,), types=("rate_limit_error",),
+        backoff=RATE, counts=False, closes="rate"),
     Rule(reason="overloaded",      statuses=(529,), types=("overloaded_error",),
-        backoff=LOADED, limit=8, slows=True),
+        backoff=LOADED, counts=False, closes="overload", slows=True),
+    Rule(reason="unavailable",     statuses=_AWAY,
+        backoff=LOADED, counts=False, closes="unreachable"),
+    Rule(reason="connection",      exceptions=("connection",),
+        backoff=LOADED, counts=False, closes="unreachable"),
+    # The service: an outage is everybody's, a prompt that it cannot bear is one task's.
     Rule(reason="conflict",        statuses=(408, 409, 499), types=("conflict_error",),
         backoff=BLINK),
     Rule(reason="server_error",    statuses=range(500, 600), types=("api_error", "timeout_error"),
-        backoff=SERVER, limit=5),
+        backoff=SERVER, limit=5, closes="server"),
     # The request: it would be refused again.
+    Rule(reason="paused",          types=("pause_turn",)),
+    Rule(reason="authentication",  statuses=(401,)),
+    Rule(reason="billing",         statuses=(402,)),
+    Rule(reason="permission",      statuses=(403,)),
     Rule(reason="too_large",       statuses=(413, 431), types=("request_too_large",)),
     Rule(reason="not_found",       statuses=(404,), types=("not_found_error",)),
     Rule(reason="invalid_request", statuses=range(400, 500), types=("invalid_request_error",)),
-    # The way there. All but a connection never made may be billed: few tries.
-    Rule(reason="connection",      exceptions=("connection",), backoff=PATIENT),
+    # The way back: the answer may be billed, so few tries.
     Rule(reason="dropped",         exceptions=("dropped",), backoff=BLINK, limit=3),
     Rule(reason="stalled",         exceptions=("stalled",), backoff=BLINK, limit=3),
+    Rule(reason="not_an_answer",   types=("not_an_answer",), backoff=SERVER, limit=3),
     Rule(reason="broken_json",     exceptions=("broken_json",), backoff=BLINK, limit=3),
     # The run.
     Rule(reason="timeout",         exceptions=("timeout",), backoff=SERVER),
@@ -190,20 +214,14 @@ def decide(signal: Signal, *, failures: int, max_attempts: int, chance: float) -
     )
 
 
-def route_effect(signal: Signal, *, chance: float) -> RouteEffect:
-    """What becomes of the route; with the `chance` of `decide` it opens when the task comes back.
-
-    Nothing of the task is asked: who met it first does not matter to those who come later.
-    """
+def route_effect(signal: Signal) -> RouteEffect:
+    """What the failure says of the route; nothing of the task is asked."""
     rule = rule_of(signal)
     closes = rule.closes
     if signal.should_retry and rule.backoff is None:
         # The API expects it to work next time, so the credential cannot be at fault.
         closes = None
-    seconds = None
-    if closes == "rate" and signal.retry_after is not None:
-        seconds = min(_told(signal.retry_after, chance), float(limits.HORIZON))
-    return RouteEffect(closes=closes, seconds=seconds, slows=rule.slows)
+    return RouteEffect(closes=closes, retry_after=signal.retry_after, slows=rule.slows)
 
 
 def _delay(backoff: Backoff, retry_after: float | None, failures: int, chance: float) -> float:

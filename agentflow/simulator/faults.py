@@ -7,7 +7,7 @@ Some failures come instead of the answer (`instead`); some spoil an answer that 
 from __future__ import annotations
 
 from agentflow.simulator import http, sse, wire
-from agentflow.simulator.knobs import Knobs
+from agentflow.simulator.knobs import Knobs, Raw, piece_bytes
 from agentflow.simulator.reply import HTML_LINES, JSON_LINES, End, Frame, Reply, whole
 
 _PAGE = b"<html><head><title>%d</title></head><body>SIMULATED gateway error</body></html>\n"
@@ -41,12 +41,33 @@ def instead(knobs: Knobs, lines: str, request_id: str) -> Reply | None:
             status = knobs.status or 500
             page = _PAGE % status
             reply = whole(status, HTML_LINES + lines, page, at=knobs.error_after)
+        case _ if knobs.raw is not None:
+            return _raw(knobs.raw, knobs, lines)
         case _:
             if knobs.status is None or knobs.status == 200:
                 return None
             return _status(knobs, knobs.status, lines, request_id)
     reply.fault = knobs.fault
     return reply
+
+
+def _raw(raw: Raw, knobs: Knobs, lines: str) -> Reply:
+    """A body as it is given, in chunks; without its end where the connection breaks."""
+    status = knobs.status or 200
+    for name, value in raw.headers.items():
+        lines += f"{name}: {value}\r\n"
+    lines = f"content-type: {raw.content_type}\r\n" + lines
+    frames = [Frame(knobs.error_after, http.response_head(status, lines, length=None))]
+    for number, piece in enumerate(raw.pieces):
+        data = piece_bytes(piece)
+        if data:
+            frames.append(Frame(knobs.error_after + number * raw.gap, http.chunk(data)))
+    at = frames[-1].at + raw.hold
+    frames.append(Frame(at, http.LAST_CHUNK if raw.end == "end" else b""))
+    return Reply(frames, _ENDS[raw.end], status, "raw")
+
+
+_ENDS = {"end": End.KEEP, "close": End.CLOSE, "reset": End.RESET, "hang": End.HANG}
 
 
 def _status(knobs: Knobs, status: int, lines: str, request_id: str) -> Reply:

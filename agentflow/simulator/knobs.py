@@ -13,6 +13,7 @@ the order of arrival: the same thousand tasks meet the same faults at any concur
 
 from __future__ import annotations
 
+import base64
 import math
 import random
 from collections.abc import Mapping
@@ -89,6 +90,25 @@ class UsageOverride(msgspec.Struct, forbid_unknown_fields=True):
     thinking_tokens: Count | None = None
 
 
+class Raw(msgspec.Struct, forbid_unknown_fields=True):
+    """A body sent as it is given, whatever the API would send: what gateways make of it.
+
+    A piece is text, an event's object (its name is its `type`), or bytes: `{"base64": ...}`.
+    """
+
+    pieces: list[str | dict[str, Any]]
+    content_type: str = "text/event-stream; charset=utf-8"
+    headers: dict[str, str] = {}
+    gap: Seconds = 0.0
+    """Before each piece but the first."""
+
+    end: Literal["end", "close", "reset", "hang"] = "end"
+    """What follows: the body's end, FIN or RST without it, or nothing."""
+
+    hold: Seconds = 0.0
+    """Before that."""
+
+
 class Knobs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """How one request is answered. Times are seconds."""
 
@@ -123,6 +143,9 @@ class Knobs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     """How long the error takes to come."""
 
     fault: Fault | None = None
+    raw: Raw | None = None
+    """With `status`, else 200."""
+
     p: Share = 1.0
     """Probability of `status` or `fault`."""
 
@@ -140,11 +163,11 @@ class Knobs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
 
 
 _FAILURE: Final = frozenset(
-    {"status", "fault", "p", "error_after", "error_code", "error_message", "error_type"}
+    {"status", "fault", "raw", "p", "error_after", "error_code", "error_message", "error_type"}
     | {"retry_after", "retry_after_ms", "should_retry"}
 )
 _CONTENT: Final = frozenset({"content", "text", "thinking", "tools"})
-_GROUPS: Final = ((frozenset({"status", "fault"}), _FAILURE), (_CONTENT, _CONTENT))
+_GROUPS: Final = ((frozenset({"status", "fault", "raw"}), _FAILURE), (_CONTENT, _CONTENT))
 
 
 def as_layer(knobs: Knobs) -> Layer:
@@ -162,6 +185,8 @@ def checked(layer: Mapping[str, Any], *, sticky: bool) -> Layer:
         msgspec.convert(dict(layer), Knobs)
     except msgspec.ValidationError as error:
         raise KnobError(str(error)) from None
+    for piece in (layer.get("raw") or {}).get("pieces", ()):
+        piece_bytes(piece)
     if "limits" in layer and not sticky:
         raise KnobError("`limits` outlives a request: set it in the mode")
     return dict(layer)
@@ -174,6 +199,20 @@ def parse_layer(text: bytes | str, *, sticky: bool = False) -> Layer:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise KnobError(str(error)) from None
     return checked(layer, sticky=sticky)
+
+
+def piece_bytes(piece: str | dict[str, Any]) -> bytes:
+    """A piece of a raw body as it is sent; raises KnobError."""
+    if isinstance(piece, str):
+        return piece.encode("utf-8", "surrogatepass")
+    if piece.keys() == {"base64"}:
+        try:
+            return base64.b64decode(piece["base64"], validate=True)
+        except (ValueError, TypeError):
+            raise KnobError("raw: a piece is not Base64") from None
+    if not isinstance(piece.get("type"), str):
+        raise KnobError("raw: a piece is an event without a type")
+    return f"event: {piece['type']}\ndata: ".encode() + msgspec.json.encode(piece) + b"\n\n"
 
 
 def overlay(*layers: Layer) -> Layer:
@@ -229,4 +268,4 @@ class Chance:
 
 def without_failure(knobs: Knobs) -> Knobs:
     """The same knobs for a request that chance spares."""
-    return msgspec.structs.replace(knobs, status=None, fault=None)
+    return msgspec.structs.replace(knobs, status=None, fault=None, raw=None)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from agentflow.protocol.api import GateView
-from agentflow.rules.routes import gates
+from agentflow.rules.routes import closures, gates
 
 QUEUE: Final = "queue"
 KIND: Final = "kind"
@@ -18,14 +18,20 @@ _CLOSED_BY: Final = {
     "spend": "its spend limit is reached",
     "rate": "its rate limit is reached",
     "overload": "Claude is overloaded",
+    "unreachable": "Claude cannot be reached",
+    "server": "Claude answers with errors",
     "operator": "somebody closed it",
 }
+
+
+_PERSON: Final = frozenset({"auth", "spend"})
+"""What only a person mends; then it opens by itself, or at once by `agentflow resume`."""
 
 
 def view(key: str, value: bytes, now: datetime) -> GateView | None:
     """What a key of the bucket stops now, None where it stops nothing."""
     if key.startswith(gates.CLOSED):
-        closed = gates.read_closed(value)
+        closed = closures.read(value)
         if closed is None or not closed.holds(now):
             return None
         return GateView(
@@ -64,7 +70,7 @@ def views(items: Iterable[tuple[str, bytes]], now: datetime) -> list[GateView]:
 
 def alerting(gate: GateView) -> bool:
     """Whether something went wrong that only a person ends."""
-    return gate.what == POOL and gate.until is None and gate.reason != "operator"
+    return gate.what == POOL and gate.reason in _PERSON
 
 
 def remedy(gate: GateView) -> str:

@@ -17,7 +17,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a task, final or not.
 
     `text` is for people, `value` for programs, `content` what the API answered beside text.
-    `attempts` counts starts. `cost_usd` is None where a model's price is unknown. `sequence` is the
+    `attempts` counts starts. `cost_usd` is None where it is unknown, and `unpriced` says why;
+    `estimated`: some of its tokens are counted by what came; `partial`: `text` and `content` are of
+    an answer that broke off. `sequence` is the
     record's place in AGENTFLOW_RECORDS, 0 for a task that no worker has seen. `message` is the
     identity of the task message (`<sequence>-<stored time in ns>`). `index` is the place among the
     items of `Client.map`.
@@ -45,6 +47,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     error: Failure | None = None
     usage: Usage = Usage()
     cost_usd: float | None = None
+    unpriced: str | None = None
+    estimated: bool = False
+    partial: bool = False
     timings: Timings = Timings()
     resume_at: datetime | None = None
     progress: float | None = None
@@ -112,6 +117,9 @@ def result_of_record(record: Record, sequence: int, index: int | None = None) ->
         error=record.error,
         usage=record.usage,
         cost_usd=record.cost_usd,
+        unpriced=record.unpriced,
+        estimated=record.estimated,
+        partial=record.partial,
         timings=record.timings,
         resume_at=record.resume_at,
         progress=record.progress,

@@ -24,14 +24,17 @@ import asyncio
 import logging
 import random
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 from agentflow.errors import Superseded
 from agentflow.handlers.contract import Handler, Outcome, Run
+from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Last, Record, State
 from agentflow.rules import records, retry, starting
 from agentflow.rules.records import Spent
 from agentflow.rules.retry import Signal
+from agentflow.rules.routes.closures import Blame
 from agentflow.rules.routes.route import Route
 from agentflow.rules.starting import Arrival, Park, TooLate, Verdict
 from agentflow.worker import failed, handed
@@ -54,6 +57,7 @@ class Attempt:
         "_held",
         "_origin",
         "_parsed",
+        "_probe",
         "_route",
         "_run",
         "_seconds",
@@ -72,6 +76,7 @@ class Attempt:
         self._origin = parsed.origin
         self._before = last
         self._route: Route | None = None
+        self._probe = False
         self._seconds = 0.0
 
     async def go(self) -> None:
@@ -100,10 +105,12 @@ class Attempt:
                 return True
             try:
                 with self._held.interruptible():
-                    await shared.gates.admit(task.queue, task.kind, self._route)
+                    self._probe = await shared.gates.admit(task.queue, task.kind, self._route)
             except Interrupted:
                 shared.endings.give_back(self._held)
                 return False
+            if self._probe:
+                return True
 
     def _verdict(self) -> Verdict:
         kinds = self._shared.kinds
@@ -159,7 +166,7 @@ class Attempt:
             fencing_token=claim.sequence,
             emit=stream.emit,
             progress=progress.report,
-            admit=shared.gates.request,
+            admit=partial(shared.gates.request, task_id=self._task.id, again=self._waited_for),
         )
         began = time.monotonic()
         shared.gates.started(self._route)
@@ -201,6 +208,9 @@ class Attempt:
 
     async def end(self, result: Outcome | Failed | None) -> None:
         """Write what became of it. Raises Superseded, BusError."""
+        if self._route is not None and not isinstance(result, Failed):
+            answered = result is not None
+            await self._shared.gates.settle(self._route, probe=self._probe, answered=answered)
         run = self._run
         spent = Spent(
             usage=run.usage,
@@ -210,6 +220,10 @@ class Attempt:
             request_id=run.request_id,
             model=run.model,
             simulated=run.simulated,
+            usage_told=run.usage_told,
+            unpriced=run.unpriced,
+            estimated=run.estimated,
+            assumed=run.assumed or None,
         )
         match result:
             case Outcome():
@@ -220,7 +234,7 @@ class Attempt:
             case Failed(signal=None):
                 await self._give_up(result.failure, spent)
             case Failed(signal=Signal() as signal):
-                await self._try_again(result.failure, signal, spent)
+                await self._try_again(result, signal, spent)
             case None:
                 await self._end_interrupted(spent)
 
@@ -242,24 +256,36 @@ class Attempt:
             value=outcome.value,
         )
 
-    async def _try_again(self, failure: Failure, signal: Signal, spent: Spent) -> None:
-        """Park the task for another attempt, or give it up: as the retry table says."""
+    @property
+    def _waited_for(self) -> str:
+        """The reason for which the task was parked before this attempt."""
+        before = self._before.record
+        parked = before is not None and before.state == State.RETRYING
+        return (before.reason or "") if before is not None and parked else ""
+
+    async def _try_again(self, result: Failed, signal: Signal, spent: Spent) -> None:
+        """Park the task for another attempt, or give it up.
+
+        Where it is the route's failure it waits with the others; else the retry table says it.
+        """
         log, last = self._shared.log, self._held.last
         assert last is not None and last.record is not None
         now = log.now()
-        chance = random.random()
-        await self._tell_route(failure, signal, chance)
         decision = retry.decide(
             signal,
             failures=last.record.failures,
             max_attempts=self._task.max_attempts,
-            chance=chance,
+            chance=random.random(),
         )
-        failures = last.record.failures + decision.counts
-        resume_at = now + timedelta(seconds=decision.delay)
-        if not decision.retry or starting.past_deadline(self._task, resume_at):
-            reason = "deadline" if decision.retry else decision.reason
-            await self._give_up(failure, spent, reason=reason, failures=failures)
+        resume_at = result.resume_at or await self._route_opens(result.failure, signal)
+        failures = last.record.failures
+        again = resume_at is not None
+        if resume_at is None:
+            again, failures = decision.retry, failures + decision.counts
+            resume_at = now + timedelta(seconds=decision.delay)
+        if not again or self._is_too_late(resume_at):
+            reason = "deadline" if again else decision.reason
+            await self._give_up(result.failure, spent, reason=reason, failures=failures)
             return
         record = records.parked(
             self._origin,
@@ -269,27 +295,52 @@ class Attempt:
             now=now,
             resume_at=resume_at,
             reason=decision.reason,
-            error=failure,
+            error=result.failure,
             spent=spent,
             failures=failures,
         )
-        await self._shared.endings.park(self._held, record, spent)
+        await self._shared.endings.park(self._held, self._with_partial(record), spent)
 
-    async def _tell_route(self, failure: Failure, signal: Signal, chance: float) -> None:
-        effect = retry.route_effect(signal, chance=chance)
+    def _is_too_late(self, resume_at: datetime) -> bool:
+        """Whether nothing may run then: its deadline, or six days for want of one."""
+        last = self._held.last
+        submitted = last and last.record and last.record.timings.submitted
+        if self._task.deadline is None and submitted:
+            return (resume_at - submitted).total_seconds() > limits.HORIZON
+        return starting.past_deadline(self._task, resume_at)
+
+    async def _route_opens(self, failure: Failure, signal: Signal) -> datetime | None:
+        """When the route may be open again, where it is its failure and not the task's."""
+        if self._route is None:
+            return None
+        gates, effect = self._shared.gates, retry.route_effect(signal)
+        reason = retry.rule_of(signal).reason
         try:
-            await self._shared.gates.learn(self._route, effect, failure)
+            verdict = await gates.routes.refused(
+                self._route,
+                effect,
+                failure,
+                self._task.id,
+                probe=self._probe,
+                again=reason == self._waited_for,
+            )
+            if verdict is None:
+                answered = signal.status is not None
+                await gates.settle(self._route, probe=self._probe, answered=answered)
         except Exception:
             # Whatever is wrong there, what became of this attempt must be written: it was paid.
             _log.exception(
                 "task %s: what its failure says could not be passed on",
                 self._origin.id,
-                extra={
-                    "action": "close",
-                    "task_id": self._origin.id,
-                    "attempt": self._run.attempt,
-                },
+                extra=self._facts("close"),
             )
+            return None
+        own = verdict is None or verdict.blame is Blame.TASK
+        return None if own or verdict is None else verdict.resume_at
+
+    def _facts(self, action: str) -> dict[str, object]:
+        """For the log."""
+        return {"action": action, "task_id": self._origin.id, "attempt": self._run.attempt}
 
     async def _give_up(
         self,
@@ -312,7 +363,12 @@ class Attempt:
             spent=spent,
             failures=last.record.failures + 1 if failures is None else failures,
         )
-        await self._shared.endings.fail(self._held, record, spent)
+        await self._shared.endings.fail(self._held, self._with_partial(record), spent)
+
+    def _with_partial(self, record: Record) -> Record:
+        """With what an answer that broke off had brought: it was bought."""
+        some = self._run.partial
+        return record if some is None else records.with_partial(record, some.text, some.content)
 
     async def _end_interrupted(self, spent: Spent) -> None:
         shared, held, origin, last = self._shared, self._held, self._origin, self._held.last
@@ -326,7 +382,7 @@ class Attempt:
                 record = records.cancelled(
                     origin, last, actor=actor, now=now, reason="cancelled", spent=spent
                 )
-                await shared.endings.cancel(held, record, spent)
+                await shared.endings.cancel(held, self._with_partial(record), spent)
             case _:
                 record = records.handed_back(origin, last, actor=actor, now=now, spent=spent)
-                await shared.endings.hand_back(held, record, spent)
+                await shared.endings.hand_back(held, self._with_partial(record), spent)

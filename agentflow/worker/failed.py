@@ -18,17 +18,22 @@ _log = logging.getLogger(__name__)
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The attempt failed: what to write, and what the retry table is asked (None: no retry)."""
+    """The attempt failed: what to write, and what the retry table is asked (None: no retry).
+
+    `resume_at`: a request within it met what is the route's failure; the task waits until then.
+    """
 
     failure: Failure
     signal: Signal | None = None
+    resume_at: datetime | None = None
 
 
 def by_error(error: BaseException, run: Run) -> Failed:
     """The failure that a handler's exception is."""
     match error:
         case AttemptFailed():
-            return Failed(handed.tidy(error.failure), error.signal)
+            signal = handed.with_message(error.signal, error.failure)
+            return Failed(handed.tidy(error.failure), signal, error.resume_at)
         case InvalidTask():
             return Failed(handed.failure(error, error.reason))
         case _:
@@ -48,6 +53,10 @@ def by_time(run: Run, now: datetime) -> Failed:
     if starting.past_deadline(run.task, now):
         return Failed(Failure(type="deadline", message="its deadline has passed"))
     text = f"no result within the task's timeout of {run.task.timeout:g} s"
+    if run.partial is not None:
+        # The next try would be paid for again, and meet the same.
+        text += "; its answer was still coming, and what came is kept. Give it a longer timeout"
+        return Failed(Failure(type="timeout", message=text))
     return Failed(Failure(type="timeout", message=text), Signal(exception="timeout"))
 
 

@@ -15,6 +15,7 @@ import msgspec
 from agentflow.handlers.contract import Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Usage
+from agentflow.rules.retry import Signal
 
 _TEXT: Final = (str, NoneType)
 _SPENT: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
@@ -24,6 +25,11 @@ _SPENT: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
     ("request_id", _TEXT),
     ("first_token_s", (float, int, NoneType)),
     ("simulated", (bool,)),
+    ("usage_told", (dict, NoneType)),
+    ("unpriced", _TEXT),
+    ("estimated", (bool,)),
+    ("assumed", (list,)),
+    ("partial", (Outcome, NoneType)),
 )
 _TOKENS: Final = tuple(field.name for field in msgspec.structs.fields(Usage))
 
@@ -59,7 +65,16 @@ def forget_spent(run: Run) -> None:
     run.cost_micro = None
     run.model = run.task.model
     run.request_id = run.first_token_s = None
-    run.simulated = False
+    run.simulated = run.estimated = False
+    run.usage_told = run.unpriced = run.partial = None
+    run.assumed = []
+
+
+def with_message(signal: Signal, failure: Failure) -> Signal:
+    """The signal with the API's sentence, where its maker left that to the failure."""
+    if signal.message is not None or signal.status is None:
+        return signal
+    return msgspec.structs.replace(signal, message=str(failure.message))
 
 
 def shown(text: str, length: int = limits.ERROR_TEXT) -> str:

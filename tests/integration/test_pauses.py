@@ -17,7 +17,7 @@ from agentflow.protocol import subjects
 from agentflow.protocol.task import Task
 from agentflow.rules.draining import DrainView
 from agentflow.rules.routes import gates
-from agentflow.rules.routes.gates import Closed
+from agentflow.rules.routes.closures import Closed
 from agentflow.rules.routes.route import Route
 from tests.support import masters
 from tests.support.handlers import Gate

@@ -112,3 +112,57 @@ def test_should_retry_is_true_false_or_unsaid() -> None:
     said = [should_retry({"x-should-retry": text}) for text in ("true", "False", "")]
     assert said == [True, False, None]
     assert should_retry({}) is None
+
+
+@pytest.mark.parametrize(
+    ("params", "headers"),
+    [
+        ({"betas": ["a-1", "b-2"]}, {"anthropic-beta": "a-1,b-2"}),
+        ({"betas": "a-1"}, {"anthropic-beta": "a-1"}),
+        ({"betas": []}, {}),
+        (
+            {"betas": ["b"], "extra_headers": {"Anthropic-Beta": "a", "x": "y"}},
+            {"anthropic-beta": "a,b", "x": "y"},
+        ),
+    ],
+)
+def test_betas_become_the_header(params: dict[str, Any], headers: dict[str, str]) -> None:
+    before = dict(params)
+    arguments = built(prompt="Hi", params=params)
+    assert arguments["extra_headers"] == headers
+    assert "extra_body" not in arguments
+    assert params == before
+
+
+@pytest.mark.parametrize("betas", [None, 3, [3], [""], ["a\r\nx-api-key: b"], {"a": 1}])
+def test_betas_that_are_none(betas: Any) -> None:
+    with pytest.raises(InvalidTask, match=r"params\.betas is not a list"):
+        built(prompt="Hi", params={"betas": betas})
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("authorization", "its own credential"),
+        ("X-Api-Key", "its own credential"),
+        (" x-api-key ", "its own credential"),
+        ("Proxy-Authorization", "its own credential"),
+        ("Cookie", "its own credential"),
+        ("Host", "the connection sets it"),
+        ("content-length", "the connection sets it"),
+        ("Content-Type", "a request is JSON"),
+    ],
+)
+def test_headers_a_task_cannot_set(name: str, reason: str) -> None:
+    with pytest.raises(InvalidTask, match=reason) as caught:
+        built(prompt="Hi", params={"extra_headers": {name: "sk-other-1234567890"}})
+    assert "sk-other" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"x y": "a"}, {"": "a"}, {"x": "a\r\nb: c"}, {"x": "ü"}, {"x:": "a"}, {"ü": "a"}, {"x": "\0"}],
+)
+def test_headers_that_are_none(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidTask, match="cannot be sent"):
+        built(prompt="Hi", params={"extra_headers": headers})

@@ -6,11 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from agentflow.rules.routes import gates
-from agentflow.rules.routes.gates import Closed, Paused
+from agentflow.rules.routes import closures, gates
+from agentflow.rules.routes.closures import Closed
+from agentflow.rules.routes.gates import Paused
 from agentflow.rules.routes.pace import InFlightLimit
 from agentflow.rules.routes.route import Route
 
@@ -32,49 +31,6 @@ def test_a_closure_holds_until_its_time() -> None:
     assert closed(None).holds(NOW + timedelta(days=365))
 
 
-@pytest.mark.parametrize(
-    ("present", "wanted", "kept"),
-    [
-        (None, 5, False),
-        (5, 10, False),  # later: moves
-        (10, 5, True),  # earlier: stays
-        (5, 5, True),
-        (None, None, False),
-        (5, None, False),  # for good is later than any time
-    ],
-)
-def test_a_closure_moves_only_later(
-    present: float | None, wanted: float | None, kept: bool
-) -> None:
-    before = None if present is None else value(present)
-    after = gates.later(before, closed(wanted), NOW)
-    assert (after == before) is (kept and before is not None)
-    found = gates.read_closed(after)
-    assert found is not None
-    assert found.until == closed(present if kept and present is not None else wanted).until
-
-
-def test_what_is_closed_for_good_is_not_shortened_by_a_rate_limit() -> None:
-    assert gates.later(value(None), closed(60), NOW) == value(None)
-
-
-def test_what_has_passed_gives_way_to_a_new_closure() -> None:
-    later = NOW + timedelta(seconds=100)
-    found = gates.read_closed(gates.later(value(10), closed(5, later), later))
-    assert found is not None and found.until == later + timedelta(seconds=5)
-
-
-@given(st.lists(st.one_of(st.none(), st.floats(0.1, 1000)), min_size=1, max_size=8))
-def test_of_many_closures_the_longest_counts_in_any_order(wants: list[float | None]) -> None:
-    present: bytes | None = None
-    for want in wants:
-        present = gates.later(present, closed(want), NOW)
-    found = gates.read_closed(present)
-    assert found is not None
-    longest = None if None in wants else max(want for want in wants if want is not None)
-    assert found.until == closed(longest).until
-
-
 def test_the_wire_form_has_the_documented_names() -> None:
     fields = msgspec.json.decode(value(10))
     assert {"v", "from", "until", "reason", "error_code", "request_id", "actor"} <= set(fields)
@@ -82,7 +38,7 @@ def test_the_wire_form_has_the_documented_names() -> None:
 
 @pytest.mark.parametrize("data", [None, b"", b"nonsense", b"[]", b"\xff\xfe", b'{"v": 2}'])
 def test_a_closure_that_cannot_be_read_closes_nothing(data: bytes | None) -> None:
-    assert gates.read_closed(data) is None
+    assert closures.read(data) is None
 
 
 def test_a_pause_that_cannot_be_read_pauses_all_the_same() -> None:

@@ -92,7 +92,7 @@ def test_what_is_unknown_has_no_price(table: prices.Prices) -> None:
     assert cost_micro("claude-opus-9", some, table) is None
     assert cost_micro("claude-opus-5-5-20261", some, table) is None
     assert cost_micro("", some, table) is None
-    assert cost_micro("claude-opus-5-5", some, table, Detail(listed=False)) is None
+    assert cost_micro("claude-opus-5-5", some, table, Detail(unlisted="fast mode")) is None
 
 
 def test_a_kind_of_token_that_an_entry_leaves_out_has_no_price() -> None:

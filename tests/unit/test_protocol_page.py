@@ -15,7 +15,7 @@ from agentflow.protocol.record import EMPTY, Last, State
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import claim, lifecycle, retry
 from agentflow.rules.claim import Act, Delivery
-from agentflow.rules.routes import gates
+from agentflow.rules.routes import closures, gates
 from agentflow.rules.routes.route import Route
 from agentflow.views.api import TASK_FIELDS
 from tests.support import tools
@@ -165,7 +165,7 @@ def test_the_keys_of_the_bucket_are_told() -> None:
         gates.kind_key("<kind>"),
         gates.closed_key(Route("<pool>", "<family>")),
     }
-    assert fields(gates.Closed) <= told["closed.<pool>.<family>"]
+    assert set(fields(closures.Closed)) <= told["closed.<pool>.<family>"]
     assert fields(gates.Paused) == told["pause.<queue>"]
     (value,) = re.findall(r"nats kv put agentflow pause\.\w+ '(.*)'", PAGE.read_text("utf-8"))
     paused = gates.read_paused(value.encode())

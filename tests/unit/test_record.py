@@ -46,6 +46,11 @@ def test_every_field_survives_the_wire() -> None:
         stop_reason="end_turn",
         value={"a": [1, None]},
         simulated=True,
+        usage_told={"service_tier": "batch"},
+        unpriced="no price for fast mode",
+        estimated=True,
+        partial=True,
+        assumed=["usage"],
         carry=msgspec.Raw(b'{"a":1}'),
     )
     assert record.decode(record.encode(whole)) == whole

@@ -6,14 +6,17 @@ import asyncio
 import os
 import platform
 import sys
+from datetime import UTC, date, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 from agentflow.cli.checks.check import Check, Status
-from agentflow.errors import ServerMissing
+from agentflow.errors import ServerMissing, UsageError
+from agentflow.handlers import price_file
 from agentflow.local.server import find_binary
 from agentflow.local.store import StackInfo
+from agentflow.rules.routes.prices import STALE_DAYS, age_days
 
 OLDEST_PYTHON: Final = (3, 11)
 PACKAGES: Final = (
@@ -34,7 +37,8 @@ BINARY_WITHIN: Final = 5.0
 
 async def all_of(stack: StackInfo | None, store: Path) -> list[Check]:
     """Every check of the machine."""
-    return [python(), packages(), await binary(), key(stack), log(store)]
+    today = datetime.now(UTC).date()
+    return [python(), packages(), await binary(), key(stack), prices(today), log(store)]
 
 
 def python() -> Check:
@@ -108,6 +112,22 @@ def key(stack: StackInfo | None) -> Check:
         "ANTHROPIC_API_KEY is not set here, so a worker started here could not run claude tasks",
         "set it, or use --simulate for answers that cost nothing",
     )
+
+
+def prices(today: date) -> Check:
+    """How old the table of prices is; what it lacks, the costs of the tasks tell."""
+    try:
+        table = price_file.load()
+    except UsageError as error:
+        return Check("prices", Status.FAIL, str(error), "mend the file, or take it away")
+    age = age_days(table, today)
+    if age is None:
+        return Check("prices", Status.WARN, "the table of prices does not say how old it is")
+    text = f"list prices of {table.retrieved_at}, {age} days old, for {len(table.models)} models"
+    if age > STALE_DAYS:
+        remedy = f"a newer agentflow-nats, or prices of your own in {price_file.own_file()[0]}"
+        return Check("prices", Status.WARN, text, remedy)
+    return Check("prices", Status.OK, text)
 
 
 def log(store: Path) -> Check:

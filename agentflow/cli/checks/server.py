@@ -7,6 +7,7 @@ it expects a stream of another name.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 import msgspec
 
 from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.pages import page
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.monitoring import sync_of
 from agentflow.cli import inventory
@@ -23,15 +25,18 @@ from agentflow.cli.output import seconds
 from agentflow.client.operate.pauses import standing
 from agentflow.client.operate.serving import any_worker, unserved
 from agentflow.config import Connect
-from agentflow.errors import BusError, NoAnswer, NoStream, PermissionDenied, Refused
+from agentflow.errors import BusError, NoAnswer, NoStream, NotFound, PermissionDenied, Refused
 from agentflow.protocol import api, headers, limits, subjects
 from agentflow.protocol.api import QueueView, StatsView
+from agentflow.protocol.record import decode
 from agentflow.rules.durability import weaker
 from agentflow.views import gates as gateviews
 
 NEEDED: Final = (2, 12)
 """Message schedules came with it."""
 TESTED: Final = (2, 15)
+SAMPLE: Final = 500
+"""Of the newest records, so many places of the stream are looked at for costs."""
 API_WITHIN: Final = 1.0
 CLOCK_WARN: Final = 2.0
 APPLY: Final = "agentflow streams apply"
@@ -60,6 +65,7 @@ async def all_of(
         checks.append(payload(connection.max_payload))
         checks.append(await clock(js))
         checks += await _gates(js)
+        checks.append(await costs(js))
         checks += await _fleet(js)
         return checks, True
 
@@ -229,6 +235,29 @@ async def clock(js: JetStream) -> Check:
 
 
 # What is stopped.
+
+
+async def costs(js: JetStream) -> Check:
+    """Whether what the newest tasks cost is known, and else why not."""
+    try:
+        state = (await js.stream_info(subjects.RECORDS))["state"]
+        first = max(1, int(state["last_seq"]) - SAMPLE)
+        newest = await page(
+            js.connection, subjects.RECORDS, first, filter="agentflow.results.>", batch=SAMPLE
+        )
+    except (NoStream, NotFound):
+        return Check("costs", Status.OK, "no task has been run yet")
+    except BusError as error:
+        return Check("costs", Status.UNKNOWN, f"the records cannot be read: {error}")
+    records = [decode(message.data) for message in newest.messages]
+    reasons = Counter(record.unpriced for record in records if record.unpriced)
+    if not reasons:
+        return Check("costs", Status.OK, "known for all of the newest tasks")
+    text = "unknown for some: " + "; ".join(
+        f"{reason} ({count} tasks)" for reason, count in reasons.most_common(5)
+    )
+    remedy = "name the price in your prices.json (README, Costs); no cost limit can hold without"
+    return Check("costs", Status.WARN, text, remedy)
 
 
 async def _gates(js: JetStream) -> list[Check]:

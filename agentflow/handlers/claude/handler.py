@@ -1,69 +1,69 @@
 """Kind `claude`: one request to the Messages API, streamed, in this process.
 
 One client a process (a client costs 22 ms and 0.8 MB), no retries inside it: a retry belongs into
-the task's log, where it is durable and visible, and where it frees the slot. Answers are always
-streamed, as raw events: they show progress, they keep usage when a connection breaks, and the SDK
-forbids long answers otherwise. Silence for `stall` seconds is a failure; how long a whole try may
-take is the worker's business.
+the task's log, where it is durable and visible, and where it frees the slot. The SDK authenticates,
+builds, sends and names errors. Answers are always streamed: they show progress, they keep usage
+when a connection breaks, and the SDK forbids long answers otherwise. Their events are decoded here
+and not by the SDK (reader.py, message.py): a third of the CPU, and no answer that is paid for is
+lost to a shape that the SDK's types do not have.
 
-The SDK raises more than its own exceptions. What each becomes (`_failure`, `_lost`):
+A stream that delivers is healthy. Silence for `stall` seconds is a failure; how long a whole try
+may take is the worker's business. Once all of an answer came, its connection is waited for only
+that it can be used again.
 
-    before the answer                            signal
-    APIStatusError                               its status, type, code, retry headers
-    APITimeoutError: connecting / waiting        connection / stalled
-    APIConnectionError: never sent / sent        connection / dropped
-    TypeError, ValueError                        none: InvalidTask, the SDK rejects the parameters
-    AnthropicError                               authentication_error: credentials unusable
-
-    within the stream
-    APIStatusError (an `error` event)            status 200: its type decides
-    httpx2.TimeoutException / other httpx2       stalled / dropped; both bypass the SDK's classes
-    an end without message_stop                  dropped
-    JSONDecodeError, what makes no sense         broken_json
-
-This module alone imports anthropic, which takes 1.2 s and 74 MB; handlers/registry.py imports it
+This folder alone imports anthropic, which takes 1.2 s and 74 MB; handlers/registry.py imports it
 only for a worker that runs this kind.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import inspect
 import time
-from collections.abc import Mapping
+import urllib.request
+from collections.abc import AsyncIterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import aiohttp
 import anthropic
 import httpx2
+import msgspec
 from anthropic.resources.messages import AsyncMessages
 
-from agentflow.errors import InvalidTask, KeyMissing, UsageError
 from agentflow.handlers import price_file
-from agentflow.handlers.claude import transport
-from agentflow.handlers.claude.headers import rate_limits, retry_after, should_retry
-from agentflow.handlers.claude.message import Message
+from agentflow.handlers.claude import client as clients
+from agentflow.handlers.claude import secrets, turns
+from agentflow.handlers.claude.estimate import Ratio
+from agentflow.handlers.claude.failures import MISSHAPEN, Failures
+from agentflow.handlers.claude.headers import rate_limits
+from agentflow.handlers.claude.message import Message, Refused
+from agentflow.handlers.claude.reader import Reader, Unreadable
 from agentflow.handlers.claude.request import (
     DEFAULT_MAX_TOKENS,
     DEFAULT_MODEL,
     build,
 )
-from agentflow.handlers.contract import AttemptFailed, Outcome, Run
+from agentflow.handlers.contract import Outcome, Run
 from agentflow.handlers.credential import checked_pool, pool_of
-from agentflow.protocol import limits
-from agentflow.protocol.record import Failure
-from agentflow.protocol.task import Task
-from agentflow.rules.retry import Signal
+from agentflow.protocol.record import Usage
+from agentflow.protocol.task import Defaults, Task
+from agentflow.rules.routes import prices as pricing
+from agentflow.rules.routes import usage
 from agentflow.rules.routes.models import family
-from agentflow.rules.routes.prices import Prices, cost_micro
+from agentflow.rules.routes.prices import Prices
 from agentflow.rules.routes.route import Route
 
 STALL: Final = 120.0
 """Seconds without a byte after which an answer counts as stalled; the API sends pings meanwhile."""
-CONNECT: Final = 10.0
-"""Seconds a connection may take to be made."""
-
-_Stream = anthropic.AsyncStream[anthropic.types.RawMessageStreamEvent]
+HOUR: Final = 3_600.0
+"""Seconds of a try whose task names no timeout: silence bounds it before that."""
+LINGER: Final = 0.1
+"""Seconds that the end of a body is waited for after an answer's last event."""
+LAST_EVENT: Final = 5.0
+"""Seconds that the last event is waited for once the reason to stop came."""
 
 _KNOWN: Final = frozenset(inspect.signature(AsyncMessages.create).parameters) - {
     "self",
@@ -71,32 +71,21 @@ _KNOWN: Final = frozenset(inspect.signature(AsyncMessages.create).parameters) - 
     "timeout",
     "extra_body",
 }
-_SECRET: Final = 12
-"""Shorter keys are no secret, and taking them out of a text would spoil words."""
-
-# What the SDK raises for arguments of a wrong shape before anything is sent, and what events of a
-# wrong shape raise; JSONDecodeError and pydantic's ValidationError are ValueErrors.
-_MISSHAPEN: Final = (TypeError, ValueError, AttributeError, LookupError, RecursionError)
-# Failures before a request was on its way, so that nothing can have been billed.
-_UNSENT: Final = (
-    httpx2.ConnectError,
-    httpx2.ConnectTimeout,
-    httpx2.PoolTimeout,
-    httpx2.ProxyError,
-    httpx2.UnsupportedProtocol,
-)
+_CUT: Final = (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError)
+_BROKEN: Final = (*_CUT, *MISSHAPEN)
 
 
 class _Family:
     """Requests of one model family with this credential."""
 
-    __slots__ = ("headers", "headers_at", "in_flight", "refused")
+    __slots__ = ("headers", "headers_at", "in_flight", "ratio", "refused")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.refused = 0
         self.headers: Mapping[str, str] = {}
         self.headers_at = 0.0
+        self.ratio = Ratio()
 
     def answered(self, headers: Mapping[str, str]) -> None:
         # The whole object is kept and read only for a heartbeat: parsing twelve headers of every
@@ -111,6 +100,8 @@ class ClaudeHandler:
     The credential is `api_key`, else what the SDK finds in the environment; `pool` names it where
     limits are shared, else a part of the key's digest does.
     """
+
+    defaults = Defaults(timeout=HOUR)
 
     def __init__(
         self,
@@ -131,46 +122,20 @@ class ClaudeHandler:
         self._prices = prices
         self._client: anthropic.AsyncAnthropic | None = None
         self._messages: AsyncMessages | None = None
-        self._secrets: tuple[str, ...] = ()
+        self._secrets = secrets.Secrets()
+        self._failures = Failures(self._secrets, stall)
         self._families: dict[str, _Family] = {}
         self.pool = checked_pool(pool) or ""
 
     async def start(self) -> None:
         """Read prices, make the client. Raises KeyMissing, UsageError."""
         prices = self._prices or price_file.load()
-        timeout = httpx2.Timeout(self._stall, connect=CONNECT, pool=None)
-        try:
-            client = anthropic.AsyncAnthropic(
-                api_key=self._api_key,
-                base_url=self._base_url,
-                max_retries=0,
-                timeout=timeout,
-                http_client=None
-                if transport.proxied()
-                else anthropic.DefaultAsyncHttpxClient(
-                    timeout=timeout, transport=transport.Pools()
-                ),
-            )
-        except anthropic.AnthropicError as error:
-            raise KeyMissing(f"the credentials for Claude cannot be used: {error}") from None
-        except (ValueError, httpx2.InvalidURL) as error:
-            raise UsageError(f"no client for Claude can be made: {error}") from None
-        if client.base_url.scheme not in ("http", "https"):
-            await client.close()
-            raise UsageError(
-                f"no client for Claude can be made: {client.base_url} is no http(s) address"
-            )
-        key = client.api_key or client.auth_token
-        if not key and client.credentials is None:
-            await client.close()
-            raise KeyMissing
+        client = clients.make(self._api_key, self._base_url, self._stall)
         self._client, self._messages, self._prices = client, client.messages, prices
-        self._secrets = tuple(
-            secret
-            for secret in (client.api_key, client.auth_token)
-            if secret and len(secret) >= _SECRET
-        )
-        self.pool = self.pool or pool_of(key)
+        self._secrets = secrets.of_client(client, urllib.request.getproxies(), self._api_key)
+        self._failures = Failures(self._secrets, self._stall)
+        secrets.watch_logs(self._secrets)
+        self.pool = self.pool or pool_of(client.api_key or client.auth_token)
         # The SDK leaves 146,000 objects behind: walking them stops the loop for 90 ms each time.
         gc.collect()
         gc.freeze()
@@ -191,169 +156,189 @@ class ClaudeHandler:
         return Route(self.pool, family(model if isinstance(model, str) else ""))
 
     async def __call__(self, run: Run) -> Outcome:
-        """One request. Raises InvalidTask and AttemptFailed."""
-        task = run.task
-        arguments = build(task, _KNOWN, model=self._model, max_tokens=self._max_tokens)
-        model: str = arguments["model"]
-        run.model = model
-        state = self._families.setdefault(family(model), _Family())
-        message = Message()
-        began = time.monotonic()
+        """One answer, of as many requests as it pauses for. Raises InvalidTask, AttemptFailed."""
+        arguments = build(run.task, _KNOWN, model=self._model, max_tokens=self._max_tokens)
+        run.model = arguments["model"]
+        state = self._families.setdefault(family(arguments["model"]), _Family())
+        said: list[Outcome] = []
         state.in_flight += 1
         try:
-            stream = await self._open(arguments, run, state)
-            try:
-                await self._read(stream, message, run, began)
-            finally:
-                # Whatever happened, cancellation too: the API stops generating when we hang up.
-                await stream.close()
+            while True:
+                said.append(await self._turn(arguments, run, state, said))
+                if said[-1].stop_reason != turns.PAUSED:
+                    return turns.joined(said)
+                if len(said) == turns.TURNS_MOST:
+                    run.partial = turns.joined(said)
+                    raise self._failures.paused(len(said), run)
+                arguments = turns.continued(arguments, said[-1])
         finally:
             state.in_flight -= 1
+
+    async def _turn(
+        self, arguments: dict[str, Any], run: Run, state: _Family, said: list[Outcome]
+    ) -> Outcome:
+        """One request; what it used is added to what the turns before it used."""
+        message, bill = Message(), _Bill(run)
+        began = time.monotonic()
+        try:
+            response = await self._open(arguments, run, state)
+            try:
+                await self._read(response, message, run, bill, began)
+            finally:
+                # Whatever happened, cancellation too: the API stops generating when we hang up.
+                # What is wrong with a connection that is given up is nothing to the answer.
+                with contextlib.suppress(Exception):
+                    await response.aclose()
+        except BaseException:
+            if message.begun:
+                self._account(message, run, bill, state.ratio)
+                said = [*said, message.outcome()]
+            run.partial = _some(turns.joined(said)) if said else None
+            raise
+        self._account(message, run, bill, state.ratio)
+        if not run.estimated:
+            bought = run.usage.output_tokens - bill.usage.output_tokens
+            state.ratio.learn(message.characters, bought)
         return message.outcome()
 
-    async def _open(self, arguments: dict[str, Any], run: Run, state: _Family) -> _Stream:
+    async def _open(self, arguments: dict[str, Any], run: Run, state: _Family) -> httpx2.Response:
         if self._messages is None:
             raise RuntimeError("the handler is not started")
+        # Raised from None: a traceback shows the SDK's own errors, which may quote a key.
         try:
-            stream: _Stream = await self._messages.create(**arguments, stream=True)
+            stream = await self._messages.create(**arguments, stream=True)
         except anthropic.APIStatusError as error:
-            state.answered(error.response.headers)
             state.refused += error.status_code == 429
-            run.simulated = _simulated(error.response.headers)
-            run.request_id = error.request_id
-            raise self._refused(error) from error
+            self._answered(error.response.headers, run, state)
+            raise self._failures.refused(error, run) from None
         except anthropic.APIConnectionError as error:
-            raise self._unreached(error, run) from error
+            raise self._failures.unreached(error, run) from None
         except anthropic.AnthropicError as error:
-            text = f"the credentials for Claude cannot be used: {error}"
-            raise self._failed(error, text, Signal(type="authentication_error")) from error
-        except _MISSHAPEN as error:
-            text = self._clean(f"task {run.task.id}: the SDK rejects its parameters: {error}")
-            raise InvalidTask(text) from error
-        headers = stream.response.headers
+            raise self._failures.credentials(error, run) from None
+        except _CUT as error:
+            raise self._failures.lost(error, False, run) from None
+        except MISSHAPEN as error:
+            raise self._failures.misshapen(error, run) from None
+        response: httpx2.Response = stream.response
+        self._answered(response.headers, run, state)
+        return response
+
+    def _answered(self, headers: httpx2.Headers, run: Run, state: _Family) -> None:
         state.answered(headers)
-        run.simulated = _simulated(headers)
-        run.request_id = headers.get("request-id")
-        return stream
+        run.simulated = headers.get("x-simulated") == "true"
+        run.request_id = self._secrets.name(headers.get("request-id"))
 
     async def _read(
-        self,
-        stream: _Stream,
-        message: Message,
-        run: Run,
-        began: float,
+        self, response: httpx2.Response, message: Message, run: Run, bill: _Bill, began: float
     ) -> None:
+        reader = Reader()
         problem: Exception | None = None
+        now = asyncio.get_running_loop().time
+        waits = (LAST_EVENT, LINGER)
+        limit = asyncio.timeout(None)
         try:
-            async for event in stream:
-                if event.type == "content_block_delta":
-                    if run.first_token_s is None:
+            async with limit:
+                async for piece in _pieces(response):
+                    if message.complete:
+                        continue
+                    for event in reader.feed(piece):
+                        text = message.take(*event)
+                        if text:
+                            run.emit(text)
+                    if run.first_token_s is None and message.characters:
                         run.first_token_s = time.monotonic() - began
-                    text = message.delta(event)
-                    if text:
-                        run.emit(text)
-                elif message.take(event):
-                    self._spent(run, message)
-        except anthropic.APIStatusError as error:
-            raise self._refused(error) from error
-        except (httpx2.HTTPError, anthropic.APIResponseValidationError, *_MISSHAPEN) as error:
-            problem = error
-        # After message_stop nothing is missing, whatever the connection does then.
-        if not message.complete:
-            raise self._lost(problem, run) from problem
+                        run.usage = bill.usage + usage.counts(message.told)
+                    if message.ended and waits[message.complete]:
+                        # Once for each: neither pings nor anything else make it longer.
+                        limit.reschedule(now() + waits[message.complete])
+                        waits = (0.0, 0.0 if message.complete else LINGER)
+        except Refused as error:
+            if not message.ended:
+                raise self._failures.told(error.error, run) from None
+        except _BROKEN as error:
+            if not (isinstance(error, TimeoutError) and limit.expired()):
+                problem = error
+        if not message.complete and not isinstance(problem, Unreadable):
+            rest = self._rest(reader, message, run)
+            problem = problem or rest
+        if message.ended and message.begun:
+            return
+        life = message.begun or message.pinged or message.complete
+        if reader.page or (reader.beginning and not life and problem is None):
+            kind = response.headers.get("content-type", "")
+            raise self._failures.no_answer(reader.beginning, kind, run)
+        raise self._failures.lost(problem, message.begun, run) from None
 
-    def _spent(self, run: Run, message: Message) -> None:
-        """Write usage and cost into the run as they come, so that a drop does not lose them."""
+    def _rest(self, reader: Reader, message: Message, run: Run) -> Exception | None:
+        """What the end of the body made whole; returns what of it cannot be read."""
+        try:
+            for event in reader.end():
+                text = message.take(*event)
+                if text:
+                    run.emit(text)
+        except Refused as error:
+            if not message.ended:
+                raise self._failures.told(error.error, run) from None
+        except MISSHAPEN as error:
+            return error
+        return None
+
+    def _account(self, message: Message, run: Run, bill: _Bill, ratio: Ratio) -> None:
+        """What was bought, as far as it was told, and the rest by what came."""
         assert self._prices is not None
-        run.usage = message.usage
+        told = message.told
         run.model = message.model or run.model
-        run.cost_micro = cost_micro(run.model or "", run.usage, self._prices, message.detail)
-
-    # What went wrong.
-
-    def _clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "[key]")
-        return text[: limits.ERROR_TEXT]
-
-    def _failed(
-        self,
-        error: BaseException | None,
-        text: str,
-        signal: Signal,
-        request_id: str | None = None,
-    ) -> AttemptFailed:
-        name = signal.type or (type(error).__name__ if error else "IncompleteStream")
-        failure = Failure(
-            type=name,
-            message=self._clean(text),
-            status=signal.status,
-            code=signal.code,
-            request_id=request_id,
-        )
-        return AttemptFailed(failure, signal)
-
-    def _refused(self, error: anthropic.APIStatusError) -> AttemptFailed:
-        """For an error the API sent, before the stream or in it."""
-        headers = error.response.headers
-        in_stream = error.status_code < 400  # the headers then belong to an answer that began well
-        signal = Signal(
-            status=error.status_code,
-            type=_text(error.type),
-            code=_text(error.error_code),
-            retry_after=None if in_stream else retry_after(headers, time.time()),
-            should_retry=None if in_stream else should_retry(headers),
-        )
-        text = _text(error.api_message) or error.message
-        return self._failed(error, text, signal, error.request_id)
-
-    def _unreached(self, error: anthropic.APIConnectionError, run: Run) -> AttemptFailed:
-        """For a failure before the answer's head."""
-        cause = error.__cause__ or error
-        if isinstance(cause, httpx2.LocalProtocolError | httpx2.InvalidURL):
-            # Our own request is not HTTP: a header of params.extra_headers, as a rule.
-            text = f"task {run.task.id}: its request cannot be sent: {cause}"
-            raise InvalidTask(self._clean(text)) from error
-        if isinstance(cause, _UNSENT):
-            return self._failed(
-                cause, f"Claude cannot be reached: {_said(cause)}", Signal(exception="connection")
-            )
-        if isinstance(cause, httpx2.TimeoutException):
-            text = f"no answer from Claude within {self._stall:g} s: {_said(cause)}"
-            return self._failed(cause, text, Signal(exception="stalled"))
-        text = f"the connection to Claude broke before an answer: {_said(cause)}"
-        return self._failed(cause, text, Signal(exception="dropped"))
-
-    def _lost(self, error: Exception | None, run: Run) -> AttemptFailed:
-        """For an answer that began and never came to its end."""
-        if error is None:
-            text, category = "the answer ended before its last event", "dropped"
-        elif isinstance(error, httpx2.TimeoutException):
-            text, category = f"the answer stalled: no byte for {self._stall:g} s", "stalled"
-        elif isinstance(error, httpx2.HTTPError):
-            text, category = f"the connection broke within the answer: {_said(error)}", "dropped"
+        bought = usage.billed(run.model or "", told)
+        parts, missing = list(bought.parts), message.missing(bought.usage)
+        if "output_tokens" in missing:
+            estimate = ratio.tokens(message.characters) - bought.usage.output_tokens
+            if estimate > 0:
+                run.estimated = True
+                more = Usage(output_tokens=estimate)
+                parts[0] = msgspec.structs.replace(parts[0], usage=parts[0].usage + more)
+                bought = usage.Billed(bought.usage + more, tuple(parts))
+        if bought.usage.total == bought.usage.output_tokens:
+            # A prompt of no tokens does not exist.
+            cost = pricing.Cost(None, "the answer told no usage")
         else:
-            text, category = f"the answer cannot be read: {_said(error)}", "broken_json"
-        return self._failed(error, text, Signal(exception=category), run.request_id)
+            cost = pricing.cost(parts, self._prices)
+        run.assumed = [*run.assumed, *(name for name in missing if name not in run.assumed)]
+        bill.add(run, bought.usage, usage.kept(told), cost)
 
 
-def _simulated(headers: Mapping[str, str]) -> bool:
-    return headers.get("x-simulated") == "true"
+class _Bill:
+    """What the turns before this one used."""
+
+    def __init__(self, run: Run) -> None:
+        self.usage = run.usage
+        self._micro = run.cost_micro
+        self._unpriced = run.unpriced
+        self._told = run.usage_told
+
+    def add(self, run: Run, used: Usage, told: dict[str, Any] | None, cost: pricing.Cost) -> None:
+        """Write into the run what all turns have used."""
+        run.usage = self.usage + used
+        known = self._micro is not None and cost.micro is not None
+        run.cost_micro = self._micro + cost.micro if known else None  # type: ignore[operator]
+        run.unpriced = self._unpriced or cost.unpriced
+        before = (self._told or {}).get("turns", [self._told]) if self._told else []
+        run.usage_told = {"turns": [*before, told]} if before else told
 
 
-def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+def _pieces(response: httpx2.Response) -> AsyncIterable[bytes]:
+    """The body; its decoders cost as much as reading it, so only what is packed passes them."""
+    packed = "content-encoding" in response.headers
+    return response.aiter_bytes() if packed else cast(httpx2.AsyncByteStream, response.stream)
 
 
-def _text(value: object) -> str | None:
-    """A field of an error's body, which a proxy may have filled with anything."""
-    return value if isinstance(value, str) and value else None
+def _some(outcome: Outcome) -> Outcome | None:
+    return outcome if outcome.text or outcome.content else None
 
 
 def _shown(state: _Family) -> dict[str, Any]:
     shown: dict[str, Any] = {"in_flight": state.in_flight, "refused": state.refused}
-    found = rate_limits(state.headers)
-    if found:
-        shown["limits"] = found
+    limits = rate_limits(state.headers)
+    if limits:
+        shown["limits"] = limits
         shown["limits_at"] = datetime.fromtimestamp(state.headers_at, UTC).isoformat()
     return shown

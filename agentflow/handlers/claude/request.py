@@ -7,6 +7,7 @@ would be lost, and nobody would know which.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from typing import Any, Final
 
@@ -27,6 +28,26 @@ REFUSED: Final = {
 
 SDK_ONLY: Final = ("extra_headers", "extra_query", "extra_body")
 """Arguments of the SDK that are no field of a request; each is an object."""
+
+BETAS: Final = "anthropic-beta"
+
+NOT_ITS_OWN: Final = {
+    **dict.fromkeys(
+        ("authorization", "x-api-key", "proxy-authorization", "cookie"),
+        "a worker's requests share its own credential, its limits and its bill; another one needs"
+        " a worker of its own",
+    ),
+    **dict.fromkeys(
+        ("host", "connection", "content-length", "content-encoding", "transfer-encoding", "te"),
+        "the connection sets it",
+    ),
+    "content-type": "a request is JSON",
+    "accept-encoding": "the connection sets it",
+}
+"""Headers a task cannot set, and why."""
+
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 
 
 def build(
@@ -51,8 +72,10 @@ def build(
         for name, value in task.params.items():
             if name in known:
                 arguments[name] = value
-            elif name != "extra_body":
+            elif name not in ("extra_body", "betas"):
                 extra[name] = value
+        if "betas" in task.params:
+            arguments["extra_headers"] = _with_betas(task)
         if extra:
             arguments["extra_body"] = extra
     if task.prompt is not None:
@@ -77,9 +100,40 @@ def _check(task: Task) -> None:
     for name in SDK_ONLY:
         if name in params and not isinstance(params[name], dict):
             raise InvalidTask(f"task {task.id}: params.{name} is not an object")
+    for name, value in (params.get("extra_headers") or {}).items():
+        _check_header(task, name, value)
     for name in params.get("extra_body") or ():
         # It would go past the checks above, and past the limits and prices of the model named.
         if name in REFUSED or name in FIELDS or name == "messages" or name in params:
             raise InvalidTask(
                 f"task {task.id}: {name} belongs into params, not into params.extra_body"
             )
+
+
+def _check_header(task: Task, name: str, value: object) -> None:
+    reason = NOT_ITS_OWN.get(name.strip().lower())
+    if reason is not None:
+        raise InvalidTask(
+            f"task {task.id}: params.extra_headers cannot hold {name.strip()}: {reason}"
+        )
+    # What the connection refuses, or worse, sends.
+    if not _NAME.fullmatch(name) or (isinstance(value, str) and not _VALUE.fullmatch(value)):
+        raise InvalidTask(
+            f"task {task.id}: its request cannot be sent: {name[:64]!r} in params.extra_headers is"
+            " no header of HTTP, or its value holds more than printable ASCII"
+        )
+
+
+def _with_betas(task: Task) -> dict[str, Any]:
+    """The extra headers with params.betas, which the API reads from a header."""
+    betas = task.params["betas"]
+    names = [betas] if isinstance(betas, str) else betas
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and name and _VALUE.fullmatch(name) for name in names
+    ):
+        raise InvalidTask(f"task {task.id}: params.betas is not a list of names of betas")
+    headers = dict(task.params.get("extra_headers") or {})
+    given = [headers.pop(name) for name in list(headers) if name.lower() == BETAS]
+    if names or given:
+        headers[BETAS] = ",".join([*map(str, given), *names])
+    return headers

@@ -23,10 +23,11 @@ import msgspec
 from agentflow.handlers.claude_cli.arguments import plain_model
 from agentflow.handlers.contract import AttemptFailed, Outcome
 from agentflow.protocol import limits
-from agentflow.protocol.record import Failure, Usage
+from agentflow.protocol.record import TOKENS_MOST, Failure, Usage, counted
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.models import undated
 from agentflow.rules.routes.prices import Detail, Prices, cost_micro
+from agentflow.rules.routes.usage import detail_of
 
 OWN_DELAY: Final = 1000.0
 """Its own first pause is shorter (milliseconds); one that is not was told by the API."""
@@ -147,7 +148,7 @@ class Conversation:
                 model = plain_model(_text(message, "model") or "")
                 if parent is None:
                     self.model = model or self.model
-                self._open[parent] = _Request(model, _usage(usage, Usage()), _detail(usage))
+                self._open[parent] = _Request(model, _usage(usage, Usage()), detail_of(usage))
             case "message_delta":
                 request = self._open.get(parent)
                 if request is not None:
@@ -222,7 +223,7 @@ class Conversation:
                 sum(request.detail.written_1h for request in requests),
             ),
             searches=searches,
-            listed=all(request.detail.listed for request in requests),
+            unlisted=next((r.detail.unlisted for r in requests if r.detail.unlisted), ""),
         )
         return cost_micro(model, usage, prices, detail)
 
@@ -333,24 +334,14 @@ def _usage(counts: dict[str, Any], before: Usage) -> Usage:
     """Counts are sums from the start of the stream; one left out has not changed."""
 
     def count(name: str) -> int:
-        value = _whole(counts.get(name))
-        return int(getattr(before, name)) if value is None else value
+        told = counted(counts.get(name))
+        return int(getattr(before, name)) if told is None else told
 
     return Usage(
         count("input_tokens"),
         count("output_tokens"),
         count("cache_creation_input_tokens"),
         count("cache_read_input_tokens"),
-    )
-
-
-def _detail(usage: dict[str, Any]) -> Detail:
-    return Detail(
-        written_1h=_count(_object(usage, "cache_creation"), "ephemeral_1h_input_tokens"),
-        searches=_searches(usage),
-        batch=usage.get("service_tier") == "batch",
-        listed=usage.get("speed") != "fast"
-        and usage.get("inference_geo") in (None, "", "global", "not_available"),
     )
 
 
@@ -389,7 +380,7 @@ def _whole(value: object) -> int | None:
 
 
 def _count(fields: dict[str, Any], name: str) -> int:
-    return max(0, _whole(fields.get(name)) or 0)
+    return min(max(0, _whole(fields.get(name)) or 0), TOKENS_MOST)
 
 
 def _number(value: object) -> float | None:

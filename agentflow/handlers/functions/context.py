@@ -235,6 +235,8 @@ def _add(run: Run, part: Run, began: float) -> None:
     run.usage += part.usage
     if run.cost_micro is not None:
         run.cost_micro = None if part.cost_micro is None else run.cost_micro + part.cost_micro
+    run.unpriced = run.unpriced or part.unpriced
+    run.estimated = run.estimated or part.estimated
     run.model = part.model
     run.request_id = part.request_id or run.request_id
     run.simulated = run.simulated or part.simulated

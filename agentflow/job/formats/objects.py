@@ -19,7 +19,7 @@ from agentflow.protocol.task import FIELDS, TaskBody, check_body, decode_body
 REQUEST: Final = frozenset(
     {"messages", "stream", "temperature", "top_p", "top_k", "stop_sequences", "tools"}
     | {"tool_choice", "thinking", "metadata", "service_tier", "output_config", "container"}
-    | {"cache_control", "speed", "inference_geo"}
+    | {"cache_control", "speed", "inference_geo", "betas", "extra_headers", "extra_body"}
 )
 """What may stand beside `messages` in a bare request; anything else is a mistake in typing."""
 

@@ -1,9 +1,7 @@
-"""Who must wait before a request: closed routes, paused queues and kinds.
+"""Who must wait before a request: the keys of the bucket, and what a pause says. Pure.
 
-`closed.<pool>.<family>` in the bucket says until when nobody should send a request by a route, and
-why. It moves only later; only `agentflow resume` shortens it. `pause.<queue>` and
-`pause.kind.<kind>` stop what is paused from being started. Pure: time and the bucket's values are
-passed in.
+`closed.<pool>.<family>` keeps a route closed (closures.py). `pause.<queue>` and
+`pause.kind.<kind>` stop what is paused from being started.
 """
 
 from __future__ import annotations
@@ -20,23 +18,6 @@ PAUSED: Final = "pause."
 PAUSED_KIND: Final = "pause.kind."
 
 
-class Closed(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from"}):
-    """A closed route. `until` None: until a person resumes it."""
-
-    v: int = 1
-    since: datetime
-    until: datetime | None = None
-    reason: str
-    error_code: str | None = None
-    request_id: str | None = None
-    actor: str = ""
-    message: str | None = None
-
-    def holds(self, now: datetime) -> bool:
-        """Whether it is still closed."""
-        return self.until is None or self.until > now
-
-
 class Paused(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from"}):
     """A paused queue or kind."""
 
@@ -46,7 +27,6 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from"}
     actor: str = ""
 
 
-_closed = msgspec.json.Decoder(Closed)
 _paused = msgspec.json.Decoder(Paused)
 
 
@@ -65,16 +45,6 @@ def kind_key(kind: str) -> str:
     return f"{PAUSED_KIND}{kind.replace('.', '_')}"
 
 
-def read_closed(value: bytes | None) -> Closed | None:
-    """The closure in a key's value; one that cannot be read closes nothing."""
-    if not value:
-        return None
-    try:
-        return _closed.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
 def read_paused(value: bytes | None) -> Paused | None:
     """The pause in a key's value; one of a later version pauses too, whatever else it says."""
     if not value:
@@ -83,14 +53,3 @@ def read_paused(value: bytes | None) -> Paused | None:
         return _paused.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Paused(since=datetime.fromtimestamp(0, UTC), reason="unreadable")
-
-
-def later(present: bytes | None, wanted: Closed, now: datetime) -> bytes | None:
-    """The key's value after closing: whichever of the two holds longer."""
-    closure = read_closed(present)
-    if closure is not None and closure.holds(now):
-        if closure.until is None:
-            return present
-        if wanted.until is not None and wanted.until <= closure.until:
-            return present
-    return msgspec.json.encode(wanted)

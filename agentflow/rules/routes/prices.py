@@ -6,16 +6,17 @@ millionths of a micro-USD and rounded once a request, half up, to micro-USD: no 
 and a sum of requests is the sum of what was shown for each.
 
 What the table does not know has no price: an unknown model, a kind of token that a model's entry
-leaves out, fast mode, a pinned region. Then the cost is None, never 0 and never a guess. A tier for
-long prompts is chosen by the request's own prompt (input, cache writes and cache reads together)
-and holds for all its tokens. `effective_from` is the first day the price is known to have held.
+leaves out, fast mode, a pinned region, a tier of service. Then the cost is None with the reason,
+never 0 and never a guess. A tier for long prompts is chosen by the request's own prompt (input,
+cache writes and cache reads together) and holds for all its tokens. `effective_from` is the first
+day the price is known to have held.
 
 Reading files is handlers/price_file.py's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Final
@@ -31,6 +32,9 @@ _DECIMALS: Final = 6
 _PLACES: Final = 10**_DECIMALS
 _MOST: Final = 1_000_000
 """USD per million tokens; more is a slip of the pen, and 1e999999 would fill the memory."""
+
+STALE_DAYS: Final = 90
+"""A table older than that may be wrong: list prices change a few times a year."""
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,48 +70,99 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     """What a request's usage says beyond our own four counts.
 
     `written_1h` of the cache creation tokens were written for an hour, the others for five minutes.
-    `listed`: it was served at list price, so not in fast mode and not in a pinned region.
+    `unlisted`: what of the way it was served has no list price ("fast mode"), or "".
     """
 
     written_1h: int = 0
     searches: int = 0
     batch: bool = False
-    listed: bool = True
+    unlisted: str = ""
 
 
 PLAIN: Final = Detail()
 
 
+class Part(msgspec.Struct, frozen=True):
+    """What one model was asked within a request; most requests have one part."""
+
+    model: str
+    usage: Usage
+    detail: Detail = PLAIN
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """Micro-USD; None where any part has no price, and then why, as a sentence."""
+
+    micro: int | None
+    unpriced: str | None = None
+
+
+class _NoPrice(Exception):
+    """For what there is no price."""
+
+
+def cost(parts: Iterable[Part], prices: Prices) -> Cost:
+    """What a request of these parts costs, rounded once."""
+    try:
+        units = sum(_price_of_part(part, prices) for part in parts)
+    except _NoPrice as missing:
+        return Cost(None, f"no price for {missing}")
+    return Cost((2 * units + _SCALE) // (2 * _SCALE))
+
+
 def cost_micro(model: str, usage: Usage, prices: Prices, detail: Detail = PLAIN) -> int | None:
-    """Micro-USD of one request, None where any part of it has no price."""
-    price = prices.models.get(model) or prices.models.get(undated(model))
-    if price is None or not detail.listed:
-        return None
-    prompt = usage.input_tokens + usage.cache_creation_input_tokens + usage.cache_read_input_tokens
+    """Micro-USD of a request of one part, None where any of it has no price."""
+    return cost((Part(model, usage, detail),), prices).micro
+
+
+def price_of(model: str, prices: Prices) -> Price | None:
+    """The model's entry, under its dated or its undated name."""
+    return prices.models.get(model) or prices.models.get(undated(model))
+
+
+def age_days(prices: Prices, today: date) -> int | None:
+    """How old the table is, None where it does not say; above STALE_DAYS it wants another look."""
+    return None if prices.retrieved_at is None else (today - prices.retrieved_at).days
+
+
+_SCALE: Final = _PLACES * _PLACES
+
+
+def _price_of_part(part: Part, prices: Prices) -> int:
+    """Of which `_SCALE` make a micro-USD. Raises _NoPrice."""
+    usage, detail = part.usage, part.detail
+    price = price_of(part.model, prices)
+    if price is None:
+        raise _NoPrice(part.model[:64] or "an answer that does not name its model")
+    if detail.unlisted:
+        raise _NoPrice(detail.unlisted)
+    prompt = usage.total - usage.output_tokens
     rates = price.rates
     if price.long is not None and price.long_above is not None and prompt > price.long_above:
         rates = price.long
     written_1h = min(detail.written_1h, usage.cache_creation_input_tokens)
     units = usage.input_tokens * rates.input + usage.output_tokens * rates.output
-    for tokens, rate in (
-        (usage.cache_creation_input_tokens - written_1h, rates.cache_write_5m),
-        (written_1h, rates.cache_write_1h),
-        (usage.cache_read_input_tokens, rates.cache_read),
+    for tokens, rate, kind in (
+        (
+            usage.cache_creation_input_tokens - written_1h,
+            rates.cache_write_5m,
+            "cache writes for five minutes",
+        ),
+        (written_1h, rates.cache_write_1h, "cache writes for an hour"),
+        (usage.cache_read_input_tokens, rates.cache_read, "cache reads"),
     ):
         if tokens:
             if rate is None:
-                return None
+                raise _NoPrice(f"{kind} of {part.model[:64]}")
             units += tokens * rate
-    scale = _PLACES
-    if detail.batch:
-        if prices.batch is None:
-            return None
-        units, scale = units * prices.batch, scale * _PLACES
+    if detail.batch and prices.batch is None:
+        raise _NoPrice("batches")
+    units *= _PLACES if not detail.batch or prices.batch is None else prices.batch
     if detail.searches:
         if prices.search is None:
-            return None
-        units += detail.searches * prices.search * (scale // _PLACES)
-    return (2 * units + scale) // (2 * scale)
+            raise _NoPrice("web searches")
+        units += detail.searches * prices.search * _PLACES
+    return units
 
 
 def merged(base: Prices, own: Prices) -> Prices:

@@ -18,7 +18,7 @@ from agentflow.handlers.contract import Run
 from agentflow.protocol import subjects
 from agentflow.protocol.record import State
 from agentflow.rules.retry import Signal
-from agentflow.rules.routes.gates import Closed
+from agentflow.rules.routes.closures import Closed
 from tests.dashboard.support.stage import Stage
 from tests.support.handlers import Gate, failing
 from tests.support.nats_server import NatsServer

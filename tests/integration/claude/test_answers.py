@@ -124,7 +124,7 @@ class TestAnswers:
         assert thought["signature"]
         assert answer == {"type": "text", "text": "Yes. " * 9}
 
-    @pytest.mark.parametrize("content", ["refusal", "max_tokens", "pause_turn"])
+    @pytest.mark.parametrize("content", ["refusal", "max_tokens"])
     async def test_endings_that_are_results(
         self, content: str, handler: ClaudeHandler, simulator: Simulator
     ) -> None:

@@ -27,8 +27,8 @@ STATUSES = {
     422: ("invalid_request_error", "invalid_request", False),
     429: ("rate_limit_error", "rate_limited", True),
     500: ("api_error", "server_error", True),
-    502: ("api_error", "server_error", True),
-    503: ("api_error", "server_error", True),
+    502: ("api_error", "unavailable", True),
+    503: ("api_error", "unavailable", True),
     504: ("timeout_error", "server_error", True),
     529: ("overloaded_error", "overloaded", True),
 }
@@ -115,9 +115,9 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("fault", "category", "name"),
         [
-            ("drop_mid", "dropped", "RemoteProtocolError"),
-            ("malformed_sse", "broken_json", "JSONDecodeError"),
-            ("truncated_json", "broken_json", "JSONDecodeError"),
+            ("drop_mid", "dropped", "ReadError"),
+            ("malformed_sse", "broken_json", "Unreadable"),
+            ("truncated_json", "broken_json", "Unreadable"),
         ],
     )
     async def test_an_answer_that_breaks_keeps_what_it_cost(
@@ -179,6 +179,17 @@ class TestFailures:
             error = await failure_of(handler, run_of())
         assert error.signal == Signal(exception="stalled")
         await simulator.wait_for(lambda: simulator.log.in_flight == 0)
+
+    @pytest.mark.parametrize(
+        ("end", "category"), [("close", "dropped"), ("reset", "dropped"), ("hang", "stalled")]
+    )
+    async def test_an_error_that_never_ends(
+        self, end: str, category: str, simulator: Simulator
+    ) -> None:
+        simulator.set_mode({"status": 500, "raw": {"pieces": ['{"type":"err'], "end": end}})
+        async with started(base_url=simulator.url, stall=1.0) as handler:
+            error = await failure_of(handler, run_of())
+        assert error.signal == Signal(exception=category)
 
     async def test_nobody_listens(self, free_port: Callable[[], int]) -> None:
         async with started(base_url=f"http://127.0.0.1:{free_port()}") as handler:

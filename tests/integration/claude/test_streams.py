@@ -114,31 +114,34 @@ class TestStreams:
         async with started(base_url=url) as handler:
             assert (await handler(run_of())).text == "AB"
 
-    async def test_no_stream_at_all_is_a_drop(self, serve: Any) -> None:
+    async def test_no_stream_at_all_is_told_as_what_it_is(self, serve: Any) -> None:
         url = await serve(b"<html>Please log in to this hotel's network</html>", True)
         async with started(base_url=url) as handler:
-            assert (await failure_of(handler, run_of())).signal == Signal(exception="dropped")
+            error = await failure_of(handler, run_of())
+        assert error.signal == Signal(status=200, type="not_an_answer")
+        assert error.failure.message.endswith(": Please log in to this hotel's network")
 
     @pytest.mark.parametrize(
-        "event",
+        ("event", "text"),
         [
-            {"type": "content_block_delta", "index": 7, "delta": {"type": "text_delta"}},
-            {"type": "content_block_delta", "index": 0},
-            {"type": "message_start", "message": None},
+            ({"type": "content_block_delta", "index": 7, "delta": {"type": "text_delta"}}, ""),
+            ({"type": "content_block_delta", "index": 0}, None),
+            ({"type": "message_start", "message": None}, None),
         ],
     )
-    async def test_events_that_make_no_sense(self, event: Any, serve: Any) -> None:
+    async def test_events_that_say_nothing_cost_no_answer(
+        self, event: Any, text: str | None, serve: Any
+    ) -> None:
         url = await serve(self.events(self.START, event, *self.END), True)
         run = run_of()
         async with started(base_url=url) as handler:
-            error = await failure_of(handler, run)
-        assert error.signal == Signal(exception="broken_json")
-        assert run.usage.input_tokens == 10
+            assert await handler(run) == Outcome(text=text, stop_reason="end_turn")
+        assert run.usage == Usage(10, 5)
 
     async def test_it_hangs_up_on_what_it_cannot_read(self, serve: Any) -> None:
         """The API would go on generating, and the answer be paid for and read by nobody."""
         hung_up = asyncio.Event()
-        body = self.events(self.START, {"type": "content_block_delta", "index": 7})
+        body = self.events(self.START) + b'event: content_block_delta\ndata: {"type"\n\n'
         url = await serve(body, False, hung_up=hung_up)
         async with started(base_url=url) as handler:
             error = await failure_of(handler, run_of())  # held, and with it the stream's frames
