@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from agentflow.job.source import Item, Source
     from agentflow.protocol.task import TaskBody
 
+_FOREIGN: Final = frozenset({"messages", "custom_id"})
+"""Keys of objects that only the readers of files know."""
 AT_ONCE: Final = 200
 """Tasks on their way to the server at once."""
 
@@ -52,15 +54,14 @@ def _holds_many(name: str, file: InputFile) -> bool:
 
 
 def _is_one_object(file: InputFile) -> bool:
-    """Whether the whole file is one JSON object, over as many lines as it likes, or none at all."""
-    lines = file.head.strip().split(b"\n", 1)
-    if len(lines) == 1:
-        return True
+    """Whether the whole file is one task of ours, over as many lines as it likes, or no JSON."""
+    first, _, rest = file.head.strip().partition(b"\n")
     try:
-        msgspec.json.decode(lines[0])
+        value = msgspec.json.decode(first)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return True  # it goes on in the next line, or is no JSON: its own error says it best
-    return False
+    foreign = isinstance(value, dict) and not _FOREIGN.isdisjoint(value)
+    return not rest and not foreign
 
 
 def _text(file: InputFile) -> str:

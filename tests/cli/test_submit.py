@@ -193,6 +193,9 @@ def test_a_task_over_many_lines_is_one(cli: Here, tmp_path: Path) -> None:
     file = tmp_path / "task.json"
     file.write_text('{\n  "prompt": "of many lines",\n  "kind": "echo"\n}\n')
     assert cli("submit", "--file", str(file), "--wait").out == "of many lines\n"
+    file.write_text('{"messages": [{"role": "user", "content": "b"}]}')
+    (line,) = cli("submit", "--file", str(file), "--kind", "sleep", "--json").lines
+    assert subjects.is_id(line["id"])
     (tmp_path / "letter.txt").write_text("prompt, and more\nof it")
     done = cli("submit", "--file", str(tmp_path / "letter.txt"), "--kind", "echo", "--wait")
     assert done.out == "prompt, and more\nof it\n"

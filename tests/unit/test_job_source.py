@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,21 @@ def ids(items: list[Item]) -> list[str]:
 
 
 class TestSource:
+    def test_a_line_is_no_object_in_memory(self, tmp_path: Path) -> None:
+        path = tmp_path / "many.jsonl"
+        with path.open("w") as file:
+            for number in range(20_000):
+                file.write(json.dumps({"prompt": f"{number} " + "x" * 1000}) + "\n")
+        warm = Source(str(path), io.BytesIO(), Reading())  # what is made once is made
+        tracemalloc.start()
+        try:
+            source = Source(str(path), io.BytesIO(), Reading())
+            assert sum(1 for _ in source) == len(warm) == 20_000
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak / 20_000 < 250, "bytes a line of 1 kB"
+
     def test_every_bad_line_is_listed_with_its_number(self) -> None:
         lines = [
             b'{"prompt": "good"}',

@@ -108,6 +108,11 @@ def command(
     how = {"format_name": format_name, "prompt": prompt, "template": template}
     task = _read(text, file, bool(fields["params"]), plain, how)
     if not (task is None or isinstance(task, str)):
+        if len(task) == 1:
+            body = _changed(next(iter(task)).body, fields)
+            return options.run_async(
+                _submit(connection, body, queue, priority, wait or stream, stream, as_json)
+            )
         if wait or stream or task_id:
             raise UsageError("a file of many tasks has no --id, --wait or --stream: agentflow run")
         work = _submit_all(connection, task, fields, queue, priority, as_json)
