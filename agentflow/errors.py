@@ -16,6 +16,7 @@ returns for it (the table stands in README.md).
             WrongSequence · StreamFull · NotFound
       TaskError                        1   something about one task
         TaskNotFound · AmbiguousId · TaskFailed · TaskCancelled · ResultTimeout · Superseded
+      ResultsLost                      1   the file of results was taken away while a job wrote it
       CostLimitReached                 4
       Retry · Fail                     1   raised by one's own handlers: try again; do not
 """
@@ -57,11 +58,11 @@ class InvalidTask(UsageError):
 class InvalidInput(UsageError):
     """The input file has lines that are not tasks: `problems` holds (line number, sentence)."""
 
-    def __init__(self, name: str, problems: list[tuple[int, str]]) -> None:
+    def __init__(self, name: str, problems: list[tuple[int, str]], *, unit: str = "line") -> None:
         self.problems = problems
-        shown = "\n".join(f"  line {number}: {text}" for number, text in problems[:20])
+        shown = "\n".join(f"  {unit} {number}: {text}" for number, text in problems[:20])
         more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
-        count = f"{len(problems)} bad line" + ("s" if len(problems) != 1 else "")
+        count = f"{len(problems)} bad {unit}" + ("s" if len(problems) != 1 else "")
         super().__init__(f"{name}: {count}; nothing was submitted.\n{shown}{more}")
 
 
@@ -188,6 +189,10 @@ class ResultTimeout(TaskError):
 
 class Superseded(TaskError):
     """Another writer has continued the task's log; this run no longer counts."""
+
+
+class ResultsLost(AgentFlowError):
+    """The file of results cannot be written any more."""
 
 
 class CostLimitReached(AgentFlowError):

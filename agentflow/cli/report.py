@@ -51,8 +51,8 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
     return entries
 
 
-def print_summary(tally: Tally, results: str) -> None:
-    """The summary as a table on standard output."""
+def print_summary(tally: Tally, results: str, *, to_stderr: bool = False) -> None:
+    """The summary as a table on standard output, or on standard error."""
     from rich.console import Console
     from rich.table import Table
 
@@ -62,7 +62,7 @@ def print_summary(tally: Tally, results: str) -> None:
     table.add_column(justify="right", overflow="fold")
     for what, figure in rows(tally, results):
         table.add_row(what, figure)
-    Console(highlight=False).print(table)
+    Console(highlight=False, stderr=to_stderr).print(table)
 
 
 class Display:

@@ -8,13 +8,13 @@ or finished without this process learning of it, is waited for or taken, never p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from agentflow.bus.streams import provision
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
-from agentflow.errors import BusError, UsageError
-from agentflow.job.ledger import Ledger
+from agentflow.errors import BusError, ResultsLost, UsageError
+from agentflow.job.ledger import Results
 from agentflow.job.source import Item
 from agentflow.job.spec import FrontEnd, JobSpec
 from agentflow.job.tally import Tally
@@ -30,8 +30,8 @@ class Driver:
     def __init__(
         self,
         client: Client,
-        items: Sequence[Item],
-        ledger: Ledger,
+        items: Iterable[Item],
+        ledger: Results,
         tally: Tally,
         front_end: FrontEnd,
         spec: JobSpec,
@@ -47,16 +47,11 @@ class Driver:
         self._spec = spec
         self._window = asyncio.Semaphore(window)
         self._own_workers = own_workers
-        self._known = {item.id: item for item in items}
+        self._under_way: set[str] = set()
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         self.limit_reached = False
-
-    @property
-    def left(self) -> list[Item]:
-        """The tasks without a result of this job."""
-        return list(self._known.values())
 
     def stop_submitting(self) -> None:
         """Submit no more; what is under way is still waited for."""
@@ -108,6 +103,8 @@ class Driver:
         if not task.cancelled() and (error := task.exception()) is not None:
             # One failure of the bus is the failure of all; the first says it best.
             self._error = self._error or error
+            if isinstance(error, ResultsLost):
+                self.abandon()  # what the others answer would have no place either
             self.stop_submitting()
 
     def _over_limit(self) -> bool:
@@ -120,6 +117,13 @@ class Driver:
         return self.limit_reached
 
     async def _one(self, item: Item) -> None:
+        self._under_way.add(item.id)
+        try:
+            await self._follow(item)
+        finally:
+            self._under_way.discard(item.id)
+
+    async def _follow(self, item: Item) -> None:
         last = await self._client.read(item.id)
         record = last.record
         if record is not None and self._of_the_other_kind(record):
@@ -129,11 +133,16 @@ class Driver:
             )
         if record is None or not record.terminal or (record.failed and self._spec.retry_failed):
             record = await self._submit(item, last)
-        simulate = self._spec.simulate
-        line = line_of(record, line=item.line, request=item.request, simulate=simulate)
+        line = line_of(
+            record,
+            line=item.line,
+            request=item.request,
+            simulate=self._spec.simulate,
+            custom_id=item.custom_id,
+            carried=item.carried,
+        )
         self._ledger.append(line)
         self._tally.add(line)
-        del self._known[item.id]
         self._front_end.update()
         if self._of_the_other_kind(record):
             other = "with" if record.simulated else "without"
@@ -164,7 +173,7 @@ class Driver:
 
     def _progressed(self, message: Message) -> None:
         task_id = subjects.record_id(message.subject)
-        if task_id not in self._known:
+        if task_id not in self._under_way:
             return
         state = decode(message.data).state
         if state == State.RUNNING:

@@ -1,123 +1,249 @@
-"""The input file: `.jsonl` (task objects), `.txt` (a prompt a line) or `-`.
+"""The input of a job: any file, checked whole before anything is submitted, then read again.
 
-The whole file is checked before anything is submitted. A line without an id gets one made of the
-hash of its effective request and the number of its occurrence among those lines, so that the same
-file submitted again is the same tasks, wherever a line has moved to.
+A million lines are never a million objects: the file is read once to check it, and again as its
+tasks are submitted. A line without an id gets one made of the hash of its effective request and the
+number of its occurrence among those lines, so that the same file submitted again is the same tasks,
+wherever a line has moved to.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
 from agentflow.errors import InvalidInput, InvalidTask, UsageError
-from agentflow.protocol import limits
-from agentflow.protocol.subjects import Priority
-from agentflow.protocol.task import (
-    TaskBody,
-    build,
-    check_body,
-    decode_body,
-    encode_body,
-    parse_body,
-)
+from agentflow.handlers.claude.request import DEFAULT_MAX_TOKENS
+from agentflow.job import checks
+from agentflow.job.defaults import Defaults
+from agentflow.job.formats.kinds import BY_NAME, Format, format_of
+from agentflow.job.formats.opening import InputFile
+from agentflow.job.formats.row import Row
+from agentflow.job.formats.template import Template
+from agentflow.protocol.task import TaskBody
 
 HASH_CHARS: Final = 24
+_MADE: Final = HASH_CHARS + 1
+_PROBLEMS: Final = 10_000
+"""Bad lines after which no more are looked for: it is the wrong file."""
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One line that is a task. `request` is the hash of what Claude will be asked."""
+    """One line that is a task. `request` is the hash of what Claude will be asked.
+
+    `carried` is what goes from the input to the result as it is: columns, and what was asked for.
+    """
 
     line: int
     id: str
     request: str
     body: TaskBody
+    carried: dict[str, Any] = {}
+    custom_id: str | None = None
 
 
-def load(name: str, stdin: Iterable[bytes], *, model: str | None, simulate: bool) -> list[Item]:
-    """All tasks of a file. Raises UsageError for no file, InvalidInput for bad lines."""
-    if name == "-":
-        return read(stdin, "standard input", as_json=None, model=model, simulate=simulate)
-    path = Path(name)
-    as_json = {".jsonl": True, ".ndjson": True, ".txt": False}.get(path.suffix.lower())
-    if as_json is None:
-        raise UsageError(
-            f"{name}: the name must end in .jsonl (task objects) or .txt (a prompt a line)"
+class Load(msgspec.Struct):
+    """How much is asked of a model; `bytes` are those of the texts, nearly."""
+
+    tasks: int = 0
+    bytes: int = 0
+    most_output: int = 0
+    """Tokens that all answers together may have."""
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """How to read an input: its format where it does not say, and what its lines leave open."""
+
+    format: str | None = None
+    template: Template | None = None
+    defaults: Defaults = Defaults()
+    carry: tuple[str, ...] = ()
+    """Fields and columns that stand beside each result although the prompt holds them."""
+    own: frozenset[str] = frozenset()
+    """Kinds of one's own handlers, some of which may replace ours and have their own rules."""
+    simulate: bool = False
+
+
+class Source:
+    """The tasks of an input. Iterating reads it again. Raises UsageError where it has changed."""
+
+    def __init__(
+        self, name: str, stdin: BinaryIO, reading: Reading, opened: InputFile | None = None
+    ) -> None:
+        reading.defaults.check()
+        self.file = opened or InputFile(name, stdin)
+        self.name = self.file.name
+        self._reading = reading
+        self.format: Format = (
+            BY_NAME[reading.format]
+            if reading.format
+            else format_of(self.file, name, template=reading.template is not None)
         )
-    try:
-        with path.open("rb") as lines:
-            return read(lines, name, as_json=as_json, model=model, simulate=simulate)
-    except OSError as error:
-        raise UsageError(f"cannot read {name}: {error.strerror or error}") from None
+        self.notes: Counter[str] = Counter()
+        self.kinds: dict[str, int] = {}
+        """Each kind, and the first line that names it."""
+        self.models: dict[str | None, Load] = {}
+        """What each model is asked, None for the worker's default."""
+        self._columns: dict[str, None] = {}
+        self._total = 0
+        self._repeated: frozenset[str] = frozenset()
+        self._check()
 
+    def __len__(self) -> int:
+        return self._total
 
-def read(
-    lines: Iterable[bytes], name: str, *, as_json: bool | None, model: str | None, simulate: bool
-) -> list[Item]:
-    """The tasks in `lines`; `as_json` None decides line by line. Raises InvalidInput."""
-    items: list[Item] = []
-    problems: list[tuple[int, str]] = []
-    seen: dict[str, int] = {}
-    occurrences: Counter[str] = Counter()
-    for number, raw in _lines(lines):
-        try:
-            body = _body(raw, as_json)
-            if model and body.model is None and "model" not in (body.params or {}):
-                body.model = model
-            _check_message(body)
-            request = request_hash(body, simulate=simulate)
-            task_id = body.id
+    def __iter__(self) -> Iterator[Item]:
+        again: Counter[str] = Counter()
+        for row in self._rows():
+            assert row.body is not None
+            self._reading.defaults.fill(row.body)
+            request = request_hash(row.body, simulate=self._reading.simulate)
+            task_id = row.body.id
             if task_id is None:
-                occurrences[request] += 1
-                task_id = f"{request}-{occurrences[request]}"
-            if task_id in seen:
-                raise InvalidTask(f"the id {task_id!r} stands in line {seen[task_id]} already")
-        except InvalidTask as error:
-            problems.append((number, str(error)))
-            continue
-        seen[task_id] = number
-        items.append(Item(number, task_id, request, body))
-    if problems:
-        raise InvalidInput(name, problems)
-    if not items:
-        raise UsageError(f"{name} holds no tasks")
-    return items
+                number = 1
+                if request in self._repeated:
+                    again[request] += 1
+                    number = again[request]
+                task_id = f"{request}-{number}"
+            yield Item(row.line, task_id, request, row.body, self._carried(row), row.custom_id)
+
+    @property
+    def taken_for(self) -> str:
+        """A sentence about what the input was taken for."""
+        stored = f", {self.file.stored}" if self.file.stored else ""
+        count = f"{self._total:,} task" + ("s" if self._total != 1 else "")
+        text = f"{self.name}: {count}, read as {self.format.title}{stored}"
+        if self.format.name == "txt" and self.file.head.lstrip().startswith(b'{"'):
+            text += " (they look like JSON: --format jsonl)"
+        if self.notes:
+            parts = [f"{name} ({count:,}x)" for name, count in sorted(self.notes.items())]
+            text += f"; without a counterpart, so left out: {', '.join(parts)}"
+        return text
+
+    @property
+    def carried(self) -> list[str]:
+        """What may stand beside a result, in the input's order of columns."""
+        template, carry = self._reading.template, self._reading.carry
+        used = template.columns if template is not None else frozenset()
+        names = [name for name in self._columns if name not in used or name in carry]
+        return list(dict.fromkeys([*names, *carry]))
+
+    def _rows(self) -> Iterator[Row]:
+        with self.file.open() as stream:
+            yield from self.format.read(stream, self.name, self._reading.template)
+
+    def _carried(self, row: Row) -> dict[str, Any]:
+        carried = {name: row.columns[name] for name in row.columns if name not in row.used}
+        body = row.body
+        for name in self._reading.carry:
+            if name in row.columns:
+                carried[name] = row.columns[name]
+            elif name in _OWN and (value := getattr(body, name)) is not None:
+                carried[name] = value
+        return carried
+
+    def _check(self) -> None:
+        """Read it once. Raises InvalidInput with every bad line, UsageError for a useless file."""
+        problems: list[tuple[int, str]] = []
+        ids = _Ids()
+        for row in self._rows():
+            try:
+                if row.columns:
+                    msgspec.json.encode(row.columns)  # as its result will be
+                self._check_row(row, ids)
+            except InvalidTask as error:
+                problems.append((row.line, str(error)))
+            except _NO_JSON as error:
+                problems.append((row.line, f"this cannot be kept as JSON: {error}"))
+            if len(problems) >= _PROBLEMS:
+                break
+        if problems:
+            raise InvalidInput(self.name, problems, unit=self.format.unit)
+        if not self._total:
+            raise UsageError(f"{self.name} holds no tasks")
+        there = [*self._columns, *(name for name in _OWN if name not in self._columns)]
+        unknown = [name for name in self._reading.carry if name not in there]
+        if unknown:
+            names = ", ".join(there)
+            raise UsageError(f"--with: there is no {unknown[0]!r}; there are {names}")
+        self._repeated = ids.repeated()
+
+    def _check_row(self, row: Row, ids: _Ids) -> None:
+        if row.problem is not None:
+            raise InvalidTask(row.problem)
+        body, reading = row.body, self._reading
+        assert body is not None
+        size = size_of(body)
+        if row.foreign_model is not None:
+            if reading.defaults.model is None:
+                raise InvalidTask(
+                    f"body.model {row.foreign_model!r} is no model of Claude; "
+                    "--model says which one is asked instead"
+                )
+            self.notes[f"body.model {row.foreign_model}"] += 1
+        reading.defaults.fill(body)
+        request = request_hash(body, simulate=reading.simulate)
+        checks.check(body, size, own=reading.own)
+        ids.add(body.id, request, row.line)
+        kind = body.kind or "claude"
+        self.kinds.setdefault(kind, row.line)
+        if kind == "claude":
+            params = body.params or {}
+            load = self.models.setdefault(body.model or params.get("model"), Load())
+            load.tasks += 1
+            load.bytes += size
+            load.most_output += body.max_tokens or params.get("max_tokens") or DEFAULT_MAX_TOKENS
+        if row.notes:
+            self.notes.update(row.notes)
+        if row.columns.keys() - self._columns.keys():
+            self._columns.update(dict.fromkeys(row.columns))
+        self._total += 1
 
 
-def _lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    for number, raw in enumerate(lines, 1):
-        if number == 1:
-            raw = raw.removeprefix(b"\xef\xbb\xbf")  # what Windows editors put before UTF-8
-        raw = raw.strip()
-        if raw:
-            yield number, raw
+_NO_JSON: Final = (UnicodeEncodeError, OverflowError, TypeError, ValueError, RecursionError)
+"""Half a character, a number without an end, and the like."""
+_OWN: Final = ("prompt", "system", "params", "labels")
+"""Fields of a task that may be carried to its result."""
 
 
-def _body(raw: bytes, as_json: bool | None) -> TaskBody:
-    if len(raw) > limits.TASK_BYTES:
-        raise InvalidTask(
-            f"the line has {len(raw):,} bytes, at most {limits.TASK_BYTES:,} are allowed"
-        )
-    if as_json or (as_json is None and raw.startswith(b"{")):
-        if not raw.startswith(b"{"):
-            raise InvalidTask('this is not a task object; a line looks like {"prompt": "..."}')
-        return decode_body(raw)
-    try:
-        return check_body(TaskBody(prompt=raw.decode()))
-    except UnicodeDecodeError as error:
-        raise InvalidTask(f"this is not UTF-8 text (byte {error.start})") from None
+class _Ids:
+    """The ids of an input, each once. A made one is kept as its hash and a number."""
 
+    def __init__(self) -> None:
+        self._named: dict[str, int] = {}
+        self._made: dict[bytes, int] = {}
 
-def _check_message(body: TaskBody) -> None:
-    """Raise InvalidTask for what only the message would be refused for, after money was spent."""
-    parse_body(encode_body(body), {})  # a text may be longer as JSON, a model's name too long
-    if body.not_before is not None:
-        build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
+    def add(self, name: str | None, request: str, line: int) -> None:
+        """Take a task's id. Raises InvalidTask where another has it."""
+        if name is None:
+            key = bytes.fromhex(request)
+            number = self._made.get(key, 0) + 1
+            if self._named and (first := self._named.get(f"{request}-{number}")):
+                name = f"{request}-{number}"
+                raise InvalidTask(f"the id {name!r} stands in line {first} already")
+            self._made[key] = number
+            return
+        if name in self._named:
+            raise InvalidTask(f"the id {name!r} stands in line {self._named[name]} already")
+        if self._is_made(name):
+            raise InvalidTask(f"the id {name!r} is that of an earlier line, which names none")
+        self._named[name] = line
+
+    def repeated(self) -> frozenset[str]:
+        """The requests of more than one task without an id."""
+        return frozenset(key.hex() for key, number in self._made.items() if number > 1)
+
+    def _is_made(self, name: str) -> bool:
+        if len(name) <= _MADE or name[HASH_CHARS] != "-" or not name[_MADE:].isdecimal():
+            return False
+        try:
+            key = bytes.fromhex(name[:HASH_CHARS])
+        except ValueError:
+            return False
+        return 0 < int(name[_MADE:]) <= self._made.get(key, 0)
 
 
 def request_hash(body: TaskBody, *, simulate: bool) -> str:
@@ -133,3 +259,9 @@ def request_hash(body: TaskBody, *, simulate: bool) -> str:
     }
     data = msgspec.json.encode(parts, order="deterministic")
     return hashlib.sha256(data).hexdigest()[:HASH_CHARS]
+
+
+def size_of(body: TaskBody) -> int:
+    """Bytes of a task's texts, nearly."""
+    size = len(body.prompt or "") + len(body.system or "")
+    return size + (len(msgspec.json.encode(body.params)) if body.params else 0)

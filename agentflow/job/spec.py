@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from agentflow.config import Connect
+
+if TYPE_CHECKING:
+    from agentflow.job.source import Item
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,8 +22,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     start; where it names none the stack of `store` is used, or one is started on it.
     """
 
-    results: Path
-    """The file of results; one that is there is continued."""
+    results: Path | None
+    """The file of results; one that is there is continued. None: they are printed."""
+    append: bool = False
+    """Whether the file may hold results of other jobs too."""
+    table: Path | None = None
+    """A CSV or Parquet file that is made of the results at the end."""
+    only: Container[int] | None = None
+    """Positions of the tasks to run, from 0; None for all."""
     queue: str = "default"
     simulate: bool = False
     connect: Connect = Connect()
@@ -33,6 +43,16 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_cost_micro: int | None = None
     """Micro-dollars, earlier runs included, at which nothing more is submitted."""
     retry_failed: bool = False
+    served: frozenset[str] = frozenset()
+    """Kinds that workers of our own would serve."""
+
+
+class Tasks(Protocol):
+    """The tasks of a job, in order; iterating begins anew each time."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Item]: ...
 
 
 class Ending(StrEnum):

@@ -1,11 +1,11 @@
-"""A result as a line of a job's results.jsonl.
+"""A result as a line of a job's file of results.
 
 What a line has is read back by later versions, so a field is added and never taken away.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -13,9 +13,10 @@ from agentflow.protocol.record import Failure, Record, State, Timings, Usage
 from agentflow.views.result import Result, result_of_record
 
 _WRITTEN: Final = (
-    *("line", "id", "state", "text", "value", "content", "usage", "cost_usd", "stop_reason"),
-    *("attempts", "timings", "error", "reason", "kind", "model", "labels", "request"),
-    *("truncated", "simulated", "unpriced", "estimated", "partial"),
+    *("line", "id", "custom_id", "state", "text", "value", "content", "input", "usage"),
+    *("cost_usd", "stop_reason", "attempts", "timings", "latency_s", "error", "reason", "kind"),
+    *("model", "request_id", "labels", "request", "truncated", "simulated", "unpriced"),
+    *("estimated", "partial"),
 )
 """In this order: every line begins with `{"line":`."""
 
@@ -35,20 +36,45 @@ class Line(Result, frozen=True, kw_only=True):
     error: Failure | None
     kind: str = "claude"
     request: str | None = None
+    custom_id: str | None = None
+    """The id that a line of a batch file has for whoever made it."""
+    input: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What goes from the input beside the result: other columns, and what was asked for."""
+    latency_s: float | None = None
+    """Seconds from the submission to the end."""
 
 
-def line_of(record: Record, *, line: int, request: str | None, simulate: bool) -> Line:
+def line_of(
+    record: Record,
+    *,
+    line: int,
+    request: str | None,
+    simulate: bool,
+    custom_id: str | None = None,
+    carried: dict[str, Any] | None = None,
+) -> Line:
     """The line of a task that ended in a simulated job or in a real one."""
     result = result_of_record(record, 0)
     # What failed before it was answered bears no mark of the simulator.
     unanswered = simulate and record.kind == "claude" and record.state != State.SUCCEEDED
     fields = msgspec.structs.asdict(result) | {"simulated": record.simulated or unanswered}
-    return Line(line=line, request=request, **fields)
+    submitted, ended = record.timings.submitted, record.timings.ended
+    latency = None
+    if submitted is not None and ended is not None:
+        latency = max(0.0, round((ended - submitted).total_seconds(), 3))
+    return Line(
+        line=line,
+        request=request,
+        custom_id=custom_id,
+        input=carried or {},
+        latency_s=latency,
+        **fields,
+    )
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Line)}
 _LEFT_OUT: Final = {
-    name: ... if field.required else {} if name == "labels" else field.default
+    name: ... if field.required else {} if name in ("labels", "input") else field.default
     for name in _WRITTEN
     for field in (_FIELDS[name],)
 }

@@ -59,7 +59,7 @@ async def test_a_job_runs_own_kinds_beside_ours(home: Home) -> None:
 async def test_a_module_that_is_missing_ends_the_job_at_once(home: Home) -> None:
     file = home.tasks([{"kind": "shout", "prompt": "x"}])
     done = await home.command("run", file, "--simulate", "--app", "nowhere:app")
-    assert done.code == 3
+    assert done.code == 2
     assert "there is no module nowhere in this directory or installed" in done.err
     assert "crashed" not in done.err
     done = await home.command("run", file, "--simulate", "--app", "tasks.py")

@@ -56,7 +56,7 @@ class TestInput:
         assert (done.code, done.err) == (0, "")
         assert summary(done.out)["succeeded"] == 2
         assert sorted(home.asked()) == ["Grüße", "one text"]
-        assert sorted(line["line"] for line in home.results()) == [1, 3]
+        assert [line["line"] for line in home.results("p.results.jsonl")] == [1, 3]
 
     async def test_standard_input(self, home: Home) -> None:
         lines = b'{"prompt": "an object", "id": "given"}\na text\n'
@@ -81,7 +81,7 @@ class TestInput:
         ("arguments", "said"),
         [
             (["absent.jsonl"], "cannot read absent.jsonl: No such file or directory"),
-            (["t.jsonl", "--out", "t.jsonl"], "t.jsonl: line 1 is no result of ours"),
+            (["t.jsonl", "--out", "t.jsonl"], "t.jsonl is the input; name another file"),
             (["t.jsonl", "--queue", "No!"], "queue 'No!' is not allowed"),
             (["t.jsonl", "--max-cost", "0"], "0 is not in the range"),
             (["t.jsonl", "--nats", "nats://127.0.0.1:1"], "the workers are those that run else"),
@@ -163,9 +163,9 @@ class TestResults:
         assert retried.code == 0
         assert home.asked() == [*asked, "B [bad once]"]
         assert summary(retried.out)["had_results_before"] == 3
+        assert [line["line"] for line in home.results()] == [1, 2, 3, 4], "replaced, and in order"
         last = home.results()[-1]
         assert (last["id"], last["state"], last["attempts"]) == (failed["id"], "succeeded", 2)
-        assert len(home.results()) == 5
 
     async def test_a_file_of_results_belongs_to_one_run(self, home: Home) -> None:
         file = home.tasks([{"prompt": "never answered"}])
@@ -177,7 +177,7 @@ class TestResults:
         first = await program.done()
 
         assert done.code == 2
-        assert "results.jsonl is being written by another run" in done.err
+        assert "tasks.results.jsonl is being written by another run" in done.err
         assert first.code == 130
 
 

@@ -5,6 +5,7 @@ What it may not do twice is read from the task logs in the store, once all proce
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -63,10 +64,12 @@ async def test_the_examples(home: Home) -> None:
 
     assert done.code == 0, done.err
     assert "SIMULATED run: no answer is real, nothing was paid" in done.out
-    assert all(line.startswith("SIMULATED ") for line in done.err.splitlines())
+    first, *progress = done.err.splitlines()
+    assert first == f"{file}: {len(tasks)} tasks, read as JSON lines"
+    assert all(line.startswith("SIMULATED ") for line in progress)
     assert f"/{len(tasks)} done, 0 failed, " in done.err
-    results = {line["line"]: line for line in home.results()}
-    assert sorted(results) == [number for number, _ in enumerate(tasks, 1)]
+    results = {line["line"]: line for line in home.results("prompts.results.jsonl")}
+    assert list(results) == [number for number, _ in enumerate(tasks, 1)]
     for number, task in enumerate(tasks, 1):
         line = results[number]
         assert (line["state"], line["error"]) == ("succeeded", None)
@@ -87,7 +90,6 @@ async def test_after_ctrl_c_it_goes_on_where_it_was(home: Home) -> None:
     program.signal(signal.SIGINT)
     first = await program.done()
     before = home.results()
-    written = home.out.read_bytes()
 
     assert first.code == 130
     assert home.processes() == []
@@ -99,8 +101,10 @@ async def test_after_ctrl_c_it_goes_on_where_it_was(home: Home) -> None:
     second = await home.command(*RUN, "--json")
     assert second.code == 0, second.err
     assert json.loads(second.out)["had_results_before"] == len(before)
-    assert home.out.read_bytes().startswith(written)
-    assert sorted(ids(home.results())) == sorted(task["id"] for task in TASKS)
+    assert ids(home.results()) == [task["id"] for task in TASKS], "once each, in input order"
+    assert [line for line in home.results() if line in before] == sorted(
+        before, key=lambda line: line["line"]
+    ), "as they were"
     await check_logs(home, before, twice=0)
 
 
@@ -183,3 +187,31 @@ async def test_two_jobs_at_once_share_a_stack(home: Home) -> None:
 
     assert [done.code for done in ended] == [0, 0], ended
     assert (len(home.results("a.out")), len(home.results("b.out"))) == (3, 3)
+
+
+async def test_a_table_broken_off_twice_has_every_row_once_and_in_order(home: Home) -> None:
+    rows = "".join(f"r{number},Text {number}\n" for number in range(24))
+    (home.folder / "rows.csv").write_text("name,text\n" + rows)
+    job = ("run", "rows.csv", "--prompt", "Say {text}", "-o", "out.csv", "--simulate")
+    journal = "out.csv.jsonl"
+    program = home.start(*job, "--workers", "1", "--concurrency", "4")
+    await until(lambda: len(home.results(journal)) >= 3)
+    program.signal(signal.SIGINT)
+    assert (await program.done()).code == 130
+    before = len(home.results(journal))
+    assert len((home.folder / "out.csv").read_text().splitlines()) == before + 1
+
+    program = home.start(*job, "--workers", "1", "--concurrency", "4")
+    await until(lambda: len(home.results(journal)) >= before + 3)
+    program.signal(signal.SIGKILL)
+    await program.done()
+    done = await home.command(*job, "--workers", "1", "--concurrency", "8", "--json")
+
+    assert done.code == 0, done.err
+    summary = json.loads(done.out)
+    assert summary["had_results_before"] >= before + 3
+    with (home.folder / "out.csv").open(newline="") as file:
+        out = list(csv.DictReader(file))
+    assert [row["name"] for row in out] == [f"r{number}" for number in range(24)]
+    assert {row["state"] for row in out} == {"succeeded"}
+    assert sum(float(row["cost_usd"]) for row in out) == pytest.approx(summary["cost_usd"])

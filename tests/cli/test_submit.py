@@ -153,7 +153,7 @@ def test_a_queue_that_nobody_serves_is_named(cli: Here) -> None:
     [
         ([], "there is no task"),
         (["a", "--file", "b"], "not both"),
-        (["--file", "no such file"], "cannot be read: No such file or directory"),
+        (["--file", "no such file"], "cannot read no such file: No such file or directory"),
         (["x", "--id", "a.b"], "id 'a.b' is not allowed"),
         (["x", "--id", "a\x1b[2Jb"], "is not allowed"),
         (["x", "--queue", "Up"], "queue 'Up' is not allowed"),
@@ -187,6 +187,44 @@ def test_a_file_that_is_no_text(cli: Here, tmp_path: Path) -> None:
         2,
         f"agentflow: {tmp_path / 'image'} is not UTF-8 text (byte 3)\n",
     )
+
+
+def test_a_file_of_many_tasks(cli: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,n\none,1\ntwo,2\n")
+    done = cli("submit", "--file", str(rows), "--prompt", "Say {text}", "--kind", "echo")
+    assert done.code == 0, done.err
+    assert "rows.csv: 2 tasks, read as CSV" in done.err
+    first, second = done.out.splitlines()
+    assert first != second
+    while (shown := cli("get", second, "--json")).lines[0]["state"] != "succeeded":
+        assert shown.code == 0
+    assert shown.lines[0]["text"] == "Say two"
+
+    lines = b'{"prompt": "a", "id": "many-1"}\n{"messages": [{"role": "user", "content": "b"}]}\n'
+    stdin(monkeypatch, lines)
+    done = cli("submit", "-", "--kind", "echo", "--json")
+    assert [line["line"] for line in done.lines] == [1, 2]
+    assert done.lines[0]["id"] == "many-1"
+
+    assert cli("submit", "--file", str(rows), "--prompt", "{text}", "--wait").code == 2
+    assert "no column is called prompt" in cli("submit", "--file", str(rows)).err
+    (tmp_path / "a.txt").write_bytes("eins\nzwei\n".encode("utf-16-le"))
+    assert "UTF-16 without" in cli("submit", "--file", str(tmp_path / "a.txt")).err
+    done = cli("submit", "--file", str(tmp_path / "a.txt"), "--text")
+    assert done.code == 2
+
+
+def test_a_task_over_many_lines_is_one(cli: Here, tmp_path: Path) -> None:
+    file = tmp_path / "task.json"
+    file.write_text('{\n  "prompt": "of many lines",\n  "kind": "echo"\n}\n')
+    assert cli("submit", "--file", str(file), "--wait").out == "of many lines\n"
+    file.write_text('{"messages": [{"role": "user", "content": "b"}]}')
+    (line,) = cli("submit", "--file", str(file), "--kind", "sleep", "--json").lines
+    assert subjects.is_id(line["id"])
+    (tmp_path / "letter.txt").write_text("prompt, and more\nof it")
+    done = cli("submit", "--file", str(tmp_path / "letter.txt"), "--kind", "echo", "--wait")
+    assert done.out == "prompt, and more\nof it\n"
 
 
 def test_a_hostile_answer_is_stripped(cli: Here) -> None:

@@ -1,14 +1,17 @@
 """A job without the command line: what a gateway or a notebook does."""
 
 import asyncio
+import io
 import json
 from pathlib import Path
 
+import pytest
+
 from agentflow.config import Connect
+from agentflow.errors import ResultsLost, UsageError
 from agentflow.handlers.contract import Outcome, Run
-from agentflow.job import source
 from agentflow.job.job import Job
-from agentflow.job.source import Item
+from agentflow.job.source import Reading, Source
 from agentflow.job.spec import Ending, JobSpec
 from agentflow.protocol.record import Usage
 from tests.integration.conftest import StartWorker
@@ -43,10 +46,9 @@ class Told:
         self.graces.append(grace)
 
 
-def tasks(count: int, kind: str) -> list[Item]:
+def tasks(count: int, kind: str) -> Source:
     lines = [json.dumps({"id": f"t{at}", "kind": kind, "prompt": "A"}) for at in range(count)]
-    data = [f"{line}\n".encode() for line in lines]
-    return source.read(data, "tasks", as_json=True, model=None, simulate=False)
+    return Source("-", io.BytesIO("\n".join(lines).encode()), Reading())
 
 
 def spec(server: NatsServer, folder: Path, *, max_cost_micro: int | None = None) -> JobSpec:
@@ -107,3 +109,31 @@ async def test_a_job_ends_at_its_cost_limit(
 
     assert await job.run(Told()) is Ending.COST_LIMIT
     assert (job.tally.done, job.tally.cost_micro) == (2, 14)
+
+
+async def test_a_kind_that_no_worker_elsewhere_has_is_told_before_anything_is_submitted(
+    nats_server: NatsServer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = await start_worker()
+    job = Job(spec(nats_server, tmp_path), tasks(2, "cluade"))
+    with pytest.raises(UsageError, match="line 1: no worker of this job runs the kind 'cluade'"):
+        await job.run(Told())
+    assert job.tally.submitted == 0
+    assert worker is not None
+
+
+async def test_the_loss_of_the_results_ends_the_job_at_once(
+    nats_server: NatsServer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    gate = Gate()
+    await start_worker({"gate": gate})
+    job = Job(spec(nats_server, tmp_path), tasks(1, "gate"))
+    running = asyncio.ensure_future(job.run(Told()))
+    await gate.started.wait()
+    (tmp_path / "results.jsonl").unlink()
+
+    with pytest.raises(ResultsLost, match=r"results.jsonl is gone"):
+        await asyncio.wait_for(running, 5)
+    gate.opened.set()
+    assert await Job(spec(nats_server, tmp_path), tasks(1, "gate")).run(Told()) is Ending.DONE
+    assert len(gate.runs) == 1, "its result is in the log"

@@ -134,8 +134,13 @@ def test_it_runs_a_job_in_an_environment_of_its_own(scripts: Path, tmp_path: Pat
         assert Path(file).is_relative_to(scripts.parent)
     assert done.returncode == 0, done.stderr
     assert (done.stderr, json.loads(done.stdout)["succeeded"]) == ("", len(TASKS))
-    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (folder / "prompts.results.jsonl").read_text().splitlines()
+    ]
     assert sorted(line["line"] for line in lines) == [1, 2, 3]
     assert all(line["text"].startswith("[SIMULATED]") for line in lines)
     assert {line["attempts"] for line in lines if line["line"] == 3} == {2}
-    assert sorted(path.name for path in folder.iterdir()) == ["prompts.jsonl", "results.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "prompts.jsonl",
+        "prompts.results.jsonl",
+    ]

@@ -64,7 +64,7 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = folder / "store"
-        self.out = folder / "results.jsonl"
+        self.out = folder / "tasks.results.jsonl"
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -118,7 +118,7 @@ class Home:
         assert line.startswith(b"SIMULATED"), (line, program.process.stderr)
         return program
 
-    def results(self, name: str = "results.jsonl") -> list[dict[str, Any]]:
+    def results(self, name: str = "tasks.results.jsonl") -> list[dict[str, Any]]:
         """The whole lines of a file of results."""
         path = self.folder / name
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentflow.errors import InvalidInput, UsageError
-from agentflow.job import source
-from agentflow.job.source import Item
+from agentflow.job.defaults import Defaults
+from agentflow.job.source import Item, Reading, Source
 from agentflow.protocol import limits
 
 BOM = b"\xef\xbb\xbf"
@@ -19,8 +21,12 @@ BOM = b"\xef\xbb\xbf"
 def read(
     data: bytes, *, as_json: bool | None = True, model: str | None = None, simulate: bool = False
 ) -> list[Item]:
-    lines = data.splitlines(keepends=True)
-    return source.read(lines, "tasks", as_json=as_json, model=model, simulate=simulate)
+    how = Reading(
+        format="jsonl" if as_json else "mixed" if as_json is None else "txt",
+        defaults=Defaults(model=model),
+        simulate=simulate,
+    )
+    return list(Source("-", io.BytesIO(data), how))
 
 
 def jsonl(*tasks: dict[str, Any]) -> bytes:
@@ -32,6 +38,21 @@ def ids(items: list[Item]) -> list[str]:
 
 
 class TestSource:
+    def test_a_line_is_no_object_in_memory(self, tmp_path: Path) -> None:
+        path = tmp_path / "many.jsonl"
+        with path.open("w") as file:
+            for number in range(20_000):
+                file.write(json.dumps({"prompt": f"{number} " + "x" * 1000}) + "\n")
+        warm = Source(str(path), io.BytesIO(), Reading())  # what is made once is made
+        tracemalloc.start()
+        try:
+            source = Source(str(path), io.BytesIO(), Reading())
+            assert sum(1 for _ in source) == len(warm) == 20_000
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak / 20_000 < 250, "bytes a line of 1 kB"
+
     def test_every_bad_line_is_listed_with_its_number(self) -> None:
         lines = [
             b'{"prompt": "good"}',
@@ -52,7 +73,7 @@ class TestSource:
 
         assert [number for number, _ in caught.value.problems] == [3, 4, 5, 6, 7, 8, 9, 10, 11]
         text = str(caught.value)
-        assert text.startswith("tasks: 9 bad lines; nothing was submitted.\n  line 3: ")
+        assert text.startswith("standard input: 9 bad lines; nothing was submitted.\n  line 3: ")
         assert "line 4: Object contains unknown field `promt`; allowed are prompt, kind" in text
         assert 'line 5: this is not a task object; a line looks like {"prompt": "..."}' in text
         assert caught.value.exit_code == 2
@@ -66,7 +87,7 @@ class TestSource:
 
     def test_a_file_without_tasks_is_an_error(self) -> None:
         for data in (b"", b"\n \r\n\t\n", BOM):
-            with pytest.raises(UsageError, match="tasks holds no tasks"):
+            with pytest.raises(UsageError, match="standard input holds no tasks"):
                 read(data)
 
     def test_an_id_is_made_of_the_request_and_its_occurrence(self) -> None:
@@ -115,8 +136,10 @@ class TestSource:
 
     def test_a_made_id_may_not_be_given_to_another(self) -> None:
         [made] = ids(read(jsonl({"prompt": "A"})))
-        with pytest.raises(InvalidInput, match=f"the id '{made}' stands in line 1"):
+        with pytest.raises(InvalidInput, match=f"line 2: the id '{made}' stands in line 1"):
             read(jsonl({"prompt": "B", "id": made}, {"prompt": "A"}))
+        with pytest.raises(InvalidInput, match=f"line 2: the id '{made}' is that of an earlier"):
+            read(jsonl({"prompt": "A"}, {"prompt": "B", "id": made}))
 
     def test_the_mark_of_windows_editors_is_no_part_of_the_first_line(self) -> None:
         text = read(BOM + "Grüße\r\nzwei\r\n".encode(), as_json=False)
@@ -130,8 +153,8 @@ class TestSource:
             read(b"fine\na\xff\n", as_json=False)
 
     def test_standard_input_may_hold_either(self) -> None:
-        lines = [b'{"prompt": "one", "id": "first"}\n', b"two\n"]
-        items = source.load("-", lines, model=None, simulate=False)
+        lines = b'{"prompt": "one", "id": "first"}\ntwo\n'
+        items = list(Source("-", io.BytesIO(lines), Reading()))
         assert [item.body.prompt for item in items] == ["one", "two"]
         assert items[0].id == "first"
 
@@ -139,15 +162,15 @@ class TestSource:
         def load(name: str, data: bytes) -> list[Item]:
             path = tmp_path / name
             path.write_bytes(data)
-            return source.load(str(path), [], model=None, simulate=False)
+            return list(Source(str(path), io.BytesIO(), Reading()))
 
         assert load("a.JSONL", b'{"prompt": "A"}')[0].body.prompt == "A"
         assert load("a.ndjson", b'{"prompt": "A"}')[0].body.prompt == "A"
         assert load("a.txt", b'{"prompt": "A"}')[0].body.prompt == '{"prompt": "A"}'
-        with pytest.raises(UsageError, match=r"must end in \.jsonl .* or \.txt"):
-            load("a.csv", b"x")
+        with pytest.raises(UsageError, match=r"neither its content nor its name says what it is"):
+            load("a.md", b"x")
         with pytest.raises(UsageError, match=r"cannot read .*absent\.txt: No such file"):
-            source.load(str(tmp_path / "absent.txt"), [], model=None, simulate=False)
+            Source(str(tmp_path / "absent.txt"), io.BytesIO(), Reading())
 
     def test_a_model_is_for_lines_that_name_none(self) -> None:
         data = jsonl(
@@ -160,7 +183,7 @@ class TestSource:
         assert models == ["claude-opus-5-5", "claude-haiku-5-5", None]
         named = read(jsonl({"prompt": "A", "model": "claude-opus-5-5"}))
         assert items[0].id == named[0].id, "the effective request is the same"
-        with pytest.raises(InvalidInput, match=r"line 1: .* - at `\$.model`"):
+        with pytest.raises(UsageError, match=r"an option does not fit: .* - at `\$.model`"):
             read(jsonl({"prompt": "A"}), model="x" * 201)
 
     def test_what_the_queue_would_refuse_is_refused_before_anything_is_spent(self) -> None:

@@ -1,23 +1,25 @@
-"""`agentflow run FILE`: a whole job, from a file of prompts to a file of results."""
+"""`agentflow run FILE`: a whole job, from a file of any kind to a file of results."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agentflow.cli.options import connection_options, resolve
+from agentflow.cli.reading import default_options, reading_options
 from agentflow.cli.workforce import chosen, workforce_options
-from agentflow.errors import CostLimitReached
+from agentflow.errors import CostLimitReached, UsageError
 
 if TYPE_CHECKING:
     from agentflow.cli.report import Display
     from agentflow.job.job import Job
-    from agentflow.job.spec import Ending
+    from agentflow.job.source import Source
+    from agentflow.job.spec import Ending, JobSpec
     from agentflow.job.tally import Tally
 
 INTERRUPTED = 130
@@ -28,11 +30,15 @@ INTERRUPTED = 130
 @click.option(
     "--out",
     "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("results.jsonl"),
-    show_default=True,
-    help="File of the results; one that is there is continued.",
+    metavar="FILE",
+    help="File of the results: .jsonl, .csv, .parquet, or - for standard output; one that is there "
+    "is continued. [default: FILE's name with .results.jsonl, here]",
 )
+@click.option("--append", is_flag=True, help="The file of results may hold those of other jobs.")
+@click.option(
+    "--with", "carry", metavar="NAME,...", help="Put beside each result: prompt, labels, a column."
+)
+@reading_options
 @click.option(
     "--workers",
     type=click.IntRange(0, 200),
@@ -52,73 +58,218 @@ INTERRUPTED = 130
     "--simulate", is_flag=True, help="Answer from a local simulator: costs nothing, needs no key."
 )
 @click.option("--store", help="Directory of the local stack's data. [default: the user's own]")
-@click.option("--model", help="Model for lines that name none.")
+@default_options
 @click.option(
     "--max-cost",
     type=click.FloatRange(min=0, min_open=True),
     metavar="USD",
     help="Stop submitting when the job has cost this much, earlier runs included.",
 )
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run only the first N.")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Run N of them, show answers and what the rest would cost, then ask.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which N --sample takes.")
+@click.option("--yes", "-y", is_flag=True, help="Go on after --sample without being asked.")
+@click.option("--estimate", "only_estimate", is_flag=True, help="Say what it would cost, run none.")
+@click.option("--dry-run", is_flag=True, help="Print what would be asked, run none.")
 @click.option("--retry-failed", is_flag=True, help="Run failed tasks again.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and no progress.")
 @connection_options(store=False)
-def command(
-    file: str,
-    out: Path,
-    workers: int | None,
-    concurrency: int,
-    processes: int | None,
-    app: str | None,
-    kinds: str | None,
-    queue: str,
-    simulate: bool,
-    store: str | None,
-    model: str | None,
-    max_cost: float | None,
-    retry_failed: bool,
-    as_json: bool,
-    **connection: str | None,
-) -> int:
+def command(file: str, **options: Any) -> int:
     """Run all tasks of FILE and write their results.
 
-    FILE is .jsonl (a task object a line), .txt (a prompt a line) or - for standard input. It is
-    checked whole before anything is spent. Interrupted and started again, the job goes on where it
-    was: what has succeeded is neither run nor paid again.
+    FILE is JSON lines (task objects, conversations, batch lines of Anthropic or OpenAI), a JSON
+    array, text (a prompt a line), CSV, TSV or Parquet, each also as .gz; or - for standard input.
+    It is checked whole before anything is spent. Interrupted and started again, the job goes on
+    where it was: what has succeeded is neither run nor paid again.
 
-    Exit codes: 0 all succeeded, 1 some failed, 2 wrong usage or input, 3 the stack could not start,
-    4 stopped by the cost limit, 130 interrupted.
+    Exit codes: 0 all succeeded, 1 some failed or the file of results was lost, 2 wrong usage or
+    input, 3 the stack could not start, 4 stopped by the cost limit, 130 interrupted.
     """
-    from agentflow.cli.report import Display, print_summary
-    from agentflow.job import source
-    from agentflow.job.job import Job
-    from agentflow.job.spec import JobSpec
-    from agentflow.protocol import subjects
-    from agentflow.rules.records import micro
+    from agentflow.cli import preview
 
-    spec = JobSpec(
-        results=out,
-        queue=queue,
-        simulate=simulate,
-        connect=resolve(connection, local=False),
-        store=store,
-        workers=workers,
-        processes=processes,
-        concurrency=concurrency,
-        app=app,
-        kinds=tuple(chosen(app, kinds)),
-        max_cost_micro=None if max_cost is None else micro(max_cost),
-        retry_failed=retry_failed,
-    )
-    subjects.check_queue(queue)
-    job = Job(spec, source.load(file, sys.stdin.buffer, model=model, simulate=simulate))
-    ending = asyncio.run(_run(job, Display(job.tally, quiet=as_json)))
-    if as_json:
-        import msgspec
+    reading = ("format_name", "prompt", "template", "carry", "app", "simulate")
+    defaults = ("model", "system", "max_tokens", "temperature", "max_attempts")
+    job = _Command(file, {name: options.pop(name) for name in _OURS}, options)
+    source = job.read({name: job.options[name] for name in (*reading, *defaults)})
+    if job.ours["dry_run"]:
+        limit = job.ours["limit"]
+        preview.print_requests(item for at, item in enumerate(source) if not limit or at < limit)
+        return 0
+    if job.ours["only_estimate"]:
+        return job.estimate(source)
+    if job.ours["sample"]:
+        return job.sampled(source)
+    return job.run(source)
 
-        click.echo(msgspec.json.encode({**job.tally.as_json(), "results": str(out)}))
-    else:
-        print_summary(job.tally, str(out))
-    return _told(ending, job.tally, max_cost)
+
+_OURS = ("out", "dry_run", "only_estimate", "sample", "seed", "yes", "limit", "as_json", "max_cost")
+
+
+class _Command:
+    """The command with its options: `ours` say what to do, the others how to run the job."""
+
+    def __init__(self, file: str, ours: dict[str, Any], options: dict[str, Any]) -> None:
+        self.ours = ours
+        self.options = options
+        self._printed = ours["out"] == "-"
+        self._file = file
+        if self._printed and (ours["sample"] or ours["only_estimate"]):
+            raise UsageError("--sample and --estimate need a file of results to learn from")
+        if self._printed and options["append"]:
+            raise UsageError("--append is for a file of results, not for standard output")
+        self.out = Path(ours["out"] or f"{_stem(file)}.results.jsonl")
+
+    def read(self, how: dict[str, Any]) -> Source:
+        """The input, checked; says what it was taken for."""
+        from agentflow.cli import output, reading
+        from agentflow.protocol import subjects
+
+        subjects.check_queue(self.options["queue"])
+        if not self._printed and _same(self._file, self.out):
+            raise UsageError(f"{self.out} is the input; name another file for the results: -o")
+        source = reading.source(self._file, **how)
+        if not self.ours["as_json"]:
+            output.note(source.taken_for)
+        return source
+
+    def spec(self, only: Collection[int] | None) -> JobSpec:
+        """What to run, of the positions `only`."""
+        from agentflow.job import outputs, served
+        from agentflow.job.spec import JobSpec
+        from agentflow.rules.records import micro
+
+        options, max_cost = self.options, self.ours["max_cost"]
+        table = not self._printed and outputs.is_table(self.out)
+        names = ("workers", "processes", "concurrency", "app", "queue", "simulate", "store")
+        kinds = chosen(options["app"], options["kinds"])
+        return JobSpec(
+            results=None if self._printed else outputs.journal_of(self.out) if table else self.out,
+            table=self.out if table else None,
+            append=options["append"],
+            only=only,
+            connect=resolve(_connection(options), local=False),
+            kinds=tuple(kinds),
+            served=served.kinds_of(kinds, self._own()),
+            max_cost_micro=None if max_cost is None else micro(max_cost),
+            retry_failed=options["retry_failed"],
+            **{name: options[name] for name in names},
+        )
+
+    def _own(self) -> list[str]:
+        from agentflow.cli import apps
+
+        return apps.load(self.options["app"]).kinds if self.options["app"] else []
+
+    def run(self, source: Source) -> int:
+        """The whole job."""
+        limit = self.ours["limit"]
+        job, ending = self._run(source, None if limit is None else range(limit))
+        self._summary(job)
+        return self._told(ending, job.tally)
+
+    def sampled(self, source: Source) -> int:
+        """A sample, what it shows, and the rest where that is wanted."""
+        from agentflow.cli import preview
+        from agentflow.job.spec import Ending
+
+        ours = self.ours
+        only = preview.sample_of(len(source), ours["limit"], ours["sample"], ours["seed"])
+        job, ending = self._run(source, only)
+        if ending is not Ending.DONE:
+            self._summary(job)
+            return self._told(ending, job.tally)
+        self._show(source, only)
+        left = min(len(source), ours["limit"] or len(source)) - len(only)
+        if not left or not preview.go_on(left, ours["yes"]):
+            self._summary(job)
+            return 1 if job.tally.failed else 0
+        return self.run(source)
+
+    def estimate(self, source: Source) -> int:
+        """Say what the job would cost."""
+        from agentflow.cli import output, preview
+
+        figures = self._figures(source)
+        if self.ours["as_json"]:
+            output.show_json(figures)
+        else:
+            for sentence in preview.sentences(figures):
+                output.show(sentence)
+        return 0
+
+    def _show(self, source: Source, only: Collection[int]) -> None:
+        from agentflow.cli import output, preview
+        from agentflow.job.ledger import Ledger
+
+        ledger = Ledger(self._results(), simulate=self.options["simulate"])
+        ledger.open()
+        try:
+            asked = (item.id for at, item in enumerate(source) if at in only)
+            preview.print_answers(line for name in asked if (line := ledger.get(name)) is not None)
+        finally:
+            ledger.close()
+        for sentence in preview.sentences(self._figures(source)):
+            output.note(sentence)
+
+    def _figures(self, source: Source) -> Any:
+        from agentflow.handlers import price_file
+        from agentflow.job import estimate
+
+        options = self.options
+        learned = estimate.learn(self._results(), source, simulate=options["simulate"])
+        slots = (options["workers"] or 2) * (options["processes"] or 1) * options["concurrency"]
+        return estimate.estimate(source.models, price_file.load(), learned, slots=slots)
+
+    def _results(self) -> Path:
+        from agentflow.job import outputs
+
+        return outputs.journal_of(self.out) if outputs.is_table(self.out) else self.out
+
+    def _run(self, source: Source, only: Collection[int] | None) -> tuple[Job, Ending]:
+        from agentflow.cli.report import Display
+        from agentflow.job.job import Job
+
+        job = Job(self.spec(only), source)
+        return job, asyncio.run(_run(job, Display(job.tally, quiet=self.ours["as_json"])))
+
+    def _summary(self, job: Job) -> None:
+        """The figures: on standard output, where the results do not go there."""
+        from agentflow.cli.report import print_summary
+
+        if self.ours["as_json"]:
+            import msgspec
+
+            document = {**job.tally.as_json(), "results": str(self.out)}
+            click.echo(msgspec.json.encode(document), err=self._printed)
+        else:
+            where = "standard output" if self._printed else str(self.out)
+            print_summary(job.tally, where, to_stderr=self._printed)
+
+    def _told(self, ending: Ending, tally: Tally) -> int:
+        """The exit code, after a sentence about what is left. Raises CostLimitReached."""
+        from agentflow.job.spec import Ending
+
+        left = tally.total - tally.done
+        if ending is Ending.INTERRUPTED:
+            click.echo(
+                f"Interrupted with {left} of {tally.total} tasks left. "
+                "Run the same command again to go on; what has succeeded is not paid twice.",
+                err=True,
+            )
+            return INTERRUPTED
+        if ending is Ending.COST_LIMIT:
+            why = (
+                f"no price is known for {', '.join(sorted(tally.unpriced))}, so no limit can hold"
+                if tally.unpriced
+                else f"the job has cost {tally.cost_text}, the limit is ${self.ours['max_cost']:g}"
+            )
+            raise CostLimitReached(f"Stopped with {left} tasks not submitted: {why}.")
+        return 1 if tally.failed else 0
 
 
 async def _run(job: Job, display: Display) -> Ending:
@@ -129,23 +280,27 @@ async def _run(job: Job, display: Display) -> Ending:
     return await job.run(display)
 
 
-def _told(ending: Ending, tally: Tally, max_cost: float | None) -> int:
-    """The exit code, after a sentence about what is left. Raises CostLimitReached."""
-    from agentflow.job.spec import Ending
+def _stem(file: str) -> str:
+    """The input's name without what says its format."""
+    from agentflow.job.formats.kinds import FORMATS
 
-    left = tally.total - tally.done
-    if ending is Ending.INTERRUPTED:
-        click.echo(
-            f"Interrupted with {left} of {tally.total} tasks left. "
-            "Run the same command again to go on; what has succeeded is not paid twice.",
-            err=True,
-        )
-        return INTERRUPTED
-    if ending is Ending.COST_LIMIT:
-        why = (
-            f"no price is known for {', '.join(sorted(tally.unpriced))}, so no limit can hold"
-            if tally.unpriced
-            else f"the job has cost {tally.cost_text}, the limit is ${max_cost:g}"
-        )
-        raise CostLimitReached(f"Stopped with {left} tasks not submitted: {why}.")
-    return 1 if tally.failed else 0
+    if file == "-":
+        return "stdin"
+    name = PurePath(file).name
+    if name.lower().endswith(".gz"):
+        name = name[:-3]
+    known = {suffix for format in FORMATS for suffix in format.suffixes}
+    suffix = PurePath(name).suffix
+    return name[: -len(suffix)] if suffix.lower() in known else name
+
+
+def _same(file: str, out: Path) -> bool:
+    try:
+        return file != "-" and out.samefile(file)
+    except OSError:
+        return False
+
+
+def _connection(options: dict[str, Any]) -> dict[str, str | None]:
+    names = ("nats", "context", "creds", "user", "tls_ca", "tls_cert", "tls_key", "inbox_prefix")
+    return {name: options[name] for name in names}

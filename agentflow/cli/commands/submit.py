@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentflow.cli import options
+from agentflow.cli import intake, options
 from agentflow.cli.options import Duration, connection_options, json_option
+from agentflow.cli.reading import reading_options
 from agentflow.errors import BusError, StreamFull, UsageError
 from agentflow.protocol import subjects
 
 if TYPE_CHECKING:
     from agentflow.client import Client, TaskHandle
+    from agentflow.job.source import Source
     from agentflow.protocol.task import TaskBody
 
 PATIENCE = 5.0
@@ -24,7 +24,10 @@ PATIENCE = 5.0
 
 @click.command("submit")
 @click.argument("text", required=False)
-@click.option("--file", "file", metavar="FILE", help="Read the task from a file; - is stdin.")
+@click.option(
+    "--file", "file", metavar="FILE", help="Read the task, or a file of tasks; - is stdin."
+)
+@reading_options
 @click.option("--text", "plain", is_flag=True, help="A prompt, even where it begins with {.")
 @click.option("--queue", "-q", default="default", show_default=True, help="Queue to put it into.")
 @click.option(
@@ -60,6 +63,9 @@ PATIENCE = 5.0
 def command(
     text: str | None,
     file: str | None,
+    format_name: str | None,
+    prompt: str | None,
+    template: str | None,
     plain: bool,
     queue: str,
     priority: str,
@@ -80,10 +86,11 @@ def command(
     as_json: bool,
     **connection: str | None,
 ) -> int:
-    """Put a task into a queue and print its id.
+    """Put a task into a queue and print its id, or every task of a file.
 
     TEXT is the prompt, or a task as JSON where it begins with {; - reads it from standard input.
-    Options come before what the JSON says.
+    Options come before what the JSON says. A file of JSON lines, an array, CSV, TSV or Parquet
+    holds many tasks, any other text is one; what `agentflow run` adds is in docs/job.md.
     """
     fields: dict[str, Any] = {
         "id": task_id,
@@ -101,13 +108,27 @@ def command(
     }
     if task_id is not None:
         subjects.check_id(task_id)
-    body = _body(_read(text, file, bool(fields["params"])), plain, fields)
+    how = {"format_name": format_name, "prompt": prompt, "template": template}
+    task = _read(text, file, bool(fields["params"]), plain, how)
+    if not (task is None or isinstance(task, str)):
+        if len(task) == 1:
+            body = _changed(next(iter(task)).body, fields)
+            return options.run_async(
+                _submit(connection, body, queue, priority, wait or stream, stream, as_json)
+            )
+        if wait or stream or task_id:
+            raise UsageError("a file of many tasks has no --id, --wait or --stream: agentflow run")
+        work = _submit_all(connection, task, fields, queue, priority, as_json)
+        return options.run_async(work)
+    body = _body(task, plain, fields)
     return options.run_async(
         _submit(connection, body, queue, priority, wait or stream, stream, as_json)
     )
 
 
-def _read(text: str | None, file: str | None, has_params: bool) -> str | None:
+def _read(
+    text: str | None, file: str | None, has_params: bool, plain: bool, how: dict[str, Any]
+) -> str | Source | None:
     if text is not None and file is not None:
         raise UsageError("give the task as TEXT or with --file, not both")
     if text is None and file is None:
@@ -115,16 +136,11 @@ def _read(text: str | None, file: str | None, has_params: bool) -> str | None:
             return None
         raise UsageError("there is no task: give TEXT, -, or --file FILE")
     source = "-" if text == "-" else file
-    if source is None:
-        return text
-    try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return data.decode()
-    except UnicodeDecodeError as error:
-        name = "standard input" if source == "-" else source
-        raise UsageError(f"{name} is not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise UsageError(f"{source} cannot be read: {error.strerror}") from None
+    if source is not None:
+        return intake.read(source, plain=plain, how=how)
+    if any(how.values()):
+        raise UsageError("--format, --prompt and --template are for --file")
+    return text
 
 
 def _body(text: str | None, plain: bool, fields: dict[str, Any]) -> TaskBody:
@@ -140,6 +156,12 @@ def _body(text: str | None, plain: bool, fields: dict[str, Any]) -> TaskBody:
             raise UsageError(f"{error}{hint}") from None
     else:
         body = task.TaskBody(prompt=text)
+    return _changed(body, fields)
+
+
+def _changed(body: TaskBody, fields: dict[str, Any]) -> TaskBody:
+    """The task with what the options say."""
+    fields = dict(fields)
     for name in ("params", "labels"):
         if fields[name] and getattr(body, name):
             fields[name] = {**getattr(body, name), **fields[name]}
@@ -196,6 +218,31 @@ async def _submit(
             if not wait:
                 return 0
             return await waiting.follow(client, handle.id, stream=stream, as_json=as_json)
+
+
+async def _submit_all(
+    connection: dict[str, str | None],
+    source: Source,
+    fields: dict[str, Any],
+    queue: str,
+    priority: str,
+    as_json: bool,
+) -> int:
+    from agentflow.cli import output
+
+    if not as_json:
+        output.note(source.taken_for)
+    async with options.client(connection, patience=PATIENCE) as client:
+        await intake.submit_all(
+            client,
+            iter(source),
+            lambda body: _changed(body, fields),
+            queue=queue,
+            priority=priority,
+            as_json=as_json,
+        )
+        await _warn_unserved(client, queue)
+    return 0
 
 
 async def _put(client: Client, body: TaskBody, queue: str, priority: str) -> TaskHandle:

@@ -1,0 +1,107 @@
+"""What `agentflow submit` is given: one task as text, or a file of many."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from agentflow.cli import output, reading
+from agentflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from agentflow.client import Client
+    from agentflow.job.formats.opening import InputFile
+    from agentflow.job.source import Item, Source
+    from agentflow.protocol.task import TaskBody
+
+_FOREIGN: Final = frozenset({"messages", "custom_id"})
+"""Keys of objects that only the readers of files know."""
+AT_ONCE: Final = 200
+"""Tasks on their way to the server at once."""
+
+
+def read(name: str, *, plain: bool, how: dict[str, Any]) -> str | Source:
+    """The text of one task, or a checked file of many. Raises UsageError.
+
+    A text is one prompt, however many lines it has; `how` has the options that say otherwise.
+    """
+    from agentflow.job.formats.opening import InputFile
+
+    file = InputFile(name, sys.stdin.buffer)
+    asked = how["format_name"] or how["prompt"] or how["template"]
+    if plain or not (asked or file.parquet or _holds_many(name, file)):
+        return _text(file)
+    return reading.source(name, opened=file, **how)
+
+
+def _holds_many(name: str, file: InputFile) -> bool:
+    from agentflow.job.formats.kinds import suffix_of
+
+    suffix = suffix_of(name)
+    if suffix in (".csv", ".tsv", ".tab", ".parquet", ".pq"):
+        return True
+    start = file.head.lstrip()
+    if suffix == ".txt" or not start.startswith((b"{", b"[")):
+        return False
+    if start.startswith(b"["):
+        return suffix in (".json", ".jsonl", ".ndjson") or start[1:].lstrip()[:1] == b"{"
+    return not _is_one_object(file)
+
+
+def _is_one_object(file: InputFile) -> bool:
+    """Whether the whole file is one task of ours, over as many lines as it likes, or no JSON."""
+    first, _, rest = file.head.strip().partition(b"\n")
+    try:
+        value = msgspec.json.decode(first)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True  # it goes on in the next line, or is no JSON: its own error says it best
+    foreign = isinstance(value, dict) and not _FOREIGN.isdisjoint(value)
+    return not rest and not foreign
+
+
+def _text(file: InputFile) -> str:
+    with file.open() as stream:
+        data = stream.read()
+    if b"\0" in data:
+        raise UsageError(f"{file.name} holds NUL bytes; this is no text")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file.name} is not UTF-8 text (byte {error.start})") from None
+
+
+async def submit_all(
+    client: Client,
+    items: Iterator[Item],
+    change: Callable[[TaskBody], TaskBody],
+    *,
+    queue: str,
+    priority: str,
+    as_json: bool,
+) -> None:
+    """Put every task into the queue, and print its id. Raises BusError."""
+    while some := list(islice(items, AT_ONCE)):
+        handles = await asyncio.gather(
+            *(
+                client.submit_body(change(item.body), queue=queue, priority=priority)
+                for item in some
+            )
+        )
+        for item, handle in zip(some, handles, strict=True):
+            if as_json:
+                output.show_json(
+                    {
+                        "line": item.line,
+                        "id": handle.id,
+                        "queue": queue,
+                        "priority": priority,
+                        "sequence": handle.message_sequence,
+                    }
+                )
+            else:
+                output.show(handle.id)

@@ -1,0 +1,101 @@
+"""Options of the commands that read a file of tasks, and how they read it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from agentflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from agentflow.job.formats.opening import InputFile
+    from agentflow.job.source import Source
+
+R = TypeVar("R")
+
+FORMATS = ("jsonl", "json", "txt", "csv", "tsv", "parquet", "mixed")
+
+
+def reading_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add --format, --prompt and --template; `source` reads them."""
+    for option in (
+        click.option(
+            "--template", metavar="FILE", help="File of such a text, instead of --prompt."
+        ),
+        click.option(
+            "--prompt",
+            metavar="TEXT",
+            help="Prompt of each row: 'Translate {text} into {language}', with its columns.",
+        ),
+        click.option(
+            "--format",
+            "format_name",
+            type=click.Choice(FORMATS),
+            help="What the file is, where its content and name do not say.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def default_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add what holds for lines that name none of it."""
+    for option in (
+        click.option("--max-attempts", type=click.IntRange(1, 100), help="Failures, likewise."),
+        click.option("--temperature", type=click.FloatRange(0, 1), help="Temperature, likewise."),
+        click.option(
+            "--max-tokens", type=click.IntRange(min=1), help="Most tokens of an answer, likewise."
+        ),
+        click.option("--system", help="System prompt, likewise."),
+        click.option("--model", help="Model for lines that name none."),
+    ):
+        function = option(function)
+    return function
+
+
+def source(
+    name: str,
+    *,
+    format_name: str | None,
+    prompt: str | None,
+    template: str | None,
+    carry: str | None = None,
+    app: str | None = None,
+    simulate: bool = False,
+    opened: InputFile | None = None,
+    **defaults: Any,
+) -> Source:
+    """The input, read and checked whole. Raises UsageError."""
+    from agentflow.cli import apps
+    from agentflow.job.defaults import Defaults
+    from agentflow.job.formats.template import Template
+    from agentflow.job.source import Reading, Source
+
+    text = _template(prompt, template)
+    reading = Reading(
+        format=format_name,
+        template=None if text is None else Template(text),
+        defaults=Defaults(**defaults),
+        carry=tuple(part.strip() for part in (carry or "").split(",") if part.strip()),
+        own=frozenset(apps.load(app).kinds) if app else frozenset(),
+        simulate=simulate,
+    )
+    return Source(name, sys.stdin.buffer, reading, opened)
+
+
+def _template(prompt: str | None, file: str | None) -> str | None:
+    if file is None:
+        return prompt
+    if prompt is not None:
+        raise UsageError("give --prompt or --template, not both")
+    try:
+        text = Path(file).read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror or error}") from None
+    return text.removesuffix("\n")

@@ -1,0 +1,97 @@
+"""What a worker or the SDK would refuse, told before anything is spent. Pure.
+
+A worker decides by the same functions; what is added here are the shapes of a request's fields, for
+which the SDK or the API would refuse it after others were paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from agentflow.errors import InvalidTask
+from agentflow.handlers.claude import request
+from agentflow.handlers.claude_cli import arguments
+from agentflow.protocol import limits, task
+from agentflow.protocol.subjects import Priority
+from agentflow.protocol.task import TaskBody, encode_body, parse_body
+
+_GROWS: Final = 6
+"""A character may take so many times its bytes as JSON."""
+
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Object = dict[str, Any]
+
+
+class _Block(msgspec.Struct):
+    type: str
+
+
+class _Message(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[_Block]
+
+
+class _Params(msgspec.Struct, kw_only=True):
+    """Fields of a request that have one shape only; what is not here goes to the API as it is."""
+
+    messages: Annotated[list[_Message], Meta(min_length=1)] | None = None
+    model: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    system: str | list[_Block] | None = None
+    temperature: _Share | None = None
+    top_p: _Share | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
+    stop_sequences: list[str] | None = None
+    tools: list[_Object] | None = None
+    tool_choice: _Object | None = None
+    thinking: _Object | None = None
+    metadata: _Object | None = None
+    output_config: _Object | None = None
+    service_tier: str | None = None
+    extra_headers: dict[str, str | None] | None = None
+    extra_query: _Object | None = None
+    extra_body: _Object | None = None
+
+
+class _Everything:
+    """As if the SDK knew every parameter: its version decides none of what is checked here."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERYTHING: Final = _Everything()
+
+
+def check(body: TaskBody, size: int, *, own: Container[str] = ()) -> None:
+    """Raise InvalidTask for a task that would be refused later.
+
+    `size`: bytes of its texts; `own`: kinds whose rules are their handler's.
+    """
+    if size * _GROWS > limits.TASK_BYTES:
+        parse_body(encode_body(body), {})  # a text may be longer as JSON
+    made = task.build(body, {}, "", Priority.NORMAL, "")  # how far ahead not_before lies, too
+    kind = made.kind
+    if kind in own:
+        return
+    try:
+        if kind == "claude":
+            _check_claude(made)
+        elif kind == "claude-cli":
+            arguments.build(made)
+    except InvalidTask as error:
+        raise InvalidTask(str(error).removeprefix("task : "), reason=error.reason) from None
+
+
+def _check_claude(made: task.Task) -> None:
+    if made.params:
+        try:
+            msgspec.convert(made.params, _Params)
+        except msgspec.ValidationError as error:
+            text = str(error).replace("`$.", "`$.params.")
+            raise InvalidTask(text) from None
+    request.build(made, EVERYTHING)

@@ -1,0 +1,48 @@
+"""What holds for the lines that do not say it themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from agentflow.errors import UsageError
+from agentflow.protocol.task import TaskBody, decode_body
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """Fields for lines that name none. All but `max_attempts` are for kind claude."""
+
+    model: str | None = None
+    system: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    max_attempts: int | None = None
+
+    def check(self) -> None:
+        """Raise UsageError for what no task could have."""
+        fields: dict[str, Any] = {"prompt": "x"}
+        for name in ("model", "system", "max_tokens", "max_attempts"):
+            if getattr(self, name) is not None:
+                fields[name] = getattr(self, name)
+        try:
+            decode_body(msgspec.json.encode(fields))
+        except (UsageError, UnicodeEncodeError) as error:
+            raise UsageError(f"an option does not fit: {error}") from None
+
+    def fill(self, body: TaskBody) -> None:
+        """Write into `body` what it leaves open, where its kind has such a thing."""
+        if self.max_attempts is not None and body.max_attempts is None:
+            body.max_attempts = self.max_attempts
+        params = body.params or {}
+        if body.kind not in (None, "claude"):
+            # As it always was: the model is for whatever kind may ask one.
+            if self.model is not None and body.model is None and "model" not in params:
+                body.model = self.model
+            return
+        for name in ("model", "system", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and getattr(body, name) is None and name not in params:
+                setattr(body, name, value)
+        if self.temperature is not None and "temperature" not in params:
+            body.params = {**params, "temperature": self.temperature}
