@@ -42,7 +42,7 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
         ("cost", tally.cost_text + (" (SIMULATED)" if tally.simulated else "")),
     ]
     if tally.unpriced:
-        entries.append(("  no price for", ", ".join(sorted(tally.unpriced))))
+        entries.append(("  not known", "; ".join(sorted(tally.why_unpriced))))
     entries.append(("time", f"{tally.seconds:.1f} s"))
     p50, p99 = tally.percentile(0.5), tally.percentile(0.99)
     if p50 is not None and p99 is not None:

@@ -31,6 +31,8 @@ class Tally:
         self.cost_micro = 0
         self.unpriced: set[str] = set()
         """Models whose price is unknown."""
+        self.why_unpriced: set[str] = set()
+        """Sentences that say why."""
         self.retried = 0
         self.cut = 0
         self.refused = 0
@@ -59,6 +61,7 @@ class Tally:
         self.usage += line.usage
         if line.cost_usd is None:
             self.unpriced.add(line.model or "unknown")
+            self.why_unpriced.add(line.unpriced or f"no price for {line.model or 'unknown'}")
         else:
             self.cost_micro += micro(line.cost_usd)
         if before:
@@ -102,6 +105,7 @@ class Tally:
             "usage": msgspec.to_builtins(self.usage),
             "cost_usd": None if self.unpriced else self.cost_micro / 1_000_000,
             "unpriced_models": sorted(self.unpriced),
+            "unpriced": sorted(self.why_unpriced),
             "seconds": round(self.seconds, 3),
             "latency_p50_s": self.percentile(0.50),
             "latency_p99_s": self.percentile(0.99),

@@ -213,7 +213,7 @@ class TestLimit:
         job = ("run", home.tasks(tasks), "--simulate", "--json", "-c", "1")
         stopped = await home.command(*job, "--max-cost", "100")
         assert stopped.code == 4
-        assert "no price is known for claude-nova-9, so no limit can hold" in stopped.err
+        assert "(no price for claude-nova-9), so no limit can hold" in stopped.err
         assert summary(stopped.out)["cost_usd"] is None
 
         assert (await home.command(*job)).code == 0

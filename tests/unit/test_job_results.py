@@ -247,7 +247,7 @@ class TestTally:
         assert tally.cost_text == "$0.5000 + unknown"
         assert tally.as_json()["cost_usd"] is None
         assert tally.as_json()["unpriced_models"] == ["claude-nova-9"]
-        assert ("  no price for", "claude-nova-9") in report.rows(tally, "out")
+        assert ("  not known", "no price for claude-nova-9") in report.rows(tally, "out")
 
     def test_it_counts_every_ending_once(self) -> None:
         tally = Tally(8, simulated=True)

@@ -264,7 +264,8 @@ class _Command:
             return INTERRUPTED
         if ending is Ending.COST_LIMIT:
             why = (
-                f"no price is known for {', '.join(sorted(tally.unpriced))}, so no limit can hold"
+                f"what some cost is not known ({'; '.join(sorted(tally.why_unpriced))}), "
+                "so no limit can hold"
                 if tally.unpriced
                 else f"the job has cost {tally.cost_text}, the limit is ${self.ours['max_cost']:g}"
             )
