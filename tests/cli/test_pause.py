@@ -110,7 +110,7 @@ def test_a_queue_and_a_kind_are_drained(cli: Here, worker: int) -> None:
     assert done.out.startswith("queue second is drained: nothing of it runs")
     assert done.out.endswith("To let it go on: agentflow resume second\n")
 
-    cli("submit", "--id", "running", "--kind", "sleep", "--param", "seconds=60")
+    cli("submit", "--id", "running", "--kind", "sleep", "--param", "seconds=3600")
     while not cli("get", "running").out.count("running"):
         pass
     done = cli("drain", "--kind", "sleep", "--timeout", "4")

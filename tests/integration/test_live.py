@@ -25,6 +25,7 @@ from agentflow.protocol import headers, record, subjects
 from agentflow.protocol.record import EMPTY, Failure, State
 from agentflow.rules import records as entries
 from agentflow.rules.routes import gates
+from agentflow.rules.routes.closures import Closed
 from agentflow.rules.routes.route import Route
 from agentflow.views import feed
 from tests.support import masters
@@ -323,7 +324,7 @@ async def test_a_gate_is_told_when_it_closes_and_when_its_time_is_over(
     await watched.gates_known.wait()
     assert [item.gates for item in fold.all(feed.Gates)] == [[]]
     now = datetime.now(UTC)
-    closed = gates.Closed(since=now, until=now + timedelta(seconds=0.4), reason="rate")
+    closed = Closed(since=now, until=now + timedelta(seconds=0.4), reason="rate")
     key = gates.closed_key(Route("main", "sonnet"))
     await Board(observer.js).change(key, lambda _: msgspec.json.encode(closed))
     await fold.until(lambda: len(fold.all(feed.Gates)) == 3)

@@ -28,7 +28,7 @@ TASKS = [
 def run(
     *command: str | Path, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=800)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_source_has_what_the_containers_are_made_of(source: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_it_runs_a_job_in_an_environment_of_its_own(scripts: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -295,7 +295,10 @@ async def test_every_response_says_that_it_is_simulated(client: AsyncAnthropic) 
 async def test_latency_and_pace_order_the_stream_in_time(
     client: AsyncAnthropic, simulator: Simulator
 ) -> None:
-    """80 characters are 20 tokens: 0.05 s to the first, then 0.1 s at 200 a second."""
+    """80 characters are 20 tokens: 0.05 s to the first, then 0.1 s at 200 a second.
+
+    Only what is never too early holds on a busy machine: the first token may be late by any time.
+    """
     simulator.set_mode({"latency": 0.05, "tokens_per_s": 200, "text": "x" * 80})
     start = time.monotonic()
     times = []
@@ -307,4 +310,5 @@ async def test_latency_and_pace_order_the_stream_in_time(
     assert len(times) == 20
     assert times[0] >= 0.05
     assert total >= 0.15
-    assert times[10] - times[0] >= 0.04
+    assert times[10] >= 0.05 + 10 / 200
+    assert times == sorted(times)

@@ -126,9 +126,9 @@ def origin(task_id: str, *, message: str = "1-1", **fields: Any) -> Origin:
 
 async def append(js: JetStream, entry: record.Record) -> Last:
     """Store a record, fenced."""
-    ack = await js.store(
-        entry.subject, record.encode(entry), headers.fence(entry.id, entry.follows)
-    )
+    block = headers.fence(entry.id, entry.follows)
+    # Hundreds at once, perhaps on a busy machine: the answer may be long in coming.
+    ack = await js.store(entry.subject, record.encode(entry), block, 60.0)
     return Last(ack.seq, entry)
 
 

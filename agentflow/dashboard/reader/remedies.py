@@ -17,7 +17,7 @@ class Remedy(NamedTuple):
     again: bool
 
 
-_CREDENTIAL: Final = "mend the credential, then resume its pool (agentflow resume --pool) and retry"
+_CREDENTIAL: Final = "only this task was refused: correct what it asks for, then retry"
 _MONEY: Final = "raise the limit or pay, then resume the pool (agentflow resume --pool) and retry"
 _MESSAGE: Final = "the message itself is wrong: submit a corrected one, drop this"
 _SPLIT: Final = "split the prompt, or ask a model with a larger context; the same fails again"
@@ -36,6 +36,21 @@ REASONS: Final[dict[str, Remedy]] = {
         True,
     ),
     "overloaded": Remedy("Claude is overloaded", "retry later; it is no fault of the task", True),
+    "unavailable": Remedy(
+        "a proxy or balancer on the way reaches nobody",
+        "nothing while it is tried; later retry, and look at the gateway",
+        True,
+    ),
+    "not_an_answer": Remedy(
+        "what came is no answer: a login page, or another service",
+        "look at the base URL and the proxy, then retry",
+        True,
+    ),
+    "paused": Remedy(
+        "the answer paused its turn again and again",
+        "what came is kept; ask for less in one task",
+        True,
+    ),
     "server_error": Remedy(
         "the API had an error of its own", "retry; with the request id its makers can look", True
     ),
