@@ -99,7 +99,7 @@ class Composed:
         process = self._processes.pop(name)
         process.terminate()
         try:
-            # Docker would kill it after its grace period; how long it takes is the machine's affair.
+            # Docker would kill it after this; how long it takes is the machine's affair.
             assert SERVICES[name].get("stop_grace_period", "10s").removesuffix("s").isdigit()
             return process.wait(90)
         except subprocess.TimeoutExpired:

@@ -17,7 +17,7 @@ class Remedy(NamedTuple):
     again: bool
 
 
-_CREDENTIAL: Final = "only this task was refused: correct what it asks for, then retry"
+_CREDENTIAL: Final = "mend the credential, or what this task alone asks for, then retry"
 _MONEY: Final = "raise the limit or pay, then resume the pool (agentflow resume --pool) and retry"
 _MESSAGE: Final = "the message itself is wrong: submit a corrected one, drop this"
 _SPLIT: Final = "split the prompt, or ask a model with a larger context; the same fails again"

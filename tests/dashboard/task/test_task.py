@@ -89,7 +89,7 @@ def test_what_failed_says_what_to_do() -> None:
     world.fail(2, "authentication", error)
     world.shows("authentication_error: invalid x-api-key")  # from the row, before the log is read
     world.answer(None)
-    world.shows("failed (authentication)", "status 401", "resume its pool")
+    world.shows("failed (authentication)", "status 401", "mend the credential")
 
 
 def test_wrapped_or_moved_to_the_side() -> None:
