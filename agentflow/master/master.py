@@ -173,11 +173,13 @@ class Master:
         # Nobody is told that we are ready before the server knows of every interest. It answers in
         # order; nats-py's own flush may overtake what is still to be written.
         await provision.wait_ready(self._js)
-        shown = self._connection.options.shown
-        _log.info("master %s is ready at %s", self.actor.name, shown, extra={"action": "ready"})
 
     async def run(self) -> None:
         """Serve until told to stop, then stop in order."""
+        # Whoever reads that it is ready may tell it to stop: a signal before is its end.
+        self.actor.heed_signals()
+        shown = self._connection.options.shown
+        _log.info("master %s is ready at %s", self.actor.name, shown, extra={"action": "ready"})
         await self.actor.run()
 
     async def close(self) -> None:
