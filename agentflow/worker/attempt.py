@@ -95,16 +95,26 @@ class Attempt:
 
     async def go(self) -> None:
         """From stage to stage. Raises Superseded, BusError."""
-        if await self.admit():
+        if self._may_start() or await self.admit():
             await self.claim()
             await self.end(await self.run())
 
     # Admit.
 
+    def _may_start(self) -> bool:
+        """Whether nothing is to be asked or waited for: the plain case, of which there are many."""
+        shared, task = self._shared, self._task
+        handlers = shared.kinds.handlers
+        if not starting.is_plain(task, handlers):
+            return False
+        self._handler = handlers[task.kind]
+        self._route = shared.kinds.route(task)
+        return shared.gates.open(task.queue, task.kind, self._route)
+
     async def admit(self) -> bool:
         """Return when the task may start; False where it does not, and is dealt with."""
         shared, task = self._shared, self._task
-        while True:
+        while not self._may_start():
             if not starting.is_plain(task, shared.kinds.handlers):
                 match self._verdict():
                     case Park() as park:
@@ -125,6 +135,7 @@ class Attempt:
                 return False
             if self._probe:
                 return True
+        return True
 
     def _verdict(self) -> Verdict:
         kinds = self._shared.kinds

@@ -58,6 +58,8 @@ def wrong_in_outcome(outcome: Any) -> str | None:
 
 def unfaithful(outcome: Outcome) -> str | None:
     """What JSON would change of what the handler returned, as a sentence."""
+    if outcome.value is None and outcome.content is None:
+        return None
     try:
         return flaw(outcome.value, "value", binary=True) or flaw(outcome.content, "content")
     except RecursionError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
@@ -175,15 +174,7 @@ class Worker:
         held = Held(delivered)
         self._holding.add(held)
         self._idle.clear()
-        held.work = asyncio.get_running_loop().create_task(self._work(held))
-
-    async def _work(self, held: Held) -> None:
-        working_on(held)
-        try:
-            await self._conclude(held, self._intake.take(held))
-        except LeftBehind:
-            self._deaf.ended(held)
-            self._puller.refill()
+        held.work = asyncio.get_running_loop().create_task(self._conclude(held))
 
     def _leave(self, held: Held) -> None:
         """Go on with a message without its handler."""
@@ -193,11 +184,16 @@ class Worker:
         held.leave_handler(asyncio.get_running_loop().create_task(work))
         handler.cancel()  # it may hear the second time
 
-    async def _conclude(self, held: Held, work: Awaitable[None]) -> None:
+    async def _conclude(self, held: Held, instead: Awaitable[None] | None = None) -> None:
+        """Deal with a message, or end it by `instead`; whatever happens, it is held no longer."""
+        working_on(held)
         try:
-            await work
+            await (self._intake.take(held) if instead is None else instead)
         except LeftBehind:
-            raise  # somebody else has concluded it
+            # What was done instead has concluded it, or will.
+            self._deaf.ended(held)
+            self._puller.refill()
+            return
         except Superseded as error:
             _log.info("%s", error, extra={"action": "superseded", "task_id": held.id})
         except asyncio.CancelledError:
@@ -208,9 +204,10 @@ class Worker:
         except Exception:
             _log.exception("task %s: handling its message failed", held.id, extra=_log_facts(held))
             self._holding.give_back(held, _delay(held))
-        finally:
-            if not isinstance(sys.exception(), LeftBehind):
-                self._let_go(held)
+        except BaseException:
+            self._let_go(held)
+            raise
+        self._let_go(held)
 
     def _let_go(self, held: Held) -> None:
         self._holding.remove(held)
