@@ -132,7 +132,7 @@ async def rebuild(connection: Connection, url: str) -> dict[str, Any]:
                 "p50": round(statistics.median(waits), 1) if waits else None,
                 "max": round(max(waits), 1) if waits else None,
             },
-            "memory": memory.of(master.pid),
+            "memory": memory.memory_of(master.pid),
         }
         for name, verb, request in (
             ("get", api.GET, api.GetRequest(id=task_id(TASKS // 2))),
@@ -145,7 +145,7 @@ async def rebuild(connection: Connection, url: str) -> dict[str, Any]:
         ):
             times = [await timed(connection, verb, request) for _ in range(5)]
             figures[f"{name}_ms"] = round(statistics.median(times), 1)
-        figures["memory_after_requests"] = memory.of(master.pid)
+        figures["memory_after_requests"] = memory.memory_of(master.pid)
     assert state.tasks_known == TASKS + QUEUED, f"{state.tasks_known:,} tasks are known"
     return figures
 

@@ -90,7 +90,7 @@ async def sample(js: JetStream, pids: dict[str, int], latency: Latency) -> dict[
         for stream in streams.streams()
     }
     return {
-        "memory_mb": {name: memory.of(pid)["rss_mb"] for name, pid in pids.items()},
+        "memory_mb": {name: memory.memory_of(pid)["rss_mb"] for name, pid in pids.items()},
         "messages": counts,
         "consumers": len(await js.consumers(subjects.TASKS)),
         "ended": latency.ended,

@@ -25,7 +25,7 @@ _LIBRARIES: Final = tuple(
 )
 
 
-def of(error: BaseException, group: BaseException | None = None) -> Trace:
+def trace_of(error: BaseException, group: BaseException | None = None) -> Trace:
     """Where `error` came from, with the traceback of the group that it stood in, if any."""
     return Trace(_at(error), _text(error if group is None else group))
 
@@ -71,11 +71,11 @@ def _theirs(error: BaseException) -> TracebackType | None:
 
 
 def _chain(tb: TracebackType | None) -> list[TracebackType]:
-    found = []
+    frames = []
     while tb is not None:
-        found.append(tb)
+        frames.append(tb)
         tb = tb.tb_next
-    return found
+    return frames
 
 
 def _shown(frame: FrameType) -> str:

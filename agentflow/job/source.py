@@ -19,9 +19,9 @@ from agentflow.errors import InvalidInput, InvalidTask, UsageError
 from agentflow.handlers.claude.request import DEFAULT_MAX_TOKENS
 from agentflow.job import checks
 from agentflow.job.defaults import Defaults
+from agentflow.job.formats.entry import Entry
 from agentflow.job.formats.kinds import BY_NAME, Format, format_of
 from agentflow.job.formats.opening import InputFile
-from agentflow.job.formats.row import Row
 from agentflow.job.formats.template import Template
 from agentflow.protocol.task import TaskBody
 
@@ -131,11 +131,11 @@ class Source:
         names = [name for name in self._columns if name not in used or name in carry]
         return list(dict.fromkeys([*names, *carry]))
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[Entry]:
         with self.file.open() as stream:
             yield from self.format.read(stream, self.name, self._reading.template)
 
-    def _carried(self, row: Row) -> dict[str, Any]:
+    def _carried(self, row: Entry) -> dict[str, Any]:
         carried = {name: row.columns[name] for name in row.columns if name not in row.used}
         body = row.body
         for name in self._reading.carry:
@@ -171,7 +171,7 @@ class Source:
             raise UsageError(f"--with: there is no {unknown[0]!r}; there are {names}")
         self._repeated = ids.repeated()
 
-    def _check_row(self, row: Row, ids: _Ids) -> None:
+    def _check_row(self, row: Entry, ids: _Ids) -> None:
         if row.problem is not None:
             raise InvalidTask(row.problem)
         body, reading = row.body, self._reading

@@ -39,7 +39,7 @@ def by_error(error: BaseException, run: Run) -> Failed:
         case InvalidTask():
             return Failed(handed.traced(handed.failure(error, error.reason), run.trace))
         case _:
-            failure = handed.traced(handed.failure(error), trace.of(error))
+            failure = handed.traced(handed.failure(error), trace.trace_of(error))
             _log.warning(
                 "task %s: its handler raised %s: %s",
                 run.task.id,

@@ -74,7 +74,7 @@ def _designs(comparison: Comparison) -> Figure | None:
     rows = [
         (row, measured)
         for row in comparison.rows
-        if (measured := comparison.of(row.name, width)) is not None
+        if (measured := comparison.measured(row.name, width)) is not None
     ]
     if not rows:
         return None
@@ -151,7 +151,7 @@ def _megabytes(value: float) -> str:
 
 
 def _load(comparison: Comparison, width: int) -> str:
-    measured = comparison.of(claims.SDK, width) or next(
+    measured = comparison.measured(claims.SDK, width) or next(
         measured for measured in comparison.trials if measured.trial.load.in_flight == width
     )
     return f"Answers of {measured.trial.load.latency}, {width} tasks in flight"

@@ -58,7 +58,7 @@ def table(comparison: Comparison) -> list[Verdict]:
 
 def cli_design(comparison: Comparison) -> str:
     """The design that stands for the document's CLI worker."""
-    return next((name for name in CLI if comparison.of(name) is not None), CLI[0])
+    return next((name for name in CLI if comparison.measured(name) is not None), CLI[0])
 
 
 def against(claimed: float, measured: float) -> str:
@@ -72,7 +72,9 @@ def against(claimed: float, measured: float) -> str:
 
 
 def _both(comparison: Comparison, in_flight: int) -> tuple[Measured | None, Measured | None]:
-    return comparison.of(cli_design(comparison), in_flight), comparison.of(SDK, in_flight)
+    return comparison.measured(cli_design(comparison), in_flight), comparison.measured(
+        SDK, in_flight
+    )
 
 
 def _said(cli: str | None, sdk: str | None, node: str | None = None) -> str:
@@ -82,7 +84,7 @@ def _said(cli: str | None, sdk: str | None, node: str | None = None) -> str:
 
 def _overhead(comparison: Comparison) -> Verdict:
     cli, sdk = _both(comparison, 1)
-    node = comparison.of(NODE, 1)
+    node = comparison.measured(NODE, 1)
     verdict = ABSENT
     if cli and sdk:
         ratio = cli.overhead.p50_ms / sdk.overhead.p50_ms
@@ -134,7 +136,7 @@ def _seconds(value: float | None) -> str | None:
 
 def _memory(comparison: Comparison) -> Verdict:
     cli, sdk = _both(comparison, 1)
-    node = comparison.of(NODE, 1)
+    node = comparison.measured(NODE, 1)
     wide = money.basis(comparison, SDK)
     verdict = ABSENT
     one, other = (measured.memory.peak_mb if measured else None for measured in (cli, sdk))
@@ -194,7 +196,7 @@ def _thousand(comparison: Comparison) -> Verdict:
 
 def _run(comparison: Comparison) -> Verdict:
     cli = money.basis(comparison, cli_design(comparison))
-    narrow, wide = comparison.of(SDK, 100), crowd(comparison)
+    narrow, wide = comparison.measured(SDK, 100), crowd(comparison)
     parts = []
     if narrow:
         load = narrow.trial.load

@@ -137,7 +137,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         """The design of that name."""
         return next((row for row in self.rows if row.name == name), None)
 
-    def of(
+    def measured(
         self,
         design: str,
         in_flight: int | None = None,

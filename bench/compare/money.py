@@ -64,13 +64,13 @@ class Bill(msgspec.Struct, frozen=True):
 
 def basis(comparison: Comparison, design: str) -> Measured | None:
     """The load that memory and CPU are taken from: the widest of one process, 100 at most."""
-    nearest = [comparison.of(design, in_flight) for in_flight in (100, 20, 10, 3)]
+    nearest = [comparison.measured(design, in_flight) for in_flight in (100, 20, 10, 3)]
     return next((measured for measured in nearest if measured is not None), None)
 
 
 def need(comparison: Comparison, design: str, tasks_per_s: float = TASKS_PER_S) -> Need | None:
     """None where the figures for it are missing."""
-    wide, alone = basis(comparison, design), comparison.of(design, 1)
+    wide, alone = basis(comparison, design), comparison.measured(design, 1)
     if wide is None or alone is None or wide.slot_mb is None:
         return None
     places = tasks_per_s * (LATENCY_S + alone.overhead.p50_ms / 1000)

@@ -90,7 +90,7 @@ def section(comparison: Comparison, charts: Sequence[str] = ()) -> str:
     headings = ("design", "overhead p50 / p99", "CPU a task", "memory a task", "start-up")
     rows, width = [], comparison.common_width
     for row in comparison.rows:
-        measured = comparison.of(row.name, width)
+        measured = comparison.measured(row.name, width)
         if measured is not None:
             over = measured.overhead
             rows.append(
@@ -238,7 +238,7 @@ def _figures_row(comparison: Comparison, measured: Measured) -> list[str]:
 def _extrapolated(comparison: Comparison) -> str:
     rows = []
     for row in comparison.rows:
-        measured = comparison.of(row.name, comparison.common_width)
+        measured = comparison.measured(row.name, comparison.common_width)
         if row.runs_cli and measured is not None:
             factor = 1000 / measured.trial.load.tasks
             rows.append(

@@ -87,8 +87,8 @@ async def run_bare(load: Load) -> dict[str, Any]:
                         group.create_task(one(PROMPT, 2.0))
                 figures["makespan_s"] = round(time.perf_counter() - began, 3)
                 figures["memory"] = {
-                    "worker": memory.of(worker.pid),
-                    "server": memory.of(server.pid or 0),
+                    "worker": memory.memory_of(worker.pid),
+                    "server": memory.memory_of(server.pid or 0),
                 }
                 await client.close()
     return figures
@@ -111,7 +111,10 @@ async def run_ours(load: Load) -> dict[str, Any]:
                     await task.result()
 
                 await one()
-                idle = {"worker": memory.of(worker.pid), "master": memory.of(master.pid)}
+                idle = {
+                    "worker": memory.memory_of(worker.pid),
+                    "master": memory.memory_of(master.pid),
+                }
                 figures: dict[str, Any] = await latency(one, load.singles)
                 began = time.perf_counter()
                 results = client.map(
@@ -137,9 +140,9 @@ async def run_ours(load: Load) -> dict[str, Any]:
                 assert count == load.sleepers, f"{count} of {load.sleepers} came back"
                 figures["memory_idle"] = idle
                 figures["memory"] = {
-                    "worker": memory.of(worker.pid),
-                    "master": memory.of(master.pid),
-                    "server": memory.of(server.pid or 0),
+                    "worker": memory.memory_of(worker.pid),
+                    "master": memory.memory_of(master.pid),
+                    "server": memory.memory_of(server.pid or 0),
                 }
     return figures
 

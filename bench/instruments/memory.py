@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def of(pid: int) -> dict[str, float | None]:
+def memory_of(pid: int) -> dict[str, float | None]:
     """Megabytes of one process; PSS is None where the system does not tell."""
     return {"rss_mb": _rss(pid), "pss_mb": _pss(pid)}
 

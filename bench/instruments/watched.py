@@ -42,7 +42,9 @@ class Watched:
     def memory(self) -> dict[str, float]:
         """Megabytes of each, a page that n processes share counted as 1/n."""
         return {
-            name: round(sum(memory.of(process.pid)["pss_mb"] or 0.0 for process in family), 1)
+            name: round(
+                sum(memory.memory_of(process.pid)["pss_mb"] or 0.0 for process in family), 1
+            )
             for name in self._pids
             if (family := self._family(name))
         }

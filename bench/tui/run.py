@@ -114,7 +114,7 @@ async def measure(
             while not report.exists() or not report.read_text():
                 if draining.done() or time.monotonic() > deadline:
                     raise RuntimeError("the dashboard told no figures")
-                weight = memory.of(terminal.process.pid)
+                weight = memory.memory_of(terminal.process.pid)
                 if start is not None and report.with_suffix(".begun").exists():
                     start.write(b"go\n")
                     await start.drain()

@@ -115,7 +115,7 @@ def raised_by(call: Callable[[], Any]) -> BaseException:
 
 def test_the_line_is_the_authors_and_not_the_librarys() -> None:
     error = raised_by(lambda: json.loads("{"))
-    seen = trace.of(error)
+    seen = trace.trace_of(error)
     assert (seen.at or "").startswith("tests/unit/test_raised.py:")
     assert "json/decoder.py" in (seen.text or "")
 
@@ -124,7 +124,7 @@ def test_a_recursion_without_end_has_a_short_trace() -> None:
     def again(depth: str) -> None:
         again(depth + "x")
 
-    seen = trace.of(raised_by(lambda: again("")))
+    seen = trace.trace_of(raised_by(lambda: again("")))
     assert seen.text is not None
     assert len(seen.text) <= limits.TRACEBACK
     assert seen.text.endswith("maximum recursion depth exceeded")

@@ -13,7 +13,7 @@ class Changes:
         """Ids of changed rows; whoever has looked at them empties it."""
         self._store: Store | None = None
 
-    def of(self, store: Store) -> bool:
+    def watch(self, store: Store) -> bool:
         """Watch this store from now on; True where it is another one, of which all is new."""
         if store is self._store:
             return False

@@ -213,7 +213,7 @@ class Overview(View):
 
     def _running(self, scene: Scene, width: int, height: int) -> list[Line]:
         store = scene.store
-        if self._changes.of(store):
+        if self._changes.watch(store):
             self._rows.invalidate()
         self._rows.refresh(
             store.rows,

@@ -80,7 +80,7 @@ class Tasks(View):
     def refresh(self, scene: Scene) -> None:
         """Bring the table up to date with the store."""
         store = scene.store
-        if self._changes.of(store):
+        if self._changes.watch(store):
             self._rows.invalidate()
             self._groups.invalidate()
         wants, now = self.filter.wants, scene.now

@@ -97,13 +97,13 @@ def of_client(
     client: anthropic.AsyncAnthropic, proxies: Mapping[str, str], *more: str | None
 ) -> Secrets:
     """All that this client sends to say who it is."""
-    found = [client.api_key, client.auth_token, *more]
+    known = [client.api_key, client.auth_token, *more]
     for name, value in client.default_headers.items():
         if isinstance(value, str) and _SENSITIVE.search(name):
-            found += [value, value.partition(" ")[2]]
+            known += [value, value.partition(" ")[2]]
     for url in (str(client.base_url), *proxies.values()):
-        found.append(urlsplit(url).password)
-    return Secrets(filter(None, found))
+        known.append(urlsplit(url).password)
+    return Secrets(filter(None, known))
 
 
 def _spellings(secret: str) -> Iterable[str]:

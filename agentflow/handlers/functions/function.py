@@ -141,7 +141,7 @@ class Shared:
 def _keep_trace(error: BaseException, run: Run) -> None:
     """Keep and tell where it failed, which what is raised instead does not say."""
     one = raised.meant(error)
-    run.trace = trace.of(one, error)
+    run.trace = trace.trace_of(one, error)
     # What a function says on purpose is no news.
     on_purpose = isinstance(one, AgentFlowError)
     _log.log(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from agentflow.errors import InvalidTask
-from agentflow.job.formats.row import Row, body_of
+from agentflow.job.formats.entry import Entry, body_of
 
 
-def row(number: int, value: dict[str, Any]) -> Row:
+def row(number: int, value: dict[str, Any]) -> Entry:
     """The task: what it asks is in params, the id it is known by elsewhere is carried along."""
     params = value["params"]
     unknown = value.keys() - {"custom_id", "params"}
@@ -24,7 +24,7 @@ def row(number: int, value: dict[str, Any]) -> Row:
         if name in request and not (name == "system" and isinstance(request[name], list)):
             fields[name] = request.pop(name)
     fields["params"] = request
-    return Row(number, body_of(fields), custom_id=custom_id(value))
+    return Entry(number, body_of(fields), custom_id=custom_id(value))
 
 
 def custom_id(value: dict[str, Any]) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from agentflow.errors import InvalidTask, UsageError
+from agentflow.job.formats.entry import Entry
 from agentflow.job.formats.objects import DECODER, row_of_object
-from agentflow.job.formats.row import Row
 from agentflow.job.formats.template import Template
 from agentflow.protocol import limits
 
@@ -18,7 +18,7 @@ _MOST: Final = 2 * limits.TASK_BYTES
 _BLANK: Final = " \t\r\n"
 
 
-def elements(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Row]:
+def elements(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Entry]:
     """The elements, numbered from 1. Raises UsageError where the array itself is broken."""
     text = _Text(stream, name)
     if text.next_char() != "[":
@@ -37,7 +37,7 @@ def elements(stream: BinaryIO, name: str, template: Template | None) -> Iterator
         try:
             value = text.value(number)
         except InvalidTask as error:
-            yield Row(number, problem=str(error))
+            yield Entry(number, problem=str(error))
             return  # where the next one begins is not known
         yield row_of_object(number, value, template)
     text.skip()

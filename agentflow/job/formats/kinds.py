@@ -10,11 +10,11 @@ import msgspec
 
 from agentflow.errors import UsageError
 from agentflow.job.formats import array, lines, parquet, table
+from agentflow.job.formats.entry import Entry
 from agentflow.job.formats.opening import InputFile
-from agentflow.job.formats.row import Row
 from agentflow.job.formats.template import Template
 
-Reader = Callable[[BinaryIO, str, Template | None], Iterator[Row]]
+Reader = Callable[[BinaryIO, str, Template | None], Iterator[Entry]]
 
 
 class Format(msgspec.Struct, frozen=True):

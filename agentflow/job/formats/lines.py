@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from agentflow.errors import InvalidTask, UsageError
+from agentflow.job.formats.entry import Entry
 from agentflow.job.formats.objects import row_of_json
-from agentflow.job.formats.row import Row
 from agentflow.job.formats.template import Template
 from agentflow.protocol import limits
 from agentflow.protocol.task import TaskBody, check_body
@@ -31,13 +31,13 @@ def numbered(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
             yield number, raw
 
 
-def objects(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Row]:
+def objects(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Entry]:
     """A JSON object a line."""
     for number, raw in numbered(stream, name):
         yield row_of_json(number, raw, template)
 
 
-def texts(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Row]:
+def texts(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Entry]:
     """A prompt a line; in a template it is `{text}`."""
     if template is not None:
         template.check(["text"])
@@ -45,14 +45,14 @@ def texts(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Ro
         yield row_of_text(number, raw, template)
 
 
-def either(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Row]:
+def either(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Entry]:
     """Objects where a line begins with a brace, prompts elsewhere."""
     for number, raw in numbered(stream, name):
         read = row_of_json if raw.startswith(b"{") else row_of_text
         yield read(number, raw, template)
 
 
-def row_of_text(number: int, raw: bytes, template: Template | None) -> Row:
+def row_of_text(number: int, raw: bytes, template: Template | None) -> Entry:
     """A line that is a prompt, or the `{text}` of one."""
     try:
         check_size(raw)
@@ -62,12 +62,12 @@ def row_of_text(number: int, raw: bytes, template: Template | None) -> Row:
         if template is not None:
             used = frozenset({"text"})
             body = check_body(TaskBody(prompt=template.fill({"text": text})))
-            return Row(number, body, {"text": text}, used)
-        return Row(number, check_body(TaskBody(prompt=text)))
+            return Entry(number, body, {"text": text}, used)
+        return Entry(number, check_body(TaskBody(prompt=text)))
     except UnicodeDecodeError as error:
-        return Row(number, problem=not_utf8(error))
+        return Entry(number, problem=not_utf8(error))
     except InvalidTask as error:
-        return Row(number, problem=str(error))
+        return Entry(number, problem=str(error))
 
 
 def check_size(raw: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from agentflow.errors import InvalidTask
 from agentflow.job.formats import anthropic_batch, openai_batch
-from agentflow.job.formats.row import Row, body_of
+from agentflow.job.formats.entry import Entry, body_of
 from agentflow.job.formats.template import Template
 from agentflow.protocol import limits
 from agentflow.protocol.task import FIELDS, TaskBody, check_body, decode_body
@@ -26,7 +26,7 @@ REQUEST: Final = frozenset(
 LIKE_THIS: Final = 'this is not a task object; a line looks like {"prompt": "..."}'
 
 
-def row_of_json(number: int, raw: bytes, template: Template | None) -> Row:
+def row_of_json(number: int, raw: bytes, template: Template | None) -> Entry:
     """The row in a line of JSON."""
     try:
         if len(raw) > limits.TASK_BYTES:
@@ -37,30 +37,30 @@ def row_of_json(number: int, raw: bytes, template: Template | None) -> Row:
             raise InvalidTask(LIKE_THIS)
         return _row(number, _parsed(raw), raw, template)
     except InvalidTask as error:
-        return Row(number, problem=str(error))
+        return Entry(number, problem=str(error))
 
 
-def row_of_object(number: int, value: Any, template: Template | None) -> Row:
+def row_of_object(number: int, value: Any, template: Template | None) -> Entry:
     """The row in a JSON value that is parsed already."""
     try:
         if not isinstance(value, dict):
             raise InvalidTask(LIKE_THIS)
         return _row(number, value, None, template)
     except InvalidTask as error:
-        return Row(number, problem=str(error))
+        return Entry(number, problem=str(error))
 
 
-def _row(number: int, value: dict[str, Any], raw: bytes | None, template: Template | None) -> Row:
+def _row(number: int, value: dict[str, Any], raw: bytes | None, template: Template | None) -> Entry:
     if template is not None:
         body = check_body(TaskBody(prompt=template.fill(value)))
-        return Row(number, body, value, template.columns)
+        return Entry(number, body, value, template.columns)
     if "custom_id" in value and "params" in value:
         return anthropic_batch.row(number, value)
     if "body" in value and ("url" in value or "custom_id" in value):
         return openai_batch.row(number, value)
     if "messages" in value:
-        return Row(number, _bare(value))
-    return Row(number, body_of(value) if raw is None else decode_body(raw))
+        return Entry(number, _bare(value))
+    return Entry(number, body_of(value) if raw is None else decode_body(raw))
 
 
 def _bare(value: dict[str, Any]) -> TaskBody:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from agentflow.errors import InvalidTask
 from agentflow.job.formats.anthropic_batch import custom_id
-from agentflow.job.formats.row import Row, body_of
+from agentflow.job.formats.entry import Entry, body_of
 
 CHAT: Final = "/v1/chat/completions"
 
@@ -44,7 +44,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
 """Values that ask for nothing; any other has no counterpart."""
 
 
-def row(number: int, value: dict[str, Any]) -> Row:
+def row(number: int, value: dict[str, Any]) -> Entry:
     """The task. Raises InvalidTask naming every field that does not map."""
     problems = [f"{name}: no field of a batch line" for name in sorted(value.keys() - _LINE)]
     method, url, body = value.get("method", "POST"), value.get("url", CHAT), value["body"]
@@ -61,7 +61,7 @@ def row(number: int, value: dict[str, Any]) -> Row:
     if problems:
         raise InvalidTask("of OpenAI's format this has no counterpart: " + "; ".join(problems))
     name = custom_id(value) if "custom_id" in value else None
-    return Row(
+    return Entry(
         number,
         body_of(fields),
         custom_id=name,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
 from agentflow.errors import UsageError
-from agentflow.job.formats.row import Row
+from agentflow.job.formats.entry import Entry
 from agentflow.job.formats.table import header_names, row_of_columns
 from agentflow.job.formats.template import Template
 
@@ -25,7 +25,7 @@ def pyarrow_parquet() -> Any:
     return pyarrow.parquet
 
 
-def rows(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Row]:
+def rows(stream: BinaryIO, name: str, template: Template | None) -> Iterator[Entry]:
     """The rows, from 1. Raises UsageError."""
     parquet = pyarrow_parquet()
     import pyarrow

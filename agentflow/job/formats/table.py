@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from agentflow.errors import InvalidTask, UsageError
-from agentflow.job.formats.row import Row, body_of
+from agentflow.job.formats.entry import Entry, body_of
 from agentflow.job.formats.template import Template
 from agentflow.protocol import limits
 from agentflow.protocol.task import FIELDS, TaskBody, check_body
@@ -34,7 +34,7 @@ def delimiter_of(header: str) -> str:
 
 def rows(
     stream: BinaryIO, name: str, template: Template | None, *, delimiter: str | None = None
-) -> Iterator[Row]:
+) -> Iterator[Entry]:
     """The rows, numbered by the line they begin in. Raises UsageError for a useless header."""
     csv.field_size_limit(2 * limits.TASK_BYTES)
     lines = _Lines(stream, name)
@@ -59,7 +59,7 @@ def rows(
             return
         except csv.Error as error:
             why = "a carriage return outside of quotes" if "new-line" in str(error) else error
-            yield Row(line, problem=f"the row cannot be read: {why}")
+            yield Entry(line, problem=f"the row cannot be read: {why}")
             return  # where the next one begins is not known
         if cells and any(cell.strip() for cell in cells):
             yield _row(line, names, cells, template)
@@ -85,31 +85,31 @@ def header_names(header: Sequence[str], name: str, template: Template | None) ->
     return names
 
 
-def row_of_columns(line: int, columns: dict[str, Any], template: Template | None) -> Row:
+def row_of_columns(line: int, columns: dict[str, Any], template: Template | None) -> Entry:
     """A row of named values, texts or typed ones."""
     try:
         if template is not None:
             body = check_body(TaskBody(prompt=template.fill(columns)))
-            return Row(line, body, columns, template.columns)
+            return Entry(line, body, columns, template.columns)
         fields = {
             name: _field(name, value)
             for name, value in columns.items()
             if name in FIELDS and value is not None and value != ""
         }
         others = {name: value for name, value in columns.items() if name not in FIELDS}
-        return Row(line, body_of(fields), others)
+        return Entry(line, body_of(fields), others)
     except InvalidTask as error:
-        return Row(line, problem=str(error))
+        return Entry(line, problem=str(error))
 
 
-def _row(line: int, names: list[str], cells: list[str], template: Template | None) -> Row:
+def _row(line: int, names: list[str], cells: list[str], template: Template | None) -> Entry:
     if len(cells) != len(names):
-        return Row(line, problem=f"the row has {len(cells)} cells, the header {len(names)}")
+        return Entry(line, problem=f"the row has {len(cells)} cells, the header {len(names)}")
     columns = dict(zip(names, cells, strict=True))
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
-        return Row(line, problem="this is not UTF-8 text")
+        return Entry(line, problem="this is not UTF-8 text")
     return row_of_columns(line, columns, template)
 
 

@@ -10,7 +10,7 @@ from agentflow.errors import InvalidTask
 from agentflow.protocol.task import TaskBody, decode_body
 
 
-class Row(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True):
     """A row. `line` counts lines in a text, elements in an array and rows in Parquet, from 1.
 
     `columns` is what the row holds beside its task, as data. `notes` names what of a foreign format
