@@ -18,6 +18,7 @@ from agentflow.job.ledger import Results
 from agentflow.job.source import Item
 from agentflow.job.spec import FrontEnd, JobSpec
 from agentflow.job.tally import Tally
+from agentflow.job.waiting import Waiting
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Last, Record, State, decode
 from agentflow.protocol.task import encode_body
@@ -69,6 +70,9 @@ class Driver:
         watching = await self._client.connection.subscribe(
             "agentflow.live.progress.>", self._progressed
         )
+        waiting = asyncio.create_task(
+            Waiting(self._client, self._spec.queue, self._front_end).run()
+        )
         try:
             for item in self._items:
                 await self._window.acquire()
@@ -80,6 +84,7 @@ class Driver:
             while self._tasks:
                 await asyncio.wait(list(self._tasks))
         finally:
+            waiting.cancel()
             self._tally.running.clear()
             await watching.close()
         if self._error is not None:

@@ -3,10 +3,12 @@
 import asyncio
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from agentflow.bus.streams.bucket import Board
 from agentflow.config import Connect
 from agentflow.errors import ResultsLost, UsageError
 from agentflow.handlers.contract import Outcome, Run
@@ -14,9 +16,13 @@ from agentflow.job.job import Job
 from agentflow.job.source import Reading, Source
 from agentflow.job.spec import Ending, JobSpec
 from agentflow.protocol.record import Usage
+from agentflow.rules.routes import closures
+from agentflow.rules.routes.closures import Closed
 from tests.integration.conftest import StartWorker
 from tests.support.handlers import Gate
 from tests.support.nats_server import NatsServer
+from tests.support.observer import Observer
+from tests.support.until import until
 
 
 class Told:
@@ -137,3 +143,28 @@ async def test_the_loss_of_the_results_ends_the_job_at_once(
     gate.opened.set()
     assert await Job(spec(nats_server, tmp_path), tasks(1, "gate")).run(Told()) is Ending.DONE
     assert len(gate.runs) == 1, "its result is in the log"
+
+
+async def test_a_job_says_what_its_tasks_wait_for_and_when_that_is_over(
+    nats_server: NatsServer, observer: Observer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    board = Board(observer.js)
+    await board.start()
+    now = datetime.now(UTC)
+    closed = Closed(
+        since=now, until=now + timedelta(hours=1), reason="auth", message="invalid x-api-key"
+    )
+    await board.change("closed.main.opus", lambda _: closures.encode(closed))
+    gate = Gate()
+    await start_worker({"gate": gate})
+    job, told = Job(spec(nats_server, tmp_path), tasks(1, "gate")), Told()
+    running = asyncio.ensure_future(job.run(told))
+    await until(lambda: told.sentences)
+    assert "tasks wait: pool main.opus is closed until" in told.sentences[0]
+    assert "invalid x-api-key" in told.sentences[0]
+    assert told.sentences[0].endswith("at once: agentflow resume --pool main.opus")
+    await board.change("closed.main.opus", lambda _: None)
+    await until(lambda: len(told.sentences) == 2)
+    assert told.sentences[1] == "pool main.opus is open again"
+    gate.opened.set()
+    assert await running is Ending.DONE
