@@ -54,7 +54,9 @@ async def check_logs(home: Home, before: list[dict[str, Any]], *, twice: int) ->
         assert [record.state for record in records] == ["running", "succeeded"]
         assert records[-1].attempt == line["attempts"] == 1
     starts = sum(entry.state == "running" for log in logs.values() for entry in log)
-    assert starts <= len(TASKS) + twice
+    # On a busy machine a task may outlast the grace period: it is handed back, and runs anew.
+    handed_back = sum(entry.state == "queued" for log in logs.values() for entry in log)
+    assert starts <= len(TASKS) + twice + handed_back
 
 
 async def test_the_examples(home: Home) -> None:
