@@ -51,7 +51,6 @@ def load(*tasks: dict[str, Any], **how: Any) -> Source:
         ({"prompt": "a", "params": {"extra_headers": {"x": 1}}}, r"\$.params.extra_headers"),
         ({"prompt": "a", "params": {"extra_headers": {"x y": "1"}}}, "no header of HTTP"),
         ({"prompt": "a", "params": {"extra_headers": {"x": "a\nb"}}}, "no header of HTTP"),
-        ({"prompt": "a", "params": {"extra_headers": {"Cookie": "x"}}}, "cannot hold Cookie"),
         ({"prompt": "a", "params": {"betas": 5}}, "params.betas is not a list"),
         ({"prompt": "a", "params": {"extra_body": {"model": "x"}}}, "belongs into params"),
         ({"kind": "claude-cli", "params": {"max_turns": 1}}, "kind claude-cli needs a prompt"),
@@ -64,6 +63,10 @@ def test_a_fault_is_found_at_the_start(bad: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=rf"(?s)line 3: .*{said}") as caught:
         load({"prompt": "good"}, {"prompt": "fine"}, bad, {"prompt": "well"})
     assert [number for number, _ in caught.value.problems] == [3]
+
+
+def test_a_header_that_is_not_its_own_to_give_stops_no_other_line() -> None:
+    load({"prompt": "good"}, {"prompt": "a", "params": {"extra_headers": {"X-Api-Key": "k"}}})
 
 
 def test_all_faults_are_told_together() -> None:

@@ -46,6 +46,11 @@ NOT_ITS_OWN: Final = {
 }
 """Headers a task cannot set, and why."""
 
+
+class NotItsOwn(InvalidTask):
+    """A task gives a header that is not its own to give: it fails alone, whoever it comes with."""
+
+
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 
@@ -113,7 +118,7 @@ def _check(task: Task) -> None:
 def _check_header(task: Task, name: str, value: object) -> None:
     reason = NOT_ITS_OWN.get(name.strip().lower())
     if reason is not None:
-        raise InvalidTask(
+        raise NotItsOwn(
             f"task {task.id}: params.extra_headers cannot hold {name.strip()}: {reason}"
         )
     # What the connection refuses, or worse, sends.
