@@ -10,6 +10,7 @@ simulated. How a request goes through it, each step a file:
     limits       may it pass
     faults       the failures; `answers` (with `prose`, `schema`) the message
     timing, sse  when its parts are due, as a stream
+    batches      Message Batches and what became of them; `batching` is their endpoints
     log          what happened
 
 Everything between `connection` and `log` is a function of its arguments; nothing waits.
@@ -17,13 +18,23 @@ Everything between `connection` and `log` is a function of its arguments; nothin
 
 from __future__ import annotations
 
-from agentflow.simulator.knobs import Const, KnobError, Knobs, Layer, LogNormal, ToolCall, Uniform
+from agentflow.simulator.knobs import (
+    BatchKnobs,
+    Const,
+    KnobError,
+    Knobs,
+    Layer,
+    LogNormal,
+    ToolCall,
+    Uniform,
+)
 from agentflow.simulator.limits import Limits
 from agentflow.simulator.log import Entry, Stats
 from agentflow.simulator.script import Script, parse_scripts
 from agentflow.simulator.server import Simulator, main
 
 __all__ = [
+    "BatchKnobs",
     "Const",
     "Entry",
     "KnobError",

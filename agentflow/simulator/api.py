@@ -16,6 +16,8 @@ from typing import Final
 
 from agentflow.simulator import answers, catalogue, faults, messages, sse, wire
 from agentflow.simulator import knobs as knob
+from agentflow.simulator.batches import Batches
+from agentflow.simulator.batching import Batching
 from agentflow.simulator.http import LAST_CHUNK, ProtocolError, Request, response_head
 from agentflow.simulator.knobs import Chance, KnobError, Knobs, Layer
 from agentflow.simulator.limits import Limiter, Meter, retry_after
@@ -26,6 +28,7 @@ from agentflow.simulator.timing import StreamTiming, chunk_count, timing_of
 from agentflow.simulator.wire import ENCODER, Message
 
 _ORGANIZATION: Final = "00000000-0000-4000-8000-000051301a7e"
+_WORKSPACE: Final = "wrkspc_simulated"
 _KNOB_HEADER: Final = "x-fake"
 _DRIPS: Final = 10
 """Moments at which the output of a JSON answer is taken from its bucket while it is written."""
@@ -62,6 +65,8 @@ class Api:
         self.clock = clock
         self.log = RequestLog(clock)
         self.scripts = ScriptQueue()
+        self.batches = Batches(clock, self.scripts)
+        self._batching = Batching(self.batches)
         self._default = default
         self._run = os.urandom(5).hex()
         self._seen: Counter[int] = Counter()
@@ -90,6 +95,7 @@ class Api:
         """Back to the server default: no mode, no script, full buckets, empty log."""
         self.log.clear()
         self.scripts.clear()
+        self.batches.clear()
         self._seen.clear()
         self._limiter = Limiter(None)
         self.set_mode({})
@@ -118,6 +124,7 @@ class Api:
         return (
             f"request-id: {request_id}\r\n"
             f"anthropic-organization-id: {_ORGANIZATION}\r\n"
+            f"anthropic-workspace-id: {_WORKSPACE}\r\n"
             f"x-simulated: true\r\n{limits}"
         )
 
@@ -137,6 +144,8 @@ class Api:
                 endpoint = self._messages
             case "POST", ["v1", "messages", "count_tokens"]:
                 endpoint = self._count_tokens
+            case _, ["v1", "messages", "batches", *rest]:
+                return self._refused(request, ask) or self._batch(request, ask, rest)
             case "GET", ["v1", "models"]:
                 endpoint = self._models
             case "GET", ["v1", "models", _]:
@@ -202,6 +211,17 @@ class Api:
         ask.entry.model = counted.model
         count = wire.TokenCount(messages.input_tokens(counted))
         return self._plain(request, ask, lambda: ENCODER.encode(count))
+
+    def _batch(self, request: Request, ask: Ask, rest: list[str]) -> Reply:
+        try:
+            knobs = self._knobs({}, _header_layer(request))
+        except KnobError as error:
+            return self._error(ask, 400, str(error))
+        if not Chance(knobs.seed, request.path, self._times_seen(request.path)).fails(knobs):
+            knobs = knob.without_failure(knobs)
+        request_id = ask.entry.request_id
+        lines = self._lines(request_id)
+        return self._batching.answer(request, rest, knobs, lines, request_id)
 
     def _messages(self, request: Request, ask: Ask) -> Reply:
         version = request.headers["anthropic-version"]
@@ -277,7 +297,8 @@ def _json_answer(
 
 def _dripping(reply: Reply, timing: StreamTiming) -> Reply:
     """The same reply, its output produced bit by bit until then, as a limit counts it."""
-    last = reply.frames[-1]
+    frames = list(reply.frames)
+    last = frames[-1]
     if timing.last == 0.0:
         return reply
     total, last.output_tokens = last.output_tokens, 0
@@ -286,5 +307,5 @@ def _dripping(reply: Reply, timing: StreamTiming) -> Reply:
         Frame(timing.due(i / _DRIPS, i), b"", shares[i] - shares[i - 1])
         for i in range(1, _DRIPS + 1)
     ]
-    reply.frames[:0] = drips
+    reply.frames = [*drips, *frames]
     return reply

@@ -38,8 +38,8 @@ class _Problem(msgspec.Struct):
 def answer(api: Api, request: Request) -> Command:
     """Does what a control request asks.
 
-    GET stats[?log=N], GET or POST mode, POST script, POST reset. Bad knobs are 400 and change
-    nothing.
+    GET stats[?log=N], GET batches, GET or POST mode, POST script, POST reset. Bad knobs are 400
+    and change nothing.
     """
     try:
         match request.method, request.path.removeprefix(PREFIX):
@@ -55,6 +55,8 @@ def answer(api: Api, request: Request) -> Command:
             case "POST", "script":
                 api.scripts.add(script.parse_scripts(request.body))
                 return _done({"script_steps": len(api.scripts)})
+            case "GET", "batches":
+                return _done(api.batches.ledger())
             case "POST", "reset":
                 api.reset()
                 return _done({"ok": True})

@@ -104,18 +104,18 @@ def spoiled_stream(reply: Reply, knobs: Knobs) -> Reply:
         return reply
     middle = max(1, len(reply.frames) // 2)
     at = reply.frames[middle].at if middle < len(reply.frames) else reply.frames[-1].at
-    begun = reply.frames[:middle]
+    begun = list(reply.frames[:middle])
     reply.fault = knobs.fault
     reply.frames = begun
     if knobs.fault == "drop_mid":
-        reply.frames.append(Frame(at, b""))
+        begun.append(Frame(at, b""))
         reply.end = End.CLOSE
         return reply
     event = sse.BROKEN_EVENT
     if knobs.fault == "sse_error":
         kind = knobs.error_type or "overloaded_error"
         event = sse.encode_error(kind, knobs.error_message or f"SIMULATED {kind}")
-    reply.frames.append(Frame(at, http.chunk(event) + http.LAST_CHUNK))
+    begun.append(Frame(at, http.chunk(event) + http.LAST_CHUNK))
     return reply
 
 

@@ -19,6 +19,9 @@ MAX_HEAD: Final = 64 * 1024
 
 MAX_BODY: Final = 32 * 1024 * 1024
 """Bytes of body the Messages API takes; more is 413."""
+MAX_BATCH: Final = 256 * 1024 * 1024
+"""The same for a create of a batch."""
+BATCHES: Final = "/v1/messages/batches"
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -169,7 +172,8 @@ class RequestParser:
         assert request is not None
         # Too much is read to its end and thrown away: closing on a client that still sends makes
         # it see a broken pipe and never the 413.
-        if request.too_large or len(self._body) + len(data) + self._missing > self._max_body:
+        most = max(self._max_body, MAX_BATCH) if request.path == BATCHES else self._max_body
+        if request.too_large or len(self._body) + len(data) + self._missing > most:
             request.too_large = True
             self._body.clear()
         else:

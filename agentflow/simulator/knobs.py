@@ -109,6 +109,41 @@ class Raw(msgspec.Struct, forbid_unknown_fields=True):
     """Before that."""
 
 
+class BatchKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How Message Batches go. Times are seconds; shares are drawn from the seed and the batch."""
+
+    processing: Seconds | Const | Uniform | LogNormal = 0.0
+    """From the create until a batch ends."""
+    canceling: Seconds = 0.0
+    """From a cancel until it ends."""
+    expires: Positive = 86_400.0
+    """What has no answer by then has expired."""
+    errored: Share = 0.0
+    expired: Share = 0.0
+    """Shares of the requests that end so."""
+    listed_after: Seconds = 0.0
+    """How long a batch that was made is neither found nor listed."""
+    lost: Share = 0.0
+    """Of the creates that are done and not answered."""
+    lost_by: Literal["drop", "reset", "hang", "500"] = "drop"
+    refused: Share = 0.0
+    """Of the creates that are not done, answered with `refused_by`."""
+    refused_by: Annotated[int, Meta(ge=400, le=599)] = 429
+    retry_after: Seconds = 1.0
+    cut: Share = 0.0
+    """Of the reads of results whose connection breaks half-way."""
+    short: Share = 0.0
+    """Of the reads of results that end in order, their last line missing."""
+    missing: Share = 0.0
+    """Of the looks at a batch that are answered with 404."""
+    strict: bool = False
+    """A create is refused for a request whose params are none; else that request is errored."""
+    queued_most: Annotated[int, Meta(ge=1)] | None = None
+    """Requests in the queue; a create that would make more is 429."""
+    bytes_most: Annotated[int, Meta(ge=1)] | None = None
+    """Of a create's body; a larger one is 413. The API's own limit is 256 MB."""
+
+
 class Knobs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """How one request is answered. Times are seconds."""
 
@@ -160,6 +195,8 @@ class Knobs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     usage: UsageOverride | None = None
     limits: Limits | None = None
     """Rate limits; they outlive a request, so only the server default and the mode have them."""
+    batches: BatchKnobs | None = None
+    """The same holds for these."""
 
 
 _FAILURE: Final = frozenset(
@@ -187,8 +224,9 @@ def checked(layer: Mapping[str, Any], *, sticky: bool) -> Layer:
         raise KnobError(str(error)) from None
     for piece in (layer.get("raw") or {}).get("pieces", ()):
         piece_bytes(piece)
-    if "limits" in layer and not sticky:
-        raise KnobError("`limits` outlives a request: set it in the mode")
+    for name in ("limits", "batches"):
+        if name in layer and not sticky:
+            raise KnobError(f"`{name}` outlives a request: set it in the mode")
     return dict(layer)
 
 
@@ -251,9 +289,17 @@ class Chance:
             return True
         return self._generator().random() < knobs.p
 
+    def share(self) -> float:
+        """Evenly from 0 to 1."""
+        return self._generator().random()
+
     def latency(self, knobs: Knobs) -> float:
         """Seconds."""
-        match knobs.latency:
+        return self.seconds(knobs.latency)
+
+    def seconds(self, told: float | Const | Uniform | LogNormal) -> float:
+        """A duration as it is told."""
+        match told:
             case Const(seconds):
                 return seconds
             case Uniform(low, high):

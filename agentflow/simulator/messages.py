@@ -72,7 +72,7 @@ _count_decoder = msgspec.json.Decoder(CountRequest)
 
 def parse_messages(body: bytes, version: str) -> MessagesRequest:
     """The request; raises InvalidRequest."""
-    request = _decode(_messages_decoder, body)
+    request = decode(_messages_decoder, body)
     if version == _WITHOUT_SAMPLING:
         for name in ("temperature", "top_p", "top_k"):
             if getattr(request, name) is not UNSET:
@@ -84,13 +84,14 @@ def parse_messages(body: bytes, version: str) -> MessagesRequest:
 
 def parse_count(body: bytes) -> CountRequest:
     """The request; raises InvalidRequest."""
-    return _decode(_count_decoder, body)
+    return decode(_count_decoder, body)
 
 
-_R = TypeVar("_R", bound=_Prompt)
+_R = TypeVar("_R")
 
 
-def _decode(decoder: msgspec.json.Decoder[_R], body: bytes) -> _R:
+def decode(decoder: msgspec.json.Decoder[_R], body: bytes) -> _R:
+    """What a body says; raises InvalidRequest as the API words it."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

@@ -7,6 +7,7 @@ connection only plays it. Faults are plans too: cut in the middle, ended by a cl
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 import msgspec
 
@@ -36,12 +37,13 @@ class Frame(msgspec.Struct):
 class Reply(msgspec.Struct):
     """What to send, and when. `status` is None when not even a head is sent."""
 
-    frames: list[Frame]
+    frames: Sequence[Frame]
     end: End = End.KEEP
     status: int | None = None
     fault: str | None = None
 
 
+JSONL_LINES = "content-type: application/x-jsonl\r\n"
 JSON_LINES = "content-type: application/json\r\n"
 HTML_LINES = "content-type: text/html; charset=utf-8\r\n"
 SSE_LINES = "content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from agentflow.simulator import control
 from agentflow.simulator.api import Api
+from agentflow.simulator.batches import Batches
 from agentflow.simulator.connection import Connection, Exchange
 from agentflow.simulator.http import ProtocolError, Request
 from agentflow.simulator.knobs import Knobs, Layer, as_layer
@@ -90,6 +91,11 @@ class Simulator:
     def log(self) -> RequestLog:
         """The requests so far."""
         return self._api.log
+
+    @property
+    def batches(self) -> Batches:
+        """The batches that were made, and what was bought in them."""
+        return self._api.batches
 
     def stats(self) -> Stats:
         """What GET /_fake/stats says."""

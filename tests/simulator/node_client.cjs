@@ -30,6 +30,24 @@ const CALLS = {
     for await (const model of client.models.list(query, options)) ids.push(model.id);
     return ids;
   },
+  batch: (request, options) => client.messages.batches.create(request, options),
+  async batches(query, options) {
+    const ids = [];
+    for await (const batch of client.messages.batches.list(query, options)) ids.push(batch.id);
+    return ids;
+  },
+  async batched(request, options) {
+    const made = await client.messages.batches.create(request, options);
+    const ended = await client.messages.batches.retrieve(made.id);
+    const lines = [];
+    for await (const line of await client.messages.batches.results(made.id)) lines.push(line);
+    const deleted = await client.messages.batches.delete(made.id);
+    return { made, ended, lines, deleted };
+  },
+  async cancelled(request, options) {
+    const made = await client.messages.batches.create(request, options);
+    return client.messages.batches.cancel(made.id);
+  },
   model: ({ id }, options) => client.models.retrieve(id, undefined, options),
 };
 

@@ -215,3 +215,31 @@ async def test_its_own_retries_meet_a_script_in_order(simulator: Simulator) -> N
 
     assert text_of(message).startswith("[SIMULATED] ")
     assert [entry.status for entry in simulator.stats().log] == [529, 503, 200]
+
+
+BATCH: dict[str, Any] = {
+    "requests": [{"custom_id": f"r-{number}", "params": ASKING} for number in range(3)]
+}
+
+
+async def test_batches_are_made_read_and_deleted(simulator: Simulator) -> None:
+    (found,) = await node(simulator, call("batched", BATCH))
+    assert found["ended"]["processing_status"] == "ended"
+    assert found["ended"]["request_counts"]["succeeded"] == 3
+    assert {line["custom_id"] for line in found["lines"]} == {"r-0", "r-1", "r-2"}
+    assert {line["result"]["type"] for line in found["lines"]} == {"succeeded"}
+    assert found["deleted"] == {"id": found["made"]["id"], "type": "message_batch_deleted"}
+
+
+async def test_batches_are_listed_by_pages_and_cancelled(simulator: Simulator) -> None:
+    simulator.set_mode({"batches": {"processing": 60, "canceling": 60}})
+    *made, listed, cancelled, wrong = await node(
+        simulator,
+        *[call("batch", BATCH) for _ in range(5)],
+        call("batches", {"limit": 2}),
+        call("cancelled", BATCH),
+        call("batch", {"requests": []}),
+    )
+    assert listed == [batch["id"] for batch in made[::-1]]
+    assert cancelled["processing_status"] == "canceling"
+    assert (wrong["status"], wrong["type"]) == (400, "invalid_request_error")
