@@ -132,10 +132,17 @@ class FencedLogs(ABC, Generic[Entry, End]):
                 pause = await _pause(pause)
 
 
-async def store_patiently(js: JetStream, subject: str, payload: bytes, block: bytes) -> PubAck:
+async def store_patiently(
+    js: JetStream,
+    subject: str,
+    payload: bytes,
+    block: bytes,
+    *,
+    settled: tuple[type[BusError], ...] = (),
+) -> PubAck:
     """Store a message that may be stored twice without harm; returns when it is.
 
-    Raises PayloadTooLarge, PermissionDenied.
+    Raises PayloadTooLarge, PermissionDenied, and what is `settled` by its refusal.
     """
     pause = PAUSE_MIN
     while True:
@@ -144,6 +151,8 @@ async def store_patiently(js: JetStream, subject: str, payload: bytes, block: by
         except (PayloadTooLarge, PermissionDenied):
             raise
         except BusError as error:
+            if isinstance(error, settled):
+                raise
             _log.info("%s is not stored yet: %s", subject, error)
             pause = await _pause(pause)
 

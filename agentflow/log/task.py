@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 
 from agentflow.bus.streams.jetstream import JetStream, Stored
 from agentflow.bus.wire.message import Message
-from agentflow.errors import PayloadTooLarge, Superseded
+from agentflow.errors import PayloadTooLarge, Superseded, WrongSequence
 from agentflow.log.fenced import FencedLogs, store_patiently
+from agentflow.protocol import batches, subjects
 from agentflow.protocol import headers as blocks
-from agentflow.protocol import subjects
 from agentflow.protocol.record import EMPTY, Failure, Last, Record, State
 from agentflow.protocol.record import decode as decode_record
 from agentflow.protocol.record import encode as encode_record
@@ -49,6 +49,10 @@ class TaskLog(FencedLogs[Record, Last]):
     async def read(self, task_id: str) -> Last:
         """The last record, from the leader. Raises BusError."""
         return await self._end(subjects.log(task_id))
+
+    async def glance(self, task_id: str) -> Last:
+        """The last record of what has not ended, from any replica: for what is fenced anyway."""
+        return last_of(await self._js.direct(subjects.RECORDS, subjects.progress(task_id)))
 
     def append(self, record: Record, data: bytes | None = None) -> Awaitable[Last]:
         """Store `record` after the sequence it `follows`; returns where it stands.
@@ -86,12 +90,18 @@ class TaskLog(FencedLogs[Record, Last]):
         await self.publish_schedule(last, message.data, message.block)
         return last
 
-    async def publish_schedule(self, last: Last, payload: bytes, block: bytes) -> None:
-        """Store a parked log's schedule; its subject names the record, so a repeat is harmless."""
+    async def publish_schedule(
+        self, last: Last, payload: bytes, block: bytes, *, at: datetime | None = None
+    ) -> None:
+        """Store a parked log's schedule; its subject names the record, so a repeat is harmless.
+
+        `at` where the record does not say when.
+        """
         record = last.record
-        assert record is not None and record.resume_at is not None
+        at = at or (record.resume_at if record else None)
+        assert record is not None and at is not None
         headers = {
-            "Nats-Schedule": f"@at {_rfc3339(record.resume_at)}",
+            "Nats-Schedule": f"@at {_rfc3339(at)}",
             "Nats-Schedule-Target": subjects.due(record.queue, record.priority),
             subjects.ID: record.id,
             subjects.FOLLOWS: str(last.sequence),
@@ -102,6 +112,27 @@ class TaskLog(FencedLogs[Record, Last]):
             payload,
             blocks.carried(block, headers),
         )
+
+    async def publish_entry(self, last: Last, payload: bytes, block: bytes) -> None:
+        """Store what waits for a batch, once: a second one of the same record is refused."""
+        record = last.record
+        assert record is not None and record.pool is not None
+        subject = batches.entry(record.pool, record.queue, record.id, last.sequence)
+        headers = {
+            subjects.ID: record.id,
+            subjects.FOLLOWS: str(last.sequence),
+            subjects.PRIORITY: record.priority,
+            "Nats-Expected-Last-Subject-Sequence": "0",
+        }
+        full = blocks.carried(block, headers)
+        while True:
+            try:
+                await store_patiently(self._js, subject, payload, full, settled=(WrongSequence,))
+            except WrongSequence:
+                # A refusal proves nothing: the leader says whether it is there.
+                if await self._js.last(subjects.BATCH, subject) is None:
+                    continue
+            return
 
     async def fail(self, record: Record, message: Message) -> Last:
         """Write a failed record, then its dead letter; both are stored on return."""

@@ -18,11 +18,11 @@ import logging
 from typing import Any, Final
 
 from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.lease import Lease
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
 from agentflow.errors import PermissionDenied
 from agentflow.log.task import TaskLog
-from agentflow.master.lease import Lease
 from agentflow.protocol import streams, subjects
 from agentflow.protocol import task as tasks
 from agentflow.protocol.identity import message_identity

@@ -26,6 +26,7 @@ from agentflow.bus.streams import provision
 from agentflow.bus.streams.bucket import Board
 from agentflow.bus.streams.follower import Follower, Source
 from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.lease import Lease
 from agentflow.bus.streams.pages import stored_ns, subject_of
 from agentflow.bus.streams.provision import Difference
 from agentflow.bus.streams.rows import in_slices, take_tasks
@@ -40,7 +41,6 @@ from agentflow.log.task import TaskLog
 from agentflow.master import index as indexes
 from agentflow.master.api import Api
 from agentflow.master.index import Index
-from agentflow.master.lease import Lease
 from agentflow.master.leftovers import Leftovers
 from agentflow.master.presence import Presence
 from agentflow.master.queues import Queues

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from agentflow.actor import Actor
 from agentflow.bus.streams.jetstream import JetStream
-from agentflow.master.lease import Lease
+from agentflow.bus.streams.lease import Lease
 from agentflow.master.presence import Presence
 from agentflow.master.queues import Queues
 from agentflow.protocol.subjects import Priority

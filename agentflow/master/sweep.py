@@ -19,11 +19,11 @@ from typing import Final
 import msgspec
 
 from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.lease import Lease
 from agentflow.bus.wire.connection import Connection
 from agentflow.errors import BusError
 from agentflow.log.task import Overtaken, TaskLog
 from agentflow.master.index import Index
-from agentflow.master.lease import Lease
 from agentflow.master.presence import Presence
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Held, Holds

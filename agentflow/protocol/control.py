@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from agentflow.protocol.batches import Progress
+
 
 class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """A task a worker is at: since when, which attempt, and the tokens so far."""
@@ -56,6 +58,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tasks: list[RunningTask] = []
     notes: list[str] = []
     pools: dict[str, Any] = {}
+    batches: list[Progress] = []
 
 
 class Holds(msgspec.Struct, frozen=True, tag="holds"):

@@ -26,6 +26,7 @@ class State(StrEnum):
     RUNNING = "running"
     SCHEDULED = "scheduled"
     RETRYING = "retrying"
+    WAITING = "waiting"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -141,6 +142,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimated: bool = False
     partial: bool = False
     assumed: list[str] | None = None
+    saved_usd: float = 0.0
+    pool: str | None = None
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property
@@ -170,6 +173,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 _STATES: Final = frozenset(State)
 TERMINAL: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 PARKED: Final = frozenset({State.SCHEDULED, State.RETRYING})
+"""Until an instant; `waiting` is parked too, and nobody knows until when."""
 
 
 class Last(msgspec.Struct, frozen=True):

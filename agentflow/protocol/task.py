@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -28,7 +28,7 @@ _Labels = Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=limits
 _Kind = Annotated[str, msgspec.Meta(pattern=rf"^{limits.KIND_PATTERN}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
-ABILITIES: Final[frozenset[str]] = frozenset({"deadline", "start_within"})
+ABILITIES: Final[frozenset[str]] = frozenset({"batch", "deadline", "start_within"})
 """What a task may ask for in Agentflow-Needs and this version has."""
 
 
@@ -48,6 +48,8 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     not_before: _Instant | None = None
     deadline: _Instant | None = None
     start_within: _Seconds | None = None
+    batch: bool | Literal["once"] | None = None
+    batch_after: _Seconds | None = None
 
 
 FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskBody))
@@ -71,6 +73,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime | None = None
     deadline: datetime | None = None
     start_within: float | None = None
+    batch: bool | Literal["once"] = False
+    batch_after: float | None = None
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +213,12 @@ def follows(headers: Mapping[str, str]) -> int:
     return sequence
 
 
+def abilities(body: TaskBody) -> list[str]:
+    """What its fields need: a worker that does not know them must leave the task to another."""
+    asked = [name for name in sorted(ABILITIES) if getattr(body, name) is not None]
+    return asked if body.batch_after is None or "batch" in asked else ["batch", *asked]
+
+
 def missing_abilities(headers: Mapping[str, str]) -> list[str]:
     """What the message needs and this version lacks."""
     needs = headers.get(subjects.NEEDS)
@@ -295,4 +305,6 @@ def build(
         not_before=body.not_before,
         deadline=body.deadline,
         start_within=body.start_within,
+        batch=body.batch or False,
+        batch_after=body.batch_after,
     )

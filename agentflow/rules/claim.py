@@ -10,8 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
-from agentflow.protocol import limits
-from agentflow.protocol.record import Last, State
+from agentflow.protocol import batches, limits
+from agentflow.protocol.record import Last, Record, State
 
 
 class Act(StrEnum):
@@ -24,6 +24,8 @@ class Act(StrEnum):
     ACK = "ack"  # the log has moved past this message
     REPUBLISH_DEAD = "republish dead"  # then ack
     REPUBLISH_SCHEDULE = "republish schedule"  # then ack
+    REPUBLISH_ENTRY = "republish entry"  # of what waits for a batch; then ack
+    WAKE = "wake"  # it waits for a batch: end it where its deadline has passed
     ASK = "ask"  # ask the owner, take over when it is silent
     UPGRADE = "upgrade"  # not for this version: come back later
 
@@ -61,6 +63,8 @@ def decide(delivery: Delivery, last: Last) -> Act:
     if record is None and delivery.age > limits.HORIZON:
         return Act.EXPIRE
     state = record.state if record else None
+    if record is not None and state == State.WAITING:
+        return _waiting(delivery, last, record)
     if delivery.follows >= last.sequence and state not in (State.SUCCEEDED, State.CANCELLED):
         return _start(delivery)
     if record is None or record.message != delivery.message:
@@ -76,6 +80,15 @@ def decide(delivery: Delivery, last: Last) -> Act:
             return Act.ASK
         case _:
             return Act.ACK
+
+
+def _waiting(delivery: Delivery, last: Last, record: Record) -> Act:
+    """Nothing may claim what waits for a batch: it leaves the batch by a record of its own."""
+    if record.reason != batches.REASON:
+        return Act.UPGRADE
+    if delivery.follows >= last.sequence:
+        return Act.WAKE
+    return Act.REPUBLISH_ENTRY if record.message == delivery.message else Act.ACK
 
 
 def is_done_with(delivery: Delivery, last: Last) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from agentflow.protocol import limits
+from agentflow.protocol.batches import REASON
 from agentflow.protocol.record import VERSION, Failure, Last, Record, State, Timings, Usage
 
 PARTIAL_BYTES: Final = limits.MIB
@@ -34,12 +35,15 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
     """What one attempt used: tokens, micro-USD (None: price unknown), seconds.
 
+    `saved_micro` is what the same would have cost more by a live request.
+
     `usage_told` is the usage as it came, `unpriced` why there is no cost, `estimated` that tokens
     are counted by what came, `assumed` what the answer left out.
     """
 
     usage: Usage = Usage()
     cost_micro: int | None = 0
+    saved_micro: int = 0
     run_s: float = 0.0
     first_token_s: float | None = None
     request_id: str | None = None
@@ -120,6 +124,7 @@ def follow(
         labels=origin.labels,
         usage=before.usage + spent.usage if before else spent.usage,
         cost_usd=add_cost(before.cost_usd if before else 0.0, spent.cost_micro),
+        saved_usd=(micro(before.saved_usd if before else 0.0) + spent.saved_micro) / 1_000_000,
         timings=timings,
         model=spent.model or origin.model or (before.model if before else None),
         request_id=spent.request_id,
@@ -225,6 +230,20 @@ def parked(
         resume_at=resume_at,
         reason=reason,
         error=error,
+    )
+
+
+def into_batch(origin: Origin, last: Last, *, actor: str, now: datetime, pool: str) -> Record:
+    """The record of a task that waits for a batch of a pool."""
+    return follow(
+        origin,
+        last,
+        State.WAITING,
+        actor=actor,
+        now=now,
+        failures=0 if last.state == State.FAILED else None,
+        reason=REASON,
+        pool=pool,
     )
 
 

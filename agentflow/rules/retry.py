@@ -42,8 +42,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
     `type` and `code` are the API's error.type and error.details.error_code, `exception` a category:
     connection, dropped, stalled, broken_json, timeout, handler, asked (by the handler, for
-    `retry_after` seconds later), lost. `should_retry` is the header x-should-retry. `message` is
-    the API's sentence: two of the account's failures are told by nothing else.
+    `retry_after` seconds later), batch_expired, batch_canceled, lost. `should_retry` is the header
+    x-should-retry. `message` is the API's sentence: two of the account's failures are told by
+    nothing else.
     """
 
     status: int | None = None
@@ -182,6 +183,8 @@ TABLE: Final[tuple[Rule, ...]] = (
     Rule(reason="timeout",         exceptions=("timeout",), backoff=SERVER),
     Rule(reason="handler_error",   exceptions=("handler",), backoff=SERVER),
     Rule(reason="handler_retry",   exceptions=("asked",), backoff=AS_TOLD),
+    Rule(reason="batch_expired",   exceptions=("batch_expired",), backoff=AT_ONCE),
+    Rule(reason="batch_canceled",  exceptions=("batch_canceled",)),
     Rule(reason="worker_lost",     exceptions=("lost",), backoff=AT_ONCE),
 )
 # fmt: on

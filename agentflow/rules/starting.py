@@ -10,6 +10,7 @@ import msgspec
 from agentflow.protocol import limits
 from agentflow.protocol.record import State
 from agentflow.protocol.task import Task
+from agentflow.rules import batches
 
 
 class Park(msgspec.Struct, frozen=True):
@@ -27,17 +28,23 @@ class TooLate(msgspec.Struct, frozen=True):
     text: str
 
 
-Verdict = Park | TooLate | None
+class IntoBatch(msgspec.Struct, frozen=True):
+    """Let it wait for a batch."""
+
+
+Verdict = Park | TooLate | IntoBatch | None
 """None: start it."""
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """How a task came here: `submitted` is when its first message was stored, `attempts` how often
-    it was started, `original` whether this message continues nothing."""
+    it was started and `failures` what counted of that, `original` whether this message continues
+    nothing."""
 
     submitted: datetime
     attempts: int
     original: bool
+    failures: int = 0
 
 
 def is_plain(task: Task, kinds: Collection[str]) -> bool:
@@ -47,6 +54,8 @@ def is_plain(task: Task, kinds: Collection[str]) -> bool:
         and task.not_before is None
         and task.deadline is None
         and task.start_within is None
+        and not task.batch
+        and task.batch_after is None
     )
 
 
@@ -68,9 +77,12 @@ def verdict(
     # A continuation is due by definition: times are not checked again.
     if arrival.original and task.not_before is not None and task.not_before > now:
         return Park(State.SCHEDULED, task.not_before, "not_before")
-    if task.kind in kinds:
-        return None
     waited = (now - _may_start(task, arrival)).total_seconds()
+    if task.kind in kinds:
+        into = batches.wanted(
+            task, attempts=arrival.attempts, failures=arrival.failures, waited=waited, now=now
+        )
+        return IntoBatch() if into else None
     if waited < unknown_kind_for:
         pause = timedelta(seconds=min(limits.UNKNOWN_KIND_EVERY, 1.0 + waited))
         return Park(State.RETRYING, now + pause, "unknown_kind")
@@ -89,6 +101,13 @@ def too_late(task: Task, arrival: Arrival, now: datetime) -> TooLate | None:
                 "start_within", f"it was not started within {task.start_within:g} s of being queued"
             )
     return None
+
+
+def batch_in(task: Task, arrival: Arrival, now: datetime) -> float | None:
+    """Seconds after which a task that waits at a gate goes into a batch instead; None: never."""
+    if task.batch_after is None or arrival.failures:
+        return None
+    return max(0.0, task.batch_after - (now - _may_start(task, arrival)).total_seconds())
 
 
 def _may_start(task: Task, arrival: Arrival) -> datetime:

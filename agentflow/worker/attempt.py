@@ -39,7 +39,7 @@ from agentflow.rules.records import Spent
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.closures import Blame
 from agentflow.rules.routes.route import Route
-from agentflow.rules.starting import Arrival, Park, TooLate, Verdict
+from agentflow.rules.starting import Arrival, IntoBatch, Park, TooLate, Verdict
 from agentflow.worker import failed, handed
 from agentflow.worker.deaf import LeftBehind
 from agentflow.worker.failed import Failed
@@ -123,13 +123,19 @@ class Attempt:
                     case TooLate(reason=reason, text=text):
                         await shared.endings.refuse(self._parsed, self._before, reason, text)
                         return False
+                    case IntoBatch():
+                        await shared.into_batches.park(self._parsed, self._before)
+                        return False
             self._handler = shared.kinds.handlers[task.kind]
             self._route = shared.kinds.route(task)
             if shared.gates.open(task.queue, task.kind, self._route):
                 return True
             try:
                 with self._held.interruptible():
-                    self._probe = await shared.gates.admit(task.queue, task.kind, self._route)
+                    async with asyncio.timeout(self._batch_in()):
+                        self._probe = await shared.gates.admit(task.queue, task.kind, self._route)
+            except TimeoutError:
+                continue  # it has waited for so long that it goes into a batch
             except Interrupted:
                 shared.endings.give_back(self._held)
                 return False
@@ -137,17 +143,23 @@ class Attempt:
                 return True
         return True
 
-    def _verdict(self) -> Verdict:
-        kinds = self._shared.kinds
+    def _arrival(self) -> Arrival:
         before = self._before.record
-        arrival = Arrival(
+        return Arrival(
             submitted=(before and before.timings.submitted) or self._origin.submitted,
             attempts=before.attempt if before else 0,
             original=self._parsed.delivery.follows == 0,
+            failures=before.failures if before else 0,
         )
+
+    def _batch_in(self) -> float | None:
+        return starting.batch_in(self._task, self._arrival(), self._shared.log.now())
+
+    def _verdict(self) -> Verdict:
+        kinds = self._shared.kinds
         return starting.verdict(
             self._task,
-            arrival,
+            self._arrival(),
             kinds.handlers,
             now=self._shared.log.now(),
             unknown_kind_for=kinds.unknown_kind_for,

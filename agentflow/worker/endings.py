@@ -16,7 +16,7 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.errors import PayloadTooLarge
 from agentflow.log.task import TaskLog
 from agentflow.protocol import limits
-from agentflow.protocol.record import Failure, Last, Record
+from agentflow.protocol.record import Failure, Last, Record, State
 from agentflow.rules import records
 from agentflow.rules.records import Spent
 from agentflow.worker import handed, reply
@@ -77,6 +77,12 @@ class Endings:
         """Give the task back to the queue, for another worker."""
         held.last = await self._log.append(record)
         self._holding.give_back(held)
+        self._observers.ended(record, spent)
+
+    def settled(self, record: Record, spent: Spent | None) -> None:
+        """A batch told what became of a task, and that is written."""
+        self.done += record.state == State.SUCCEEDED
+        self.failed += record.state == State.FAILED
         self._observers.ended(record, spent)
 
     # Of messages that are not run.

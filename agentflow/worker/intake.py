@@ -88,6 +88,10 @@ class Intake:
                 endings.settle(parsed.held, last)
             case Act.REPUBLISH_SCHEDULE:
                 await self._schedule_again(parsed, last)
+            case Act.REPUBLISH_ENTRY:
+                await self._shared.into_batches.again(parsed, last)
+            case Act.WAKE:
+                await self._shared.into_batches.wake(parsed, last)
             case Act.EXPIRE:
                 text = f"the task waited more than {limits.HORIZON // limits.DAY} days"
                 await endings.refuse(parsed, last, "expired", text)

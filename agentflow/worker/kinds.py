@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentflow.handlers.batching import Batched
 from agentflow.handlers.contract import Handler, Noted, Pooled, Routed, defaults_of
 from agentflow.protocol.task import Task
 from agentflow.rules.routes.route import Route
@@ -22,12 +23,19 @@ class Kinds:
             kind: handler.route for kind, handler in known.items() if isinstance(handler, Routed)
         }
         self._pooled = [handler for handler in known.values() if isinstance(handler, Pooled)]
+        self._batched = {
+            kind: handler for kind, handler in known.items() if isinstance(handler, Batched)
+        }
         self._noted = [handler for handler in known.values() if isinstance(handler, Noted)]
 
     def route(self, task: Task) -> Route | None:
         """By which route a task asks, if its handler knows that beforehand."""
         route_of = self._routes.get(task.kind)
         return route_of(task) if route_of is not None else None
+
+    def batched(self, kind: str) -> Batched | None:
+        """The handler of a kind, if its tasks may be asked in batches."""
+        return self._batched.get(kind)
 
     def pools(self) -> dict[str, Any]:
         """How the limits of the handlers' credentials stand, by pool and family."""

@@ -11,6 +11,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+from agentflow.batches import pace
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.patience import connect_patiently
 from agentflow.config import Connect
@@ -90,10 +91,11 @@ async def serve(
     metrics_shared: int = 0,
     ready: Callable[[], None] = lambda: None,
     orderly: int = 0,
+    batches: bool = True,
 ) -> None:
     """Be a worker until told to stop; `own` are the handlers of an app.
 
-    `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
+    `batches`: it looks after those of its credential. `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
     `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
     handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
     """
@@ -108,8 +110,7 @@ async def serve(
                 lease=lease,
                 name=name,
                 grace=grace,
-                simulated="AGENTFLOW_SIMULATED" in os.environ,
-                unknown_kind_for=_unknown_kind_for(),
+                **_from_environment(batches=batches),
             )
             async with _measured(worker, connection, metrics, metrics_shared):
                 await _work(worker, ready)
@@ -118,8 +119,14 @@ async def serve(
     _leave_behind(worker.stuck, orderly)
 
 
-def _unknown_kind_for() -> float:
-    return float(os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR)
+def _from_environment(*, batches: bool) -> dict[str, Any]:
+    """What a worker is told by its environment. Raises UsageError."""
+    unknown = os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR")
+    return {
+        "simulated": "AGENTFLOW_SIMULATED" in os.environ,
+        "unknown_kind_for": float(unknown or limits.UNKNOWN_KIND_FOR),
+        "batches": pace.from_environment() if batches else None,
+    }
 
 
 def _leave_behind(stuck: int, status: int) -> None:

@@ -28,8 +28,12 @@ def answer(connection: Connection, held: Held, last: Last) -> None:
     message = held.delivered.message
     if not message.block or last.record is None:
         return
-    reply = message.headers.get(subjects.REPLY)
-    if not reply or not may_reply_to(reply):
+    tell(connection, message.headers.get(subjects.REPLY) or "", last)
+
+
+def tell(connection: Connection, reply: str, last: Last) -> None:
+    """Send the final record to a subject that somebody named for it."""
+    if last.record is None or not last.record.terminal or not may_reply_to(reply):
         return
     block = blocks.encode({subjects.ID: last.record.id, subjects.SEQUENCE: str(last.sequence)})
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentflow.bus.wire.connection import Connection
 from agentflow.log.task import TaskLog
+from agentflow.worker.batched import IntoBatches
 from agentflow.worker.endings import Endings
 from agentflow.worker.gates import Gates
 from agentflow.worker.held import Holding
@@ -28,3 +29,4 @@ class Shared:
         self.kinds = kinds
         self.observers = Observers()
         self.endings = Endings(connection, log, holding, self.observers)
+        self.into_batches = IntoBatches(connection, log, gates, kinds, self.endings)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from agentflow.actor import Actor
+from agentflow.batches.batcher import Batcher
+from agentflow.batches.pace import Pace
 from agentflow.bus.streams.bucket import Board
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.puller import Puller
@@ -32,6 +35,7 @@ from agentflow.protocol.control import (
     Held as HeldAnswer,
 )
 from agentflow.protocol.subjects import Priority
+from agentflow.worker import reply
 from agentflow.worker.consumers import Consumers
 from agentflow.worker.deaf import Deaf, LeftBehind
 from agentflow.worker.gates import Gates
@@ -68,6 +72,7 @@ class Worker:
         grace: float = GRACE,
         simulated: bool = False,
         unknown_kind_for: float = 0.0,
+        batches: Pace | None = None,
     ) -> None:
         self._js = JetStream(connection)
         self._connection = connection
@@ -84,14 +89,15 @@ class Worker:
         self._deaf = Deaf(self._holding, self._leave)
         self._starved = Starved(self._holding, self._queues, slots, self._free)
         self._lag = Lag()
-        self._gates = Gates(Board(self._js), actor=self.actor.name, slots=slots, now=self._log.now)
+        board = Board(self._js)
+        self._gates = Gates(board, actor=self.actor.name, slots=slots, now=self._log.now)
         self._shared = Shared(connection, self._log, self._holding, self._gates, self._kinds)
         self._intake = Intake(self._shared)
+        self._batcher = self._make_batcher(board, batches)
         self._consumers = Consumers(self._js, self._queues, self._holding, lease=lease)
         self._puller = self._make_puller()
         self._gates.on_open = self._puller.refill
         self._idle = asyncio.Event()
-        self._idle.set()
         self.stuck = 0
         """Handlers that did not end when the worker did; their process cannot exit by itself."""
 
@@ -112,8 +118,24 @@ class Worker:
             allowed=lambda consumer: self._gates.may_pull(queue_of[consumer]),
         )
 
+    def _make_batcher(self, board: Board, pace: Pace | None) -> Batcher | None:
+        handler = self._kinds.batched("claude")
+        if pace is None or handler is None:
+            return None
+        return Batcher(
+            self._js,
+            self._log,
+            board,
+            handler,
+            self._queues,
+            pace,
+            ended=self._shared.endings.settled,
+            reply=partial(reply.tell, self._connection),
+        )
+
     async def start(self) -> None:
         """Make sure of streams and consumers, say hello, begin to pull. Raises BusError."""
+        self._idle.set()
         await self._consumers.start(self.actor.stopping)
         self._connection.on_connect(self._reconnected)
         await self._gates.start()
@@ -125,6 +147,9 @@ class Worker:
         self.actor.background("starved", self._starved.watch)
         self.actor.background("consumers", self._consumers.keep)
         self.actor.background("bucket", self._gates.watch)
+        if self._batcher is not None:
+            self.actor.background("batches", self._batcher.keep)
+            self.actor.on_stop("batches", self._batcher.stop)
         self.actor.on_stop("pulling", self._puller.stop)
         self.actor.on_stop("tasks", self._settle)
         if not self.actor.stopping.is_set():  # told so while it started
@@ -264,6 +289,7 @@ class Worker:
                 *self._kinds.notes(),
             ],
             "pools": self._kinds.pools(),
+            "batches": self._batcher.progress() if self._batcher is not None else [],
             "tasks": [_shown(held) for held in running[:LISTED_TASKS]],
         }
 

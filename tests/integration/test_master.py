@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from agentflow.bus.streams import lease
 from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
-from agentflow.master import Master, lease, serve
+from agentflow.master import Master, serve
 from agentflow.master import master as masters_module
 from agentflow.protocol import api, control, limits, record, subjects
 from agentflow.protocol.api import StatsView, Submitted, Workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +53,13 @@ def mine(
     return Delivery(MINE, follows, delivered, age, understood=known, deadly=deadly)
 
 
+def waiting(message: str = MINE) -> Last:
+    """What waits for a batch."""
+    end = last(State.WAITING, message=message)
+    assert end.record is not None
+    return Last(end.sequence, msgspec.structs.replace(end.record, reason="batch"))
+
+
 S = State
 TABLE = {
     # empty
@@ -77,7 +85,13 @@ TABLE = {
     **{
         f"{state}, of another message": (mine(follows=4), last(state, message=OTHER), Act.ACK)
         for state in State
+        if state != S.WAITING
     },
+    # it waits for a batch
+    "waiting, the same": (mine(), waiting(), Act.REPUBLISH_ENTRY),
+    "waiting, of another message": (mine(), waiting(OTHER), Act.ACK),
+    "waiting, and brought back": (mine(follows=5), waiting(OTHER), Act.WAKE),
+    "waiting for what I do not know": (mine(), last(S.WAITING), Act.UPGRADE),
     # L.message is m
     "succeeded": (mine(), last(S.SUCCEEDED), Act.ACK),
     "cancelled": (mine(), last(S.CANCELLED), Act.ACK),
@@ -132,8 +146,8 @@ def test_what_needs_an_ability_i_lack_is_left_alone(
 @pytest.mark.parametrize(
     "end",
     [
-        last("waiting"),
-        last("waiting", v=record.VERSION + 1),
+        last("sleeping"),
+        last("sleeping", v=record.VERSION + 1),
         *(last(state, v=record.VERSION + 1) for state in State),
     ],
     ids=lambda end: f"{end.state}-v{end.record.v}",

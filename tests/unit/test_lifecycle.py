@@ -15,12 +15,18 @@ from agentflow.rules.lifecycle import FOLLOWERS, may_follow
 
 # What each act writes (a claim may also park or fail at once), and what a run may write.
 WRITTEN = {
-    Act.CLAIM: [State.RUNNING, State.SCHEDULED, State.RETRYING, State.FAILED],
+    Act.CLAIM: [
+        State.RUNNING,
+        State.SCHEDULED,
+        State.RETRYING,
+        State.WAITING,
+        State.FAILED,
+    ],
     Act.EXPIRE: [State.FAILED],
     Act.REJECT: [State.FAILED],
     Act.LOST: [State.FAILED],
 }
-OF_A_RUN = [*State]
+OF_A_RUN = [state for state in State if state != State.WAITING]
 
 names = st.text(max_size=12)
 
@@ -31,7 +37,7 @@ def test_the_table_has_each_state_on_the_left_and_on_the_right() -> None:
 
 
 def test_terminal_parked_and_open_states_share_out_all_states() -> None:
-    open_states = {State.QUEUED, State.RUNNING}
+    open_states = {State.QUEUED, State.RUNNING, State.WAITING}
     assert set(State) == record.TERMINAL | record.PARKED | open_states
     assert not record.TERMINAL & record.PARKED
 
@@ -47,6 +53,7 @@ def test_failed_is_followed_only_by_what_a_manual_retry_brings() -> None:
         State.RUNNING,
         State.SCHEDULED,
         State.RETRYING,
+        State.WAITING,
         State.FAILED,
     }
 
@@ -55,7 +62,8 @@ def test_failed_is_followed_only_by_what_a_manual_retry_brings() -> None:
 def test_what_has_not_ended_can_be_cancelled_and_can_end(state: State) -> None:
     assert may_follow(state, State.CANCELLED)
     assert may_follow(state, State.FAILED)
-    assert state == State.RUNNING or not may_follow(state, State.SUCCEEDED)
+    ends_well = state in (State.RUNNING, State.WAITING)
+    assert may_follow(state, State.SUCCEEDED) == ends_well
 
 
 def test_a_task_is_handed_back_only_by_a_run() -> None:

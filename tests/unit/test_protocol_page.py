@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agentflow.protocol import api, control, limits, record, streams, subjects, task
+from agentflow.protocol import api, batches, control, limits, record, streams, subjects, task
 from agentflow.protocol.record import EMPTY, Last, State
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import claim, lifecycle, retry
@@ -62,6 +62,7 @@ def test_every_subject_is_told() -> None:
         subjects.schedule("x", 0).replace("0", "x"),
         subjects.due("x", "x"),
         subjects.dead("x", "x"),
+        batches.entry("x", "x", "x", 0).replace("0", "x"),
         subjects.kv("x"),
         subjects.LIVE,
         subjects.tokens("x"),
@@ -147,7 +148,7 @@ def test_requests_and_answers_are_told() -> None:
     assert set(TASK_FIELDS) - of_records <= known
     assert fields(api.WorkerView) - fields(control.Heartbeat) <= known
     left_out = fields(control.Heartbeat) - fields(api.WorkerView)
-    assert left_out <= known | {"pools"}  # "from actor to notes"
+    assert left_out <= known | {"pools", "batches"}  # "from actor to notes"
 
 
 def test_the_definitions_of_streams_and_consumers_are_told() -> None:
@@ -164,7 +165,10 @@ def test_the_keys_of_the_bucket_are_told() -> None:
         gates.queue_key("<queue>"),
         gates.kind_key("<kind>"),
         gates.closed_key(Route("<pool>", "<family>")),
+        batches.key("<pool>", "<queue>"),
+        batches.lease_key("<pool>", "<queue>"),
     }
+    assert fields(batches.Table) == told["batches.<pool>.<queue>"]
     assert set(fields(closures.Closed)) <= told["closed.<pool>.<family>"]
     assert fields(gates.Paused) == told["pause.<queue>"]
     (value,) = re.findall(r"nats kv put agentflow pause\.\w+ '(.*)'", PAGE.read_text("utf-8"))
@@ -227,7 +231,7 @@ def test_the_worker_of_the_page_decides_as_ours_does() -> None:
         Act.ASK: "ask",
     }
     seen = set()
-    states = [None, *State, "waiting"]
+    states = [None, *(state for state in State if state != State.WAITING), "sleeping"]
     for state, version, follows, mine, age in itertools.product(
         states, (1, 2), (0, 7, 8), (True, False), (0.0, limits.HORIZON + 1.0)
     ):

@@ -51,6 +51,8 @@ def test_every_field_survives_the_wire() -> None:
         estimated=True,
         partial=True,
         assumed=["usage"],
+        saved_usd=0.5,
+        pool="pool",
         carry=msgspec.Raw(b'{"a":1}'),
     )
     assert record.decode(record.encode(whole)) == whole
@@ -102,7 +104,7 @@ def test_unknown_fields_inside_are_ignored() -> None:
 UNREADABLE = {
     "a later version": record.encode(make(v=2)),
     "a later version, ended": record.encode(make(v=2, state=State.SUCCEEDED)),
-    "a reserved state": record.encode(make(state="waiting")),
+    "a reserved state": record.encode(make(state="sleeping")),
     "a field of another type": record.encode(make()).replace(b'"attempt":1', b'"attempt":"1"'),
     "a field is missing": b'{"v":1,"state":"succeeded"}',
     "another version's form": b'{"v":3,"state":"succeeded","attempt":{"n":1}}',

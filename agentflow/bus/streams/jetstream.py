@@ -200,9 +200,10 @@ class JetStream:
             raise
         return True
 
-    async def purge(self, stream: str, filter: str) -> int:
-        """Remove all messages whose subject matches; how many there were."""
-        answer = await self.api(f"STREAM.PURGE.{stream}", {"filter": filter})
+    async def purge(self, stream: str, filter: str, *, below: int | None = None) -> int:
+        """Remove all messages whose subject matches (`below` a sequence); how many there were."""
+        body: Json = {"filter": filter} if below is None else {"filter": filter, "seq": below}
+        answer = await self.api(f"STREAM.PURGE.{stream}", body)
         return int(answer.get("purged", 0))
 
     # Streams and consumers.

@@ -55,6 +55,12 @@ from agentflow.protocol.identity import process_name
     metavar="N",
     help="Worker processes under this one, each with --concurrency slots; SIGHUP loads new code.",
 )
+@click.option(
+    "--batches/--no-batches",
+    default=True,
+    show_default=True,
+    help="Gather tasks that may wait into batches of the Message Batches API; for kind claude.",
+)
 @click.option("--reload", is_flag=True, help="For development: load new code when a file changes.")
 @metrics_option("Serve Prometheus metrics here; with --processes N on N ports from here on.")
 @log_options
@@ -68,6 +74,7 @@ def command(
     kinds: str | None,
     grace: float,
     processes: int | None,
+    batches: bool,
     reload: bool,
     metrics: tuple[str, int] | None,
     **connection: Any,
@@ -116,6 +123,7 @@ def command(
                 metrics_shared=processes or int(reload),
                 ready=ready,
                 orderly=ends,
+                batches=batches,
             )
         )
 

@@ -31,6 +31,8 @@ class TaskOptions(TypedDict, total=False):
     not_before: datetime | None
     deadline: datetime | None
     start_within: float | None
+    batch: bool | str | None
+    batch_after: float | None
     reply: str | None
     needs: str | None
 

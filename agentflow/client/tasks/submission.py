@@ -95,10 +95,8 @@ def prepare(
         if not reply or not reply.isprintable() or any(char in reply for char in " *>"):
             raise UsageError(f"{reply[:80]!r} is not a subject to reply to")
         headers[subjects.REPLY] = reply
-    # A worker that does not know these fields must leave the task to one that does.
-    asked = [name for name in sorted(task.ABILITIES) if getattr(body, name) is not None]
-    if asked or needs:
-        headers[subjects.NEEDS] = ",".join(dict.fromkeys([*asked, *_names(needs)]))
+    if asked := dict.fromkeys([*task.abilities(body), *_names(needs)]):
+        headers[subjects.NEEDS] = ",".join(asked)
     if follows:
         headers[subjects.FOLLOWS] = str(follows)
     return Submission(

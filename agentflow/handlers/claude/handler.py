@@ -34,8 +34,9 @@ import msgspec
 from anthropic.resources.messages import AsyncMessages
 
 from agentflow.handlers import price_file
+from agentflow.handlers.batching import Batching
+from agentflow.handlers.claude import batches, secrets, turns
 from agentflow.handlers.claude import client as clients
-from agentflow.handlers.claude import secrets, turns
 from agentflow.handlers.claude.estimate import Ratio
 from agentflow.handlers.claude.failures import MISSHAPEN, Failures
 from agentflow.handlers.claude.headers import rate_limits
@@ -154,6 +155,16 @@ class ClaudeHandler:
         """The pool, and the family of the model that a task would ask."""
         model = task.model or task.params.get("model") or self._model
         return Route(self.pool, family(model if isinstance(model, str) else ""))
+
+    def batch_request(self, task: Task) -> bytes:
+        """What a task is in a batch, as JSON. Raises InvalidTask."""
+        return batches.request(task, model=self._model, max_tokens=self._max_tokens)
+
+    def batching(self) -> Batching:
+        """The batches of this credential."""
+        if self._client is None or self._prices is None:
+            raise RuntimeError("the handler is not started")
+        return batches.ClaudeBatches(self._client, self._prices, self._secrets)
 
     async def __call__(self, run: Run) -> Outcome:
         """One answer, of as many requests as it pauses for. Raises InvalidTask, AttemptFailed."""

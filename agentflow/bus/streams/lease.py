@@ -1,7 +1,8 @@
-"""The lease `lease.master`: which of several masters bothers to sweep.
+"""A lease: which of several processes bothers.
 
-Nothing depends on it being exclusive; everything a master does is fenced by the log. It is a key of
-the bucket that the server forgets after some seconds, written by compare-and-set.
+Nothing depends on it being exclusive; everything its holder does is fenced by a log or a
+compare-and-set. It is a key of the bucket that the server forgets after some seconds, written by
+compare-and-set.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from agentflow.protocol import subjects
 
 _log = logging.getLogger(__name__)
 
-KEY: Final = "lease.master"
+MASTER: Final = "lease.master"
+"""Which of several masters sweeps."""
 LASTS: Final = 6
 """Seconds; the server counts whole ones."""
 RENEWED: Final = 2.0
@@ -34,10 +36,11 @@ class LeaseValue(msgspec.Struct, frozen=True):
 
 
 class Lease:
-    """The lease as one master sees it."""
+    """The lease under a key, as one actor sees it."""
 
-    def __init__(self, js: JetStream, actor: str) -> None:
+    def __init__(self, js: JetStream, actor: str, key: str = MASTER) -> None:
         self._js = js
+        self._key = key
         self._actor = actor
         self._sequence = 0
         self._renewed = -1e9
@@ -45,7 +48,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether this master has it, as far as it knows."""
+        """Whether this actor has it, as far as it knows."""
         return asyncio.get_running_loop().time() - self._renewed < LASTS
 
     async def keep(self) -> None:
@@ -59,7 +62,7 @@ class Lease:
 
     async def turn(self) -> None:
         """Take or renew once. Raises BusError."""
-        last = await self._js.last(subjects.KV_STREAM, subjects.kv(KEY))
+        last = await self._js.last(subjects.KV_STREAM, subjects.kv(self._key))
         expected = last.sequence if last else 0
         value = value_of(last)
         if value is not None:
@@ -76,7 +79,7 @@ class Lease:
         self.holder = self._actor
 
     async def release(self) -> None:
-        """Let another master have it now."""
+        """Let another one have it now."""
         if not self.held:
             return
         self._renewed = -1e9
@@ -95,7 +98,7 @@ class Lease:
                 **extra,
             }
         )
-        ack = await self._js.store(subjects.kv(KEY), value, block, timeout)
+        ack = await self._js.store(subjects.kv(self._key), value, block, timeout)
         self._sequence = ack.seq
 
 
@@ -103,4 +106,4 @@ def _holder(data: bytes) -> str:
     try:
         return msgspec.json.decode(data, type=LeaseValue).actor
     except msgspec.DecodeError:
-        return "an unknown master"
+        return "an unknown actor"
