@@ -1,0 +1,1 @@
+"""The batch lane, searched: the model, and what it is given."""
