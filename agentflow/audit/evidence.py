@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agentflow.audit.trail import Trail
+from agentflow.protocol.batches import Table
 
 
 class Submission(msgspec.Struct, frozen=True):
@@ -78,6 +79,10 @@ class Evidence:
     queued: dict[int, Waiting] = field(default_factory=dict)
     due: list[Waiting] = field(default_factory=list)
     schedules: set[tuple[str, int]] = field(default_factory=set)
+    entries: set[tuple[str, int]] = field(default_factory=set)
+    """(id, record's sequence) of what waits for a batch, or is in one."""
+    tables: dict[str, Table] = field(default_factory=dict)
+    """What is known of batches, by key."""
     letters: set[str] = field(default_factory=set)
     first_record: int = 0
     last_sequence: int = 0

@@ -89,6 +89,7 @@ def judge(evidence: Evidence, *, at_rest: bool = False, faults: int | None = Non
     add(_executions(evidence, faults))
     add(_sequences(evidence, report.figures))
     add(_calls(evidence, report.figures))
+    add(_twice(evidence))
     add(_strangers(evidence))
     if at_rest:
         add(_rest(evidence))
@@ -114,6 +115,7 @@ def suspects(evidence: Evidence) -> list[str]:
         and trail.id not in evidence.moved_on
         and last.message not in live
         and (trail.id, last.sequence) not in evidence.schedules
+        and (trail.id, last.sequence) not in evidence.entries
         and continued.get(trail.id, 0) < last.sequence
     ]
 
@@ -284,6 +286,16 @@ def _calls(evidence: Evidence, figures: Figures) -> Iterable[Finding]:
         yield Finding(Kind.CALLS, text)
 
 
+def _twice(evidence: Evidence) -> Iterable[Finding]:
+    for key, table in evidence.tables.items():
+        for twice in table.twice:
+            text = (
+                f"{key}: batch {twice.batch} of {twice.count:,} requests was created so late that"
+                " it was paid beside another"
+            )
+            yield Finding(Kind.CALLS, text)
+
+
 def _strangers(evidence: Evidence) -> Iterable[Finding]:
     for consumer in evidence.consumers:
         if not consumer.ours:
@@ -296,6 +308,12 @@ def _rest(evidence: Evidence) -> Iterable[Finding]:
         yield Finding(Kind.REST, f"its message {sequence} is still in the queue", waiting.id)
     for task_id, sequence in sorted(evidence.schedules):
         yield Finding(Kind.REST, f"its schedule {sequence} is still stored", task_id)
+    ends = {(trail.id, trail.last.sequence) for trail in evidence.trails.values() if trail.last}
+    for task_id, sequence in sorted(evidence.entries & ends):
+        yield Finding(Kind.REST, f"it waits for a batch since record {sequence}", task_id)
+    for key, table in evidence.tables.items():
+        for row in table.rows:
+            yield Finding(Kind.REST, f"{key} has batch {row.id or row.nonce}, {row.state}")
     for waiting in evidence.due:
         yield Finding(Kind.REST, "a message of it is due and not in the queue", waiting.id)
     for consumer in evidence.consumers:

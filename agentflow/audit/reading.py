@@ -15,12 +15,13 @@ from typing import Any, Final
 from agentflow.audit.evidence import ConsumerState, Evidence, Slots, Waiting
 from agentflow.audit.judgement import suspects
 from agentflow.audit.trail import Trail
+from agentflow.bus.streams.bucket import read_all
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
-from agentflow.errors import NotFound
+from agentflow.errors import NoStream, NotFound
 from agentflow.log.task import last_of
-from agentflow.protocol import control, streams, subjects
+from agentflow.protocol import batches, control, streams, subjects
 from agentflow.protocol import record as records
 from agentflow.protocol import task as tasks
 from agentflow.protocol.identity import message_identity
@@ -88,7 +89,8 @@ async def read_evidence(js: JetStream) -> Evidence:
 
 
 async def _read_queue(js: JetStream, evidence: Evidence) -> None:
-    """Schedules, then the task messages; how many there ever were is asked before."""
+    """Schedules, then task messages, then what waits for batches; how many there ever were is
+    asked before."""
     info = await js.stream_info(subjects.TASKS)
     evidence.last_sequence = info["state"]["last_seq"]
     evidence.created_ns = _ns(info["created"])
@@ -103,6 +105,23 @@ async def _read_queue(js: JetStream, evidence: Evidence) -> None:
             evidence.schedules.add(subjects.parse_schedule(subject))
     async for message in read_messages(js, subjects.TASKS):
         evidence.queued[sequence_of(message)] = _waiting(message, subject_of(message))
+    await _read_batches(js, evidence)
+
+
+async def _read_batches(js: JetStream, evidence: Evidence) -> None:
+    """What waits for a batch or is in one; the tables are read before it, rows go last."""
+    evidence.entries.clear()
+    evidence.tables.clear()
+    async for key, _, value in read_all(js):
+        if value is not None and batches.parse_key(key) is not None:
+            evidence.tables[key] = batches.read(value)
+    try:
+        async for message in read_messages(js, subjects.BATCH):
+            entry = batches.parse_entry(subject_of(message))
+            if entry is not None:
+                evidence.entries.add((entry.id, entry.waiting))
+    except NoStream:
+        return  # of a version before batches
 
 
 async def look_again(js: JetStream, evidence: Evidence) -> None:

@@ -32,6 +32,10 @@ class _Request(msgspec.Struct):
     status: int | None = None
 
 
+class _Bought(msgspec.Struct):
+    calls: list[str] = []
+
+
 class _Stats(msgspec.Struct):
     requests: int
     log: list[_Request]
@@ -68,13 +72,20 @@ def read_drops(lines: Iterable[str]) -> dict[str, str]:
     return {dropped[2]: dropped[1] for line in lines if (dropped := _DROPPED.search(line))}
 
 
-def read_requests(data: bytes, name: str) -> Calls:
-    """The requests in an answer of the simulator's `/_fake/stats`. Raises UsageError."""
+def read_requests(data: bytes, name: str, told: bytes = b"") -> Calls:
+    """The requests in an answer of the simulator's `/_fake/stats`, and those of batches in one of
+    `/_fake/batches` (`told`). Raises UsageError.
+    """
     try:
         stats = msgspec.json.decode(data, type=_Stats)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{name} is not what /_fake/stats answers: {error}") from None
+    if any(sent.path.startswith(f"{MESSAGES}/batches") for sent in stats.log) and not told:
+        stats.requests += 1  # what was bought in batches is not known
     calls = [Call(sent.request_id, sent.status) for sent in stats.log if sent.path == MESSAGES]
+    if told:
+        bought = msgspec.json.decode(told, type=_Bought).calls
+        calls += [Call(name, 200) for name in bought]
     return Calls(calls, complete=len(stats.log) == stats.requests)
 
 
@@ -85,7 +96,10 @@ def ask_simulator(url: str) -> Calls:
         raise UsageError(f"{url!r} is not the URL of a simulator")
     try:
         with urllib.request.urlopen(address, timeout=WITHIN) as answer:
-            return read_requests(answer.read(), address)
+            stats = answer.read()
+        batches = address.replace("/stats", "/batches")
+        with urllib.request.urlopen(batches, timeout=WITHIN) as answer:
+            return read_requests(stats, address, answer.read())
     except OSError as error:
         raise UsageError(f"the simulator at {url} does not answer: {error}") from None
 

@@ -135,6 +135,9 @@ class Trail:
         allowed: tuple[int, ...] = (attempt,)
         if record.state == State.QUEUED:
             allowed = (max(0, attempt - 1),)
+        elif state == State.WAITING:
+            # What a batch told counts the attempt; to wait anew, or to be cancelled, does not.
+            allowed = (attempt, attempt + 1)
         elif record.state == State.RUNNING:
             # Progress of the same run, or else a start, which counts.
             same = state == State.RUNNING and before is not None and before.actor == record.actor

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agentflow.cli.options import Duration
 from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +56,42 @@ def default_options(function: Callable[..., R]) -> Callable[..., R]:
     ):
         function = option(function)
     return function
+
+
+def batch_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add whether tasks go through the Message Batches API."""
+    for option in (
+        click.option(
+            "--batch-expired",
+            type=click.Choice(["again", "live"]),
+            default="again",
+            show_default=True,
+            help="What a batch brings no answer for: into the next one, or live at full price.",
+        ),
+        click.option(
+            "--batch-after",
+            type=Duration(),
+            metavar="TIME",
+            help="Into a batch what no live request was answered within so long: 5m.",
+        ),
+        click.option(
+            "--batch",
+            is_flag=True,
+            help="Ask through the Message Batches API: half the price, within 24 hours.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def batch_of(batch: bool, batch_after: float | None, batch_expired: str) -> dict[str, Any]:
+    """The fields that these options are. Raises UsageError."""
+    if batch and batch_after is not None:
+        raise UsageError("give --batch or --batch-after, not both")
+    if batch_expired == "live" and not batch:
+        raise UsageError("--batch-expired says what becomes of --batch")
+    wanted: bool | str | None = ("once" if batch_expired == "live" else True) if batch else None
+    return {"batch": wanted, "batch_after": batch_after}
 
 
 def source(

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from agentflow.job.tally import Tally
+from agentflow.job.tally import Tally, dollars
 from agentflow.protocol.record import State
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
         ("tokens out", f"{usage.output_tokens:,}"),
         ("cost", tally.cost_text + (" (SIMULATED)" if tally.simulated else "")),
     ]
+    if tally.batched:
+        saved = dollars(tally.saved_micro) + (" (SIMULATED)" if tally.simulated else "")
+        entries.append((f"  saved by batches ({tally.batched:,} tasks)", saved))
     if tally.unpriced:
         entries.append(("  not known", "; ".join(sorted(tally.why_unpriced))))
     entries.append(("time", f"{tally.seconds:.1f} s"))

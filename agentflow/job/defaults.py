@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,11 +18,13 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     temperature: float | None = None
     max_attempts: int | None = None
+    batch: bool | Literal["once"] | None = None
+    batch_after: float | None = None
 
     def check(self) -> None:
         """Raise UsageError for what no task could have."""
         fields: dict[str, Any] = {"prompt": "x"}
-        for name in ("model", "system", "max_tokens", "max_attempts"):
+        for name in ("model", "system", "max_tokens", "max_attempts", "batch_after"):
             if getattr(self, name) is not None:
                 fields[name] = getattr(self, name)
         try:
@@ -40,6 +42,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
             if self.model is not None and body.model is None and "model" not in params:
                 body.model = self.model
             return
+        if body.batch is None and body.batch_after is None:
+            body.batch, body.batch_after = self.batch, self.batch_after
         for name in ("model", "system", "max_tokens"):
             value = getattr(self, name)
             if value is not None and getattr(body, name) is None and name not in params:

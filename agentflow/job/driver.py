@@ -1,8 +1,9 @@
 """Drive tasks through a queue: read each one's log, submit what is missing, keep the results.
 
-At most `window` tasks are under way, so that a limit on the cost can hold and an interruption
-leaves little behind. Before a task is submitted its log is read: what a former run has submitted,
-or finished without this process learning of it, is waited for or taken, never paid again.
+At most `window` tasks are under way, those aside that wait for a batch, so that a limit on the cost
+can hold and an interruption leaves little behind. Before a task is submitted its log is read: what
+a former run has submitted, or finished without this process learning of it, is waited for or taken,
+never paid again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from agentflow.bus.streams import provision
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
 from agentflow.errors import BusError, ResultsLost, UsageError
+from agentflow.job.holds import Holds
 from agentflow.job.ledger import Results
 from agentflow.job.source import Item
 from agentflow.job.spec import FrontEnd, JobSpec
@@ -48,7 +50,8 @@ class Driver:
         self._spec = spec
         self._window = asyncio.Semaphore(window)
         self._own_workers = own_workers
-        self._under_way: set[str] = set()
+        self._under_way: dict[str, Item] = {}
+        self._held = Holds(spec)
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
@@ -76,7 +79,7 @@ class Driver:
         try:
             for item in self._items:
                 await self._window.acquire()
-                if self._closed.is_set() or self._over_limit():
+                if self._closed.is_set() or await self._over_limit():
                     break
                 task = asyncio.get_running_loop().create_task(self._one(item))
                 self._tasks.add(task)
@@ -104,7 +107,6 @@ class Driver:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._window.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             # One failure of the bus is the failure of all; the first says it best.
             self._error = self._error or error
@@ -112,21 +114,27 @@ class Driver:
                 self.abandon()  # what the others answer would have no place either
             self.stop_submitting()
 
-    def _over_limit(self) -> bool:
+    async def _over_limit(self) -> bool:
         limit = self._spec.max_cost_micro
         if limit is None:
             return False
+        # What waits for a batch may cost as much as is held for it: nobody is told before it ends.
+        while self._tally.cost_micro < limit <= self._tally.cost_micro + self._held.micro:
+            await self._held.changed.wait()
+            self._held.changed.clear()
         # A model without a price cannot be held to a limit, so it counts as having reached it.
         if self._tally.cost_micro >= limit or self._tally.unpriced:
             self.limit_reached = True
         return self.limit_reached
 
     async def _one(self, item: Item) -> None:
-        self._under_way.add(item.id)
+        self._under_way[item.id] = item
         try:
             await self._follow(item)
         finally:
-            self._under_way.discard(item.id)
+            del self._under_way[item.id]
+            if not self._held.settle(item.id):
+                self._window.release()
 
     async def _follow(self, item: Item) -> None:
         last = await self._client.read(item.id)
@@ -178,9 +186,12 @@ class Driver:
 
     def _progressed(self, message: Message) -> None:
         task_id = subjects.record_id(message.subject)
-        if task_id not in self._under_way:
+        item = self._under_way.get(task_id)
+        if item is None:
             return
         state = decode(message.data).state
+        if state == State.WAITING and self._held.hold(item):
+            self._window.release()  # it takes no slot, and the next ones go into the same batch
         if state == State.RUNNING:
             self._tally.running.add(task_id)
         else:

@@ -29,6 +29,9 @@ class Tally:
         self.reasons: Counter[str] = Counter()
         self.usage = Usage()
         self.cost_micro = 0
+        self.saved_micro = 0
+        """What batches saved of the price of live requests."""
+        self.batched = 0
         self.unpriced: set[str] = set()
         """Models whose price is unknown."""
         self.why_unpriced: set[str] = set()
@@ -64,6 +67,8 @@ class Tally:
             self.why_unpriced.add(line.unpriced or f"no price for {line.model or 'unknown'}")
         else:
             self.cost_micro += micro(line.cost_usd)
+        self.saved_micro += micro(line.saved_usd)
+        self.batched += (line.request_id or "").startswith("msgbatch_")
         if before:
             self.before += 1
             return
@@ -104,6 +109,8 @@ class Tally:
             "retried": self.retried,
             "usage": msgspec.to_builtins(self.usage),
             "cost_usd": None if self.unpriced else self.cost_micro / 1_000_000,
+            "saved_usd": self.saved_micro / 1_000_000,
+            "batched": self.batched,
             "unpriced_models": sorted(self.unpriced),
             "unpriced": sorted(self.why_unpriced),
             "seconds": round(self.seconds, 3),

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from agentflow.bus.streams.bucket import value_of
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.lease import Lease
 from agentflow.bus.wire.connection import Connection
@@ -25,11 +26,11 @@ from agentflow.errors import BusError
 from agentflow.log.task import Overtaken, TaskLog
 from agentflow.master.index import Index
 from agentflow.master.presence import Presence
-from agentflow.protocol import control, limits, subjects
+from agentflow.protocol import batches, control, limits, subjects
 from agentflow.protocol.control import Held, Holds
 from agentflow.protocol.identity import parse_message
 from agentflow.protocol.record import Last, Record, State
-from agentflow.rules.sweep import LogFacts, Step, next_step
+from agentflow.rules.sweep import Entry, LogFacts, Step, next_step
 from agentflow.views.row import Row
 
 _log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Sweep:
         before = self.lost
         rows = [*self._candidates(State.RUNNING), *self._candidates(State.QUEUED)]
         rows += [*self._candidates(State.SCHEDULED), *self._candidates(State.RETRYING)]
+        rows += self._candidates(State.WAITING)
         for start in range(0, len(rows), AT_ONCE):
             await asyncio.gather(*(self._look(row) for row in rows[start : start + AT_ONCE]))
         self.rounds += 1
@@ -156,6 +158,8 @@ class Sweep:
                 case Step.LOOK_FOR_SCHEDULE:
                     subject = subjects.schedule(task_id, last.sequence)
                     facts.schedule = await self._js.last(subjects.SCHEDULE, subject) is not None
+                case Step.LOOK_FOR_ENTRY:
+                    facts.entry = await self._entry(task_id, last.sequence)
                 case Step.LOOK_FOR_DUE:
                     facts.due = await self._is_anything_due()
                 case Step.NOTE_END:
@@ -163,15 +167,19 @@ class Sweep:
                     self._noted[task_id] = (last.sequence, end)
                     return
                 case Step.LOSE:
-                    await self._lose(last)
+                    await self._lose(last, facts)
                     break
         if step is not Step.WAIT:
             self._noted.pop(task_id, None)
 
-    async def _lose(self, last: Last) -> None:
+    async def _lose(self, last: Last, facts: LogFacts) -> None:
         assert last.record is not None
-        record = last.record
-        if record.resume_at is None:
+        record, reason = last.record, REASON
+        if facts.entry is Entry.STRAY:
+            reason, other = "batch_lost", "no batch will have it"
+        elif facts.entry is Entry.GONE:
+            other = f"so is its entry in {subjects.BATCH}"
+        elif record.resume_at is None:
             other = f"its worker {record.actor} does not hold it"
         else:
             other = "so is its schedule"
@@ -179,10 +187,10 @@ class Sweep:
             f"the task was {record.state}, but its message is gone from {subjects.TASKS} "
             f"and {other}; submit it again"
         )
-        self._corrected(await self._log.lose(last, REASON, text))
+        self._corrected(await self._log.lose(last, reason, text))
         self.lost += 1
-        facts = {"action": "lost", "task_id": record.id, "attempt": record.attempt}
-        _log.warning("task %s: %s", record.id, text, extra=facts)
+        extra = {"action": "lost", "task_id": record.id, "attempt": record.attempt}
+        _log.warning("task %s: %s", record.id, text, extra=extra)
 
     # Facts.
 
@@ -214,6 +222,17 @@ class Sweep:
                 case Held(holds=holds):
                     return holds
         return False
+
+    async def _entry(self, task_id: str, sequence: int) -> Entry:
+        """What there is of a task that waits for a batch."""
+        stored = await self._js.last(subjects.BATCH, batches.entry_of(task_id, sequence))
+        entry = batches.parse_entry(stored.subject) if stored is not None else None
+        if stored is None or entry is None:
+            return Entry.GONE
+        key = subjects.kv(batches.key(entry.pool, entry.queue))
+        table = batches.read(value_of(await self._js.last(subjects.KV_STREAM, key)))
+        waits = stored.sequence >= table.next or table.holding(stored.sequence) is not None
+        return Entry.WELL if waits else Entry.STRAY
 
     async def _is_anything_due(self) -> bool:
         info = await self._js.stream_info(subjects.SCHEDULE, subjects_filter="agentflow.due.>")

@@ -11,6 +11,9 @@ was true when it was read must still be true at the end, or be caught by the fen
   be found by its id. So the sweep notes where AGENTFLOW_TASKS ended when nothing was due, and waits
   until all up to there is gone.
 
+- What waits for a batch has no schedule: its entry must be there, and in a row of the table or
+  behind its `next`. The parker's message must be gone first, as above.
+
 The verdict is `failed`, fenced by the record that all of this was read about. There is no dead
 letter then: the payload was in the message that is gone.
 """
@@ -21,6 +24,7 @@ from enum import StrEnum
 
 import msgspec
 
+from agentflow.protocol.batches import REASON
 from agentflow.protocol.record import PARKED, Last, State
 
 
@@ -30,11 +34,20 @@ class Step(StrEnum):
     WELL = "well"  # nothing; whatever was noted about it is void
     LOOK_FOR_MESSAGE = "look for its message"  # gives `message`
     ASK_OWNER = "ask its owner"  # gives `held`; no answer is False
+    LOOK_FOR_ENTRY = "look for its entry"  # gives `entry`
     LOOK_FOR_SCHEDULE = "look for its schedule"  # gives `schedule`
     LOOK_FOR_DUE = "look for due tasks"  # gives `due`
     NOTE_END = "note where the queue ends"  # and come back later, with `noted` and `first`
     WAIT = "wait"  # what was noted stays noted
     LOSE = "lose"  # write failed, fenced by the log's last record
+
+
+class Entry(StrEnum):
+    """What there is of a task that waits for a batch."""
+
+    WELL = "well"  # its entry is in a row of the table, or will be
+    STRAY = "stray"  # no row has it, and none will
+    GONE = "gone"  # there is none
 
 
 class LogFacts(msgspec.Struct):
@@ -47,6 +60,7 @@ class LogFacts(msgspec.Struct):
     message: bool | None = None
     held: bool | None = None
     schedule: bool | None = None
+    entry: Entry | None = None
     due: bool | None = None
     noted: int | None = None
     first: int = 0
@@ -65,6 +79,10 @@ def next_step(last: Last, facts: LogFacts) -> Step:
         return _owned(facts)
     if record.state in PARKED:
         return _parked(facts)
+    if record.state == State.WAITING and record.reason == REASON:
+        if facts.entry is None:
+            return Step.LOOK_FOR_ENTRY
+        return Step.WELL if facts.entry is Entry.WELL else Step.LOSE
     return Step.WELL
 
 

@@ -15,7 +15,16 @@ from agentflow.views.result import Result, result_of_record
 _WRITTEN: Final = (
     *("line", "id", "custom_id", "state", "text", "value", "content", "input", "usage"),
     *("cost_usd", "stop_reason", "attempts", "timings", "latency_s", "error", "reason", "kind"),
-    *("model", "request_id", "labels", "request", "truncated", "simulated", "unpriced"),
+    *(
+        "model",
+        "request_id",
+        "labels",
+        "request",
+        "truncated",
+        "simulated",
+        "unpriced",
+        "saved_usd",
+    ),
     *("estimated", "partial"),
 )
 """In this order: every line begins with `{"line":`."""

@@ -18,6 +18,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     `text` is for people, `value` for programs, `content` what the API answered beside text.
     `attempts` counts starts. `cost_usd` is None where it is unknown, and `unpriced` says why;
+    `saved_usd` is what batches saved of the price of live requests;
     `estimated`: some of its tokens are counted by what came; `partial`: `text` and `content` are of
     an answer that broke off. `sequence` is the
     record's place in AGENTFLOW_RECORDS, 0 for a task that no worker has seen. `message` is the
@@ -48,6 +49,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     cost_usd: float | None = None
     unpriced: str | None = None
+    saved_usd: float = 0.0
     estimated: bool = False
     partial: bool = False
     timings: Timings = Timings()
@@ -118,6 +120,7 @@ def result_of_record(record: Record, sequence: int, index: int | None = None) ->
         usage=record.usage,
         cost_usd=record.cost_usd,
         unpriced=record.unpriced,
+        saved_usd=record.saved_usd,
         estimated=record.estimated,
         partial=record.partial,
         timings=record.timings,

@@ -95,9 +95,10 @@ async def serve(
 ) -> None:
     """Be a worker until told to stop; `own` are the handlers of an app.
 
-    `batches`: it looks after those of its credential. `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
-    `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
-    handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
+    `batches`: it looks after those of its credential. `metrics` is where Prometheus may ask, and
+    with `metrics_shared` the first of so many ports; `ready` is called when the worker serves and
+    hears signals; `orderly` is the exit status where handlers are left behind.
+    Raises NotConnected, BusError, UsageError, PortTaken.
     """
     connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
     try:

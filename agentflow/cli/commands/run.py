@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentflow.cli.options import connection_options, resolve
-from agentflow.cli.reading import default_options, reading_options
+from agentflow.cli.reading import batch_of, batch_options, default_options, reading_options
 from agentflow.cli.workforce import chosen, workforce_options
 from agentflow.errors import CostLimitReached, UsageError
 
@@ -59,6 +59,7 @@ INTERRUPTED = 130
 )
 @click.option("--store", help="Directory of the local stack's data. [default: the user's own]")
 @default_options
+@batch_options
 @click.option(
     "--max-cost",
     type=click.FloatRange(min=0, min_open=True),
@@ -94,8 +95,9 @@ def command(file: str, **options: Any) -> int:
 
     reading = ("format_name", "prompt", "template", "carry", "app", "simulate")
     defaults = ("model", "system", "max_tokens", "temperature", "max_attempts")
+    batch = batch_of(*(options.pop(name) for name in ("batch", "batch_after", "batch_expired")))
     job = _Command(file, {name: options.pop(name) for name in _OURS}, options)
-    source = job.read({name: job.options[name] for name in (*reading, *defaults)})
+    source = job.read({name: job.options[name] for name in (*reading, *defaults)} | batch)
     if job.ours["dry_run"]:
         limit = job.ours["limit"]
         preview.print_requests(item for at, item in enumerate(source) if not limit or at < limit)

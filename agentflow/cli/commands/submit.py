@@ -9,7 +9,7 @@ import click
 
 from agentflow.cli import intake, options
 from agentflow.cli.options import Duration, connection_options, json_option
-from agentflow.cli.reading import reading_options
+from agentflow.cli.reading import batch_of, batch_options, reading_options
 from agentflow.errors import BusError, StreamFull, UsageError
 from agentflow.protocol import subjects
 
@@ -56,6 +56,7 @@ PATIENCE = 5.0
 )
 @click.option("--deadline", metavar="WHEN", help="When the whole task must have ended: 2h, a date.")
 @click.option("--start-within", type=Duration(), metavar="TIME", help="Most time in the queue.")
+@batch_options
 @click.option("--wait", is_flag=True, help="Wait, print the answer; exit 1 where there is none.")
 @click.option("--stream", is_flag=True, help="Wait, and print the answer as it is generated.")
 @json_option
@@ -81,6 +82,9 @@ def command(
     not_before: str | None,
     deadline: str | None,
     start_within: float | None,
+    batch: bool,
+    batch_after: float | None,
+    batch_expired: str,
     wait: bool,
     stream: bool,
     as_json: bool,
@@ -105,6 +109,7 @@ def command(
         "not_before": None if not_before is None else instant(not_before),
         "deadline": None if deadline is None else instant(deadline),
         "start_within": start_within,
+        **batch_of(batch, batch_after, batch_expired),
     }
     if task_id is not None:
         subjects.check_id(task_id)

@@ -50,12 +50,19 @@ class Violation(Exception):
 
 
 # task: (seq, state, message, follows, messages{(m, follows)}, next message, schedules{s}, paid)
-def fresh():
+def fresh() -> Any:
     return (0, None, 0, 0, frozenset({(1, 0)}), 2, frozenset(), 0)
 
 
 class Model:
-    def __init__(self, flags=(), tasks=2, parked=(), stranger=0, **b):
+    def __init__(
+        self,
+        flags: Any = (),
+        tasks: int = 2,
+        parked: Any = (),
+        stranger: int = 0,
+        **b: int,
+    ) -> None:
         self.F = frozenset(flags)
         self.n = tasks
         self.parked, self.stranger = parked, stranger
@@ -80,7 +87,7 @@ class Model:
 
     # state: tasks, spool{(q,t,s)}, nq, table, api, inflight, nonce counter, procs, budget
     # api: (bid, nonce, ((q,t,s)..), visible, results|None)
-    def initial(self):
+    def initial(self) -> Any:
         ts = [fresh() for _ in range(self.n)]
         spool, nq = set(), 1
         for t in self.parked:
@@ -140,7 +147,9 @@ class Model:
             case rules.Says.WAIT:
                 yield f"resolve {nonce}: waits", S(procs=rest)
 
-    def write(self, ts, t, exp, state, m=None, fenced=True):
+    def write(
+        self, ts: Any, t: Any, exp: Any, state: Any, m: Any = None, fenced: Any = True
+    ) -> Any:
         """A fenced record of task t; None where the server refuses it."""
         seq, s0, m0, _f0, msgs, nm, sched, paid = ts[t]
         if seq != exp and fenced:
@@ -155,20 +164,20 @@ class Model:
             *ts[t + 1 :],
         )
 
-    def put(self, ts, t, **kw):
+    def put(self, ts: Any, t: Any, **kw: Any) -> Any:
         names = ("seq", "st", "m", "f", "msgs", "nm", "sched", "paid")
         x = list(ts[t])
         for k, v in kw.items():
             x[names.index(k)] = v
         return (*ts[:t], tuple(x), *ts[t + 1 :])
 
-    def add_spool(self, spool, nq, t, s):
+    def add_spool(self, spool: Any, nq: Any, t: Any, s: Any) -> Any:
         if "spool_twice" not in self.F and any(e[1] == t and e[2] == s for e in spool):
             return spool, nq  # expected-last-subject-sequence 0: it is there
         return spool | {(nq, t, s)}, nq + 1
 
     # ---- steps
-    def steps(self, st):
+    def steps(self, st: Any) -> Iterator[tuple[str, Any]]:
         ts, spool, nq, tab, api, fl, nn, procs, b = st
         F = self.F
         B = {n: i for i, n in enumerate(self.names)}
@@ -186,7 +195,8 @@ class Model:
 
         def row_only(first: int, last: int) -> Table:
             row = Row(nonce=str(nn), first=first, last=last, at=AT)
-            return replace(tab, rows=(*tab.rows, row))
+            table: Table = replace(tab, rows=(*tab.rows, row))
+            return table
 
         # environment
         if b[B["deliver"]]:
@@ -273,7 +283,7 @@ class Model:
                     res.append(("exp",) + ("ok",) * (len(x[2]) - 1))
                 for k, r in enumerate(res):
                     t2 = ts
-                    for (q, t, s), y in zip(x[2], r, strict=False):
+                    for (_, t, _), y in zip(x[2], r, strict=True):
                         if y == "ok":
                             t2 = self.put(t2, t, paid=t2[t][7] + 1)
                     yield (
@@ -613,16 +623,16 @@ class Model:
                 )
 
     # ---- checks
-    def check(self, st):
+    def check(self, st: Any) -> None:
         for t, x in enumerate(st[0]):
             if x[7] > 1:
                 raise Violation(f"task {t} PAID {x[7]} TIMES")
 
-    def recover(self, st):
-        """No more faults: everything in flight settles, then one parker and one batcher do what is left."""
+    def recover(self, st: Any) -> None:
+        """No more faults: what is in flight settles, one parker and one batcher do what is left."""
         st = (
             *st[:7],
-            tuple(p for p in st[7] if p[0] in ("answer",) and False),
+            (),
             (99, 99, 99, 99, 99, 0, 0, 0, 0, 99, 0, 0, 0, 0),
         )
         for _ in range(400):
@@ -631,24 +641,28 @@ class Model:
             nxt_states = list(self.steps(st))
 
             # what is in flight first, then running processes, then new work; one lane of execution
-            def rank(x):
-                l = x[0]
-                if l.startswith("API accepts"):
+            def rank(x: Any, procs: Any = procs) -> int:
+                label = x[0]
+                if label.startswith("API accepts"):
                     return 0
-                if "is listed" in l or " ends " in l:
+                if "is listed" in label or " ends " in label:
                     return 1
-                if procs and "begins" not in l and not l.startswith(("deliver", "schedule ")):
+                if (
+                    procs
+                    and "begins" not in label
+                    and not label.startswith(("deliver", "schedule "))
+                ):
                     return 2
-                if l.startswith("deliver"):
+                if label.startswith("deliver"):
                     return 3
-                if l.startswith("schedule "):
+                if label.startswith("schedule "):
                     return 4
                 return 5
 
             if not nxt_states:
                 break
-            l, n = min(nxt_states, key=rank)
-            if l.endswith("begins") and procs:
+            label, n = min(nxt_states, key=rank)
+            if label.endswith("begins") and procs:
                 break
             st = n
         else:
@@ -660,12 +674,12 @@ class Model:
             if x[1] == OK and x[7] != 1:
                 raise Violation(f"task {t} succeeded, paid {x[7]}")
 
-    def search(self, limit=6_000_000):
+    def search(self, limit: Any = 6_000_000) -> Any:
         gc.disable()
         s0 = self.initial()
-        seen = {s0: None}
+        seen: dict[State, Any] = {s0: None}
         q = collections.deque([s0])
-        rec = set()
+        rec: set[State] = set()
         n = 0
         while q:
             st = q.popleft()
@@ -676,16 +690,16 @@ class Model:
                 if key not in rec:
                     rec.add(key)
                     self.recover(st)
-                for l, nx in self.steps(st):
+                for label, nx in self.steps(st):
                     if nx not in seen:
-                        seen[nx] = (st, l)
+                        seen[nx] = (st, label)
                         q.append(nx)
             except Violation as e:
-                way = []
+                way: list[str] = []
                 cur = st
                 while seen[cur]:
-                    cur, l = seen[cur]
-                    way.append(l)
+                    cur, label = seen[cur]
+                    way.append(label)
                 return f"VIOLATION: {e}", len(seen), way[::-1]
             if len(seen) > limit:
                 return "holds (limit reached)", len(seen), None
