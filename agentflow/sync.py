@@ -274,6 +274,8 @@ class SyncClient:
     drain = _run(Client.drain)
     drain_tasks = _run(Client.drain_tasks)
     why = _run(Client.why)
+    batches = _run(Client.batches)
+    cancel_batch = _run(Client.cancel_batch)
     prompt = _run(Client.prompt)
     snapshot = _run(Client.snapshot)
     watch = _stream(Client.watch)

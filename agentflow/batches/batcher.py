@@ -269,6 +269,13 @@ class Batcher:
         """The batches this worker looks after."""
         return [shown for station in self._stations.values() for shown in station.progress()]
 
+    def figures(self) -> tuple[int, int, int]:
+        """Batches under way here, those of unknown outcome among them, and those paid twice."""
+        tables = [s.place.table for s in self._stations.values() if s.lease.held]
+        rows = [row for table in tables for row in table.rows]
+        unknown = sum(row.state is RowState.SENT for row in rows)
+        return len(rows), unknown, sum(len(table.twice) for table in tables)
+
     async def stop(self) -> None:
         """End, leaving to another what goes on."""
         for task in self._running.values():

@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "cancel": ("cancel", "End tasks that have not ended."),
     "retry": ("retry", "Run failed tasks again."),
     "dead": ("dead", "Failed tasks: list, group, retry, drop."),
+    "batches": ("batches", "Batches at half price: list, show, cancel."),
     "why": ("why", "Say why a task waits."),
     "pause": ("pause", "Start nothing of a queue or kind."),
     "resume": ("resume", "Lift a pause, or open a closed pool."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple, Self, Unpack
@@ -38,6 +39,7 @@ from agentflow.protocol.record import Last, Record, State
 from agentflow.protocol.task import TaskBody
 from agentflow.rules.draining import DrainView
 from agentflow.views import feed
+from agentflow.views.batches import BatchView
 from agentflow.views.result import Result
 from agentflow.views.why import Why
 
@@ -389,6 +391,14 @@ class Client:
         Raises TaskNotFound and AmbiguousId.
         """
         return await self.operate.questions.why(task_id)
+
+    async def batches(self) -> builtins.list[BatchView]:
+        """The batches under way, and what is gathered for the next ones."""
+        return await self.operate.batches.standing()
+
+    async def cancel_batch(self, batch_id: str) -> BatchView:
+        """Have a batch cancelled; what is not answered by then fails with `batch_canceled`."""
+        return await self.operate.batches.cancel(batch_id)
 
     # The whole.
 

@@ -16,7 +16,7 @@ from agentflow.bus.streams.depths import read as read_depths
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.protocol.api import QueueView
 from agentflow.protocol.control import Heartbeat
-from agentflow.protocol.record import State
+from agentflow.protocol.record import PARKED, State
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import presence
 from agentflow.rules.presence import Serving
@@ -83,7 +83,7 @@ def _view(
             settled=settled,
         ),
         running=counts.get(State.RUNNING, 0),
-        parked=counts.get(State.SCHEDULED, 0) + counts.get(State.RETRYING, 0),
+        parked=sum(counts.get(state, 0) for state in (*PARKED, State.WAITING)),
         depth={priority: depth.waiting.get(priority, 0) for priority in Priority},
         workers=serving.workers,
         slots=serving.slots,

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agentflow.protocol.batches import Progress
 from agentflow.protocol.record import Usage
 
 LIST: Final = "list"
@@ -154,6 +155,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     loop_lag_ms: float | None = None
     simulated: bool = False
     notes: list[str] = []
+    batches: list[Progress] = []
 
 
 class Workers(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,6 +145,7 @@ def view(
         loop_lag_ms=beat.loop_lag_ms,
         simulated=beat.simulated,
         notes=beat.notes,
+        batches=beat.batches,
     )
 
 

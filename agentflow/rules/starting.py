@@ -39,12 +39,13 @@ Verdict = Park | TooLate | IntoBatch | None
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """How a task came here: `submitted` is when its first message was stored, `attempts` how often
     it was started and `failures` what counted of that, `original` whether this message continues
-    nothing."""
+    nothing, `taken_over` whether it runs, and its worker is lost."""
 
     submitted: datetime
     attempts: int
     original: bool
     failures: int = 0
+    taken_over: bool = False
 
 
 def is_plain(task: Task, kinds: Collection[str]) -> bool:
@@ -79,7 +80,7 @@ def verdict(
         return Park(State.SCHEDULED, task.not_before, "not_before")
     waited = (now - _may_start(task, arrival)).total_seconds()
     if task.kind in kinds:
-        into = batches.wanted(
+        into = not arrival.taken_over and batches.wanted(
             task, attempts=arrival.attempts, failures=arrival.failures, waited=waited, now=now
         )
         return IntoBatch() if into else None
@@ -105,7 +106,7 @@ def too_late(task: Task, arrival: Arrival, now: datetime) -> TooLate | None:
 
 def batch_in(task: Task, arrival: Arrival, now: datetime) -> float | None:
     """Seconds after which a task that waits at a gate goes into a batch instead; None: never."""
-    if task.batch_after is None or arrival.failures:
+    if task.batch_after is None or arrival.failures or arrival.taken_over:
         return None
     return max(0.0, task.batch_after - (now - _may_start(task, arrival)).total_seconds())
 

@@ -53,6 +53,9 @@ class Figures(NamedTuple):
     slots: int
     running: int
     gate_held: int
+    batches: int = 0
+    batches_unknown: int = 0
+    batches_twice: int = 0
 
 
 class Reconnecting(Protocol):
@@ -170,6 +173,11 @@ class WorkerMetrics(_Process):
             ["model"],
             registry=registry,
         )
+        self._saved = Counter(
+            "agentflow_batch_saved_usd_total",
+            "What batches saved of the price of live requests, in US dollars.",
+            registry=registry,
+        )
         for name, text, read in (
             ("agentflow_running", "Tasks that run.", lambda: self._figures().running),
             ("agentflow_slots", "Tasks that may run at once.", lambda: self._figures().slots),
@@ -177,6 +185,21 @@ class WorkerMetrics(_Process):
                 "agentflow_gate_held",
                 "Messages that wait at a gate: paused, closed, or slowed down.",
                 lambda: self._figures().gate_held,
+            ),
+            (
+                "agentflow_batches",
+                "Batches that this worker looks after.",
+                lambda: self._figures().batches,
+            ),
+            (
+                "agentflow_batches_unknown",
+                "Creates of batches of which it is not known what became of them.",
+                lambda: self._figures().batches_unknown,
+            ),
+            (
+                "agentflow_batches_paid_twice",
+                "Batches created so late that they were paid beside another.",
+                lambda: self._figures().batches_twice,
             ),
         ):
             Gauge(name, text, registry=registry).set_function(read)
@@ -211,6 +234,8 @@ class WorkerMetrics(_Process):
         ):
             if count > 0:  # a handler of one's own may report anything
                 self._tokens.labels(model, direction).inc(count)
+        if spent.saved_micro > 0 and not spent.simulated:
+            self._saved.inc(spent.saved_micro / 1_000_000)
         if spent.cost_micro is None:
             self._unpriced.labels(model).inc()
         elif spent.cost_micro > 0:

@@ -16,7 +16,9 @@ from agentflow.protocol.api import GateView, WorkerView
 from agentflow.protocol.record import PARKED, State
 from agentflow.rules import presence
 from agentflow.rules.routes.models import family
+from agentflow.views import batches
 from agentflow.views import gates as gateviews
+from agentflow.views.batches import BatchView
 from agentflow.views.gates import clock
 from agentflow.views.result import Result
 
@@ -42,7 +44,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """A task, and what is known of all that it may wait for. None: nobody could tell.
 
     `workers` are all workers, `served` says whether anybody takes from the queue, `per_minute` how
-    many of its tasks ended a minute lately.
+    many of its tasks ended a minute lately, `batch` is that which it waits for.
     """
 
     task: Result
@@ -51,6 +53,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     served: bool | None = None
     position: Position | None = None
     per_minute: float | None = None
+    batch: BatchView | None = None
 
     def due(self, now: datetime) -> bool:
         """Whether the task may be started as far as its own time goes."""
@@ -125,6 +128,16 @@ def _running(situation: Situation, now: datetime) -> Told | None:
     if owner is None and situation.workers is not None:
         text += " That worker is not known now; if it is gone, another takes the task over."
     return "running", text
+
+
+def _in_batch(situation: Situation, now: datetime) -> Told | None:
+    batch = situation.batch
+    if situation.task.state != State.WAITING:
+        return None
+    if batch is None:
+        text = "It waits for a batch, and its entry is gone; a master ends it."
+        return "batch_lost", text
+    return "batch", batches.sentence(batch, now), batch.expires
 
 
 def _not_before(situation: Situation, now: datetime) -> Told | None:
@@ -209,6 +222,7 @@ def _taken(situation: Situation, now: datetime) -> Told | None:
 _REASONS: Final[tuple[Callable[[Situation, datetime], Told | None], ...]] = (
     _ended,
     _running,
+    _in_batch,
     _not_before,
     _retry,
     _paused,

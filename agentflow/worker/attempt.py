@@ -150,6 +150,7 @@ class Attempt:
             attempts=before.attempt if before else 0,
             original=self._parsed.delivery.follows == 0,
             failures=before.failures if before else 0,
+            taken_over=self._before.state == State.RUNNING,
         )
 
     def _batch_in(self) -> float | None:

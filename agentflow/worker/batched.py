@@ -15,7 +15,7 @@ from typing import Final
 from agentflow.bus.streams.bucket import value_of
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.wire.connection import Connection
-from agentflow.errors import BusError, InvalidTask, PayloadTooLarge
+from agentflow.errors import BusError, InvalidTask, PayloadTooLarge, WrongSequence
 from agentflow.handlers.batching import Batched
 from agentflow.log.task import TaskLog
 from agentflow.protocol import batches, subjects
@@ -124,6 +124,8 @@ class IntoBatches:
                 expected = str(last.sequence if last else 0)
                 block = blocks.encode({"Nats-Expected-Last-Subject-Sequence": expected})
                 await js.store(subject, _TOLD, block)
+        except WrongSequence:
+            pass  # somebody else has just made it known
         except BusError as error:
             _log.info("%s is not made known yet: %s", key, error)
             return

@@ -49,7 +49,7 @@ async def _measured(
 
     metrics = WorkerMetrics(
         connection,
-        lambda: Figures(worker.slots, worker.running, worker.gate_held),
+        lambda: Figures(worker.slots, worker.running, worker.gate_held, *worker.batches),
         actor=worker.actor.name,
     )
     worker.observe(metrics)
@@ -95,10 +95,10 @@ async def serve(
 ) -> None:
     """Be a worker until told to stop; `own` are the handlers of an app.
 
-    `batches`: it looks after those of its credential. `metrics` is where Prometheus may ask, and
-    with `metrics_shared` the first of so many ports; `ready` is called when the worker serves and
-    hears signals; `orderly` is the exit status where handlers are left behind.
-    Raises NotConnected, BusError, UsageError, PortTaken.
+    `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
+    `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
+    handlers are left behind; `batches`: it looks after those of its credential. Raises
+    NotConnected, BusError, UsageError, PortTaken.
     """
     connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
     try:

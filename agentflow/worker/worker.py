@@ -185,6 +185,11 @@ class Worker:
         """Messages that wait at a gate."""
         return self._gates.held
 
+    @property
+    def batches(self) -> tuple[int, int, int]:
+        """Batches it looks after, those of unknown outcome among them, and those paid twice."""
+        return self._batcher.figures() if self._batcher is not None else (0, 0, 0)
+
     # Taking.
 
     def _free(self) -> int:

@@ -150,6 +150,7 @@ _LOOKS: Final[dict[str, str]] = {
     "state.queued": "dim",
     "state.scheduled": "other",
     "state.retrying": "watch",
+    "state.waiting": "watch",
     "state.running": "flow",
     "state.succeeded": "good",
     "state.failed": "bad",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agentflow.client.operate.bulk import Selection
     from agentflow.client.tasks.steering import Cancellation
 
-STATES = ("queued", "scheduled", "retrying", "running")
+STATES = ("queued", "scheduled", "retrying", "waiting", "running")
 
 
 @click.command("cancel")

@@ -12,7 +12,16 @@ from agentflow.cli.options import connection_options, json_option
 if TYPE_CHECKING:
     from agentflow.views.result import Result
 
-STATES = ("queued", "running", "scheduled", "retrying", "succeeded", "failed", "cancelled")
+STATES = (
+    "queued",
+    "running",
+    "scheduled",
+    "retrying",
+    "waiting",
+    "succeeded",
+    "failed",
+    "cancelled",
+)
 
 
 @click.command("list")

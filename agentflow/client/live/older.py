@@ -12,7 +12,13 @@ from agentflow.protocol.api import LIST_MOST, ListRequest
 from agentflow.protocol.record import State
 from agentflow.views.row import Row, row_of_result
 
-STATES: Final = (State.RUNNING, State.RETRYING, State.SCHEDULED, State.QUEUED)
+STATES: Final = (
+    State.RUNNING,
+    State.RETRYING,
+    State.SCHEDULED,
+    State.WAITING,
+    State.QUEUED,
+)
 MOST: Final = 20_000
 """Tasks of one state; nobody looks at more, and a master has others to answer."""
 

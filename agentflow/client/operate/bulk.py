@@ -23,7 +23,7 @@ R = TypeVar("R")
 AT_ONCE: Final = 64
 PASSES: Final = 5
 """A task that changes its state while the lists are read is found by another reading."""
-UNENDED: Final = (State.QUEUED, State.SCHEDULED, State.RETRYING, State.RUNNING)
+UNENDED: Final = (State.QUEUED, State.SCHEDULED, State.RETRYING, State.WAITING, State.RUNNING)
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):

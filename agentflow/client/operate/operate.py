@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentflow.client.asking import Asking
+from agentflow.client.operate.batches import Batches
 from agentflow.client.operate.bulk import Bulk
 from agentflow.client.operate.deadletters import DeadLetters
 from agentflow.client.operate.draining import Draining
@@ -20,4 +21,5 @@ class Operate:
         self.dead = DeadLetters(session, tasks.steering)
         self.pauses = Pauses(session)
         self.draining = Draining(session, self.pauses, asking)
-        self.questions = Questions(session, tasks.lookup, asking, self.pauses)
+        self.batches = Batches(session, asking)
+        self.questions = Questions(session, tasks.lookup, asking, self.pauses, self.batches)

@@ -13,6 +13,7 @@ import msgspec
 
 from agentflow.bus.streams.pages import left_after, page, stored_ns
 from agentflow.client.asking import Asking, only
+from agentflow.client.operate.batches import Batches
 from agentflow.client.operate.pauses import Pauses
 from agentflow.client.operate.serving import unserved
 from agentflow.client.session import Session
@@ -36,11 +37,19 @@ SAMPLE_BYTES: Final = 1024 * 1024
 class Questions:
     """Why a task waits."""
 
-    def __init__(self, session: Session, lookup: Lookup, asking: Asking, pauses: Pauses) -> None:
+    def __init__(
+        self,
+        session: Session,
+        lookup: Lookup,
+        asking: Asking,
+        pauses: Pauses,
+        batches: Batches,
+    ) -> None:
         self._session = session
         self._lookup = lookup
         self._asking = asking
         self._pauses = pauses
+        self._batches = batches
 
     async def why(self, task_id: str) -> Why:
         """The answer. Raises TaskNotFound, AmbiguousId, BusError."""
@@ -48,6 +57,9 @@ class Questions:
         now = self._session.js.now()
         if task.state in record.TERMINAL:
             return explain(Situation(task=task), now)
+        if task.state == State.WAITING:
+            batch = await self._batches.of_task(task.id, task.sequence)
+            return explain(Situation(task=task, batch=batch), now)
         situation = Situation(task=task, workers=await self._workers())
         waits = task.state == State.QUEUED or (task.state in PARKED and situation.due(now))
         if waits:

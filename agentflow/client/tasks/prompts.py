@@ -57,6 +57,8 @@ class Prompts:
             stored = await self._session.js.last(
                 subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*"
             )
+        elif record.state == State.WAITING:
+            stored = await self._session.js.last(subjects.BATCH, f"agentflow.batch.*.*.{task_id}.*")
         elif record.state == State.FAILED:
             stored = await self._session.js.last(subjects.DEAD, f"agentflow.dead.*.{task_id}")
         elif record.terminal:

@@ -124,7 +124,8 @@ class Steering:
             )
         if record is not None and record.state == State.RUNNING:
             return  # its worker acks the message itself
-        if record is not None and record.state in PARKED:
+        if record is not None and record.state in (*PARKED, State.WAITING):
+            # The entry of what waits for a batch stays: a range of entries ends with one.
             await self._session.js.purge(subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*")
             return
         sequence = message_sequence or identity_sequence(message)

@@ -32,6 +32,7 @@ STATES: Final = (
     "running",
     "scheduled",
     "retrying",
+    "waiting",
     "succeeded",
     "failed",
     "cancelled",

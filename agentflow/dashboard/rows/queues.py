@@ -66,8 +66,8 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def parked(self) -> int:
-        """Tasks that wait for an instant."""
-        return self.states.get("retrying", 0) + self.states.get("scheduled", 0)
+        """Tasks that wait for an instant, or for a batch."""
+        return sum(self.states.get(state, 0) for state in ("retrying", "scheduled", "waiting"))
 
 
 def queues(scene: Scene) -> list[Queue]:

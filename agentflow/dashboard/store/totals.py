@@ -142,6 +142,9 @@ def _within(slots: dict[int, dict[int, int]], first: int, last: int) -> Iterable
     return (slot for slot in slots if first <= slot <= last)
 
 
+PARKED: Final = frozenset({"retrying", "scheduled", "waiting"})
+
+
 class Totals:
     """The sums. Read them; only `add` and `remove` change them."""
 
@@ -211,7 +214,7 @@ class Totals:
             _change(self.running_by, row.actor, 1)
         elif state == "failed":
             self.failed[row.id] = row.updated
-        elif state == "retrying" or state == "scheduled":
+        elif state in PARKED:
             self.parked.add(row.id)
 
     def _leave(self, row: Row) -> None:
@@ -221,7 +224,7 @@ class Totals:
             _change(self.running_by, row.actor, -1)
         elif state == "failed":
             self.failed.pop(row.id, None)
-        elif state == "retrying" or state == "scheduled":
+        elif state in PARKED:
             self.parked.discard(row.id)
 
     def _count(self, row: Row, sign: int, wasted: int) -> None:

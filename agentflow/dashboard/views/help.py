@@ -30,6 +30,7 @@ SIGNS: Final[tuple[tuple[str, str], ...]] = (
     ("queued", "waits for a worker"),
     ("scheduled", "waits for its time"),
     ("retrying", "failed, will be tried again"),
+    ("waiting", "waits for a batch, or is in one"),
     ("running", "a worker is at it"),
     ("succeeded", "ended well"),
     ("failed", "ended badly: it has a dead letter"),

@@ -14,10 +14,13 @@ from agentflow.views.row import Row, decode_labels
 _RANKS: Final = {
     state: rank << 44
     for rank, state in enumerate(
-        ("running", "retrying", "queued", "scheduled", "failed", "cancelled", "succeeded")
+        (
+            *("running", "retrying", "queued", "scheduled", "waiting"),
+            *("failed", "cancelled", "succeeded"),
+        )
     )
 }
-_UNKNOWN: Final = 7 << 44
+_UNKNOWN: Final = 8 << 44
 _LATEST: Final = 1 << 43
 _PRIORITIES: Final = {"high": 0, "normal": 1, "low": 2}
 
