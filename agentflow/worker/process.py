@@ -93,12 +93,11 @@ async def serve(
     orderly: int = 0,
     batches: bool = True,
 ) -> None:
-    """Be a worker until told to stop; `own` are the handlers of an app.
+    """Be a worker, and for `batches` a batcher, until told to stop; `own` are an app's handlers.
 
     `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
     `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
-    handlers are left behind; `batches`: it looks after those of its credential. Raises
-    NotConnected, BusError, UsageError, PortTaken.
+    handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
     """
     connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
     try:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agentflow.audit.verify import verify
 from agentflow.bus.streams.bucket import read_all
 from agentflow.protocol import batches, subjects
@@ -49,6 +51,7 @@ async def settled(observer: Observer) -> bool:
     return not info["state"]["messages"] and not any(t.rows for t in await tables(observer))
 
 
+@pytest.mark.timeout(900)
 async def test_batchers_killed_at_random_moments_lose_nothing_and_pay_for_nothing_twice(
     observer: Observer, nats_server: NatsServer, tmp_path: Path, scale: Scale
 ) -> None:
@@ -95,6 +98,7 @@ async def test_batchers_killed_at_random_moments_lose_nothing_and_pay_for_nothin
     assert [finding for finding in report.findings if finding.id in states] == []
 
 
+@pytest.mark.timeout(600)
 async def test_a_server_killed_under_batches_loses_nothing_and_pays_for_nothing_twice(
     observer: Observer, ledger: Ledger, nats_server: NatsServer, tmp_path: Path, scale: Scale
 ) -> None:
