@@ -128,7 +128,9 @@ class MendedClient(Client):
             await super()._process_msg(sid, subject, reply, data, headers)
             return
         try:
-            callback(Message(subject.decode(), reply.decode(), data, headers or b""))
+            named = subject.decode(errors="backslashreplace")
+            back = reply.decode(errors="backslashreplace")
+            callback(Message(named, back, data, headers or b""))
         except Exception:
             # One bad message must not make the whole connection deaf.
             _log.exception("a callback failed on %s", subject.decode(errors="replace"))
