@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -75,6 +74,18 @@ def _text(file: InputFile) -> str:
         raise UsageError(f"{file.name} is not UTF-8 text (byte {error.start})") from None
 
 
+def _some(items: Iterator[Item]) -> Iterator[list[Item]]:
+    """So many as go at once: not many of those that are large."""
+    some: list[Item] = []
+    for item in items:
+        some.append(item)
+        if item.large or len(some) == AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
 async def submit_all(
     client: Client,
     items: Iterator[Item],
@@ -85,7 +96,7 @@ async def submit_all(
     as_json: bool,
 ) -> None:
     """Put every task into the queue, and print its id. Raises BusError."""
-    while some := list(islice(items, AT_ONCE)):
+    for some in _some(items):
         handles = await asyncio.gather(
             *(
                 client.submit_body(change(item.body), queue=queue, priority=priority)

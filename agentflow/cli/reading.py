@@ -81,7 +81,7 @@ def source(
         template=None if text is None else Template(text),
         defaults=Defaults(**defaults),
         carry=tuple(part.strip() for part in (carry or "").split(",") if part.strip()),
-        own=frozenset(apps.load(app).kinds) if app else frozenset(),
+        own=apps.load(app).checks if app else {},
         simulate=simulate,
     )
     return Source(name, sys.stdin.buffer, reading, opened)

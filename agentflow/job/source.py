@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
 import msgspec
@@ -23,9 +23,11 @@ from agentflow.job.formats.entry import Entry
 from agentflow.job.formats.kinds import BY_NAME, Format, format_of
 from agentflow.job.formats.opening import InputFile
 from agentflow.job.formats.template import Template
+from agentflow.protocol import limits
 from agentflow.protocol.task import TaskBody
 
 HASH_CHARS: Final = 24
+LARGE: Final = limits.MIB
 _MADE: Final = HASH_CHARS + 1
 _PROBLEMS: Final = 10_000
 """Bad lines after which no more are looked for: it is the wrong file."""
@@ -43,6 +45,13 @@ class Item(msgspec.Struct, frozen=True):
     body: TaskBody
     carried: dict[str, Any] = {}
     custom_id: str | None = None
+    large: bool = False
+    """Whether it is so long that not many of its kind should be in memory at once."""
+
+    def forget(self) -> None:
+        """What is asked is needed no more; its answer may be hours away."""
+        if self.large:
+            self.body.prompt = self.body.system = self.body.params = None
 
 
 class Load(msgspec.Struct):
@@ -62,8 +71,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Defaults = Defaults()
     carry: tuple[str, ...] = ()
     """Fields and columns that stand beside each result although the prompt holds them."""
-    own: frozenset[str] = frozenset()
-    """Kinds of one's own handlers, some of which may replace ours and have their own rules."""
+    own: Mapping[str, checks.Check] = {}
+    """What one's own handlers say of a task, by kind; some may replace ours."""
     simulate: bool = False
 
 
@@ -108,7 +117,15 @@ class Source:
                     again[request] += 1
                     number = again[request]
                 task_id = f"{request}-{number}"
-            yield Item(row.line, task_id, request, row.body, self._carried(row), row.custom_id)
+            yield Item(
+                row.line,
+                task_id,
+                request,
+                row.body,
+                self._carried(row),
+                row.custom_id,
+                size_of(row.body) > LARGE,
+            )
 
     @property
     def taken_for(self) -> str:

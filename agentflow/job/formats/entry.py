@@ -35,4 +35,11 @@ def body_of(fields: dict[str, Any]) -> TaskBody:
         data = msgspec.json.encode(fields)
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
         raise InvalidTask(f"this cannot be sent as JSON: {error}") from None
-    return decode_body(data)
+    return given(decode_body(data))
+
+
+def given(body: TaskBody) -> TaskBody:
+    """A task as people give it. Raises InvalidTask for one with a reference to a payload."""
+    if body.payload is not None:
+        raise InvalidTask("payload is made by whoever submits; give prompt, system and params")
+    return body
