@@ -104,10 +104,13 @@ _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 def _check_url(url: str) -> None:
     try:
         address = urlsplit(url)
-        # What stands before a / or # that is not encoded would be taken for the host.
-        split = "@" in address.path + address.query + address.fragment
-        bad = split or not address.hostname or _BAD_ESCAPE.search(address.netloc) is not None
-        bad = bad or (address.port is not None and not 0 < address.port < 65_536)
+    except ValueError:
+        return  # a bracket that is not closed: who connects says so, and quotes nothing of it
+    # What stands before a / or # that is not encoded would be taken for the host.
+    split = "@" in address.path + address.query + address.fragment
+    bad = split or not address.hostname or _BAD_ESCAPE.search(address.netloc) is not None
+    try:
+        bad = bad or address.port == 0
     except ValueError:
         bad = True
     if bad:

@@ -11,6 +11,7 @@ import msgspec
 
 from agentflow.cli import output, reading
 from agentflow.errors import UsageError
+from agentflow.protocol import limits
 
 if TYPE_CHECKING:
     from agentflow.client import Client
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from agentflow.job.source import Item, Source
     from agentflow.protocol.task import TaskBody
 
-_FOREIGN: Final = frozenset({"messages", "custom_id"})
+_FOREIGN: Final = frozenset({"messages", "custom_id", "body"})
 """Keys of objects that only the readers of files know."""
+_LONGEST: Final = 2 * limits.PAYLOAD_BYTES
 AT_ONCE: Final = 200
 """Tasks on their way to the server at once."""
 
@@ -39,14 +41,16 @@ def read(name: str, *, plain: bool, how: dict[str, Any]) -> str | Source:
 
 
 def _holds_many(name: str, file: InputFile) -> bool:
-    from agentflow.job.formats.kinds import suffix_of
+    from agentflow.job.formats.kinds import suffix_of, table_of
 
     suffix = suffix_of(name)
     if suffix in (".csv", ".tsv", ".tab", ".parquet", ".pq"):
         return True
     start = file.head.lstrip()
-    if suffix == ".txt" or not start.startswith((b"{", b"[")):
+    if suffix == ".txt":
         return False
+    if not start.startswith((b"{", b"[")):
+        return not suffix and table_of(start, template=False) is not None
     if start.startswith(b"["):
         return suffix in (".json", ".jsonl", ".ndjson") or start[1:].lstrip()[:1] == b"{"
     return not _is_one_object(file)
@@ -54,7 +58,11 @@ def _holds_many(name: str, file: InputFile) -> bool:
 
 def _is_one_object(file: InputFile) -> bool:
     """Whether the whole file is one task of ours, over as many lines as it likes, or no JSON."""
-    first, _, rest = file.head.strip().partition(b"\n")
+    with file.open() as stream:
+        first = b""
+        while not first.strip() and (line := stream.readline(_LONGEST)):
+            first = line
+        rest = any(line.strip() for line in iter(lambda: stream.readline(_LONGEST), b""))
     try:
         value = msgspec.json.decode(first)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -66,6 +66,7 @@ def source(
     carry: str | None = None,
     app: str | None = None,
     simulate: bool = False,
+    served: frozenset[str] | None = None,
     opened: InputFile | None = None,
     **defaults: Any,
 ) -> Source:
@@ -83,6 +84,7 @@ def source(
         carry=tuple(part.strip() for part in (carry or "").split(",") if part.strip()),
         own=apps.load(app).checks if app else {},
         simulate=simulate,
+        served=served,
     )
     return Source(name, sys.stdin.buffer, reading, opened)
 

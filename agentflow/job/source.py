@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from agentflow.attachments import Folder
 from agentflow.errors import InvalidInput, InvalidTask, UsageError
 from agentflow.handlers.claude.request import DEFAULT_MAX_TOKENS
 from agentflow.job import checks
@@ -23,6 +25,7 @@ from agentflow.job.formats.entry import Entry
 from agentflow.job.formats.kinds import BY_NAME, Format, format_of
 from agentflow.job.formats.opening import InputFile
 from agentflow.job.formats.template import Template
+from agentflow.job.served import lack
 from agentflow.protocol import limits
 from agentflow.protocol.task import TaskBody
 
@@ -74,6 +77,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     own: Mapping[str, checks.Check] = {}
     """What one's own handlers say of a task, by kind; some may replace ours."""
     simulate: bool = False
+    served: frozenset[str] | None = None
+    """The kinds that somebody will run, where that is known."""
 
 
 class Source:
@@ -91,11 +96,13 @@ class Source:
             if reading.format
             else format_of(self.file, name, template=reading.template is not None)
         )
+        self._files = Folder(Path(name).parent if name != "-" else Path())
         self.notes: Counter[str] = Counter()
         self.kinds: dict[str, int] = {}
         """Each kind, and the first line that names it."""
         self.models: dict[str | None, Load] = {}
         """What each model is asked, None for the worker's default."""
+        self._timed = False
         self._columns: dict[str, None] = {}
         self._total = 0
         self._repeated: frozenset[str] = frozenset()
@@ -108,6 +115,7 @@ class Source:
         again: Counter[str] = Counter()
         for row in self._rows():
             assert row.body is not None
+            row.body.params = self._files.attached(row.body.kind, row.body.params)
             self._reading.defaults.fill(row.body)
             request = request_hash(row.body, simulate=self._reading.simulate)
             task_id = row.body.id
@@ -147,6 +155,14 @@ class Source:
         used = template.columns if template is not None else frozenset()
         names = [name for name in self._columns if name not in used or name in carry]
         return list(dict.fromkeys([*names, *carry]))
+
+    def refuse_overdue(self) -> None:
+        """Raise InvalidInput for tasks that can never start any more."""
+        if not self._timed:
+            return
+        late = [(item.line, why) for item in self if (why := checks.overdue(item.body))]
+        if late:
+            raise InvalidInput(self.name, late, unit=self.format.unit)
 
     def _rows(self) -> Iterator[Entry]:
         with self.file.open() as stream:
@@ -193,6 +209,7 @@ class Source:
             raise InvalidTask(row.problem)
         body, reading = row.body, self._reading
         assert body is not None
+        body.params = self._files.attached(body.kind, body.params)
         size = size_of(body)
         if row.foreign_model is not None:
             if reading.defaults.model is None:
@@ -204,8 +221,11 @@ class Source:
         reading.defaults.fill(body)
         request = request_hash(body, simulate=reading.simulate)
         checks.check(body, size, own=reading.own)
-        ids.add(body.id, request, row.line)
         kind = body.kind or "claude"
+        if reading.served is not None and (why := lack(kind, reading.served)):
+            raise InvalidTask(why)
+        ids.add(body.id, request, row.line)
+        self._timed = self._timed or body.deadline is not None
         self.kinds.setdefault(kind, row.line)
         if kind == "claude":
             params = body.params or {}

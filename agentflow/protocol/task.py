@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -133,7 +133,7 @@ def decode_body(payload: bytes) -> TaskBody:
     except msgspec.ValidationError as error:
         text = str(error)
         if "unknown field" in text:
-            text = f"{text}{_meant(text)}; allowed are {', '.join(FIELDS)}"
+            text = f"{text}; allowed are {', '.join(FIELDS)}{_meant(text)}"
         raise InvalidTask(text, reason="bad_field") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidTask(f"the JSON cannot be read: {error}", reason="bad_json") from None
@@ -176,9 +176,7 @@ def split(body: TaskBody) -> tuple[TaskBody, bytes]:
     kept = {"model": params.pop("model")} if "model" in params else None
     data = msgspec.json.encode(Content(body.prompt, body.system, params or None))
     reference = payloads.refer(data)
-    small = msgspec.structs.replace(
-        body, prompt=None, system=None, params=kept, payload=reference
-    )
+    small = msgspec.structs.replace(body, prompt=None, system=None, params=kept, payload=reference)
     return small, data
 
 
@@ -254,15 +252,13 @@ def follows(headers: Mapping[str, str]) -> int:
     return sequence
 
 
-def missing_abilities(
-    headers: Mapping[str, str], present: Collection[str] = ABILITIES
-) -> list[str]:
-    """What the message needs and this version lacks, or whoever has only those `present`."""
+def missing_abilities(headers: Mapping[str, str]) -> list[str]:
+    """What the message needs and this version lacks."""
     needs = headers.get(subjects.NEEDS)
     if not needs:
         return []
     names = [name.strip() for name in needs.split(",")]
-    return [name for name in names if name and name not in present]
+    return [name for name in names if name and name not in ABILITIES]
 
 
 def labels_header(labels: Mapping[str, str]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from agentflow.audit.trail import Kind
+from agentflow.audit.verify import verify
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.payloads import Payloads
@@ -262,6 +264,17 @@ async def test_a_full_bucket_is_waited_for(client: Client, start_worker: StartWo
     await start_worker({"told": told})
     async with asyncio.timeout(20):
         assert (await (await waiting).result()).value[0] == len(LONG)
+
+
+async def test_verify_finds_a_payload_that_is_gone(client: Client) -> None:
+    task = await client.submit(LONG, kind="told")
+    parked = await client.submit(LONG, kind="told")
+    assert (await verify(client.js)).kept
+    name = next(name for name in await objects(client) if ".M." in name)
+    await client.js.purge(subjects.OBJECTS, name)
+    report = await verify(client.js)
+    assert [finding.kind for finding in report.findings] == [Kind.NO_PAYLOAD]
+    assert report.ids in ([task.id], [parked.id])
 
 
 # Removing what is done with.

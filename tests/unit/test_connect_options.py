@@ -45,7 +45,6 @@ def test_a_prefix_that_is_no_subject_is_refused(prefix: str) -> None:
         "ada:hunter",
         "nats://h:99999",
         "nats://:hunter@",
-        "nats://[hunter",
     ],
 )
 def test_a_url_that_is_none_is_refused_without_what_may_be_a_password(url: str) -> None:

@@ -227,8 +227,8 @@ def _continuation(
     large: bytes | None = None
     if len(data) > limits.TASK_BYTES:
         data, _, large = fitting(data)
-        needs = tasks.missing_abilities(headers, ()) if dead is not None else []
-        extra[subjects.NEEDS] = ",".join(dict.fromkeys([*needs, "payload"]))
+        needs = headers.get(subjects.NEEDS)
+        extra[subjects.NEEDS] = f"{needs},payload" if needs else "payload"
     return Submission(
         task_id, queue, subjects.task(queue, priority), data, blocks.carried(block, extra), large
     )

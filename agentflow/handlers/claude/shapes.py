@@ -14,7 +14,7 @@ import difflib
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final
 
 import pydantic
@@ -60,7 +60,11 @@ def _wrong(value: Any, hint: Any, at: str, lenient: bool) -> str | None:
     if hint is Any or hint is object:
         return None
     if origin is typing.Literal:
-        return None if value in inner and type(value) is type(inner[0]) else _no_choice(value, inner, at)
+        return (
+            None
+            if value in inner and type(value) is type(inner[0])
+            else _no_choice(value, inner, at)
+        )
     if origin in (typing.Union, types.UnionType):
         return _wrong_union(value, _alternatives(hint), at, lenient)
     if origin in (typing.Required, typing.NotRequired, typing.Annotated):
@@ -136,7 +140,7 @@ def _tagged(
     return (), _no_choice(said, tuple(by_tag), f"{at}.{tag}")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _by_tag(
     alternatives: tuple[Any, ...],
 ) -> tuple[str, dict[str, tuple[Any, ...]], tuple[Any, ...]]:
@@ -162,7 +166,7 @@ def _choices(hint: Any) -> list[str]:
     return [said for one in typing.get_args(hint) for said in _choices(one)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _alternatives(hint: Any) -> tuple[Any, ...]:
     """What a union is made of, unions within included."""
     found: list[Any] = []
@@ -176,7 +180,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _fields(kind: Any) -> Fields:
     if issubclass(kind, pydantic.BaseModel):
         # A block as an answer had it, given back in the next turn.

@@ -74,7 +74,9 @@ def check_size(raw: bytes) -> None:
     """Raise InvalidTask for a line that no message can carry."""
     if len(raw) > limits.PAYLOAD_BYTES:
         size = f"{len(raw):,}" if len(raw) < _MOST else f"more than {_MOST:,}"
-        raise InvalidTask(f"the line has {size} bytes, at most {limits.PAYLOAD_BYTES:,} are allowed")
+        raise InvalidTask(
+            f"the line has {size} bytes, at most {limits.PAYLOAD_BYTES:,} are allowed"
+        )
 
 
 def not_utf8(error: UnicodeError) -> str:
