@@ -12,6 +12,7 @@ from agentflow.audit.trail import Kind
 from agentflow.audit.verify import verify
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.pages import page, stored_ns
 from agentflow.bus.streams.payloads import Payloads
 from agentflow.client import Client
 from agentflow.config import Connect
@@ -264,6 +265,15 @@ async def test_a_full_bucket_is_waited_for(client: Client, start_worker: StartWo
     await start_worker({"told": told})
     async with asyncio.timeout(20):
         assert (await (await waiting).result()).value[0] == len(LONG)
+
+
+async def test_what_it_was_told_can_be_read(client: Client) -> None:
+    task = await client.submit(LONG, kind="told", params={"model": "m", "x": 1})
+    message = f"{task.message_sequence}-"
+    nanoseconds = stored_ns((await page(client.connection, subjects.TASKS, 1)).messages[0])
+    body = await client.prompt(task.id, message=f"{message}{nanoseconds}")
+    assert body is not None
+    assert (body.prompt, body.params, body.payload) == (LONG, {"model": "m", "x": 1}, None)
 
 
 async def test_verify_finds_a_payload_that_is_gone(client: Client) -> None:
