@@ -95,6 +95,8 @@ def overdue(body: TaskBody) -> str | None:
 
 
 def _check_claude(made: Task) -> None:
+    if made.prompt is not None and not made.prompt.strip():
+        raise InvalidTask("prompt is blank")
     if made.max_tokens is not None and made.max_tokens > _MOST_OUTPUT:
         raise InvalidTask(f"max_tokens is {made.max_tokens:,}; no model answers as much")
     if made.params:
@@ -132,8 +134,8 @@ def _check_together(made: Task) -> None:
     messages = params.get("messages") or []
     for at, message in enumerate(messages):
         last_word = message["role"] == "assistant" and at == len(messages) - 1
-        if not message["content"] and not last_word:
-            raise InvalidTask(f"params.messages[{at}].content is empty")
+        if not last_word and _says_nothing(message["content"]):
+            raise InvalidTask(f"params.messages[{at}].content is empty, or has an empty text")
     for at, sequence in enumerate(params.get("stop_sequences") or ()):
         if not sequence.strip():
             raise InvalidTask(f"params.stop_sequences[{at}] is blank")
@@ -147,6 +149,14 @@ def _check_together(made: Task) -> None:
         if choice.get("name") not in names:
             raise InvalidTask(f"params.tool_choice names {choice.get('name')!r:.80}, no tool of it")
     _check_thinking(made, params.get("thinking") or {})
+
+
+def _says_nothing(content: str | list[Any]) -> bool:
+    """Whether there is nothing, or a text that is blank."""
+    if isinstance(content, str):
+        return not content.strip()
+    texts = [block["text"] for block in content if block.get("type") == "text"]
+    return not content or not all(text.strip() for text in texts)
 
 
 def _check_thinking(made: Task, thinking: Mapping[str, Any]) -> None:

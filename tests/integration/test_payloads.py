@@ -22,7 +22,6 @@ from agentflow.master import Master
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import limits, subjects
 from agentflow.protocol import payload as payloads
-from agentflow.protocol.payload import Payload
 from agentflow.protocol.task import TaskBody
 from tests.integration.conftest import StartWorker
 from tests.support import masters, tools
@@ -164,10 +163,11 @@ async def test_a_reference_that_leads_elsewhere_is_refused(
 async def test_an_object_that_leads_elsewhere_is_not_followed(
     client: Client, start_worker: StartWorker, nuid: str
 ) -> None:
-    reference = Payload("sha256:" + "0" * 64, 10)
+    data = msgspec.json.encode({"prompt": "of another"})
+    reference = payloads.refer(data)
     name = payloads.object_name("hostile", reference)
-    info = payloads.ObjectInfo(name, "agentflow", nuid, 10, 1, "")
-    await Payloads(client.js).put("other", b"x" * 10)
+    info = payloads.ObjectInfo(name, "agentflow", nuid, len(data), 1, "")
+    await Payloads(client.js).put("other", data)
     await client.js.store(payloads.info_subject(name), msgspec.json.encode(info))
     await start_worker({"told": told})
     await store(client, "hostile", TaskBody(kind="told", payload=reference))

@@ -53,6 +53,11 @@ def load(*tasks: dict[str, Any], **how: Any) -> Source:
         ({"params": {"messages": said([TEXT | {"cach": 1}])}}, r"content\[0\].cach is no field"),
         ({"params": {"messages": said("")}}, r"messages\[0\].content is empty"),
         ({"params": {"messages": said([])}}, r"messages\[0\].content is empty"),
+        ({"params": {"messages": said(" ")}}, r"messages\[0\].content is empty"),
+        ({"params": {"messages": said([TEXT, TEXT | {"text": ""}])}}, "or has an empty text"),
+        ({"prompt": " ", "params": {"top_k": 1}}, "prompt is blank"),
+        ({"prompt": 5}, r"\$.prompt`"),
+        ({"prompt": ""}, "needs a prompt"),
         ({"prompt": "a", "params": {"messages": SAY}}, "both prompt and params.messages"),
         ({"prompt": "a", "messages": SAY}, "both prompt and params.messages"),
         ({"prompt": "a", "model": "m", "params": {"model": "n"}}, "both model and params.model"),
@@ -142,6 +147,12 @@ def test_a_fault_is_found_at_the_start(bad: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=rf"(?s)line 3: .*{said}") as caught:
         load({"prompt": "good"}, {"prompt": "fine"}, bad, {"prompt": "well"})
     assert [number for number, _ in caught.value.problems] == [3]
+
+
+def test_a_number_without_an_end_does_not_become_nothing() -> None:
+    for line in (b'{"prompt": "a", "timeout": 1e999}', b'{"messages": [], "temperature": 1e999}'):
+        with pytest.raises(InvalidInput, match=r"line 1: .*(infinite|range)"):
+            Source("-", io.BytesIO(line), Reading(format="jsonl"))
 
 
 def test_a_header_that_is_not_its_own_to_give_stops_no_other_line() -> None:
