@@ -141,6 +141,7 @@ async def _stay(stack: LocalStack, options: Connect, workers: int, simulate: boo
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked)
+    _say(f"starting the stack, {workers} workers in it (their imports take some seconds) ...")
     starting = asyncio.ensure_future(stack.start())
     ended = asyncio.ensure_future(stop.wait())
     await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
