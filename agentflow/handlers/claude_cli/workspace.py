@@ -37,7 +37,9 @@ _log = logging.getLogger(__name__)
 COLLECTED_BYTES: Final = 2 * 1024 * 1024
 """Of all files that a result carries; a result has to fit one message."""
 COLLECTED_FILES: Final = 500
-NOT_SEARCHED: Final = f"(what is deeper than {DEPTH} folders or beyond {ENTRIES:,} entries or {SECONDS:g} s of search)"
+NOT_SEARCHED: Final = (
+    f"(what is {DEPTH} folders deep, beyond {ENTRIES:,} entries or {SECONDS:g} s of searching)"
+)
 LISTED: Final = 50
 """Names of files left out that a result carries."""
 OLD: Final = 7 * 86_400
