@@ -171,7 +171,7 @@ class JetStream:
         )
         try:
             got = _got.decode(message.data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise NoAnswer(f"what answered for {stream} is not JetStream") from None
         if got.error is not None:
             if got.error.code == 404 and got.error.err_code != _NO_STREAM:

@@ -7,6 +7,7 @@ it expects a stream of another name.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -327,7 +328,7 @@ def _named(names: list[str]) -> Check:
         "queues",
         Status.WARN,
         f"tasks wait in queues that no worker serves: {', '.join(names)}",
-        f"agentflow worker --queues {','.join(names)}",
+        f"agentflow worker --queues {shlex.quote(','.join(names))}",
     )
 
 
