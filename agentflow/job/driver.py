@@ -20,8 +20,10 @@ from agentflow.job.spec import FrontEnd, JobSpec
 from agentflow.job.tally import Tally
 from agentflow.job.waiting import Waiting
 from agentflow.protocol import subjects
+from agentflow.protocol.asked import asked
 from agentflow.protocol.record import Last, Record, State, decode
 from agentflow.protocol.task import encode_body
+from agentflow.rules import reuse
 from agentflow.views.ledger import line_of
 
 
@@ -136,8 +138,12 @@ class Driver:
                 f"line {item.line}: this server's log has {_kind(record)} answer for task "
                 f"{item.id}; give the line another id, or use another --store"
             )
-        if record is None or not record.terminal or (record.failed and self._spec.retry_failed):
+        again = record is not None and record.failed and self._spec.retry_failed
+        if not again:
+            self._compare(item, record)
+        if record is None or not record.terminal or again:
             record = await self._submit(item, last)
+            self._compare(item, record)
         line = line_of(
             record,
             line=item.line,
@@ -155,6 +161,10 @@ class Driver:
                 f"line {item.line}: task {item.id} got {_kind(record)} answer: a worker that "
                 f"serves queue {self._spec.queue} on this server runs {other} --simulate"
             )
+
+    def _compare(self, item: Item, record: Record | None) -> None:
+        """Raise IdReused where somebody else has asked something else under its id."""
+        reuse.check(item.id, asked(item.body), record, where=f"line {item.line}: ")
 
     def _of_the_other_kind(self, record: Record) -> bool:
         """Whether the answer is simulated in a real job, or the other way round."""

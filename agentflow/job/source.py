@@ -87,6 +87,8 @@ class Source:
         """Each kind, and the first line that names it."""
         self.models: dict[str | None, Load] = {}
         """What each model is asked, None for the worker's default."""
+        self.named = False
+        """Whether a line gives its task an id."""
         self._columns: dict[str, None] = {}
         self._total = 0
         self._repeated: frozenset[str] = frozenset()
@@ -188,6 +190,7 @@ class Source:
         request = request_hash(body, simulate=reading.simulate)
         checks.check(body, size, own=reading.own)
         ids.add(body.id, request, row.line)
+        self.named |= body.id is not None
         kind = body.kind or "claude"
         self.kinds.setdefault(kind, row.line)
         if kind == "claude":

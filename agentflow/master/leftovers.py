@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from agentflow.bus.streams.jetstream import JetStream
@@ -25,6 +26,7 @@ from agentflow.log.task import TaskLog
 from agentflow.master.lease import Lease
 from agentflow.protocol import streams, subjects
 from agentflow.protocol import task as tasks
+from agentflow.protocol.asked import asked_by
 from agentflow.protocol.identity import message_identity
 from agentflow.rules.claim import Delivery, is_done_with
 
@@ -96,7 +98,14 @@ class Leftovers:
         last = await self._log.read(task_id)
         identity = message_identity(sequence, stored)
         facts = {"action": "leftover", "task_id": task_id}
-        if is_done_with(Delivery(identity, follows=follows, age=age), last):
+        delivery = Delivery(
+            identity,
+            follows=follows,
+            age=age,
+            asked=asked_by(message.data, message.headers),
+            stored=datetime.fromtimestamp(stored / 1e9, UTC),
+        )
+        if is_done_with(delivery, last):
             if await self._js.delete(subjects.TASKS, sequence):
                 self.removed += 1
                 _log.info(

@@ -17,6 +17,8 @@ from agentflow.protocol import subjects
 from agentflow.protocol.subjects import Priority
 
 VERSION: Final = 1
+ID_REUSED: Final = "id_reused"
+"""Reason of what was failed under a derived id, because its own belongs to another request."""
 
 
 class State(StrEnum):
@@ -141,6 +143,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimated: bool = False
     partial: bool = False
     assumed: list[str] | None = None
+    asked: dict[str, str | int] | None = None
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property

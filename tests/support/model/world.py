@@ -32,6 +32,8 @@ class Kind(StrEnum):
     ENDLESS = "recovery does not come to an end"
     NO_DEAD_LETTER = "failed without a dead letter"
     TWO_RUNS = "two runs on one claim"
+    DROPPED = "another request was dropped without a word"
+    DISOWNED = "a message of the log was taken for another request"
     HEALTHY_TASK_FAILED = "the sweep failed a task that was well"
 
 
@@ -52,6 +54,8 @@ class Entry(NamedTuple):
     actor: int = 0
     follows: int = 0
     failures: int = 0
+    asked: int = 0
+    first: int = 0  # the message that began the log
 
 
 class Message(NamedTuple):
@@ -61,6 +65,7 @@ class Message(NamedTuple):
     follows: int = 0
     seen: bool = False
     old: bool = False
+    asked: int = 0
 
 
 class Process(NamedTuple):
@@ -76,6 +81,7 @@ class Process(NamedTuple):
     seq: int
     sent: str = ""
     failures: int = 0
+    asked: int = 0
 
 
 class Other(NamedTuple):
@@ -121,6 +127,8 @@ class B(IntEnum):
     EXPIRE = 11
     LOSE = 12
     SWEEP = 13
+    REUSE = 14  # another request is submitted under the id
+    CORRECT = 15  # manual retries that ask something else
 
 
 class Scenario(NamedTuple):
@@ -153,8 +161,8 @@ def put(schedules: frozenset[tuple[int, int]], item: tuple[int, int]) -> frozens
     return frozenset({other for other in schedules if other[0] != item[0]} | {item})
 
 
-def publish(world: World, follows: int) -> World:
-    message = Message(world.next_id, follows)
+def publish(world: World, follows: int, asked: int = 0) -> World:
+    message = Message(world.next_id, follows, asked=asked)
     return world._replace(tasks=(*world.tasks, message), next_id=world.next_id + 1)
 
 
