@@ -141,7 +141,8 @@ class Driver:
         again = record is not None and record.failed and self._spec.retry_failed
         if not again:
             self._compare(item, record)
-        if record is None or not record.terminal or again:
+        found = record is not None and record.terminal and not again
+        if record is None or not found:
             record = await self._submit(item, last)
             self._compare(item, record)
         line = line_of(
@@ -153,7 +154,7 @@ class Driver:
             carried=item.carried,
         )
         self._ledger.append(line)
-        self._tally.add(line)
+        self._tally.add(line, found=found)
         self._front_end.update()
         if self._of_the_other_kind(record):
             other = "with" if record.simulated else "without"
@@ -180,10 +181,10 @@ class Driver:
         waiting = self._client.expect(item.id, newer_than=last.sequence if failed else 0)
         if failed:
             await self._client.retry(item.id, encode_body(item.body))
-            self._tally.submitted += 1
+            self._tally.sent(item.id)
         elif last.record is None:
             await self._client.submit_body(item.body, queue=self._spec.queue, id=item.id)
-            self._tally.submitted += 1
+            self._tally.sent(item.id)
         return await waiting
 
     def _progressed(self, message: Message) -> None:

@@ -126,6 +126,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: float | None
     timings: Timings
     model: str | None = None
+    asked: dict[str, str | int] | None = None
     resume_at: datetime | None = None
     reason: str | None = None
     error: Failure | None = None
@@ -143,7 +144,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimated: bool = False
     partial: bool = False
     assumed: list[str] | None = None
-    asked: dict[str, str | int] | None = None
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property

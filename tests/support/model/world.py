@@ -54,12 +54,14 @@ class Entry(NamedTuple):
     actor: int = 0
     follows: int = 0
     failures: int = 0
-    asked: int = 0
+    asked: int | None = 0  # its request; None: the writer did not know it
+    held: int = 0  # a bit for each request that the log has had
     first: int = 0  # the message that began the log
 
 
 class Message(NamedTuple):
-    """A message in AGENTFLOW_TASKS; `old` when it was stored more than 6 days ago."""
+    """A message in AGENTFLOW_TASKS; `old` when it was stored more than 6 days ago, `asked` which
+    request it is."""
 
     id: int
     follows: int = 0
@@ -164,6 +166,12 @@ def put(schedules: frozenset[tuple[int, int]], item: tuple[int, int]) -> frozens
 def publish(world: World, follows: int, asked: int = 0) -> World:
     message = Message(world.next_id, follows, asked=asked)
     return world._replace(tasks=(*world.tasks, message), next_id=world.next_id + 1)
+
+
+def resume(world: World, follows: int) -> World:
+    """A schedule's message, of the request that the log had when it was parked."""
+    entry = end(world)
+    return publish(world, follows, (entry.asked or 0) if entry.seq == follows else 0)
 
 
 def remove(world: World, message: int) -> World:
