@@ -183,7 +183,8 @@ class Client:
         """Put a task into a queue; returns when the server has stored it.
 
         Waits while the queue is full or the server is away (up to 30 s). A second submission of an
-        id is harmless: the task runs once. Raises InvalidTask, UsageError, BusError.
+        id is harmless: the task runs once. Where something else was asked under the id nothing is
+        sent (IdReused). Raises InvalidTask, UsageError, BusError.
         """
         return await self.tasks.submit(prompt, **options)
 
@@ -225,7 +226,8 @@ class Client:
         At most `concurrency` tasks are under way; items are taken as there is room. A task that
         fails is yielded like any other (`result.ok`), with `result.index` its item's place. Options
         are those of `submit`; an item's own fields come first. Who stops early leaves what is under
-        way to run. Raises InvalidTask for an item that is no task, what `items` raises (either
+        way to run. Raises InvalidTask for an item that is no task, IdReused for one whose id is
+        that of another request, what `items` raises (either
         after the results of the tasks before it), and BusError.
         """
         return self.tasks.map(items, concurrency=concurrency, ordered=ordered, **options)

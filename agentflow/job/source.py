@@ -65,6 +65,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     own: frozenset[str] = frozenset()
     """Kinds of one's own handlers, some of which may replace ours and have their own rules."""
     simulate: bool = False
+    round: str = ""
+    """A word at the end of the ids made here, so that they are asked anew."""
 
 
 class Source:
@@ -110,6 +112,8 @@ class Source:
                     again[request] += 1
                     number = again[request]
                 task_id = f"{request}-{number}"
+                if self._reading.round:
+                    task_id += f"-{self._reading.round}"
             yield Item(row.line, task_id, request, row.body, self._carried(row), row.custom_id)
 
     @property
@@ -189,6 +193,11 @@ class Source:
         reading.defaults.fill(body)
         request = request_hash(body, simulate=reading.simulate)
         checks.check(body, size, own=reading.own)
+        if body.id is not None and reading.round:
+            raise InvalidTask(
+                f"--fresh makes new ids, and the id {body.id} that this names is asked only once; "
+                "leave it out, or give another"
+            )
         ids.add(body.id, request, row.line)
         self.named |= body.id is not None
         kind = body.kind or "claude"
