@@ -18,6 +18,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
@@ -28,7 +30,7 @@ from agentflow.protocol import streams, subjects
 from agentflow.protocol import task as tasks
 from agentflow.protocol.asked import asked_by
 from agentflow.protocol.identity import message_identity
-from agentflow.rules.claim import Delivery, is_done_with
+from agentflow.rules.claim import Act, Delivery, decide, is_done_with
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +99,6 @@ class Leftovers:
         task_id, follows = tasks.identified(message.headers, message.data, queue, sequence, stored)
         last = await self._log.read(task_id)
         identity = message_identity(sequence, stored)
-        facts = {"action": "leftover", "task_id": task_id}
         delivery = Delivery(
             identity,
             follows=follows,
@@ -105,6 +106,11 @@ class Leftovers:
             asked=asked_by(message.data, message.headers),
             stored=datetime.fromtimestamp(stored / 1e9, UTC),
         )
+        if decide(delivery, last) is Act.DISOWN:
+            task_id = tasks.derived_id(queue, sequence, stored)
+            last = await self._log.read(task_id)
+            delivery = msgspec.structs.replace(delivery, asked=None)
+        facts = {"action": "leftover", "task_id": task_id}
         if is_done_with(delivery, last):
             if await self._js.delete(subjects.TASKS, sequence):
                 self.removed += 1

@@ -88,7 +88,7 @@ class Tasks:
         handle.queue = message.queue
         if not fresh:
             handle.asked = message.asked
-            await self.compare(message)
+            await self._compare(message)
         if fresh and self.waiting.up:
             # The result may be here before somebody asks for it.
             handle.expect(fresh=True, idle=True)
@@ -100,7 +100,7 @@ class Tasks:
         handle.message_sequence = ack.seq
         return handle
 
-    async def compare(self, message: Submission, where: str = "") -> None:
+    async def _compare(self, message: Submission, where: str = "") -> None:
         """Raise IdReused where the log of its id holds another request."""
         if (ask := message.asked) is not None:
             reuse.check(message.id, ask, await self.lookup.known(message.id), where=where)
@@ -134,7 +134,7 @@ class Tasks:
             self.waiting,
             self.sender,
             prepared,
-            self.compare,
+            self._compare,
             concurrency=concurrency,
             ordered=ordered,
         )
