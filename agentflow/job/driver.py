@@ -15,12 +15,13 @@ from agentflow.bus.wire.message import Message
 from agentflow.client import Client
 from agentflow.errors import BusError, ResultsLost, UsageError
 from agentflow.job.ledger import Results
+from agentflow.job.reuse import asked_of
 from agentflow.job.source import Item
 from agentflow.job.spec import FrontEnd, JobSpec
 from agentflow.job.tally import Tally
 from agentflow.job.waiting import Waiting
 from agentflow.protocol import subjects
-from agentflow.protocol.asked import asked
+from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import Last, Record, State, decode
 from agentflow.protocol.task import encode_body
 from agentflow.rules import reuse
@@ -80,9 +81,12 @@ class Driver:
                 await self._window.acquire()
                 if self._closed.is_set() or self._over_limit():
                     break
-                task = asyncio.get_running_loop().create_task(self._one(item))
+                submitted = asyncio.Event()
+                task = asyncio.get_running_loop().create_task(self._one(item, submitted))
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
+                if item.large:
+                    await submitted.wait()  # the window's tasks at once would fill the memory
             while self._tasks:
                 await asyncio.wait(list(self._tasks))
         finally:
@@ -123,14 +127,15 @@ class Driver:
             self.limit_reached = True
         return self.limit_reached
 
-    async def _one(self, item: Item) -> None:
+    async def _one(self, item: Item, submitted: asyncio.Event) -> None:
         self._under_way.add(item.id)
         try:
-            await self._follow(item)
+            await self._follow(item, submitted)
         finally:
+            submitted.set()
             self._under_way.discard(item.id)
 
-    async def _follow(self, item: Item) -> None:
+    async def _follow(self, item: Item, submitted: asyncio.Event) -> None:
         last = await self._client.read(item.id)
         record = last.record
         if record is not None and self._of_the_other_kind(record):
@@ -139,12 +144,16 @@ class Driver:
                 f"{item.id}; give the line another id, or use another --store"
             )
         again = record is not None and record.failed and self._spec.retry_failed
+        ask = asked_of(item)
         if not again:
-            self._compare(item, record)
+            self._compare(item, ask, record)
         found = record is not None and record.terminal and not again
         if record is None or not found:
-            record = await self._submit(item, last)
-            self._compare(item, record)
+            waiting = await self._submit(item, last)
+            item.forget()
+            submitted.set()
+            record = await waiting
+            self._compare(item, ask, record)
         line = line_of(
             record,
             line=item.line,
@@ -163,9 +172,9 @@ class Driver:
                 f"serves queue {self._spec.queue} on this server runs {other} --simulate"
             )
 
-    def _compare(self, item: Item, record: Record | None) -> None:
+    def _compare(self, item: Item, ask: Asked, record: Record | None) -> None:
         """Raise IdReused where somebody else has asked something else under its id."""
-        reuse.check(item.id, asked(item.body), record, where=f"line {item.line}: ")
+        reuse.check(item.id, ask, record, where=f"line {item.line}: ")
 
     def _of_the_other_kind(self, record: Record) -> bool:
         """Whether the answer is simulated in a real job, or the other way round."""
@@ -175,8 +184,8 @@ class Driver:
             return record.state == State.SUCCEEDED and not record.simulated
         return record.simulated
 
-    async def _submit(self, item: Item, last: Last) -> Record:
-        """Put the task into the queue unless it is there; its result, newer than `last`."""
+    async def _submit(self, item: Item, last: Last) -> asyncio.Future[Record]:
+        """Put the task into the queue unless it is there; for its result, newer than `last`."""
         failed = last.record is not None and last.record.failed
         waiting = self._client.expect(item.id, newer_than=last.sequence if failed else 0)
         if failed:
@@ -185,7 +194,7 @@ class Driver:
         elif last.record is None:
             await self._client.submit_body(item.body, queue=self._spec.queue, id=item.id)
             self._tally.sent(item.id)
-        return await waiting
+        return waiting
 
     def _progressed(self, message: Message) -> None:
         task_id = subjects.record_id(message.subject)

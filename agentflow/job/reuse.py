@@ -8,9 +8,10 @@ from itertools import islice
 from typing import Final
 
 from agentflow.client import Client
+from agentflow.client.tasks.submission import asked_as_sent
 from agentflow.errors import IdReused, InvalidInput
 from agentflow.job.source import Item
-from agentflow.protocol.asked import asked
+from agentflow.protocol.asked import Asked, asked
 from agentflow.rules import reuse
 
 _AT_ONCE: Final = 256
@@ -36,6 +37,11 @@ async def check(
         raise InvalidInput(name, problems)
 
 
+def asked_of(item: Item) -> Asked:
+    """What the message of a line will ask."""
+    return asked_as_sent(item.body) if item.large else asked(item.body)
+
+
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
     while some := list(islice(items, _AT_ONCE)):
         yield some
@@ -46,7 +52,7 @@ async def _problem(client: Client, item: Item, retry_failed: bool) -> tuple[int,
     if record is not None and record.failed and retry_failed:
         return None
     try:
-        reuse.check(item.id, asked(item.body), record)
+        reuse.check(item.id, asked_of(item), record)
     except IdReused as error:
         return item.line, str(error)
     return None

@@ -16,6 +16,7 @@ import msgspec
 
 from agentflow.errors import InvalidTask
 from agentflow.protocol import subjects, task
+from agentflow.protocol.payload import Payload
 from agentflow.protocol.task import Task, TaskBody
 
 Asked = dict[str, str | int]
@@ -25,7 +26,7 @@ DIGEST_CHARS: Final = 16
 _HOW: Final = frozenset(
     {"id", "timeout", "max_attempts", "labels", "not_before", "deadline", "start_within"}
 )
-FIELDS: Final = tuple(name for name in task.FIELDS if name not in _HOW)
+FIELDS: Final = tuple(name for name in TaskBody.__struct_fields__ if name not in _HOW)
 _SHORT: Final = frozenset({"kind", "model", "max_tokens"})
 NOTHING: Final[Asked] = {}
 """Of a message that is no task: it is no request that anybody has made before."""
@@ -57,8 +58,10 @@ def asked_by(payload: bytes, headers: Mapping[str, str]) -> Asked:
 def _digest(value: object) -> str:
     """The beginning of the SHA-256, in hex, of a text or of the JSON of anything else.
 
-    JSON with its keys in order and without blanks.
+    JSON with its keys in order and without blanks. A reference has its own.
     """
+    if isinstance(value, Payload):
+        return value.digest.rpartition(":")[2][:DIGEST_CHARS]
     if isinstance(value, str):
         data = value.encode("utf-8", "replace")
     else:

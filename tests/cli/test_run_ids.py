@@ -178,15 +178,17 @@ async def test_submit_refuses_the_id_of_another_request(home: Home) -> None:
 
 
 async def test_a_failed_line_may_be_corrected_and_tried_again(home: Home) -> None:
-    bad = file(home, "q.jsonl", {"id": "1", "kind": "sleep", "params": {"seconds": "soon"}})
+    home.simulator("script", {"match": "[bad]", "steps": [{"status": 400}]})
+    bad = file(home, "q.jsonl", {"id": "1", "prompt": "[bad]"})
     assert (await home.command("run", bad, "--simulate", "-o", "a.jsonl")).code == 1
-    good = file(home, "r.jsonl", {"id": "1", "kind": "sleep", "params": {"seconds": 0}})
-    await refused(home, "run", good, "--simulate", "-o", "b.jsonl", told="another params")
+    good = file(home, "r.jsonl", {"id": "1", "prompt": "good"})
+    await refused(home, "run", good, "--simulate", "-o", "b.jsonl", told="another prompt")
     done = await home.command("run", good, "--simulate", "-o", "b.jsonl", "--retry-failed")
     assert done.code == 0, done.err
     again = await home.command("run", good, "--simulate", "-o", "c.jsonl")
     assert again.code == 0, again.err
-    assert [line["value"] for line in home.results("c.jsonl")] == [{"slept": 0}]
+    assert home.results("c.jsonl")[0]["text"] == home.results("b.jsonl")[0]["text"]
+    assert home.asked().count("good") == 1
 
 
 # --fresh.

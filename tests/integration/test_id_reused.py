@@ -12,11 +12,13 @@ import pytest
 from agentflow.audit import verify
 from agentflow.client import Client
 from agentflow.config import Connect
-from agentflow.errors import IdReused
+from agentflow.errors import IdReused, InvalidInput
 from agentflow.handlers.contract import Outcome, Run
-from agentflow.protocol import subjects
+from agentflow.job import reuse
+from agentflow.job.source import Item
+from agentflow.protocol import limits, subjects
 from agentflow.protocol.record import EMPTY, State
-from agentflow.protocol.task import derived_id, parse_body
+from agentflow.protocol.task import TaskBody, derived_id, parse_body
 from agentflow.rules import records
 from agentflow.rules.retry import Signal
 from agentflow.views.result import Result
@@ -207,6 +209,29 @@ async def test_a_client_refuses_before_it_sends(
     with pytest.raises(IdReused):
         await client.submit_body(parse_body(b"b", {}), id="q1")
     assert (await observer.js.stream_info(subjects.TASKS))["state"]["last_seq"] == before
+
+
+async def test_what_a_message_only_refers_to_is_compared(
+    observer: Observer, start_worker: StartWorker, client: Client
+) -> None:
+    await start_worker()
+    long = "x" * (limits.TASK_BYTES + 1)
+    await (await client.submit(long, id="q1", kind="echo", params={"a": 1, "b": 2})).result(20)
+    again = await client.submit(long, id="q1", kind="echo", params={"b": 2, "a": 1})
+    assert (await again.result(20)).ok
+    with pytest.raises(IdReused, match="another payload"):
+        await client.submit(long + "y", id="q1", kind="echo", params={"a": 1, "b": 2})
+    line = Item(
+        1,
+        "q1",
+        "",
+        TaskBody(prompt=long, kind="echo", id="q1", params={"b": 2, "a": 1}),
+        large=True,
+    )
+    await reuse.check(client, [line], name="file")
+    line = Item(1, "q1", "", TaskBody(prompt=long + "y", kind="echo", id="q1"), large=True)
+    with pytest.raises(InvalidInput, match=r"line 1: .*another payload"):
+        await reuse.check(client, [line], name="file")
 
 
 async def test_a_handle_never_gives_the_answer_to_another_request(

@@ -136,8 +136,13 @@ class Mapping(Generic[T]):
         self._expected[index] = self._waiting.expect(
             submission.id, functools.partial(self._arrived, index, ask), self._fail, fresh=fresh
         )
-        if not fresh:
-            self._send_slowly(submission, f"item {index}: ")
+        compared = "" if fresh else f"item {index}: "
+        if submission.large is not None:
+            # Here: of many at once there would be no end of memory.
+            await self._send(submission, compared)
+            return
+        if compared:
+            self._send_slowly(submission, compared)
             return
         try:
             answer = self._connection.ask(
