@@ -6,6 +6,7 @@ returns for it (the table stands in README.md).
     AgentFlowError                     1
       UsageError                       2   the command or its input is wrong; nothing was done
         InvalidTask                        a task description that cannot be run
+          IdReused                         its id belongs to a task that asks something else
         InvalidInput                       a file with bad lines
         InvalidHandler                     a function that cannot be a handler
       StackError                       3   the local stack or the server cannot be used
@@ -54,6 +55,23 @@ class InvalidTask(UsageError):
     def __init__(self, message: str, *, reason: str = "invalid") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class IdReused(InvalidTask):
+    """The id belongs to a task that asks something else: an id never answers another request.
+
+    `differences` names the fields, as the end of a sentence.
+    """
+
+    def __init__(self, task_id: str, differences: str, *, where: str = "") -> None:
+        self.task_id = task_id
+        self.differences = differences
+        super().__init__(
+            f"{where}the id {task_id} is that of another request, known already: "
+            f"{differences or 'what it asked cannot be read now'}. "
+            "Give this one another id, or none",
+            reason="id_reused",
+        )
 
 
 class InvalidInput(UsageError):

@@ -26,7 +26,7 @@ import msgspec
 from agentflow.audit.evidence import Evidence
 from agentflow.audit.trail import Finding, Kind
 from agentflow.protocol.identity import parse_message
-from agentflow.protocol.record import State
+from agentflow.protocol.record import ID_REUSED, State
 
 SIMPLE_KINDS = frozenset({"claude", "echo", "sleep", "unknown"})
 """Kinds that send Claude one request an attempt at most."""
@@ -175,6 +175,9 @@ def _ledger(evidence: Evidence) -> Iterable[Finding]:
             yield Finding(Kind.MISTOLD, text, line.id)
     if evidence.complete:
         for task_id in sorted((evidence.trails.keys() | waiting) - known):
+            trail = evidence.trails.get(task_id)
+            if trail is not None and trail.reason == ID_REUSED:
+                continue  # its submitter gave it an id, which is that of another request
             yield Finding(Kind.UNEXPECTED, "nobody submitted it", task_id)
 
 

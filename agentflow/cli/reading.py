@@ -66,6 +66,7 @@ def source(
     carry: str | None = None,
     app: str | None = None,
     simulate: bool = False,
+    round: str = "",
     served: frozenset[str] | None = None,
     opened: InputFile | None = None,
     **defaults: Any,
@@ -84,6 +85,7 @@ def source(
         carry=tuple(part.strip() for part in (carry or "").split(",") if part.strip()),
         own=apps.load(app).checks if app else {},
         simulate=simulate,
+        round=round,
         served=served,
     )
     return Source(name, sys.stdin.buffer, reading, opened)

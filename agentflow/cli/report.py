@@ -41,6 +41,9 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
         ("tokens out", f"{usage.output_tokens:,}"),
         ("cost", tally.cost_text + (" (SIMULATED)" if tally.simulated else "")),
     ]
+    if tally.answered:
+        text = f"{tally.answered:,} answered from before, {tally.spared_text} not paid"
+        entries.append(("  of it", text))
     if tally.unpriced:
         entries.append(("  not known", "; ".join(sorted(tally.why_unpriced))))
     entries.append(("time", f"{tally.seconds:.1f} s"))

@@ -184,8 +184,9 @@ class Client:
         """Put a task into a queue; returns when the server has stored it.
 
         Waits while the queue is full or the server is away (up to 30 s). A second submission of an
-        id is harmless: the task runs once. An image or document in params.messages that has a
-        `path` is read from there (docs/client.md). Raises InvalidTask, UsageError, BusError.
+        id is harmless: the task runs once. Where something else was asked under the id nothing is
+        sent (IdReused). An image or document in params.messages that has a `path` is read from
+        there (docs/client.md). Raises InvalidTask, UsageError, BusError.
         """
         return await self.tasks.submit(prompt, **options)
 
@@ -228,8 +229,8 @@ class Client:
         fails is yielded like any other (`result.ok`), with `result.index` its item's place. Options
         are those of `submit`; an item's own fields come first. Who stops early leaves what is under
         way to run. Raises UsageError at once where `items` is a text or a dict, InvalidTask for an
-        item that is no task, what `items` raises (either after the results of the tasks before it),
-        and BusError.
+        item that is no task, IdReused for one whose id is that of another request, what `items`
+        raises (either after the results of the tasks before it), and BusError.
         """
         return self.tasks.map(items, concurrency=concurrency, ordered=ordered, **options)
 

@@ -15,13 +15,16 @@ from agentflow.bus.wire.message import Message
 from agentflow.client import Client
 from agentflow.errors import BusError, ResultsLost, UsageError
 from agentflow.job.ledger import Results
+from agentflow.job.reuse import asked_of
 from agentflow.job.source import Item
 from agentflow.job.spec import FrontEnd, JobSpec
 from agentflow.job.tally import Tally
 from agentflow.job.waiting import Waiting
 from agentflow.protocol import subjects
+from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import Last, Record, State, decode
 from agentflow.protocol.task import encode_body
+from agentflow.rules import reuse
 from agentflow.views.ledger import line_of
 
 
@@ -140,11 +143,17 @@ class Driver:
                 f"line {item.line}: this server's log has {_kind(record)} answer for task "
                 f"{item.id}; give the line another id, or use another --store"
             )
-        if record is None or not record.terminal or (record.failed and self._spec.retry_failed):
+        again = record is not None and record.failed and self._spec.retry_failed
+        ask = asked_of(item)
+        if not again:
+            self._compare(item, ask, record)
+        found = record is not None and record.terminal and not again
+        if record is None or not found:
             waiting = await self._submit(item, last)
             item.forget()
             submitted.set()
             record = await waiting
+            self._compare(item, ask, record)
         line = line_of(
             record,
             line=item.line,
@@ -154,7 +163,7 @@ class Driver:
             carried=item.carried,
         )
         self._ledger.append(line)
-        self._tally.add(line)
+        self._tally.add(line, found=found)
         self._front_end.update()
         if self._of_the_other_kind(record):
             other = "with" if record.simulated else "without"
@@ -162,6 +171,10 @@ class Driver:
                 f"line {item.line}: task {item.id} got {_kind(record)} answer: a worker that "
                 f"serves queue {self._spec.queue} on this server runs {other} --simulate"
             )
+
+    def _compare(self, item: Item, ask: Asked, record: Record | None) -> None:
+        """Raise IdReused where somebody else has asked something else under its id."""
+        reuse.check(item.id, ask, record, where=f"line {item.line}: ")
 
     def _of_the_other_kind(self, record: Record) -> bool:
         """Whether the answer is simulated in a real job, or the other way round."""
@@ -177,10 +190,10 @@ class Driver:
         waiting = self._client.expect(item.id, newer_than=last.sequence if failed else 0)
         if failed:
             await self._client.retry(item.id, encode_body(item.body))
-            self._tally.submitted += 1
+            self._tally.sent(item.id)
         elif last.record is None:
             await self._client.submit_body(item.body, queue=self._spec.queue, id=item.id)
-            self._tally.submitted += 1
+            self._tally.sent(item.id)
         return waiting
 
     def _progressed(self, message: Message) -> None:

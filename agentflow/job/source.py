@@ -77,6 +77,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     own: Mapping[str, checks.Check] = {}
     """What one's own handlers say of a task, by kind; some may replace ours."""
     simulate: bool = False
+    round: str = ""
+    """A word at the end of the ids made here, so that they are asked anew."""
     served: frozenset[str] | None = None
     """The kinds that somebody will run, where that is known."""
 
@@ -102,6 +104,8 @@ class Source:
         """Each kind, and the first line that names it."""
         self.models: dict[str | None, Load] = {}
         """What each model is asked, None for the worker's default."""
+        self.named = False
+        """Whether a line gives its task an id."""
         self._timed = False
         self._columns: dict[str, None] = {}
         self._total = 0
@@ -125,6 +129,8 @@ class Source:
                     again[request] += 1
                     number = again[request]
                 task_id = f"{request}-{number}"
+                if self._reading.round:
+                    task_id += f"-{self._reading.round}"
             yield Item(
                 row.line,
                 task_id,
@@ -221,6 +227,12 @@ class Source:
         reading.defaults.fill(body)
         request = request_hash(body, simulate=reading.simulate)
         checks.check(body, size, own=reading.own)
+        if body.id is not None and reading.round:
+            raise InvalidTask(
+                f"--fresh makes new ids, and the id {body.id} that this names is asked only once; "
+                "leave it out, or give another"
+            )
+        self.named |= body.id is not None
         kind = body.kind or "claude"
         if reading.served is not None and (why := lack(kind, reading.served)):
             raise InvalidTask(why)

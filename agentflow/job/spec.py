@@ -26,6 +26,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The file of results; one that is there is continued. None: they are printed."""
     append: bool = False
     """Whether the file may hold results of other jobs too."""
+    replace: bool = False
+    """Whether results of the same requests under other ids make way for new ones."""
     table: Path | None = None
     """A CSV or Parquet file that is made of the results at the end."""
     only: Container[int] | None = None

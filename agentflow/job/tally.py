@@ -24,6 +24,14 @@ class Tally:
         self.before = 0
         """Tasks that had a result before this run."""
         self.submitted = 0
+        self._own: set[str] = set()
+        """Those of them that have no result yet."""
+        self.answered = 0
+        """Tasks that the log had an answer to when this run came to them."""
+        self.spared_micro = 0
+        """What these answers cost, which this run did not pay."""
+        self.spared_unknown = False
+        """Whether that is more, by what has no price."""
         self.running: set[str] = set()
         self.states: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -50,8 +58,15 @@ class Tally:
         """Tasks that ended without success."""
         return self.states[State.FAILED] + self.states[State.CANCELLED]
 
-    def add(self, line: Line, *, before: bool = False) -> None:
-        """Count a result; `before` for one of an earlier run."""
+    def sent(self, task_id: str) -> None:
+        """Count a task that this run has put into the queue."""
+        self.submitted += 1
+        self._own.add(task_id)
+
+    def add(self, line: Line, *, before: bool = False, found: bool = False) -> None:
+        """Count a result; `before` for one of an earlier run, `found` where the log had it."""
+        own = line.id in self._own
+        self._own.discard(line.id)
         self.states[line.state] += 1
         self.running.discard(line.id)
         if line.state != State.SUCCEEDED:
@@ -67,6 +82,11 @@ class Tally:
         if before:
             self.before += 1
             return
+        if found and not own and line.state == State.SUCCEEDED:
+            self.answered += 1
+            self.spared_micro += micro(line.cost_usd or 0)
+            self.spared_unknown |= line.cost_usd is None
+            return  # how long that took, or how often it was tried, says nothing of this run
         self.retried += line.attempts > 1
         submitted, ended = line.timings.submitted, line.timings.ended
         if submitted is not None and ended is not None:
@@ -81,6 +101,11 @@ class Tally:
         """Dollars as a person reads them; marked where a price is unknown."""
         text = dollars(self.cost_micro)
         return f"{text} + unknown" if self.unpriced else text
+
+    @property
+    def spared_text(self) -> str:
+        """Dollars that this run did not pay, as `cost_text`."""
+        return dollars(self.spared_micro) + (" + unknown" if self.spared_unknown else "")
 
     def percentile(self, share: float) -> float | None:
         """The latency below which this share of the run's tasks stayed, in seconds."""
@@ -98,6 +123,8 @@ class Tally:
             "cancelled": self.states[State.CANCELLED],
             "not_run": self.total - self.done,
             "had_results_before": self.before,
+            "answered_from_before": self.answered,
+            "not_paid_usd": None if self.spared_unknown else self.spared_micro / 1_000_000,
             "reasons": dict(self.reasons),
             "cut_by_max_tokens": self.cut,
             "refused": self.refused,

@@ -18,6 +18,8 @@ from agentflow.protocol import subjects
 from agentflow.protocol.subjects import Priority
 
 VERSION: Final = 1
+ID_REUSED: Final = "id_reused"
+"""Reason of what was failed under a derived id, because its own belongs to another request."""
 
 TOKENS_MOST: Final = 10**12
 """More tokens than anybody buys: a count above is nonsense, and must fit every sum and reader."""
@@ -132,6 +134,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: Dollars | None
     timings: Timings
     model: str | None = None
+    asked: dict[str, str | int] | None = None
     resume_at: datetime | None = None
     reason: str | None = None
     error: Failure | None = None

@@ -174,7 +174,9 @@ def split(body: TaskBody) -> tuple[TaskBody, bytes]:
     """
     params = dict(body.params or {})
     kept = {"model": params.pop("model")} if "model" in params else None
-    data = msgspec.json.encode(Content(body.prompt, body.system, params or None))
+    content = Content(body.prompt, body.system, params or None)
+    # In order: the same request has the same digest, however its keys stood.
+    data = msgspec.json.encode(content, order="deterministic")
     reference = payloads.refer(data)
     small = msgspec.structs.replace(body, prompt=None, system=None, params=kept, payload=reference)
     return small, data

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from agentflow.protocol import limits
+from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import VERSION, Failure, Last, Record, State, Timings, Usage
 
 PARTIAL_BYTES: Final = limits.MIB
@@ -29,6 +30,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "unknown"
     labels: dict[str, str] = {}
     model: str | None = None
+    asked: Asked | None = None
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +67,7 @@ def origin_of(record: Record) -> Origin:
         kind=record.kind,
         labels=record.labels,
         model=record.model,
+        asked=record.asked,
     )
 
 
@@ -129,6 +132,8 @@ def follow(
         unpriced=spent.unpriced or (before.unpriced if before else None),
         estimated=spent.estimated or (before.estimated if before else False),
         assumed=spent.assumed,
+        # Of a corrected retry it is what is answered from here on.
+        asked=origin.asked or (before.asked if before else None) or None,
         carry=before.carry if before else msgspec.UNSET,
         **content,
     )

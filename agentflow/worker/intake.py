@@ -55,6 +55,11 @@ class Intake:
             last = await log.read(held.id)
             act = decide(parsed.delivery, last)
         while True:
+            if act is Act.DISOWN and last.record is not None:
+                parsed.disown(last.record)
+                held.id = parsed.origin.id
+                last = await log.read(held.id)
+                act = decide(parsed.delivery, last)
             if act is Act.ASK:
                 answer = await self._ask(parsed, last)
                 if answer is None:

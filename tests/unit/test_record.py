@@ -51,6 +51,7 @@ def test_every_field_survives_the_wire() -> None:
         estimated=True,
         partial=True,
         assumed=["usage"],
+        asked={"kind": "claude", "max_tokens": 5},
         carry=msgspec.Raw(b'{"a":1}'),
     )
     assert record.decode(record.encode(whole)) == whole

@@ -77,6 +77,9 @@ INTERRUPTED = 130
 @click.option("--estimate", "only_estimate", is_flag=True, help="Say what it would cost, run none.")
 @click.option("--dry-run", is_flag=True, help="Print what would be asked, run none.")
 @click.option("--retry-failed", is_flag=True, help="Run failed tasks again.")
+@click.option(
+    "--fresh", is_flag=True, help="Ask anew what was answered before; interrupted, go on with that."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and no progress.")
 @connection_options(store=False)
 def command(file: str, **options: Any) -> int:
@@ -107,7 +110,10 @@ def command(file: str, **options: Any) -> int:
     return job.run(source)
 
 
-_OURS = ("out", "dry_run", "only_estimate", "sample", "seed", "yes", "limit", "as_json", "max_cost")
+_OURS = (
+    *("out", "dry_run", "only_estimate", "sample", "seed", "yes", "limit", "as_json", "max_cost"),
+    "fresh",
+)
 
 
 class _Command:
@@ -127,12 +133,15 @@ class _Command:
     def read(self, how: dict[str, Any]) -> Source:
         """The input, checked; says what it was taken for."""
         from agentflow.cli import output, reading
+        from agentflow.job.fresh import Round
         from agentflow.protocol import subjects
 
         subjects.check_queue(self.options["queue"])
         if not self._printed and _same(self._file, self.out):
             raise UsageError(f"{self.out} is the input; name another file for the results: -o")
-        source = reading.source(self._file, served=self._served(), **how)
+        results = None if self._printed else self._results()
+        self._round = Round(results, wanted=self.ours["fresh"])
+        source = reading.source(self._file, round=self._round.word, served=self._served(), **how)
         if not self.ours["as_json"]:
             output.note(source.taken_for)
         return source
@@ -151,6 +160,7 @@ class _Command:
             results=None if self._printed else outputs.journal_of(self.out) if table else self.out,
             table=self.out if table else None,
             append=options["append"],
+            replace=bool(self._round.word),
             only=only,
             connect=resolve(_connection(options), local=False),
             kinds=tuple(kinds),
@@ -181,6 +191,8 @@ class _Command:
         """The whole job."""
         limit = self.ours["limit"]
         job, ending = self._run(source, None if limit is None else range(limit))
+        if job.tally.done == len(source):
+            self._round.done()
         self._summary(job)
         return self._told(ending, job.tally)
 
@@ -246,6 +258,7 @@ class _Command:
         from agentflow.cli.report import Display
         from agentflow.job.job import Job
 
+        self._round.begin()
         job = Job(self.spec(only), source)
         return job, asyncio.run(_run(job, Display(job.tally, quiet=self.ours["as_json"])))
 

@@ -234,11 +234,19 @@ async def _submit_all(
     priority: str,
     as_json: bool,
 ) -> int:
+    import msgspec
+
     from agentflow.cli import output
+    from agentflow.job import reuse
 
     if not as_json:
         output.note(source.taken_for)
     async with options.client(connection, patience=PATIENCE) as client:
+        if source.named:
+            changed = (
+                msgspec.structs.replace(item, body=_changed(item.body, fields)) for item in source
+            )
+            await reuse.check(client, changed, name=source.name)
         await intake.submit_all(
             client,
             iter(source),

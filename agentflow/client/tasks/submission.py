@@ -29,6 +29,7 @@ from agentflow.errors import (
 )
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import limits, subjects, task
+from agentflow.protocol.asked import Asked, asked
 from agentflow.protocol.faithful import flaw
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import TaskBody
@@ -51,6 +52,12 @@ class Submission(NamedTuple):
     payload: bytes
     block: bytes
     large: bytes | None = None
+    body: TaskBody | None = None
+
+    @property
+    def asked(self) -> Asked | None:
+        """What it asks, None of a task that is asked already."""
+        return None if self.body is None else asked(self.body)
 
 
 def fields_of(item: str | Mapping[str, Any] | TaskBody) -> dict[str, Any]:
@@ -89,7 +96,28 @@ def prepare(
     payload, body, large = fitting(_payload(fields))
     if body.not_before is not None:
         task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
-    headers = {subjects.ID: task_id, subjects.KIND: body.kind or "claude"}
+    headers = {subjects.ID: task_id, **_headers(body, reply, needs)}
+    if follows:
+        headers[subjects.FOLLOWS] = str(follows)
+    return Submission(
+        task_id,
+        queue,
+        subjects.task(queue, priority),
+        payload,
+        blocks.encode(headers),
+        large,
+        None if follows else body,
+    )
+
+
+def asked_as_sent(body: TaskBody) -> Asked:
+    """What a task asks, long as it may be: as its message has it. Raises InvalidTask."""
+    return asked(fitting(_payload(body))[1])
+
+
+def _headers(body: TaskBody, reply: str | None, needs: str | None) -> dict[str, str]:
+    """What a task message says beside its payload. Raises UsageError."""
+    headers = {subjects.KIND: body.kind or "claude"}
     if body.model:
         headers[subjects.MODEL] = body.model
     if body.labels:
@@ -99,14 +127,10 @@ def prepare(
             raise UsageError(f"{reply[:80]!r} is not a subject to reply to")
         headers[subjects.REPLY] = reply
     # A worker that does not know these fields must leave the task to one that does.
-    asked = [name for name in sorted(task.ABILITIES) if getattr(body, name) is not None]
-    if asked or needs:
-        headers[subjects.NEEDS] = ",".join(dict.fromkeys([*asked, *_names(needs)]))
-    if follows:
-        headers[subjects.FOLLOWS] = str(follows)
-    return Submission(
-        task_id, queue, subjects.task(queue, priority), payload, blocks.encode(headers), large
-    )
+    needed = [name for name in sorted(task.ABILITIES) if getattr(body, name) is not None]
+    if needed or needs:
+        headers[subjects.NEEDS] = ",".join(dict.fromkeys([*needed, *_names(needs)]))
+    return headers
 
 
 def fitting(payload: bytes) -> tuple[bytes, TaskBody, bytes | None]:
