@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from agentflow.errors import AgentFlowError
-from agentflow.protocol.record import Failure, Usage
+from agentflow.protocol.record import Failure, Repair, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.route import Route
@@ -78,6 +78,7 @@ class Run:
         "model",
         "over",
         "partial",
+        "repair",
         "request_id",
         "simulated",
         "task",
@@ -119,6 +120,8 @@ class Run:
         self.estimated = False
         self.assumed: list[str] = []
         self.partial: Outcome | None = None
+        self.repair: Repair | None = None
+        """What of usage and cost asking again took."""
         self._emit = emit
         self._progress = progress
         self._admit = admit
