@@ -10,8 +10,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from agentflow.job.tally import Tally
+from agentflow.job.tally import Tally, dollars
 from agentflow.protocol.record import State
+from agentflow.rules.records import micro
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,6 +36,13 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
     if tally.refused:
         entries.append(("refused by the model", f"{tally.refused:,}"))
     entries.append(("retried", f"{tally.retried:,}"))
+    if tally.repaired:
+        turns, cost = tally.repair.turns, tally.repair.cost_usd
+        entries += [
+            ("asked again for the schema", f"{tally.repaired:,} in {turns:,} turns"),
+            ("  of the tokens", f"{tally.repair.usage.total:,}"),
+            ("  of the cost", "unknown" if cost is None else dollars(micro(cost))),
+        ]
     cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens
     entries += [
         ("tokens in", f"{usage.input_tokens:,}" + (f" + {cached:,} cached" if cached else "")),

@@ -19,6 +19,7 @@ from agentflow.handlers.claude_cli import arguments
 from agentflow.protocol import limits, task
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import TaskBody, encode_body, parse_body
+from agentflow.rules import schemas
 
 _GROWS: Final = 6
 """A character may take so many times its bytes as JSON."""
@@ -89,6 +90,8 @@ def check(body: TaskBody, size: int, *, own: Container[str] = ()) -> None:
 
 
 def _check_claude(made: task.Task) -> None:
+    if made.schema is not None:
+        schemas.checked(made.schema)
     if made.params:
         try:
             msgspec.convert(made.params, _Params)

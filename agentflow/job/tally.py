@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from agentflow.protocol.record import State, Usage
-from agentflow.rules.records import micro
+from agentflow.protocol.record import Repair, State, Usage
+from agentflow.rules.records import add_repair, micro
 from agentflow.views.ledger import Line
 
 CUT: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
@@ -36,6 +36,10 @@ class Tally:
         self.retried = 0
         self.cut = 0
         self.refused = 0
+        self.repaired = 0
+        """Tasks whose answers were asked again because they broke their schema."""
+        self.repair = Repair()
+        """What that took, of usage and cost."""
         self.latencies: list[float] = []
         self.began = time.monotonic()
         self.seconds = 0.0
@@ -58,6 +62,8 @@ class Tally:
             self.reasons[line.reason or line.state] += 1
         self.cut += line.stop_reason in CUT
         self.refused += line.stop_reason == "refusal"
+        self.repaired += line.repair is not None
+        self.repair = add_repair(self.repair, line.repair) or self.repair
         self.usage += line.usage
         if line.cost_usd is None:
             self.unpriced.add(line.model or "unknown")
@@ -101,6 +107,8 @@ class Tally:
             "reasons": dict(self.reasons),
             "cut_by_max_tokens": self.cut,
             "refused": self.refused,
+            "repaired": self.repaired,
+            "repair": msgspec.to_builtins(self.repair),
             "retried": self.retried,
             "usage": msgspec.to_builtins(self.usage),
             "cost_usd": None if self.unpriced else self.cost_micro / 1_000_000,

@@ -81,7 +81,7 @@ def _kept(text: bytes) -> Schema:
 
 
 def _refused(why: str) -> InvalidTask:
-    return InvalidTask(f"the schema cannot be used: {why}", reason="bad_schema")
+    return InvalidTask(f"the schema cannot be used: {why}")
 
 
 def _fetch_nothing(uri: str) -> Any:

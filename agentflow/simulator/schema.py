@@ -89,7 +89,8 @@ def _of_type(schema: Schema, root: Schema, depth: int) -> Any:
 
 def _number(schema: Schema, whole: bool) -> float:
     """The lowest that is allowed, else 1, else the highest."""
-    step = schema.get("multipleOf", 1 if whole else 0)
+    value: float
+    step: float = schema.get("multipleOf", 1 if whole else 0)
     if "minimum" in schema:
         value = schema["minimum"]
     elif "exclusiveMinimum" in schema:

@@ -16,7 +16,7 @@ _WRITTEN: Final = (
     *("line", "id", "custom_id", "state", "text", "value", "content", "input", "usage"),
     *("cost_usd", "stop_reason", "attempts", "timings", "latency_s", "error", "reason", "kind"),
     *("model", "request_id", "labels", "request", "truncated", "simulated", "unpriced"),
-    *("estimated", "partial"),
+    *("estimated", "partial", "repair"),
 )
 """In this order: every line begins with `{"line":`."""
 

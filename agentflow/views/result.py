@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from agentflow.errors import TaskCancelled, TaskError, TaskFailed
-from agentflow.protocol.record import TERMINAL, Failure, Record, State, Timings, Usage
+from agentflow.protocol.record import TERMINAL, Failure, Record, Repair, State, Timings, Usage
 
 T = TypeVar("T")
 
@@ -19,7 +19,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     `text` is for people, `value` for programs, `content` what the API answered beside text.
     `attempts` counts starts. `cost_usd` is None where it is unknown, and `unpriced` says why;
     `estimated`: some of its tokens are counted by what came; `partial`: `text` and `content` are of
-    an answer that broke off. `sequence` is the
+    an answer that broke off. `repair` is what of usage and cost went into asking again for answers
+    that broke their schema. `sequence` is the
     record's place in AGENTFLOW_RECORDS, 0 for a task that no worker has seen. `message` is the
     identity of the task message (`<sequence>-<stored time in ns>`). `index` is the place among the
     items of `Client.map`.
@@ -50,6 +51,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: str | None = None
     estimated: bool = False
     partial: bool = False
+    repair: Repair | None = None
     timings: Timings = Timings()
     resume_at: datetime | None = None
     progress: float | None = None
@@ -120,6 +122,7 @@ def result_of_record(record: Record, sequence: int, index: int | None = None) ->
         unpriced=record.unpriced,
         estimated=record.estimated,
         partial=record.partial,
+        repair=record.repair,
         timings=record.timings,
         resume_at=record.resume_at,
         progress=record.progress,

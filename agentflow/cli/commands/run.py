@@ -93,7 +93,7 @@ def command(file: str, **options: Any) -> int:
     from agentflow.cli import preview
 
     reading = ("format_name", "prompt", "template", "carry", "app", "simulate")
-    defaults = ("model", "system", "max_tokens", "temperature", "max_attempts")
+    defaults = ("model", "system", "max_tokens", "temperature", "max_attempts", "schema", "repair")
     job = _Command(file, {name: options.pop(name) for name in _OURS}, options)
     source = job.read({name: job.options[name] for name in (*reading, *defaults)})
     if job.ours["dry_run"]:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from agentflow import classes
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream, PubAck
 from agentflow.client.session import Session
@@ -84,8 +85,8 @@ def prepare(
         raise UsageError(f"priority {priority[:40]!r} is not one of high, normal, low")
     payload = _payload(fields)
     body = task.parse_body(payload, {})
-    if body.not_before is not None:
-        task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
+    if body.not_before is not None or body.schema is not None:
+        _check(body)
     headers = {subjects.ID: task_id, subjects.KIND: body.kind or "claude"}
     if body.model:
         headers[subjects.MODEL] = body.model
@@ -106,6 +107,15 @@ def prepare(
     )
 
 
+def _check(body: TaskBody) -> None:
+    """Raise InvalidTask for what its worker would refuse: too far ahead, no schema of ours."""
+    task.build(body, {}, "", Priority.NORMAL, "")
+    if body.schema is not None:
+        from agentflow.rules import schemas  # 30 ms that only these pay
+
+        schemas.checked(body.schema)
+
+
 def _names(needs: str | None) -> list[str]:
     return [name.strip() for name in (needs or "").split(",") if name.strip()]
 
@@ -113,6 +123,9 @@ def _names(needs: str | None) -> list[str]:
 def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
     """The task as JSON, without an id: that is in the headers."""
     try:
+        kind = fields.get("schema") if isinstance(fields, Mapping) else None
+        if isinstance(fields, Mapping) and isinstance(kind, type):
+            fields = {**fields, "schema": classes.schema_of(kind)}
         wrong = flaw(fields, "")
         if wrong is not None:
             raise InvalidTask(f"the task's {wrong}")

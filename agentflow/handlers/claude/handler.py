@@ -170,7 +170,7 @@ class ClaudeHandler:
             if run.task.schema is None:
                 return await self._answer(arguments, run, state)
             wanted = Structured(run.task)
-            return await self._fitting(wanted, wanted.asked(arguments, run.task), run, state)
+            return await self._fitting(wanted, wanted.asked(arguments), run, state)
         finally:
             state.in_flight -= 1
 

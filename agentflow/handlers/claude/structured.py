@@ -14,7 +14,6 @@ from typing import Any, Final
 import anthropic
 import msgspec
 
-from agentflow.errors import InvalidTask
 from agentflow.handlers.contract import Outcome
 from agentflow.protocol.task import Task
 from agentflow.rules import schemas
@@ -38,15 +37,9 @@ class Structured:
         self._given = task.schema
         self._schema = schemas.checked(task.schema)
 
-    def asked(self, arguments: dict[str, Any], task: Task) -> dict[str, Any]:
-        """The request with what it asks for. Raises InvalidTask where it asks twice."""
+    def asked(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The request with what it asks for."""
         config = arguments.get("output_config") or {}
-        if not isinstance(config, dict) or "format" in config:
-            raise InvalidTask(
-                f"task {task.id}: both schema and params.output_config.format are given"
-            )
-        if "output_format" in task.params:
-            raise InvalidTask(f"task {task.id}: both schema and params.output_format are given")
         form = None
         if answers_structured(arguments["model"]) and not self._schema.recursive:
             form = _form(msgspec.json.encode(self._given))

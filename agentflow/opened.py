@@ -1,0 +1,20 @@
+"""The client that is open here: what a function of one's own submits itself with.
+
+Known by a context variable: set where a client is opened, it is that of the same asyncio task and
+of those that it starts. Handlers know no client by themselves, and stand below it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+
+class Submits(Protocol):
+    """A client, as far as it is needed."""
+
+    async def submit(self, prompt: str | None = None, **options: Any) -> Any:
+        """Put a task into its queue; a handle of it."""
+
+
+client: Final[ContextVar[Submits | None]] = ContextVar("agentflow_client", default=None)
