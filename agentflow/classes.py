@@ -2,12 +2,12 @@
 
 Structs, dataclasses and TypedDicts are msgspec's business. Models of pydantic are told by what they
 can do, so that nothing imports pydantic (0.2 s) which does not use it; within other classes they
-are read and written by `decode_hook` and `encode_hook`.
+are read and written by `decode_hook` and `encode_hook`. Pure, and so it knows paths only by what
+they can do.
 """
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -23,16 +23,35 @@ def is_model(kind: object) -> bool:
 def decode_hook(kind: type, value: Any) -> Any:
     """What msgspec does not know by itself: a path, a model. Raises ValueError, TypeError."""
     if is_model(kind):
-        # As JSON, not as Python: a strict model takes a date as text only there.
-        return cast(Any, kind).model_validate_json(msgspec.json.encode(value))
+        return _model(kind, value)
     if not isinstance(value, str):
         raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
     return kind(value)
 
 
+def _model(kind: Any, value: Any) -> Any:
+    try:
+        # As JSON, not as Python: a strict model takes a date as text only there.
+        return kind.model_validate_json(msgspec.json.encode(value))
+    except ValueError as error:
+        if not hasattr(error, "errors"):
+            raise
+        # Its own text is of many lines, and ends with an address.
+        faults = [
+            f"{'.'.join(map(str, one['loc'])) or kind.__name__}: {one['msg']}"
+            for one in cast(Any, error).errors()
+        ]
+        raise ValueError("; ".join(faults)) from None
+
+
+def takes_more(kind: Any) -> bool:
+    """Whether a model takes fields that it does not name."""
+    return is_model(kind) and kind.model_config.get("extra") == "allow"
+
+
 def encode_hook(value: Any) -> Any:
     """The other way round. Raises TypeError."""
-    if isinstance(value, PurePath):
+    if hasattr(value, "__fspath__"):
         return str(value)
     if is_model(type(value)):
         return value.model_dump(mode="json", by_alias=True)
@@ -69,6 +88,6 @@ def _described(kind: type) -> dict[str, Any]:
             # Its definitions lie at its own root, where no reference from outside would find them.
             raise TypeError(f"{kind.__name__} within another class refers to models of its own")
         return inner
-    if issubclass(kind, PurePath):
+    if hasattr(kind, "__fspath__"):
         return {"type": "string"}
     raise NotImplementedError

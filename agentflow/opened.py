@@ -6,6 +6,7 @@ of those that it starts. Handlers know no client by themselves, and stand below 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -13,8 +14,9 @@ from typing import Any, Final, Protocol
 class Submits(Protocol):
     """A client, as far as it is needed."""
 
-    async def submit(self, prompt: str | None = None, **options: Any) -> Any:
-        """Put a task into its queue; a handle of it."""
+    @property
+    def submit(self) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Puts a task into its queue; gives a handle of it."""
 
 
 client: Final[ContextVar[Submits | None]] = ContextVar("agentflow_client", default=None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -37,6 +37,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     content: Any = None
     stop_reason: str | None = None
     value: Any = None
+
+
+WHOLE: Final = frozenset({None, "end_turn", "stop_sequence"})
+"""Reasons to stop of an answer that a schema holds for: a cut one, a refusal, a call of a tool are
+what they are, and asking again would not mend them."""
 
 
 class AttemptFailed(AgentFlowError):

@@ -19,7 +19,6 @@ from agentflow.handlers.claude_cli import arguments
 from agentflow.protocol import limits, task
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import TaskBody, encode_body, parse_body
-from agentflow.rules import schemas
 
 _GROWS: Final = 6
 """A character may take so many times its bytes as JSON."""
@@ -91,6 +90,8 @@ def check(body: TaskBody, size: int, *, own: Container[str] = ()) -> None:
 
 def _check_claude(made: task.Task) -> None:
     if made.schema is not None:
+        from agentflow.rules import schemas  # 30 ms that only these pay
+
         schemas.checked(made.schema)
     if made.params:
         try:

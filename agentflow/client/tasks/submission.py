@@ -37,7 +37,7 @@ OUTSTANDING: Final = 4096
 PATIENCE: Final = 30.0
 """Seconds to go on while the server is away."""
 
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=classes.encode_hook)
 _PRIORITIES: Final = frozenset(Priority)
 
 

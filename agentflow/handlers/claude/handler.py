@@ -46,8 +46,8 @@ from agentflow.handlers.claude.request import (
     DEFAULT_MODEL,
     build,
 )
-from agentflow.handlers.claude.structured import WHOLE, Structured, again
-from agentflow.handlers.contract import Outcome, Run
+from agentflow.handlers.claude.structured import Structured, again
+from agentflow.handlers.contract import WHOLE, Outcome, Run
 from agentflow.handlers.credential import checked_pool, pool_of
 from agentflow.protocol.record import Repair, Usage
 from agentflow.protocol.task import Defaults, Task

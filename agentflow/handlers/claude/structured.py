@@ -19,10 +19,6 @@ from agentflow.protocol.task import Task
 from agentflow.rules import schemas
 from agentflow.rules.routes.models import answers_structured
 
-WHOLE: Final = frozenset({None, "end_turn", "stop_sequence"})
-"""Reasons to stop of an answer that should be JSON: a cut one, a refusal, a call of a tool are what
-they are, and asking again would not mend them."""
-
 _IN_WORDS: Final = (
     "Answer with one JSON value that fits this JSON Schema, and with nothing else: no explanation, "
     "no code fence.\n\n"
