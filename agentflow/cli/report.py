@@ -26,6 +26,9 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
     entries = [("tasks", f"{tally.total:,}"), ("succeeded", f"{tally.states[State.SUCCEEDED]:,}")]
     if tally.before:
         entries.append(("  (had a result before this run)", f"{tally.before:,}"))
+    if tally.cached:
+        saved = dollars(tally.cached_micro)
+        entries.append(("  (answered from the cache)", f"{tally.cached:,}, {saved} not paid"))
     entries.append(("failed", f"{tally.states[State.FAILED]:,}"))
     if tally.states[State.CANCELLED]:
         entries.append(("cancelled", f"{tally.states[State.CANCELLED]:,}"))

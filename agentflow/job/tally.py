@@ -40,6 +40,9 @@ class Tally:
         """Tasks whose answers were asked again because they broke their schema."""
         self.repair = Repair()
         """What that took, of usage and cost."""
+        self.cached = 0
+        """Answers of the cache, and what they cost when they were asked."""
+        self.cached_micro = 0
         self.latencies: list[float] = []
         self.began = time.monotonic()
         self.seconds = 0.0
@@ -72,6 +75,9 @@ class Tally:
             self.cost_micro += micro(line.cost_usd)
         if before:
             self.before += 1
+            return
+        if line.cached is not None:
+            self.cached += 1
             return
         self.retried += line.attempts > 1
         submitted, ended = line.timings.submitted, line.timings.ended
@@ -107,6 +113,8 @@ class Tally:
             "reasons": dict(self.reasons),
             "cut_by_max_tokens": self.cut,
             "refused": self.refused,
+            "from_cache": self.cached,
+            "not_paid_usd": self.cached_micro / 1_000_000,
             "repaired": self.repaired,
             "repair": msgspec.to_builtins(self.repair),
             "retried": self.retried,

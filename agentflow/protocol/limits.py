@@ -31,6 +31,11 @@ SCHEMA_BYTES: Final = 256 * KIB
 SCHEMA_DEPTH: Final = 200
 """Levels of a schema as JSON, references followed; the validator itself ends at 255."""
 
+CACHE_BYTES: Final = 256 * MIB
+"""max_bytes of the cache of answers; what is oldest goes first."""
+CACHED_BYTES: Final = MIB
+"""An answer that is kept: a few long ones must not drive thousands out."""
+
 # Names. Queue names become consumer names, which the server shows in tables.
 ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
 QUEUE_PATTERN: Final = r"[a-z0-9-]{1,24}"

@@ -76,6 +76,13 @@ INTERRUPTED = 130
 @click.option("--yes", "-y", is_flag=True, help="Go on after --sample without being asked.")
 @click.option("--estimate", "only_estimate", is_flag=True, help="Say what it would cost, run none.")
 @click.option("--dry-run", is_flag=True, help="Print what would be asked, run none.")
+@click.option(
+    "--cache",
+    "cache_days",
+    type=click.IntRange(1, 3650),
+    metavar="DAYS",
+    help="Take whole answers to the same requests that are no older, and keep new ones so long.",
+)
 @click.option("--retry-failed", is_flag=True, help="Run failed tasks again.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and no progress.")
 @connection_options(store=False)
@@ -157,6 +164,7 @@ class _Command:
             served=served.kinds_of(kinds, self._own()),
             max_cost_micro=None if max_cost is None else micro(max_cost),
             retry_failed=options["retry_failed"],
+            cache_days=options["cache_days"],
             **{name: options[name] for name in names},
         )
 
