@@ -63,6 +63,7 @@ def test_every_subject_is_told() -> None:
         subjects.due("x", "x"),
         subjects.dead("x", "x"),
         subjects.kv("x"),
+        subjects.cached("x"),
         subjects.LIVE,
         subjects.tokens("x"),
         subjects.presence("x", "x"),
