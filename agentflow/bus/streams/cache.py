@@ -37,7 +37,10 @@ class Cache:
         """Make the bucket where it is missing. Raises BusError where that may not be."""
         for difference in await make(self._js, streams.cache(max_bytes=max_bytes)):
             if difference.missing:
-                raise BusError(f"{difference.name} {difference.text}")
+                raise BusError(
+                    "there is no cache of answers, and this NATS user may not make one; "
+                    "`agentflow cache create` as an administrator does"
+                )
 
     async def resize(self, max_bytes: int) -> None:
         """Make it, or let it hold so many bytes from now on."""
