@@ -21,6 +21,9 @@ BUCKET: Final = "agentflow"
 KV_STREAM: Final = f"KV_{BUCKET}"
 CACHE: Final = "agentflow_cache"
 CACHE_STREAM: Final = f"KV_{CACHE}"
+OBJECTS: Final = f"OBJ_{BUCKET}"
+OBJECT_CHUNKS: Final = f"$O.{BUCKET}.C"
+OBJECT_INFOS: Final = f"$O.{BUCKET}.M"
 
 LIVE: Final = "agentflow.live.>"
 LIVE_RECORDS: Final = ("agentflow.live.progress.>", "agentflow.live.results.>")
