@@ -166,7 +166,8 @@ async def test_bad_schemas_of_lines_are_told_with_the_others(home: Home) -> None
         '{"prompt": "a", "schema": {"type": "objct"}}\n'
         '{"prompt": "a", "schema": {}, "kind": "echo"}\n'
         '{"prompt": "a", "repair": 1}\n'
-        '{"prompt": "a", "schema": {}, "params": {"output_config": {"format": {}}}}\n'
+        '{"prompt": "a", "schema": {}, "params": '
+        '{"output_config": {"format": {"type": "json_schema", "schema": {}}}}}\n'
     )
     done = await home.command("run", "own.jsonl", "--simulate")
 
