@@ -21,6 +21,7 @@ from agentflow.client.session import Session
 from agentflow.client.tasks.handle import TaskHandle
 from agentflow.client.tasks.mapping import as_completed, typed
 from agentflow.client.tasks.options import MapOptions, SubmitOptions, spelled_out
+from agentflow.client.tasks.several import several
 from agentflow.client.tasks.steering import Cancellation
 from agentflow.client.tasks.submission import PATIENCE
 from agentflow.client.tasks.tasks import Item, Tasks
@@ -253,8 +254,9 @@ class Client:
         fails is yielded like any other (`result.ok`), with `result.index` its item's place. Options
         are those of `submit`; an item's own fields come first. Who stops early leaves what is under
         way to run. With `type` each is its value as that class, and the first failure is raised.
-        Raises InvalidTask for an item that is no task, what `items` raises (either after the
-        results of the tasks before it), and BusError.
+        Raises UsageError at once where `items` is a text or a dict, InvalidTask for an item that is
+        no task, what `items` raises (either after the results of the tasks before it), and
+        BusError.
         """
         results = self.tasks.map(items, concurrency=concurrency, ordered=ordered, **options)
         return results if type is None else typed(results, type)
@@ -293,6 +295,7 @@ class Client:
         Raises ResultTimeout when not all have ended after `timeout` seconds.
         """
         self._parts.session.check()
+        several(handles, "tasks")
         return as_completed(handles, timeout)
 
     def task(self, task_id: str, *, newer_than: int = 0) -> TaskHandle:
@@ -348,8 +351,9 @@ class Client:
 
         `cancellation.already` says that a task ended otherwise meanwhile. Raises MasterAbsent.
         """
-        selection = Selection(states=tuple(states), queue=queue, label=dict(label or {}))
-        return self.operate.bulk.cancel(selection)
+        bulk = self.operate.bulk
+        several(states, "states")
+        return bulk.cancel(Selection(states=tuple(states), queue=queue, label=dict(label or {})))
 
     async def retry(self, task_id: str, payload: bytes | None = None) -> TaskHandle:
         """Run a failed task again, its count of failures anew; the handle waits for the new result.
