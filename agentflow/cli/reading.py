@@ -45,6 +45,17 @@ def reading_options(function: Callable[..., R]) -> Callable[..., R]:
 def default_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add what holds for lines that name none of it."""
     for option in (
+        click.option(
+            "--repair",
+            type=click.IntRange(0, 10),
+            metavar="N",
+            help="Times an answer that breaks the schema is asked again.  [default: 2]",
+        ),
+        click.option(
+            "--schema",
+            metavar="FILE",
+            help="JSON Schema of the answers, or MODULE:CLASS; likewise. They are in `value`.",
+        ),
         click.option("--max-attempts", type=click.IntRange(1, 100), help="Failures, likewise."),
         click.option("--temperature", type=click.FloatRange(0, 1), help="Temperature, likewise."),
         click.option(
@@ -69,6 +80,7 @@ def source(
     round: str = "",
     served: frozenset[str] | None = None,
     opened: InputFile | None = None,
+    schema: str | None = None,
     **defaults: Any,
 ) -> Source:
     """The input, read and checked whole. Raises UsageError."""
@@ -78,6 +90,10 @@ def source(
     from agentflow.job.source import Reading, Source
 
     text = _template(prompt, template)
+    if schema is not None:
+        from agentflow.cli import schemas
+
+        defaults["schema"] = schemas.load(schema)
     reading = Reading(
         format=format_name,
         template=None if text is None else Template(text),

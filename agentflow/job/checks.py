@@ -99,6 +99,10 @@ def _check_claude(made: Task) -> None:
         raise InvalidTask("prompt is blank")
     if made.max_tokens is not None and made.max_tokens > _MOST_OUTPUT:
         raise InvalidTask(f"max_tokens is {made.max_tokens:,}; no model answers as much")
+    if made.schema is not None:
+        from agentflow.rules import schemas  # 30 ms that only these pay
+
+        schemas.checked(made.schema)
     if made.params:
         _check_params(made)
     with suppress(request.NotItsOwn):  # the worker refuses that one, and the others are answered

@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import Iterable
 
 from agentflow.bus.streams import provision
+from agentflow.bus.streams.cache import Cache
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
 from agentflow.errors import BusError, ResultsLost, UsageError
+from agentflow.job.cached import Cached
 from agentflow.job.ledger import Results
 from agentflow.job.reuse import asked_of
 from agentflow.job.source import Item
@@ -25,7 +27,7 @@ from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import Last, Record, State, decode
 from agentflow.protocol.task import encode_body
 from agentflow.rules import reuse
-from agentflow.views.ledger import line_of
+from agentflow.views.ledger import Line, line_of
 
 
 class Driver:
@@ -51,6 +53,7 @@ class Driver:
         self._spec = spec
         self._window = asyncio.Semaphore(window)
         self._own_workers = own_workers
+        self._cached = Cached(Cache(client.js), spec.cache_days) if spec.cache_days else None
         self._under_way: set[str] = set()
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,6 +73,8 @@ class Driver:
     async def run(self) -> None:
         """Until every task that was submitted has its result. Raises what went wrong, if any."""
         await self._provide()
+        if self._cached is not None:
+            await self._cached.open()
         watching = await self._client.connection.subscribe(
             "agentflow.live.progress.>", self._progressed
         )
@@ -143,6 +148,12 @@ class Driver:
                 f"line {item.line}: this server's log has {_kind(record)} answer for task "
                 f"{item.id}; give the line another id, or use another --store"
             )
+        if record is None and self._cached is not None:
+            kept = await self._cached.line(item, self._client.js.now())
+            if kept is not None:
+                self._tally.cached_micro = self._cached.micro
+                self._take(kept)
+                return
         again = record is not None and record.failed and self._spec.retry_failed
         ask = asked_of(item)
         if not again:
@@ -162,9 +173,9 @@ class Driver:
             custom_id=item.custom_id,
             carried=item.carried,
         )
-        self._ledger.append(line)
-        self._tally.add(line, found=found)
-        self._front_end.update()
+        self._take(line, found=found)
+        if self._cached is not None:
+            await self._cached.keep(item, record)
         if self._of_the_other_kind(record):
             other = "with" if record.simulated else "without"
             raise UsageError(
@@ -175,6 +186,11 @@ class Driver:
     def _compare(self, item: Item, ask: Asked, record: Record | None) -> None:
         """Raise IdReused where somebody else has asked something else under its id."""
         reuse.check(item.id, ask, record, where=f"line {item.line}: ")
+
+    def _take(self, line: Line, *, found: bool = False) -> None:
+        self._ledger.append(line)
+        self._tally.add(line, found=found)
+        self._front_end.update()
 
     def _of_the_other_kind(self, record: Record) -> bool:
         """Whether the answer is simulated in a real job, or the other way round."""

@@ -306,6 +306,9 @@ def request_hash(body: TaskBody, *, simulate: bool) -> str:
         "params": body.params,
         "simulate": simulate or None,
     }
+    if body.schema is not None:
+        # Only then: what asks for none has the hash that it always had.
+        parts |= {"schema": body.schema, "repair": body.repair}
     data = msgspec.json.encode(parts, order="deterministic")
     return hashlib.sha256(data).hexdigest()[:HASH_CHARS]
 
@@ -313,4 +316,6 @@ def request_hash(body: TaskBody, *, simulate: bool) -> str:
 def size_of(body: TaskBody) -> int:
     """Bytes of a task's texts, nearly."""
     size = len(body.prompt or "") + len(body.system or "")
+    if body.schema is not None:
+        size += len(msgspec.json.encode(body.schema))
     return size + (len(msgspec.json.encode(body.params)) if body.params else 0)

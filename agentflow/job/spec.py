@@ -45,6 +45,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_cost_micro: int | None = None
     """Micro-dollars, earlier runs included, at which nothing more is submitted."""
     retry_failed: bool = False
+    cache_days: int | None = None
+    """How old an answer may be that is taken from the cache; None: it is not used."""
     served: frozenset[str] = frozenset()
     """Kinds that workers of our own would serve."""
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from agentflow.protocol.record import State, Usage
-from agentflow.rules.records import micro
+from agentflow.protocol.record import Repair, State, Usage
+from agentflow.rules.records import add_repair, micro
 from agentflow.views.ledger import Line
 
 CUT: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
@@ -44,6 +44,13 @@ class Tally:
         self.retried = 0
         self.cut = 0
         self.refused = 0
+        self.repaired = 0
+        """Tasks whose answers were asked again because they broke their schema."""
+        self.repair = Repair()
+        """What that took, of usage and cost."""
+        self.cached = 0
+        """Answers of the cache, and what they cost when they were asked."""
+        self.cached_micro = 0
         self.latencies: list[float] = []
         self.began = time.monotonic()
         self.seconds = 0.0
@@ -73,6 +80,8 @@ class Tally:
             self.reasons[line.reason or line.state] += 1
         self.cut += line.stop_reason in CUT
         self.refused += line.stop_reason == "refusal"
+        self.repaired += line.repair is not None
+        self.repair = add_repair(self.repair, line.repair) or self.repair
         self.usage += line.usage
         if line.cost_usd is None:
             self.unpriced.add(line.model or "unknown")
@@ -81,6 +90,9 @@ class Tally:
             self.cost_micro += micro(line.cost_usd)
         if before:
             self.before += 1
+            return
+        if line.cached is not None:
+            self.cached += 1
             return
         if found and not own and line.state == State.SUCCEEDED:
             self.answered += 1
@@ -124,10 +136,15 @@ class Tally:
             "not_run": self.total - self.done,
             "had_results_before": self.before,
             "answered_from_before": self.answered,
-            "not_paid_usd": None if self.spared_unknown else self.spared_micro / 1_000_000,
+            "not_paid_usd": None
+            if self.spared_unknown
+            else (self.spared_micro + self.cached_micro) / 1_000_000,
             "reasons": dict(self.reasons),
             "cut_by_max_tokens": self.cut,
             "refused": self.refused,
+            "from_cache": self.cached,
+            "repaired": self.repaired,
+            "repair": msgspec.to_builtins(self.repair),
             "retried": self.retried,
             "usage": msgspec.to_builtins(self.usage),
             "cost_usd": None if self.unpriced else self.cost_micro / 1_000_000,

@@ -24,7 +24,10 @@ Asked = dict[str, str | int]
 
 DIGEST_CHARS: Final = 16
 _HOW: Final = frozenset(
-    {"id", "timeout", "max_attempts", "labels", "not_before", "deadline", "start_within"}
+    {
+        *("id", "timeout", "max_attempts", "labels", "repair"),
+        *("not_before", "deadline", "start_within"),
+    }
 )
 FIELDS: Final = tuple(name for name in TaskBody.__struct_fields__ if name not in _HOW)
 _SHORT: Final = frozenset({"kind", "model", "max_tokens"})

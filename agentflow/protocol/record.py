@@ -61,6 +61,14 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             self.cache_read_input_tokens + other.cache_read_input_tokens,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.cache_creation_input_tokens - other.cache_creation_input_tokens,
+            self.cache_read_input_tokens - other.cache_read_input_tokens,
+        )
+
     @property
     def total(self) -> int:
         """All tokens, in and out."""
@@ -70,6 +78,14 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             + self.cache_creation_input_tokens
             + self.cache_read_input_tokens
         )
+
+
+class Repair(msgspec.Struct, frozen=True, gc=False):
+    """What of usage and cost went into asking again for answers that broke their schema."""
+
+    turns: int = 0
+    usage: Usage = Usage()
+    cost_usd: float | None = 0.0
 
 
 def counted(told: object) -> int | None:
@@ -152,6 +168,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimated: bool = False
     partial: bool = False
     assumed: list[str] | None = None
+    repair: Repair | None = None
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property

@@ -19,6 +19,8 @@ SCHEDULE: Final = "AGENTFLOW_SCHEDULE"
 DEAD: Final = "AGENTFLOW_DEAD"
 BUCKET: Final = "agentflow"
 KV_STREAM: Final = f"KV_{BUCKET}"
+CACHE: Final = "agentflow_cache"
+CACHE_STREAM: Final = f"KV_{CACHE}"
 OBJECTS: Final = f"OBJ_{BUCKET}"
 OBJECT_CHUNKS: Final = f"$O.{BUCKET}.C"
 OBJECT_INFOS: Final = f"$O.{BUCKET}.M"
@@ -196,6 +198,11 @@ def consumer_filters(queue: str, priority: str) -> list[str]:
     """What that consumer takes; the normal one also takes the bare subject."""
     named = f"agentflow.tasks.{queue}.{priority}"
     return [f"agentflow.tasks.{queue}", named] if priority == Priority.NORMAL else [named]
+
+
+def cached(key: str) -> str:
+    """Subject of a key in the cache of answers."""
+    return f"$KV.{CACHE}.{key}"
 
 
 def kv(key: str) -> str:

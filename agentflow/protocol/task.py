@@ -31,7 +31,9 @@ _Labels = Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=limits
 _Kind = Annotated[str, msgspec.Meta(pattern=rf"^{limits.KIND_PATTERN}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
-ABILITIES: Final[frozenset[str]] = frozenset({"deadline", "payload", "start_within"})
+_Repair = Annotated[int, msgspec.Meta(ge=0, le=limits.REPAIR_MAX)]
+
+ABILITIES: Final[frozenset[str]] = frozenset({"deadline", "payload", "schema", "start_within"})
 """What a task may ask for in Agentflow-Needs and this version has."""
 
 
@@ -51,6 +53,8 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     not_before: _Instant | None = None
     deadline: _Instant | None = None
     start_within: _Seconds | None = None
+    schema: dict[str, Any] | None = None
+    repair: _Repair | None = None
     payload: Payload | None = None
 
 
@@ -78,6 +82,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime | None = None
     deadline: datetime | None = None
     start_within: float | None = None
+    schema: dict[str, Any] | None = None
+    repair: int = limits.REPAIR
     payload: Payload | None = None
 
 
@@ -159,6 +165,8 @@ def check_body(body: TaskBody) -> TaskBody:
     # A handler of one's own may take no arguments; a task for it says `params: {}`.
     if nothing and (body.params is None or body.kind in (None, "claude")):
         raise InvalidTask("a task needs a prompt (or params)", reason="empty")
+    if body.repair is not None and body.schema is None:
+        raise InvalidTask("repair is for answers to a schema; give a schema", reason="bad_field")
     return body
 
 
@@ -316,6 +324,10 @@ def build(
     """
     kind = body.kind or _header(headers, subjects.KIND, _Kind) or "claude"
     default = defaults.get(kind, _DEFAULTS) if defaults else _DEFAULTS
+    if body.schema is not None and kind != "claude":
+        raise InvalidTask(
+            f"a schema is for kind claude; kind {kind} gives its own results", reason="bad_field"
+        )
     horizon = datetime.now(UTC).timestamp() + limits.HORIZON
     if body.not_before is not None and body.not_before.timestamp() > horizon:
         raise InvalidTask(
@@ -340,5 +352,7 @@ def build(
         not_before=body.not_before,
         deadline=body.deadline,
         start_within=body.start_within,
+        schema=body.schema,
+        repair=limits.REPAIR if body.repair is None else body.repair,
         payload=body.payload,
     )

@@ -13,7 +13,16 @@ import msgspec
 
 from agentflow.protocol import limits
 from agentflow.protocol.asked import Asked
-from agentflow.protocol.record import VERSION, Failure, Last, Record, State, Timings, Usage
+from agentflow.protocol.record import (
+    VERSION,
+    Failure,
+    Last,
+    Record,
+    Repair,
+    State,
+    Timings,
+    Usage,
+)
 
 PARTIAL_BYTES: Final = limits.MIB
 """Of the text, and of the content, of a broken answer that a record keeps."""
@@ -37,7 +46,8 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     """What one attempt used: tokens, micro-USD (None: price unknown), seconds.
 
     `usage_told` is the usage as it came, `unpriced` why there is no cost, `estimated` that tokens
-    are counted by what came, `assumed` what the answer left out.
+    are counted by what came, `assumed` what the answer left out. `repair` is a part of usage and
+    cost.
     """
 
     usage: Usage = Usage()
@@ -51,6 +61,7 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: str | None = None
     estimated: bool = False
     assumed: list[str] | None = None
+    repair: Repair | None = None
 
 
 NOTHING_SPENT = Spent()
@@ -81,6 +92,18 @@ def add_cost(so_far: float | None, more: int | None) -> float | None:
     if so_far is None or more is None:
         return None
     return (micro(so_far) + more) / 1_000_000
+
+
+def add_repair(so_far: Repair | None, more: Repair | None) -> Repair | None:
+    """Two parts of a sum, None where there is nothing."""
+    if so_far is None or more is None:
+        return so_far or more
+    known = more.cost_usd is not None
+    return Repair(
+        so_far.turns + more.turns,
+        so_far.usage + more.usage,
+        add_cost(so_far.cost_usd, micro(more.cost_usd or 0.0) if known else None),
+    )
 
 
 def follow(
@@ -134,6 +157,7 @@ def follow(
         assumed=spent.assumed,
         # Of a corrected retry it is what is answered from here on.
         asked=origin.asked or (before.asked if before else None) or None,
+        repair=add_repair(before.repair if before else None, spent.repair),
         carry=before.carry if before else msgspec.UNSET,
         **content,
     )
@@ -248,8 +272,12 @@ def cancelled(
     )
 
 
-def with_partial(record: Record, text: str | None, content: Any) -> Record:
+def with_partial(
+    record: Record, text: str | None, content: Any, stop_reason: str | None = None
+) -> Record:
     """The record with what came of an answer that broke off, marked `partial`.
+
+    With a reason to stop it did not break off: it is whole, and no success for another reason.
 
     What is too long is cut (`truncated`) or left out: the record itself must always be stored.
     """
@@ -257,7 +285,13 @@ def with_partial(record: Record, text: str | None, content: Any) -> Record:
         return record
     if content is not None and len(msgspec.json.encode(content)) > PARTIAL_BYTES:
         content = None
-    whole = msgspec.structs.replace(record, text=text, content=content, partial=True)
+    whole = msgspec.structs.replace(
+        record,
+        text=text,
+        content=content,
+        partial=stop_reason is None,
+        stop_reason=stop_reason,
+    )
     size = len(msgspec.json.encode(text))
     return fit(whole, PARTIAL_BYTES, size) or msgspec.structs.replace(whole, text=None)
 

@@ -322,6 +322,7 @@ class Attempt:
             unpriced=run.unpriced,
             estimated=run.estimated,
             assumed=run.assumed or None,
+            repair=run.repair,
         )
         match result:
             case Outcome():
@@ -466,7 +467,12 @@ class Attempt:
     def _with_partial(self, record: Record) -> Record:
         """With what an answer that broke off had brought: it was bought."""
         some = self._run.partial
-        return record if some is None else records.with_partial(record, some.text, some.content)
+        if some is None:
+            return record
+        whole = record.reason == retry.SCHEMA
+        return records.with_partial(
+            record, some.text, some.content, some.stop_reason or "end_turn" if whole else None
+        )
 
     async def _end_interrupted(self, spent: Spent) -> None:
         shared, held, origin, last = self._shared, self._held, self._origin, self._held.last

@@ -63,6 +63,7 @@ def test_every_subject_is_told() -> None:
         subjects.due("x", "x"),
         subjects.dead("x", "x"),
         subjects.kv("x"),
+        subjects.cached("x"),
         f"{subjects.OBJECT_CHUNKS}.x",
         f"{subjects.OBJECT_INFOS}.x",
         subjects.LIVE,

@@ -76,6 +76,13 @@ INTERRUPTED = 130
 @click.option("--yes", "-y", is_flag=True, help="Go on after --sample without being asked.")
 @click.option("--estimate", "only_estimate", is_flag=True, help="Say what it would cost, run none.")
 @click.option("--dry-run", is_flag=True, help="Print what would be asked, run none.")
+@click.option(
+    "--cache",
+    "cache_days",
+    type=click.IntRange(1, 3650),
+    metavar="DAYS",
+    help="Take whole answers to the same requests that are no older, and keep new ones so long.",
+)
 @click.option("--retry-failed", is_flag=True, help="Run failed tasks again.")
 @click.option(
     "--fresh", is_flag=True, help="Ask anew what was answered before; interrupted, go on with that."
@@ -96,7 +103,7 @@ def command(file: str, **options: Any) -> int:
     from agentflow.cli import preview
 
     reading = ("format_name", "prompt", "template", "carry", "app", "simulate")
-    defaults = ("model", "system", "max_tokens", "temperature", "max_attempts")
+    defaults = ("model", "system", "max_tokens", "temperature", "max_attempts", "schema", "repair")
     job = _Command(file, {name: options.pop(name) for name in _OURS}, options)
     source = job.read({name: job.options[name] for name in (*reading, *defaults)})
     if job.ours["dry_run"]:
@@ -167,6 +174,7 @@ class _Command:
             served=served.kinds_of(kinds, self._own()),
             max_cost_micro=None if max_cost is None else micro(max_cost),
             retry_failed=options["retry_failed"],
+            cache_days=options["cache_days"],
             **{name: options[name] for name in names},
         )
 

@@ -12,6 +12,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
 from agentflow.bus.wire.connection import Connection
@@ -27,6 +28,7 @@ from agentflow.views.result import Result, result_of_record
 from agentflow.waits import waiting_for
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 TURN = 64
 """Submissions between two turns of the event loop; results must be read meanwhile."""
@@ -238,3 +240,12 @@ async def as_completed(
     finally:
         for future in futures:
             future.remove_done_callback(ended.put_nowait)
+
+
+async def typed(results: AsyncGenerator[Result], kind: type[V]) -> AsyncGenerator[V]:
+    """Each result's value as a class. Raises TaskError for the first that is none."""
+    async with aclosing(results):
+        async for result in results:
+            if (failure := result.failure()) is not None:
+                raise failure
+            yield result.value_as(kind)

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from agentflow import classes
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream, PubAck
 from agentflow.bus.streams.payloads import Payloads
@@ -39,7 +40,7 @@ OUTSTANDING: Final = 4096
 PATIENCE: Final = 30.0
 """Seconds to go on while the server is away."""
 
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=classes.encode_hook)
 _PRIORITIES: Final = frozenset(Priority)
 
 
@@ -94,8 +95,8 @@ def prepare(
     if priority not in _PRIORITIES:
         raise UsageError(f"priority {priority[:40]!r} is not one of high, normal, low")
     payload, body, large = fitting(_payload(fields))
-    if body.not_before is not None:
-        task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
+    if body.not_before is not None or body.schema is not None:
+        _check(body)
     headers = {subjects.ID: task_id, **_headers(body, reply, needs)}
     if follows:
         headers[subjects.FOLLOWS] = str(follows)
@@ -133,6 +134,15 @@ def _headers(body: TaskBody, reply: str | None, needs: str | None) -> dict[str, 
     return headers
 
 
+def _check(body: TaskBody) -> None:
+    """Raise InvalidTask for what its worker would refuse: too far ahead, no schema of ours."""
+    task.build(body, {}, "", Priority.NORMAL, "")
+    if body.schema is not None:
+        from agentflow.rules import schemas  # 30 ms that only these pay
+
+        schemas.checked(body.schema)
+
+
 def fitting(payload: bytes) -> tuple[bytes, TaskBody, bytes | None]:
     """A payload as a message takes it, its fields, and what must lie in the bucket of payloads.
 
@@ -152,6 +162,9 @@ def _names(needs: str | None) -> list[str]:
 def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
     """The task as JSON, without an id: that is in the headers."""
     try:
+        kind = fields.get("schema") if isinstance(fields, Mapping) else None
+        if isinstance(fields, Mapping) and isinstance(kind, type):
+            fields = {**fields, "schema": classes.schema_of(kind)}
         wrong = flaw(fields, "")
         if wrong is not None:
             raise InvalidTask(f"the task's {wrong}")
