@@ -66,6 +66,7 @@ def source(
     carry: str | None = None,
     app: str | None = None,
     simulate: bool = False,
+    labelled: bool = False,
     opened: InputFile | None = None,
     **defaults: Any,
 ) -> Source:
@@ -83,6 +84,7 @@ def source(
         carry=tuple(part.strip() for part in (carry or "").split(",") if part.strip()),
         own=frozenset(apps.load(app).kinds) if app else frozenset(),
         simulate=simulate,
+        labelled=labelled,
     )
     return Source(name, sys.stdin.buffer, reading, opened)
 

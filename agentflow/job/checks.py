@@ -6,7 +6,7 @@ which the SDK or the API would refuse it after others were paid.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Final, Literal
 
@@ -16,7 +16,7 @@ from msgspec import Meta
 from agentflow.errors import InvalidTask
 from agentflow.handlers.claude import request
 from agentflow.handlers.claude_cli import arguments
-from agentflow.protocol import limits, task
+from agentflow.protocol import jobs, limits, task
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import TaskBody, encode_body, parse_body
 
@@ -86,6 +86,16 @@ def check(body: TaskBody, size: int, *, own: Container[str] = ()) -> None:
             arguments.build(made)
     except InvalidTask as error:
         raise InvalidTask(str(error).removeprefix("task : "), reason=error.reason) from None
+
+
+def check_room(labels: Mapping[str, str]) -> None:
+    """Raise InvalidTask where a job cannot put its own label beside these."""
+    if jobs.LABEL in labels:
+        raise InvalidTask(f"the label {jobs.LABEL!r} is the job's own; give it another name")
+    if len(labels) >= limits.LABELS:
+        raise InvalidTask(
+            f"it has {len(labels)} labels; with the job's own a task has {limits.LABELS} at most"
+        )
 
 
 def _check_claude(made: task.Task) -> None:

@@ -27,6 +27,7 @@ from agentflow.protocol.task import TaskBody
 
 HASH_CHARS: Final = 24
 _MADE: Final = HASH_CHARS + 1
+_ID_MOST: Final = 64
 _PROBLEMS: Final = 10_000
 """Bad lines after which no more are looked for: it is the wrong file."""
 
@@ -43,6 +44,17 @@ class Item(msgspec.Struct, frozen=True):
     body: TaskBody
     carried: dict[str, Any] = {}
     custom_id: str | None = None
+    take: int = 1
+    """How often it is asked anew: an answer that is there ends its task, so another take is another
+    task."""
+
+    @property
+    def task_id(self) -> str:
+        """The id of its task; `id` is that of the line."""
+        if self.take == 1:
+            return self.id
+        end = f"-r{self.take}"
+        return self.id[: _ID_MOST - len(end)] + end
 
 
 class Load(msgspec.Struct):
@@ -65,6 +77,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     own: frozenset[str] = frozenset()
     """Kinds of one's own handlers, some of which may replace ours and have their own rules."""
     simulate: bool = False
+    labelled: bool = False
+    """Whether its tasks get the label of a job."""
 
 
 class Source:
@@ -88,6 +102,7 @@ class Source:
         self.models: dict[str | None, Load] = {}
         """What each model is asked, None for the worker's default."""
         self._columns: dict[str, None] = {}
+        self._digest = hashlib.sha256()
         self._total = 0
         self._repeated: frozenset[str] = frozenset()
         self._check()
@@ -109,6 +124,11 @@ class Source:
                     number = again[request]
                 task_id = f"{request}-{number}"
             yield Item(row.line, task_id, request, row.body, self._carried(row), row.custom_id)
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that is asked, in order."""
+        return self._digest.hexdigest()
 
     @property
     def taken_for(self) -> str:
@@ -187,7 +207,10 @@ class Source:
         reading.defaults.fill(body)
         request = request_hash(body, simulate=reading.simulate)
         checks.check(body, size, own=reading.own)
+        if reading.labelled and body.labels:
+            checks.check_room(body.labels)
         ids.add(body.id, request, row.line)
+        self._digest.update(request.encode())
         kind = body.kind or "claude"
         self.kinds.setdefault(kind, row.line)
         if kind == "claude":

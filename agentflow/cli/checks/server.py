@@ -20,6 +20,7 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.monitoring import sync_of
 from agentflow.cli import inventory
 from agentflow.cli.checks.check import Check, Status
+from agentflow.cli.checks.jobs import abandoned
 from agentflow.cli.inventory import ConsumerStatus, StreamStatus
 from agentflow.cli.output import seconds
 from agentflow.client.operate.pauses import standing
@@ -67,6 +68,7 @@ async def all_of(
         checks += await _gates(js)
         checks.append(await costs(js))
         checks += await _fleet(js)
+        checks.append(await abandoned(js))
         return checks, True
 
 
