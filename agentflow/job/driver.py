@@ -83,9 +83,12 @@ class Driver:
                 await self._window.acquire()
                 if self._closed.is_set() or self._over_limit():
                     break
-                task = asyncio.get_running_loop().create_task(self._one(item))
+                submitted = asyncio.Event()
+                task = asyncio.get_running_loop().create_task(self._one(item, submitted))
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
+                if item.large:
+                    await submitted.wait()  # the window's tasks at once would fill the memory
             while self._tasks:
                 await asyncio.wait(list(self._tasks))
         finally:
@@ -125,15 +128,16 @@ class Driver:
             self.limit_reached = True
         return self.limit_reached
 
-    async def _one(self, item: Item) -> None:
+    async def _one(self, item: Item, submitted: asyncio.Event) -> None:
         self._under_way.add(item.task_id)
         try:
-            await self._follow(item)
+            await self._follow(item, submitted)
         finally:
+            submitted.set()
             self._under_way.discard(item.task_id)
             self._tally.running.discard(item.task_id)
 
-    async def _follow(self, item: Item) -> None:
+    async def _follow(self, item: Item, submitted: asyncio.Event) -> None:
         last = await self._client.read(item.task_id)
         record = last.record
         if record is not None and self._of_the_other_kind(record):
@@ -142,7 +146,10 @@ class Driver:
                 f"{item.task_id}; give the line another id, or use another --store"
             )
         if record is None or not record.terminal or self._goes_on(record):
-            record = await self._submit(item, last)
+            waiting = await self._submit(item, last)
+            item.forget()
+            submitted.set()
+            record = await waiting
         if _withdrawn(record):
             self.withdrawn += 1
             return  # by us, or by somebody who wants no more of it: no result of any kind
@@ -178,8 +185,8 @@ class Driver:
             return record.state == State.SUCCEEDED and not record.simulated
         return record.simulated
 
-    async def _submit(self, item: Item, last: Last) -> Record:
-        """Put the task into the queue unless it is there; its result, newer than `last`."""
+    async def _submit(self, item: Item, last: Last) -> asyncio.Future[Record]:
+        """Put the task into the queue unless it is there; for its result, newer than `last`."""
         task_id = item.task_id
         last = await self._brought_over(task_id, last)
         failed = last.record is not None and last.record.failed
@@ -193,7 +200,7 @@ class Driver:
         elif last.record is None:
             await self._client.submit_body(body, queue=self._queue, id=task_id)
             self._tally.submitted += 1
-        return await waiting
+        return waiting
 
     async def _brought_over(self, task_id: str, last: Last) -> Last:
         """Withdraw a task that waits where nobody would run it; the end of its log after that.

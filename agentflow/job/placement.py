@@ -243,6 +243,7 @@ class Placements:
         self, workers: int, nats: str | None = None, folder: Path | None = None
     ) -> LocalStack:
         script = Path(__file__).parent.parent / "simulator" / "demo.json"
+        self._say(f"starting workers: {workers} (their imports take some seconds)")
         return LocalStack(
             folder or self._folder,
             workers=workers,

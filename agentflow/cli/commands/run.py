@@ -160,7 +160,7 @@ class _Command:
             subjects.check_queue(self.options["queue"])
         if not self._printed and _same(self._file, self.out):
             raise UsageError(f"{self.out} is the input; name another file for the results: -o")
-        source = reading.source(self._file, labelled=True, **how)
+        source = reading.source(self._file, labelled=True, served=self._served(), **how)
         self._job = jobs.job_id(_stem(self._file), self._identity(source))
         self._defaults = _hash(how)
         if not self.ours["as_json"]:
@@ -210,6 +210,18 @@ class _Command:
         if given is None:
             return None if sys.stderr.isatty() else GIVE_UP
         return None if given == float("inf") else given
+
+    def _served(self) -> frozenset[str] | None:
+        """The kinds that workers of this job will run; None where others may run them."""
+        from agentflow.config import store_dir
+        from agentflow.job import served
+        from agentflow.local.store import running
+
+        options = self.options
+        folder = store_dir(options["store"], simulate=options["simulate"])
+        if resolve(_connection(options), local=False).urls or running(folder) is not None:
+            return None
+        return served.kinds_of(chosen(options["app"], options["kinds"]), self._own())
 
     def _own(self) -> list[str]:
         from agentflow.cli import apps
