@@ -78,6 +78,7 @@ def source(
     app: str | None = None,
     simulate: bool = False,
     round: str = "",
+    labelled: bool = False,
     served: frozenset[str] | None = None,
     opened: InputFile | None = None,
     schema: str | None = None,
@@ -102,6 +103,7 @@ def source(
         own=apps.load(app).checks if app else {},
         simulate=simulate,
         round=round,
+        labelled=labelled,
         served=served,
     )
     return Source(name, sys.stdin.buffer, reading, opened)

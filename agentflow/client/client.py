@@ -356,12 +356,15 @@ class Client:
         several(states, "states")
         return bulk.cancel(Selection(states=tuple(states), queue=queue, label=dict(label or {})))
 
-    async def retry(self, task_id: str, payload: bytes | None = None) -> TaskHandle:
+    async def retry(
+        self, task_id: str, payload: bytes | None = None, *, queue: str | None = None
+    ) -> TaskHandle:
         """Run a failed task again, its count of failures anew; the handle waits for the new result.
 
-        The payload is kept for 30 days in AGENTFLOW_DEAD (see `client.dead`); another may be given.
+        The payload is kept for 30 days in AGENTFLOW_DEAD (see `client.dead`); another may be given,
+        and another queue than it was in.
         """
-        return await self.tasks.retry(task_id, payload)
+        return await self.tasks.retry(task_id, payload, queue=queue)
 
     # Pause, resume, drain, why.
 

@@ -20,7 +20,7 @@ from agentflow.handlers.claude import request
 from agentflow.handlers.claude_cli import arguments
 from agentflow.handlers.echo import check_prompt
 from agentflow.handlers.sleep import seconds_of
-from agentflow.protocol import limits, task
+from agentflow.protocol import jobs, limits, task
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task, TaskBody, encode_body
 
@@ -85,6 +85,16 @@ def check(body: TaskBody, size: int, *, own: Mapping[str, Check] | None = None) 
         checked(made)
     except InvalidTask as error:
         raise InvalidTask(str(error).removeprefix("task : "), reason=error.reason) from None
+
+
+def check_room(labels: Mapping[str, str]) -> None:
+    """Raise InvalidTask where a job cannot put its own label beside these."""
+    if jobs.LABEL in labels:
+        raise InvalidTask(f"the label {jobs.LABEL!r} is the job's own; give it another name")
+    if len(labels) >= limits.LABELS:
+        raise InvalidTask(
+            f"it has {len(labels)} labels; with the job's own a task has {limits.LABELS} at most"
+        )
 
 
 def overdue(body: TaskBody) -> str | None:

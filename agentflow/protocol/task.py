@@ -271,6 +271,13 @@ def missing_abilities(headers: Mapping[str, str]) -> list[str]:
     return [name for name in names if name and name not in ABILITIES]
 
 
+class _Labelled(msgspec.Struct):
+    labels: _Labels | None = None
+
+
+_labelled = msgspec.json.Decoder(_Labelled)
+
+
 def labels_header(labels: Mapping[str, str]) -> str:
     """Labels as the value of Agentflow-Labels: compact ASCII JSON."""
     return _ascii(msgspec.json.encode(dict(labels)))
@@ -296,6 +303,16 @@ def labels_from(header: str | None) -> dict[str, str]:
         return _label_decoder.decode(header)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}
+
+
+def labels_of(headers: Mapping[str, str], payload: bytes) -> dict[str, str]:
+    """The labels of a task message: its payload's come before its header's."""
+    try:
+        if payload.lstrip()[:1] == b"{" and (labels := _labelled.decode(payload).labels):
+            return labels
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    return labels_from(headers.get(subjects.LABELS))
 
 
 def _header(headers: Mapping[str, str], name: str, kind: Any) -> str | None:

@@ -235,6 +235,10 @@ class JetStream:
         """Configuration and state of a consumer."""
         return await self.api(f"CONSUMER.INFO.{stream}.{consumer}")
 
+    async def delete_consumer(self, stream: str, consumer: str) -> None:
+        """Remove a consumer. Raises NotFound where there is none."""
+        await self.api(f"CONSUMER.DELETE.{stream}.{consumer}")
+
     async def consumers(self, stream: str) -> list[Json]:
         """Configuration and state of all consumers of a stream."""
         infos: list[Json] = []

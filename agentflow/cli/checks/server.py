@@ -22,6 +22,7 @@ from agentflow.bus.wire.monitoring import sync_of
 from agentflow.cli import inventory
 from agentflow.cli.checks.check import Check, Status
 from agentflow.cli.checks.jetstream import jetstream
+from agentflow.cli.checks.jobs import abandoned
 from agentflow.cli.inventory import ConsumerStatus, StreamStatus
 from agentflow.cli.output import seconds
 from agentflow.client.operate.pauses import standing
@@ -68,6 +69,7 @@ async def all_of(
         checks += await _gates(js)
         checks.append(await costs(js))
         checks += await _fleet(js)
+        checks.append(await abandoned(js))
         return checks, True
 
 

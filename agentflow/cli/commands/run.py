@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
+import shlex
 import signal
+import socket
+import sys
 from collections.abc import Collection
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentflow.cli.options import connection_options, resolve
+from agentflow.cli.options import Patience, connection_options, resolve
 from agentflow.cli.reading import default_options, reading_options
 from agentflow.cli.workforce import chosen, workforce_options
-from agentflow.errors import CostLimitReached, UsageError
+from agentflow.errors import CostLimitReached, GaveUp, UsageError
 
 if TYPE_CHECKING:
     from agentflow.cli.report import Display
     from agentflow.job.job import Job
     from agentflow.job.source import Source
     from agentflow.job.spec import Ending, JobSpec
-    from agentflow.job.tally import Tally
 
 INTERRUPTED = 130
+NO_ANSWERS = 6
+GIVE_UP = 600.0
+"""Seconds of patience where nobody looks."""
 
 
 @click.command("run")
@@ -53,7 +60,10 @@ INTERRUPTED = 130
     help="Tasks at once in each worker.",
 )
 @workforce_options
-@click.option("--queue", default="default", show_default=True, help="Queue to use.")
+@click.option(
+    "--queue",
+    help="Queue to use. [default: one of the job's own; `default` where others run the workers]",
+)
 @click.option(
     "--simulate", is_flag=True, help="Answer from a local simulator: costs nothing, needs no key."
 )
@@ -87,6 +97,19 @@ INTERRUPTED = 130
 @click.option(
     "--fresh", is_flag=True, help="Ask anew what was answered before; interrupted, go on with that."
 )
+@click.option(
+    "--again",
+    metavar="KIND,...",
+    help="Ask again where an earlier run got none: cut, empty, refused, paused, schema.",
+)
+@click.option("--strict", is_flag=True, help="Exit 6 where an answer is none (see --again).")
+@click.option(
+    "--give-up",
+    type=Patience(),
+    metavar="TIME",
+    help="End where nothing goes on without a person for so long (10m, 2h), or never. "
+    "[default: never on a terminal, else 10m]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and no progress.")
 @connection_options(store=False)
 def command(file: str, **options: Any) -> int:
@@ -98,7 +121,8 @@ def command(file: str, **options: Any) -> int:
     where it was: what has succeeded is neither run nor paid again.
 
     Exit codes: 0 all succeeded, 1 some failed or the file of results was lost, 2 wrong usage or
-    input, 3 the stack could not start, 4 stopped by the cost limit, 130 interrupted.
+    input, 3 the stack could not start, 4 stopped by the cost limit, 5 nothing went on without a
+    person (--give-up), 6 all succeeded and some answers are none (--strict), 130 interrupted.
     """
     from agentflow.cli import preview
 
@@ -119,7 +143,7 @@ def command(file: str, **options: Any) -> int:
 
 _OURS = (
     *("out", "dry_run", "only_estimate", "sample", "seed", "yes", "limit", "as_json", "max_cost"),
-    "fresh",
+    *("fresh", "strict", "give_up", "again"),
 )
 
 
@@ -141,14 +165,19 @@ class _Command:
         """The input, checked; says what it was taken for."""
         from agentflow.cli import output, reading
         from agentflow.job.fresh import Round
-        from agentflow.protocol import subjects
+        from agentflow.protocol import jobs, subjects
 
-        subjects.check_queue(self.options["queue"])
+        if self.options["queue"] is not None:
+            subjects.check_queue(self.options["queue"])
         if not self._printed and _same(self._file, self.out):
             raise UsageError(f"{self.out} is the input; name another file for the results: -o")
         results = None if self._printed else self._results()
         self._round = Round(results, wanted=self.ours["fresh"])
-        source = reading.source(self._file, round=self._round.word, served=self._served(), **how)
+        source = reading.source(
+            self._file, labelled=True, round=self._round.word, served=self._served(), **how
+        )
+        self._job = jobs.job_id(_stem(self._file), self._identity(source))
+        self._defaults = _hash(how)
         if not self.ours["as_json"]:
             output.note(source.taken_for)
         return source
@@ -157,6 +186,7 @@ class _Command:
         """What to run, of the positions `only`."""
         from agentflow.job import outputs, served
         from agentflow.job.spec import JobSpec
+        from agentflow.rules.answers import named
         from agentflow.rules.records import micro
 
         options, max_cost = self.options, self.ours["max_cost"]
@@ -164,6 +194,11 @@ class _Command:
         names = ("workers", "processes", "concurrency", "app", "queue", "simulate", "store")
         kinds = chosen(options["app"], options["kinds"])
         return JobSpec(
+            id=self._job,
+            file=self._file,
+            defaults=self._defaults,
+            again=named(self.ours["again"]) if self.ours["again"] else frozenset(),
+            give_up=self._patience(),
             results=None if self._printed else outputs.journal_of(self.out) if table else self.out,
             table=self.out if table else None,
             append=options["append"],
@@ -177,6 +212,21 @@ class _Command:
             cache_days=options["cache_days"],
             **{name: options[name] for name in names},
         )
+
+    def _identity(self, source: Source) -> str:
+        """What makes it the same job: its file of results; else its file, else what is asked."""
+        who = f"{os.getuid()}@{socket.gethostname()}"
+        if not self._printed:
+            return f"{who}:{self.out.absolute()}"
+        if self._file != "-":
+            return f"{who}:{Path(self._file).absolute()}:-"
+        return f"{who}:{source.digest}"
+
+    def _patience(self) -> float | None:
+        given: float | None = self.ours["give_up"]
+        if given is None:
+            return None if sys.stderr.isatty() else GIVE_UP
+        return None if given == float("inf") else given
 
     def _served(self) -> frozenset[str] | None:
         """The kinds that workers of this job will run; None where others may run them."""
@@ -202,7 +252,7 @@ class _Command:
         if job.tally.done == len(source):
             self._round.done()
         self._summary(job)
-        return self._told(ending, job.tally)
+        return self._told(ending, job)
 
     def sampled(self, source: Source) -> int:
         """A sample, what it shows, and the rest where that is wanted."""
@@ -214,12 +264,12 @@ class _Command:
         job, ending = self._run(source, only)
         if ending is not Ending.DONE:
             self._summary(job)
-            return self._told(ending, job.tally)
+            return self._told(ending, job)
         self._show(source, only)
         left = min(len(source), ours["limit"] or len(source)) - len(only)
         if not left or not preview.go_on(left, ours["yes"]):
             self._summary(job)
-            return 1 if job.tally.failed else 0
+            return self._told(ending, job)
         return self.run(source)
 
     def estimate(self, source: Source) -> int:
@@ -272,21 +322,33 @@ class _Command:
 
     def _summary(self, job: Job) -> None:
         """The figures: on standard output, where the results do not go there."""
-        from agentflow.cli.report import print_summary
+        from agentflow.cli.report import next_steps, print_summary
 
         if self.ours["as_json"]:
             import msgspec
 
-            document = {**job.tally.as_json(), "results": str(self.out)}
+            document = {"job": self._job, **job.tally.as_json(), "results": str(self.out)}
             click.echo(msgspec.json.encode(document), err=self._printed)
         else:
             where = "standard output" if self._printed else str(self.out)
             print_summary(job.tally, where, to_stderr=self._printed)
+            for sentence in next_steps(job.tally, self._command(), where):
+                click.echo(sentence, err=True)
 
-    def _told(self, ending: Ending, tally: Tally) -> int:
-        """The exit code, after a sentence about what is left. Raises CostLimitReached."""
+    def _command(self) -> str:
+        """This command, without what says which tasks to run again."""
+        given = sys.argv[1:]
+        if given[:1] != ["run"]:  # it was not started from a command line
+            return shlex.join(["agentflow", "run", self._file])
+        if (again := self.ours["again"]) is not None:
+            given = [word for word in given if word not in ("--again", again, f"--again={again}")]
+        return shlex.join(["agentflow", *(word for word in given if word != "--retry-failed")])
+
+    def _told(self, ending: Ending, job: Job) -> int:
+        """The exit code, after a sentence about what is left. Raises CostLimitReached, GaveUp."""
         from agentflow.job.spec import Ending
 
+        tally = job.tally
         left = tally.total - tally.done
         if ending is Ending.INTERRUPTED:
             click.echo(
@@ -303,7 +365,15 @@ class _Command:
                 else f"the job has cost {tally.cost_text}, the limit is ${self.ours['max_cost']:g}"
             )
             raise CostLimitReached(f"Stopped with {left} tasks not submitted: {why}.")
-        return 1 if tally.failed else 0
+        if ending is Ending.GAVE_UP and job.held is not None:
+            raise GaveUp(
+                f"Gave up with {left} of {tally.total} tasks left: {job.held.text}. "
+                f"To go on: {job.held.remedy}, and run the same command again; what has succeeded "
+                "is not paid twice."
+            )
+        if tally.failed:
+            return 1
+        return NO_ANSWERS if self.ours["strict"] and tally.flaws else 0
 
 
 async def _run(job: Job, display: Display) -> Ending:
@@ -312,6 +382,10 @@ async def _run(job: Job, display: Display) -> Ending:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, job.stop)
     return await job.run(display)
+
+
+def _hash(how: dict[str, Any]) -> str:
+    return hashlib.sha256(repr(sorted(how.items())).encode()).hexdigest()[:8]
 
 
 def _stem(file: str) -> str:
