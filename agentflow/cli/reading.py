@@ -66,11 +66,16 @@ def source(
     carry: str | None = None,
     app: str | None = None,
     simulate: bool = False,
+    limited: bool = False,
     opened: InputFile | None = None,
     **defaults: Any,
 ) -> Source:
-    """The input, read and checked whole. Raises UsageError."""
+    """The input, read and checked whole; where its cost is `limited`, so is that there is one.
+
+    Raises UsageError.
+    """
     from agentflow.cli import apps
+    from agentflow.handlers import price_file
     from agentflow.job.defaults import Defaults
     from agentflow.job.formats.template import Template
     from agentflow.job.source import Reading, Source
@@ -83,6 +88,7 @@ def source(
         carry=tuple(part.strip() for part in (carry or "").split(",") if part.strip()),
         own=frozenset(apps.load(app).kinds) if app else frozenset(),
         simulate=simulate,
+        prices=price_file.load() if limited else None,
     )
     return Source(name, sys.stdin.buffer, reading, opened)
 

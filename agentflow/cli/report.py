@@ -10,11 +10,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from agentflow.job.tally import Tally
+from agentflow.job.tally import Tally, dollars
 from agentflow.protocol.record import State
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from agentflow.rules.routes.budgets import Budget
 
 PLAIN_EVERY: Final = 5.0
 
@@ -43,6 +45,9 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
     ]
     if tally.unpriced:
         entries.append(("  not known", "; ".join(sorted(tally.why_unpriced))))
+    if tally.unknown_micro:
+        most = dollars(tally.unknown_micro)
+        entries.append(("  not known, and counted at its most", most))
     entries.append(("time", f"{tally.seconds:.1f} s"))
     p50, p99 = tally.percentile(0.5), tally.percentile(0.99)
     if p50 is not None and p99 is not None:
@@ -63,6 +68,20 @@ def print_summary(tally: Tally, results: str, *, to_stderr: bool = False) -> Non
     for what, figure in rows(tally, results):
         table.add_row(what, figure)
     Console(highlight=False, stderr=to_stderr).print(table)
+
+
+def limit_reached(tally: Tally, budget: Budget | None, limit: float) -> str:
+    """What a job has cost that its limit has ended, and how it goes on."""
+    left = tally.total - tally.done
+    text = f"Stopped by --max-cost {limit:g} with {left} tasks not asked"
+    text += f": the job has cost {tally.cost_text}"
+    if tally.unknown_micro:
+        text += f"; {dollars(tally.unknown_micro)} more are counted for requests whose cost is not known"
+    if budget is not None and budget.short:
+        text += f", and the next request may cost {dollars(budget.short)}"
+        if budget.short > budget.limit - budget.spent and not tally.cost_micro:
+            text += " (with --max-tokens it may cost less)"
+    return f"{text}. Run the same command with a higher --max-cost to go on."
 
 
 class Display:

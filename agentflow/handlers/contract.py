@@ -19,6 +19,7 @@ from agentflow.errors import AgentFlowError
 from agentflow.protocol.record import Failure, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
+from agentflow.rules.routes.prices import Cost
 from agentflow.rules.routes.route import Route
 from agentflow.waits import Waits
 
@@ -37,6 +38,26 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     content: Any = None
     stop_reason: str | None = None
     value: Any = None
+
+
+class Payment:
+    """What a request has cost, in micro-USD; None, as at first: nobody knows."""
+
+    __slots__ = ("cost",)
+
+    def __init__(self) -> None:
+        self.cost: int | None = None
+
+
+class Purse(Protocol):
+    """The money that an attempt may spend, where budgets limit it."""
+
+    def hold(self, most: Cost) -> AbstractAsyncContextManager[Payment]:
+        """Enter it before a request that may cost so much, and send the request within.
+
+        Entering waits until the budgets have room. Raises AttemptFailed where they will have none,
+        or where nobody knows what the request may cost.
+        """
 
 
 class AttemptFailed(AgentFlowError):
@@ -78,6 +99,7 @@ class Run:
         "model",
         "over",
         "partial",
+        "purse",
         "request_id",
         "simulated",
         "task",
@@ -98,6 +120,7 @@ class Run:
         progress: Callable[[float | None, str | None], Awaitable[None]] | None = None,
         admit: Callable[[Route], AbstractAsyncContextManager[None]] | None = None,
         answered: Callable[[], None] = lambda: None,
+        purse: Purse | None = None,
     ) -> None:
         self.task = task
         self.attempt = attempt
@@ -119,6 +142,8 @@ class Run:
         self.estimated = False
         self.assumed: list[str] = []
         self.partial: Outcome | None = None
+        self.purse = purse
+        """Where there is one, each request that costs money is sent within its `hold`."""
         self._emit = emit
         self._progress = progress
         self._admit = admit
@@ -163,6 +188,14 @@ class Routed(Protocol):
 
     def route(self, task: Task) -> Route | None:
         """By which a task would ask, None where it asks nobody."""
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A handler that knows what a task's first request may cost."""
+
+    def most(self, task: Task) -> Cost:
+        """Micro-USD at most; without them where there is no price. Raises InvalidTask."""
 
 
 @runtime_checkable

@@ -19,6 +19,8 @@ from agentflow.handlers.claude_cli import arguments
 from agentflow.protocol import limits, task
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import TaskBody, encode_body, parse_body
+from agentflow.rules.routes.dearest import dearest
+from agentflow.rules.routes.prices import Prices
 
 _GROWS: Final = 6
 """A character may take so many times its bytes as JSON."""
@@ -68,10 +70,13 @@ class _Everything:
 EVERYTHING: Final = _Everything()
 
 
-def check(body: TaskBody, size: int, *, own: Container[str] = ()) -> None:
+def check(
+    body: TaskBody, size: int, *, own: Container[str] = (), prices: Prices | None = None
+) -> None:
     """Raise InvalidTask for a task that would be refused later.
 
-    `size`: bytes of its texts; `own`: kinds whose rules are their handler's.
+    `size`: bytes of its texts; `own`: kinds whose rules are their handler's; `prices` where the
+    cost is limited: what has no price cannot be held to it.
     """
     if size * _GROWS > limits.TASK_BYTES:
         parse_body(encode_body(body), {})  # a text may be longer as JSON
@@ -81,14 +86,21 @@ def check(body: TaskBody, size: int, *, own: Container[str] = ()) -> None:
         return
     try:
         if kind == "claude":
-            _check_claude(made)
+            _check_claude(made, prices)
         elif kind == "claude-cli":
-            arguments.build(made)
+            _check_claude_cli(made, limited=prices is not None)
     except InvalidTask as error:
         raise InvalidTask(str(error).removeprefix("task : "), reason=error.reason) from None
 
 
-def _check_claude(made: task.Task) -> None:
+def _check_claude_cli(made: task.Task, *, limited: bool) -> None:
+    if arguments.build(made).params.max_budget_usd is None and limited:
+        raise InvalidTask(
+            "--max-cost needs params.max_budget_usd of kind claude-cli, its own bound"
+        )
+
+
+def _check_claude(made: task.Task, prices: Prices | None) -> None:
     if made.params:
         try:
             msgspec.convert(made.params, _Params)
@@ -96,4 +108,8 @@ def _check_claude(made: task.Task) -> None:
             text = str(error).replace("`$.", "`$.params.")
             raise InvalidTask(text) from None
     with suppress(request.NotItsOwn):  # the worker refuses that one, and the others are answered
-        request.build(made, EVERYTHING)
+        asked = request.build(made, EVERYTHING)
+        if prices is not None and (most := dearest(asked, prices)).micro is None:
+            raise InvalidTask(
+                f"--max-cost cannot hold: {most.unpriced}; AGENTFLOW_PRICES may give one"
+            )

@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+import msgspec
+
 from agentflow.bus.streams import provision
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
-from agentflow.errors import BusError, ResultsLost, UsageError
+from agentflow.errors import AgentFlowError, BusError, ResultsLost, UsageError
+from agentflow.job.costlimit import CostLimit
 from agentflow.job.ledger import Results
 from agentflow.job.source import Item
 from agentflow.job.spec import FrontEnd, JobSpec
@@ -21,7 +24,7 @@ from agentflow.job.tally import Tally
 from agentflow.job.waiting import Waiting
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Last, Record, State, decode
-from agentflow.protocol.task import encode_body
+from agentflow.protocol.task import TaskBody, encode_body
 from agentflow.views.ledger import line_of
 
 
@@ -37,6 +40,7 @@ class Driver:
         front_end: FrontEnd,
         spec: JobSpec,
         *,
+        limit: CostLimit,
         window: int,
         own_workers: bool,
     ) -> None:
@@ -46,10 +50,15 @@ class Driver:
         self._tally = tally
         self._front_end = front_end
         self._spec = spec
+        self._limit = limit
         self._window = asyncio.Semaphore(window)
         self._own_workers = own_workers
         self._under_way: set[str] = set()
+        self._messages: dict[str, int] = {}
+        """Sequences of messages that were submitted here, by the tasks that wait for their start."""
         self._closed = asyncio.Event()
+        self._moved = asyncio.Event()
+        """Set when a task has begun, was parked or has ended."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         self.limit_reached = False
@@ -67,12 +76,14 @@ class Driver:
     async def run(self) -> None:
         """Until every task that was submitted has its result. Raises what went wrong, if any."""
         await self._provide()
+        await self._limit.open(self._tally.cost_micro)
         watching = await self._client.connection.subscribe(
             "agentflow.live.progress.>", self._progressed
         )
         waiting = asyncio.create_task(
             Waiting(self._client, self._spec.queue, self._front_end).run()
         )
+        limiting = asyncio.create_task(self._end_by_limit())
         try:
             for item in self._items:
                 await self._window.acquire()
@@ -85,10 +96,42 @@ class Driver:
                 await asyncio.wait(list(self._tasks))
         finally:
             waiting.cancel()
+            limiting.cancel()
             self._tally.running.clear()
             await watching.close()
         if self._error is not None:
             raise self._error
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """What becomes of the budget, and of what waits for it."""
+        if self.limit_reached:
+            await self._withdraw()
+        elif not self._closed.is_set():
+            await self._limit.close()
+
+    async def _end_by_limit(self) -> None:
+        """Wait for nothing any more once there is no money for it, and nothing runs."""
+        try:
+            while True:
+                await self._limit.until_spent()
+                self.limit_reached = True
+                self.stop_submitting()
+                if not self._tally.running:
+                    break
+                self._moved.clear()
+                await self._moved.wait()
+        except AgentFlowError as error:
+            self._error = self._error or error
+        self.abandon()
+
+    async def _withdraw(self) -> None:
+        """Take back what nobody has begun: it would keep others of its queue from starting."""
+        for task_id, sequence in self._messages.items():
+            if (await self._client.read(task_id)).record is None:
+                queued = await self._client.js.get(subjects.TASKS, sequence)
+                if queued is not None and queued.headers.get(subjects.ID) == task_id:
+                    await self._client.js.delete(subjects.TASKS, sequence)
 
     async def _provide(self) -> None:
         """Make sure of the streams: on a new server this may come before its first worker."""
@@ -104,6 +147,7 @@ class Driver:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._moved.set()
         self._window.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             # One failure of the bus is the failure of all; the first says it best.
@@ -114,17 +158,15 @@ class Driver:
 
     def _over_limit(self) -> bool:
         limit = self._spec.max_cost_micro
-        if limit is None:
-            return False
-        # A model without a price cannot be held to a limit, so it counts as having reached it.
-        if self._tally.cost_micro >= limit or self._tally.unpriced:
-            self.limit_reached = True
+        if limit is not None and self._tally.cost_micro >= limit:
+            self.limit_reached = True  # by results that were there, or that no budget knew of
         return self.limit_reached
 
     async def _one(self, item: Item) -> None:
         self._under_way.add(item.id)
         try:
             await self._follow(item)
+            self._messages.pop(item.id, None)
         finally:
             self._under_way.discard(item.id)
 
@@ -169,17 +211,28 @@ class Driver:
         failed = last.record is not None and last.record.failed
         waiting = self._client.expect(item.id, newer_than=last.sequence if failed else 0)
         if failed:
-            await self._client.retry(item.id, encode_body(item.body))
+            await self._client.retry(item.id, encode_body(self._limited(item.body)))
             self._tally.submitted += 1
         elif last.record is None:
-            await self._client.submit_body(item.body, queue=self._spec.queue, id=item.id)
+            handle = await self._client.submit_body(
+                self._limited(item.body), queue=self._spec.queue, id=item.id
+            )
+            self._messages[item.id] = handle.message_sequence
             self._tally.submitted += 1
         return await waiting
+
+    def _limited(self, body: TaskBody) -> TaskBody:
+        """The task, counting against the job's budget; it may name another one itself."""
+        if self._limit.name is None or body.budget is not None:
+            return body
+        return msgspec.structs.replace(body, budget=self._limit.name)
 
     def _progressed(self, message: Message) -> None:
         task_id = subjects.record_id(message.subject)
         if task_id not in self._under_way:
             return
+        self._messages.pop(task_id, None)
+        self._moved.set()
         state = decode(message.data).state
         if state == State.RUNNING:
             self._tally.running.add(task_id)

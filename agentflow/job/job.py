@@ -12,6 +12,8 @@ from agentflow.job.ledger import Ledger, Printed, Results
 from agentflow.job.source import Item
 from agentflow.job.spec import Ending, FrontEnd, JobSpec, Tasks
 from agentflow.job.tally import Tally
+from agentflow.rules.routes import budgets
+from agentflow.rules.routes.budgets import Budget
 from agentflow.views.ledger import Line
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ class Job:
         self._placement: Placement | None = None
         self._driver: Driver | None = None
         self._limit_reached = False
+        self._scope = f"{budgets.JOB}{getattr(items, 'digest', 'unnamed')}"
+        self.budget: Budget | None = None
+        """What was spent and held of the limit, as it was last seen."""
 
     async def run(self, front_end: FrontEnd) -> Ending:
         """Why it ended. Raises UsageError, StackError, BusError, ResultsLost."""
@@ -140,6 +145,7 @@ class Job:
     async def _run_at(self, placement: Placement, window: int, front_end: FrontEnd) -> bool:
         """Whether the placement ended before the job did."""
         from agentflow.client import Client
+        from agentflow.job.costlimit import CostLimit
         from agentflow.job.driver import Driver
 
         alone = placement.stack is not None and not self._spec.connect.urls
@@ -147,6 +153,7 @@ class Job:
             served.check(getattr(self._items, "kinds", {}), self._spec.served)
         async with placement.opened() as connect, Client(connect) as client:
             front_end.begin()
+            limit = CostLimit(client, self._scope, self._spec.max_cost_micro)
             driver = self._driver = Driver(
                 client,
                 self._left(),
@@ -154,6 +161,7 @@ class Job:
                 self.tally,
                 front_end,
                 self._spec,
+                limit=limit,
                 window=window,
                 own_workers=placement.stack is not None,
             )
@@ -163,6 +171,8 @@ class Job:
                 return await self._drive(driver, placement, front_end)
             finally:
                 self._limit_reached = driver.limit_reached
+                self.budget = limit.budget
+                self.tally.unknown_micro = self.budget.unknown if self.budget else 0
                 self._driver = None
                 front_end.end()
 

@@ -24,6 +24,7 @@ from agentflow.job.formats.kinds import BY_NAME, Format, format_of
 from agentflow.job.formats.opening import InputFile
 from agentflow.job.formats.template import Template
 from agentflow.protocol.task import TaskBody
+from agentflow.rules.routes.prices import Prices
 
 HASH_CHARS: Final = 24
 _MADE: Final = HASH_CHARS + 1
@@ -65,6 +66,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     own: frozenset[str] = frozenset()
     """Kinds of one's own handlers, some of which may replace ours and have their own rules."""
     simulate: bool = False
+    prices: Prices | None = None
+    """Where there is a limit on the cost: each line must have a price."""
 
 
 class Source:
@@ -88,6 +91,7 @@ class Source:
         self.models: dict[str | None, Load] = {}
         """What each model is asked, None for the worker's default."""
         self._columns: dict[str, None] = {}
+        self._hash = hashlib.sha256()
         self._total = 0
         self._repeated: frozenset[str] = frozenset()
         self._check()
@@ -109,6 +113,11 @@ class Source:
                     number = again[request]
                 task_id = f"{request}-{number}"
             yield Item(row.line, task_id, request, row.body, self._carried(row), row.custom_id)
+
+    @property
+    def digest(self) -> str:
+        """What the same input has again: a hash of all its requests and ids."""
+        return self._hash.hexdigest()[:HASH_CHARS]
 
     @property
     def taken_for(self) -> str:
@@ -186,8 +195,9 @@ class Source:
             self.notes[f"body.model {row.foreign_model}"] += 1
         reading.defaults.fill(body)
         request = request_hash(body, simulate=reading.simulate)
-        checks.check(body, size, own=reading.own)
+        checks.check(body, size, own=reading.own, prices=reading.prices)
         ids.add(body.id, request, row.line)
+        self._hash.update(f"{request} {body.id}\n".encode())
         kind = body.kind or "claude"
         self.kinds.setdefault(kind, row.line)
         if kind == "claude":

@@ -41,7 +41,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     app: str | None = None
     kinds: tuple[str, ...] = ()
     max_cost_micro: int | None = None
-    """Micro-dollars, earlier runs included, at which nothing more is submitted."""
+    """Micro-dollars that the job may cost, earlier runs included."""
     retry_failed: bool = False
     served: frozenset[str] = frozenset()
     """Kinds that workers of our own would serve."""
@@ -61,7 +61,7 @@ class Ending(StrEnum):
     DONE = "done"
     """Every task has its result."""
     COST_LIMIT = "cost_limit"
-    """No more may be spent, or a price is unknown and no limit can hold."""
+    """There was no money for a request, whatever came back of what others held."""
     INTERRUPTED = "interrupted"
     """It was told to stop; the same job started again goes on where it was."""
 

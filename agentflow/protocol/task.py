@@ -28,7 +28,9 @@ _Labels = Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=limits
 _Kind = Annotated[str, msgspec.Meta(pattern=rf"^{limits.KIND_PATTERN}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
-ABILITIES: Final[frozenset[str]] = frozenset({"deadline", "start_within"})
+_Budget = Annotated[str, msgspec.Meta(pattern=rf"^{limits.BUDGET_PATTERN}\Z")]
+
+ABILITIES: Final[frozenset[str]] = frozenset({"budget", "deadline", "start_within"})
 """What a task may ask for in Agentflow-Needs and this version has."""
 
 
@@ -48,6 +50,7 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     not_before: _Instant | None = None
     deadline: _Instant | None = None
     start_within: _Seconds | None = None
+    budget: _Budget | None = None
 
 
 FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskBody))
@@ -71,6 +74,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime | None = None
     deadline: datetime | None = None
     start_within: float | None = None
+    budget: str | None = None
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,4 +299,5 @@ def build(
         not_before=body.not_before,
         deadline=body.deadline,
         start_within=body.start_within,
+        budget=body.budget,
     )

@@ -1,7 +1,7 @@
 """One attempt at a task, from the gate to the record with which it ends.
 
-    admit    wait, unclaimed and without a record, until the task may start; what came too early is
-             parked, what came too late is failed
+    admit    wait, unclaimed and without a record, until the task may start and budgets hold its
+             money; what came too early is parked, what came too late is failed
     claim    write `running` after what the log ends with
     run      the handler, within the task's time
     end      write what became of it, and answer the queue (endings.py)
@@ -30,8 +30,8 @@ from functools import partial
 from typing import Any
 
 from agentflow import waits
-from agentflow.errors import Superseded
-from agentflow.handlers.contract import Handler, Outcome, Run
+from agentflow.errors import BudgetSpent, Superseded
+from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Last, Record, State
 from agentflow.rules import records, retry, starting
@@ -40,12 +40,13 @@ from agentflow.rules.retry import Signal
 from agentflow.rules.routes.closures import Blame
 from agentflow.rules.routes.route import Route
 from agentflow.rules.starting import Arrival, Park, TooLate, Verdict
-from agentflow.worker import failed, handed
+from agentflow.worker import failed, handed, purse
 from agentflow.worker.deaf import LeftBehind
 from agentflow.worker.failed import Failed
 from agentflow.worker.held import Ending, Interrupted
 from agentflow.worker.parsed import Parsed
 from agentflow.worker.progress import Progress
+from agentflow.worker.purse import PurseOfAttempt
 from agentflow.worker.shared import Shared
 from agentflow.worker.tokens import TokenStream
 
@@ -66,6 +67,7 @@ class Attempt:
         "_parsed",
         "_probe",
         "_progress",
+        "_purse",
         "_route",
         "_run",
         "_seconds",
@@ -89,6 +91,7 @@ class Attempt:
         self._route: Route | None = None
         self._began = 0.0
         self._probe = False
+        self._purse: PurseOfAttempt | None = None
         self._opening: asyncio.Task[None] | None = None
         self._seconds = 0.0
         self._left = False
@@ -96,7 +99,11 @@ class Attempt:
     async def go(self) -> None:
         """From stage to stage. Raises Superseded, BusError."""
         if self._may_start() or await self.admit():
-            await self.claim()
+            try:
+                await self.claim()
+            except BaseException:
+                self._put_back()
+                raise
             await self.end(await self.run())
 
     # Admit.
@@ -109,6 +116,8 @@ class Attempt:
             return False
         self._handler = handlers[task.kind]
         self._route = shared.kinds.route(task)
+        if shared.gates.budgets.scopes(task, self._route):
+            return False  # there is money to be held
         return shared.gates.open(task.queue, task.kind, self._route)
 
     async def admit(self) -> bool:
@@ -125,17 +134,75 @@ class Attempt:
                         return False
             self._handler = shared.kinds.handlers[task.kind]
             self._route = shared.kinds.route(task)
-            if shared.gates.open(task.queue, task.kind, self._route):
-                return True
             try:
                 with self._held.interruptible():
-                    self._probe = await shared.gates.admit(task.queue, task.kind, self._route)
+                    if await self._pass_gates():
+                        return True
             except Interrupted:
+                self._put_back()
                 shared.endings.give_back(self._held)
                 return False
-            if self._probe:
-                return True
+            except AttemptFailed as failed:
+                await self._end_at_gate(failed)
+                return False
         return True
+
+    async def _pass_gates(self) -> bool:
+        """Whether the task may start now, with the money it needs; else it is to be asked again."""
+        shared, task = self._shared, self._task
+        await self._afford()
+        if shared.gates.open(task.queue, task.kind, self._route):
+            return True
+        self._put_back()  # others may spend it meanwhile
+        self._probe = await shared.gates.admit(task.queue, task.kind, self._route)
+        if self._probe:
+            await self._afford()
+        return self._probe
+
+    async def _afford(self) -> None:
+        """Hold what the first request may cost, where a budget limits it. Raises AttemptFailed."""
+        shared, task = self._shared, self._task
+        scopes = shared.gates.budgets.scopes(task, self._route)
+        if not scopes:
+            return
+        # Of a lost worker the task would be shown as running for as long as it waits.
+        patient = self._before.state != State.RUNNING
+        most = shared.kinds.most(task)
+        if most.micro is None:
+            raise purse.no_price(most)
+        try:
+            hold = await shared.gates.afford(task.queue, scopes, most.micro, patient=patient)
+        except BudgetSpent as error:
+            raise purse.no_room(error) from None
+        self._purse = PurseOfAttempt(shared.gates.budgets, scopes, hold)
+
+    def _put_back(self) -> None:
+        """Hold no money; nothing was asked."""
+        if self._purse is not None:
+            self._purse.close(0)
+            self._purse = None
+
+    async def _end_at_gate(self, error: AttemptFailed) -> None:
+        """Park the task of a lost worker, or fail one that no budget will let pass."""
+        log, before = self._shared.log, self._before.record
+        signal = error.signal
+        if signal.retry_after is None:
+            text = error.failure.message
+            reason = retry.rule_of(signal).reason
+            await self._shared.endings.refuse(self._parsed, self._before, reason, text)
+            return
+        record = records.parked(
+            self._origin,
+            self._before,
+            State.RETRYING,
+            actor=log.actor,
+            now=log.now(),
+            resume_at=log.now() + timedelta(seconds=signal.retry_after),
+            reason=retry.rule_of(signal).reason,
+            error=error.failure,
+            failures=before.failures + 1 if before else 0,
+        )
+        await self._shared.endings.park(self._held, record)
 
     def _verdict(self) -> Verdict:
         kinds = self._shared.kinds
@@ -195,6 +262,7 @@ class Attempt:
             progress=progress.report,
             admit=partial(shared.gates.request, task_id=self._task.id, again=self._waited_for),
             answered=self._answered,
+            purse=self._purse,
         )
         self._began = time.monotonic()
         shared.gates.started(self._route)
@@ -218,6 +286,8 @@ class Attempt:
         self._stream.flush()
         await self._progress.close()
         wrong = handed.wrong_in_run(run)
+        if self._purse is not None:
+            self._purse.close(None if wrong else run.cost_micro)
         if wrong:
             handed.forget_spent(run)
             result = result and failed.by_outcome(wrong)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentflow.cli.options import connection_options, resolve
+from agentflow.cli.options import Dollars, connection_options, resolve
 from agentflow.cli.reading import default_options, reading_options
 from agentflow.cli.workforce import chosen, workforce_options
 from agentflow.errors import CostLimitReached, UsageError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from agentflow.job.job import Job
     from agentflow.job.source import Source
     from agentflow.job.spec import Ending, JobSpec
-    from agentflow.job.tally import Tally
 
 INTERRUPTED = 130
 
@@ -61,9 +60,9 @@ INTERRUPTED = 130
 @default_options
 @click.option(
     "--max-cost",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="USD",
-    help="Stop submitting when the job has cost this much, earlier runs included.",
+    type=Dollars(),
+    help="Never spend more on the job, earlier runs included: what a request may cost is held "
+    "before it is sent. The rest is left for a higher limit.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run only the first N.")
 @click.option(
@@ -132,7 +131,7 @@ class _Command:
         subjects.check_queue(self.options["queue"])
         if not self._printed and _same(self._file, self.out):
             raise UsageError(f"{self.out} is the input; name another file for the results: -o")
-        source = reading.source(self._file, **how)
+        source = reading.source(self._file, limited=self.ours["max_cost"] is not None, **how)
         if not self.ours["as_json"]:
             output.note(source.taken_for)
         return source
@@ -170,7 +169,7 @@ class _Command:
         limit = self.ours["limit"]
         job, ending = self._run(source, None if limit is None else range(limit))
         self._summary(job)
-        return self._told(ending, job.tally)
+        return self._told(ending, job)
 
     def sampled(self, source: Source) -> int:
         """A sample, what it shows, and the rest where that is wanted."""
@@ -182,7 +181,7 @@ class _Command:
         job, ending = self._run(source, only)
         if ending is not Ending.DONE:
             self._summary(job)
-            return self._told(ending, job.tally)
+            return self._told(ending, job)
         self._show(source, only)
         left = min(len(source), ours["limit"] or len(source)) - len(only)
         if not left or not preview.go_on(left, ours["yes"]):
@@ -250,10 +249,12 @@ class _Command:
             where = "standard output" if self._printed else str(self.out)
             print_summary(job.tally, where, to_stderr=self._printed)
 
-    def _told(self, ending: Ending, tally: Tally) -> int:
+    def _told(self, ending: Ending, job: Job) -> int:
         """The exit code, after a sentence about what is left. Raises CostLimitReached."""
+        from agentflow.cli.report import limit_reached
         from agentflow.job.spec import Ending
 
+        tally = job.tally
         left = tally.total - tally.done
         if ending is Ending.INTERRUPTED:
             click.echo(
@@ -263,13 +264,7 @@ class _Command:
             )
             return INTERRUPTED
         if ending is Ending.COST_LIMIT:
-            why = (
-                f"what some cost is not known ({'; '.join(sorted(tally.why_unpriced))}), "
-                "so no limit can hold"
-                if tally.unpriced
-                else f"the job has cost {tally.cost_text}, the limit is ${self.ours['max_cost']:g}"
-            )
-            raise CostLimitReached(f"Stopped with {left} tasks not submitted: {why}.")
+            raise CostLimitReached(limit_reached(tally, job.budget, self.ours["max_cost"]))
         return 1 if tally.failed else 0
 
 

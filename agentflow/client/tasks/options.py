@@ -31,6 +31,7 @@ class TaskOptions(TypedDict, total=False):
     not_before: datetime | None
     deadline: datetime | None
     start_within: float | None
+    budget: str | None
     reply: str | None
     needs: str | None
 

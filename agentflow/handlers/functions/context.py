@@ -122,11 +122,13 @@ class _Base:
                 failure = Failure(type="authentication_error", message=str(error))
                 raise AttemptFailed(failure, Signal(type=failure.type)) from error
             async with run.admit(claude.route(task)):
-                part = Run(task, attempt=run.attempt, fencing_token=run.fencing_token)
-                if stream:
-                    part = Run(
-                        task, attempt=run.attempt, fencing_token=run.fencing_token, emit=run.emit
-                    )
+                part = Run(
+                    task,
+                    attempt=run.attempt,
+                    fencing_token=run.fencing_token,
+                    purse=run.purse,
+                    emit=run.emit if stream else _to_nobody,
+                )
                 began = time.monotonic() - self._began
                 try:
                     outcome = await claude(part)
@@ -238,6 +240,10 @@ def _request(
         max_tokens=max_tokens or task.max_tokens,
         params=params,
     )
+
+
+def _to_nobody(_: str) -> None:
+    """For text that nobody is shown as it comes."""
 
 
 def _add(run: Run, part: Run, began: float) -> None:
