@@ -76,7 +76,7 @@ def limit_reached(tally: Tally, budget: Budget | None, limit: float) -> str:
     text = f"Stopped by --max-cost {limit:g} with {left} tasks not asked"
     text += f": the job has cost {tally.cost_text}"
     if tally.unknown_micro:
-        text += f"; {dollars(tally.unknown_micro)} more are counted for requests whose cost is not known"
+        text += f"; {dollars(tally.unknown_micro)} count for requests whose cost is not known"
     if budget is not None and budget.short:
         text += f", and the next request may cost {dollars(budget.short)}"
         if budget.short > budget.limit - budget.spent and not tally.cost_micro:

@@ -257,7 +257,7 @@ class Budgets:
             account.changed()
 
     def scopes(self, task: Task, route: Route | None) -> list[str]:
-        """The budgets that a task counts against. One that it names itself need not be known yet."""
+        """The budgets that a task counts against; one that it names need not be known yet."""
         if not self._known and task.budget is None:
             return []
         return sorted(

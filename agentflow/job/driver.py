@@ -55,7 +55,7 @@ class Driver:
         self._own_workers = own_workers
         self._under_way: set[str] = set()
         self._messages: dict[str, int] = {}
-        """Sequences of messages that were submitted here, by the tasks that wait for their start."""
+        """Sequences of the messages of tasks that were submitted here and have not begun."""
         self._closed = asyncio.Event()
         self._moved = asyncio.Event()
         """Set when a task has begun, was parked or has ended."""

@@ -42,8 +42,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
     `type` and `code` are the API's error.type and error.details.error_code, `exception` a category:
     connection, dropped, stalled, broken_json, timeout, handler, asked (by the handler, for
-    `retry_after` seconds later), lost, budget, budget_fails, unpriced. `should_retry` is the header x-should-retry. `message` is
-    the API's sentence: two of the account's failures are told by nothing else.
+    `retry_after` seconds later), lost, budget, budget_fails, unpriced. `should_retry` is the header
+    x-should-retry. `message` is the API's sentence: two of the account's failures are told by
+    nothing else.
     """
 
     status: int | None = None

@@ -81,6 +81,7 @@ class PurseOfAttempt:
 
 
 _PARKED: Final = Signal(exception="budget", retry_after=PARK_FOR)
+_FAILS: Final = Signal(exception="budget_fails")
 
 
 def no_price(most: Cost) -> AttemptFailed:
@@ -91,9 +92,7 @@ def no_price(most: Cost) -> AttemptFailed:
 
 def no_room(error: BudgetSpent) -> AttemptFailed:
     """The failure of a task that its budget has no room for: it waits, or fails by it."""
-    return _failed(
-        "budget", str(error), Signal(exception="budget_fails") if error.fails else _PARKED
-    )
+    return _failed("budget", str(error), _FAILS if error.fails else _PARKED)
 
 
 def _failed(kind: str, text: str, signal: Signal) -> AttemptFailed:

@@ -1,6 +1,6 @@
-"""A budget: money is held before it is spent, so that what is spent and held never exceeds the limit.
+"""A budget: money is held before it is spent, so that both together never exceed the limit.
 
-One value in the bucket, changed by compare-and-set; each function here gives the value that follows.
+One value in the bucket, changed by compare-and-set; each function gives the value that follows.
 
     hold     a request may cost so much: that much is held, or it does not go
     settle   it has cost so much; what nobody knows counts as what was held (`unknown`)
