@@ -7,12 +7,17 @@ waits, is not asked. The same job with a higher limit, or without one, lets them
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from agentflow.bus.streams import bucket
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
-from agentflow.protocol import subjects
+from agentflow.errors import BusError
+from agentflow.protocol import control, subjects
+from agentflow.protocol.control import Held, Holds
+from agentflow.protocol.record import Record
 from agentflow.rules.routes import budgets
 from agentflow.rules.routes.budgets import Budget, OnLimit
 
@@ -83,6 +88,19 @@ class CostLimit:
                     pass
         finally:
             await watching.close()
+
+    async def runs(self, records: Iterable[Record]) -> bool:
+        """Whether any task runs whose last record says so: its worker may be dead."""
+        for record in list(records):
+            question = control.encode(Holds(message=record.message))
+            with suppress(BusError):
+                answer = await self._client.connection.request(
+                    subjects.control("worker", record.actor), question, timeout=LOOK_EVERY
+                )
+                match control.decode(answer.data):
+                    case Held(holds=True):
+                        return True
+        return False
 
     def _heard(self, message: Message) -> None:
         self._changed.set()

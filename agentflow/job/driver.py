@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 
@@ -16,7 +17,7 @@ from agentflow.bus.streams import provision
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
 from agentflow.errors import AgentFlowError, BusError, ResultsLost, UsageError
-from agentflow.job.costlimit import CostLimit
+from agentflow.job.costlimit import LOOK_EVERY, CostLimit
 from agentflow.job.ledger import Results
 from agentflow.job.source import Item
 from agentflow.job.spec import FrontEnd, JobSpec
@@ -56,6 +57,7 @@ class Driver:
         self._under_way: set[str] = set()
         self._messages: dict[str, int] = {}
         """Sequences of the messages of tasks that were submitted here and have not begun."""
+        self._running: dict[str, Record] = {}
         self._closed = asyncio.Event()
         self._moved = asyncio.Event()
         """Set when a task has begun, was parked or has ended."""
@@ -117,10 +119,12 @@ class Driver:
                 await self._limit.until_spent()
                 self.limit_reached = True
                 self.stop_submitting()
-                if not self._tally.running:
-                    break
                 self._moved.clear()
-                await self._moved.wait()
+                if not await self._limit.runs(self._running.values()):
+                    break
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY):
+                        await self._moved.wait()
         except AgentFlowError as error:
             self._error = self._error or error
         self.abandon()
@@ -167,6 +171,7 @@ class Driver:
         try:
             await self._follow(item)
             self._messages.pop(item.id, None)
+            self._running.pop(item.id, None)
         finally:
             self._under_way.discard(item.id)
 
@@ -233,10 +238,12 @@ class Driver:
             return
         self._messages.pop(task_id, None)
         self._moved.set()
-        state = decode(message.data).state
-        if state == State.RUNNING:
+        record = decode(message.data)
+        if record.state == State.RUNNING:
+            self._running[task_id] = record
             self._tally.running.add(task_id)
         else:
+            self._running.pop(task_id, None)
             self._tally.running.discard(task_id)
         self._front_end.update()
 
