@@ -30,7 +30,7 @@ from functools import partial
 from typing import Any
 
 from agentflow import waits
-from agentflow.errors import BudgetSpent, Superseded
+from agentflow.errors import Superseded
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Last, Record, State
@@ -46,7 +46,7 @@ from agentflow.worker.failed import Failed
 from agentflow.worker.held import Ending, Interrupted
 from agentflow.worker.parsed import Parsed
 from agentflow.worker.progress import Progress
-from agentflow.worker.purse import PurseOfAttempt
+from agentflow.worker.purse import FilledPurse
 from agentflow.worker.shared import Shared
 from agentflow.worker.tokens import TokenStream
 
@@ -91,7 +91,7 @@ class Attempt:
         self._route: Route | None = None
         self._began = 0.0
         self._probe = False
-        self._purse: PurseOfAttempt | None = None
+        self._purse: FilledPurse | None = None
         self._opening: asyncio.Task[None] | None = None
         self._seconds = 0.0
         self._left = False
@@ -161,20 +161,12 @@ class Attempt:
 
     async def _afford(self) -> None:
         """Hold what the first request may cost, where a budget limits it. Raises AttemptFailed."""
-        shared, task = self._shared, self._task
-        scopes = shared.gates.budgets.scopes(task, self._route)
-        if not scopes:
-            return
+        shared = self._shared
         # Of a lost worker the task would be shown as running for as long as it waits.
         patient = self._before.state != State.RUNNING
-        most = shared.kinds.most(task)
-        if most.micro is None:
-            raise purse.no_price(most)
-        try:
-            hold = await shared.gates.afford(task.queue, scopes, most.micro, patient=patient)
-        except BudgetSpent as error:
-            raise purse.no_room(error) from None
-        self._purse = PurseOfAttempt(shared.gates.budgets, scopes, hold)
+        self._purse = await purse.filled(
+            shared.gates, shared.kinds, self._task, self._route, patient=patient
+        )
 
     def _put_back(self) -> None:
         """Hold no money; nothing was asked."""

@@ -15,8 +15,12 @@ from agentflow.errors import BudgetSpent
 from agentflow.governor.budgets import Budgets, Hold
 from agentflow.handlers.contract import AttemptFailed, Payment
 from agentflow.protocol.record import Failure
+from agentflow.protocol.task import Task
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.prices import Cost
+from agentflow.rules.routes.route import Route
+from agentflow.worker.gates import Gates
+from agentflow.worker.kinds import Kinds
 
 WAIT_INSIDE: Final = 30.0
 """Seconds that a request waits for room while its task runs; for longer the task is parked."""
@@ -24,7 +28,7 @@ PARK_FOR: Final = 30.0
 """Seconds for which it is; after that it waits at the gate, where a higher limit is met at once."""
 
 
-class PurseOfAttempt:
+class FilledPurse:
     """What one attempt may spend of the budgets `scopes`; `first` is held already."""
 
     def __init__(self, budgets: Budgets, scopes: Sequence[str], first: Hold) -> None:
@@ -78,6 +82,26 @@ class PurseOfAttempt:
             first.settle(0)
         if cost is not None and cost > self._paid:
             self._budgets.spend(self._scopes, cost - self._paid)
+
+
+async def filled(
+    gates: Gates, kinds: Kinds, task: Task, route: Route | None, *, patient: bool
+) -> FilledPurse | None:
+    """With what a task's first request may cost, once there is room; None where nothing limits it.
+
+    Raises AttemptFailed.
+    """
+    scopes = gates.budgets.scopes(task, route)
+    if not scopes:
+        return None
+    most = kinds.most(task)
+    if most.micro is None:
+        raise no_price(most)
+    try:
+        hold = await gates.afford(task.queue, scopes, most.micro, patient=patient)
+    except BudgetSpent as error:
+        raise no_room(error) from None
+    return FilledPurse(gates.budgets, scopes, hold)
 
 
 _PARKED: Final = Signal(exception="budget", retry_after=PARK_FOR)

@@ -217,3 +217,21 @@ async def test_a_table_broken_off_twice_has_every_row_once_and_in_order(home: Ho
     assert [row["name"] for row in out] == [f"r{number}" for number in range(24)]
     assert {row["state"] for row in out} == {"succeeded"}
     assert sum(float(row["cost_usd"]) for row in out) == pytest.approx(summary["cost_usd"])
+
+
+async def test_what_a_killed_worker_held_counts_and_the_limit_holds(home: Home) -> None:
+    file = home.tasks({"prompt": f"K{number}", "max_tokens": 500} for number in range(40))
+    job = ("run", file, "--simulate", "--json", "-c", "2")
+    program = home.start(*job, "--max-cost", "0.03")
+    await until(lambda: running(home.store) is not None and len(home.asked()) >= 4)
+    home.processes(" worker ")[0].kill()
+    stopped = await program.done()
+
+    assert stopped.code == 4, stopped.err
+    figures = json.loads(stopped.out)
+    lost = figures["held_for_unknown_usd"]
+    assert 0.007 < lost < 0.015, "two requests of at most 0.7 cents, which nobody heard the end of"
+    assert 0.015 < figures["cost_usd"] + lost <= 0.03
+    assert f"${lost:.4f} count for requests whose cost is not known" in stopped.err
+    done = await home.command(*job, "--max-cost", "1")
+    assert (done.code, len(home.results())) == (0, 40)

@@ -193,7 +193,7 @@ class _Command:
         """Say what the job would cost."""
         from agentflow.cli import output, preview
 
-        figures = self._figures(source)
+        figures = self._figures(source, count=not self.options["simulate"])
         if self.ours["as_json"]:
             output.show_json(figures)
         else:
@@ -215,14 +215,17 @@ class _Command:
         for sentence in preview.sentences(self._figures(source)):
             output.note(sentence)
 
-    def _figures(self, source: Source) -> Any:
+    def _figures(self, source: Source, *, count: bool = False) -> Any:
         from agentflow.handlers import price_file
-        from agentflow.job import estimate
+        from agentflow.job import counting, estimate
 
         options = self.options
         learned = estimate.learn(self._results(), source, simulate=options["simulate"])
         slots = (options["workers"] or 2) * (options["processes"] or 1) * options["concurrency"]
-        return estimate.estimate(source.models, price_file.load(), learned, slots=slots)
+        counted = counting.count(source) if count else None
+        return estimate.estimate(
+            source.models, price_file.load(), learned, slots=slots, counted=counted
+        )
 
     def _results(self) -> Path:
         from agentflow.job import outputs
