@@ -97,6 +97,7 @@ async def serve(
     `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
     handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
     """
+    registry.import_ahead(kinds, own)
     connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
     try:
         async with registry.open_handlers(kinds, own) as handlers:
