@@ -54,7 +54,7 @@ class Holder(msgspec.Struct, frozen=True):
 class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A key's value. Money is in micro-USD; `unknown` is the part of `spent` that is no known cost.
 
-    `short` is what a request needs at least that there is no room for, 0 while none is known.
+    `short` is what a request needs at least that there is no room for (`since` when), or 0.
     `period`: the day or month that `spent` belongs to, where the limit is for each.
     """
 
@@ -67,7 +67,13 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     period: str = ""
     on_limit: str = OnLimit.WAIT
     short: int = 0
+    since: datetime | None = None
     actor: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Whether a request has no room, whatever comes back."""
+        return self.short > 0 and self.over(self.short)
 
     @property
     def held_micro(self) -> int:
@@ -137,7 +143,7 @@ def take(
     waits = False
     for micro in turn.wants:
         if after.over(micro):
-            answer, after = Answer.OVER, short(after, micro)
+            answer, after = Answer.OVER, short(after, micro, now)
         elif waits or micro > after.room:
             answer, waits = Answer.WAIT, True
         else:
@@ -190,10 +196,12 @@ def lapse(budget: Budget, now: datetime, living: str = "") -> Budget:
     )
 
 
-def short(budget: Budget, micro: int) -> Budget:
+def short(budget: Budget, micro: int, now: datetime) -> Budget:
     """The budget that had no room for so much; the least such need is kept."""
     least = min(budget.short or micro, micro)
-    return budget if least == budget.short else msgspec.structs.replace(budget, short=least)
+    if least == budget.short:
+        return budget
+    return msgspec.structs.replace(budget, short=least, since=budget.since or now)
 
 
 def current(budget: Budget, now: datetime) -> Budget:
@@ -201,7 +209,7 @@ def current(budget: Budget, now: datetime) -> Budget:
     period = period_of(budget.per, now)
     if period == budget.period:
         return budget
-    return msgspec.structs.replace(budget, period=period, spent=0, unknown=0, short=0)
+    return msgspec.structs.replace(budget, period=period, spent=0, unknown=0, short=0, since=None)
 
 
 def limited(before: Budget | None, limit: int, *, spent: int, on_limit: str, actor: str) -> Budget:
@@ -213,8 +221,25 @@ def limited(before: Budget | None, limit: int, *, spent: int, on_limit: str, act
         spent=max(before.spent, spent),
         on_limit=on_limit,
         short=0,
+        since=None,
         actor=actor,
     )
+
+
+def set_to(
+    before: Budget | None, limit: int, *, per: str, on_limit: str, now: datetime, actor: str
+) -> Budget:
+    """The budget that somebody sets; what is spent and held of one that was there still counts."""
+    start = before if before is not None and before.per == per else Budget(limit=limit, per=per)
+    if before is not None:
+        start = msgspec.structs.replace(start, held=before.held)
+    same = limited(start, limit, spent=0, on_limit=on_limit, actor=actor)
+    return current(same, now)
+
+
+def raised(budget: Budget, limit: int, actor: str) -> Budget:
+    """The budget with another limit."""
+    return limited(budget, limit, spent=0, on_limit=budget.on_limit, actor=actor)
 
 
 def period_of(per: str, now: datetime) -> str:
@@ -258,6 +283,30 @@ def label_scope(name: str, value: str) -> str:
     return f"label.{_token(name)}.{_token(value)}"
 
 
+def scope_of(text: str) -> str | None:
+    """The scope that a person writes: `*`, `queue:NAME`, `pool:NAME`, `job:ID`, `label=value`."""
+    if text == "*":
+        return EVERYTHING
+    name, equals, value = text.partition("=")
+    if equals:
+        return label_scope(name, value) if name else None
+    what, colon, name = text.partition(":")
+    if colon and what in ("queue", "pool", "job") and _TOKEN.fullmatch(name):
+        return f"{what}.{name}"
+    return None
+
+
+def shown(scope: str) -> str:
+    """A scope as a person writes it."""
+    if scope == EVERYTHING:
+        return "*"
+    what, _, name = scope.partition(".")
+    if what == "label":
+        label, _, value = name.partition(".")
+        return f"{_text(label)}={_text(value)}"
+    return f"{what}:{name}"
+
+
 def scopes_of(task: Task, route: Route | None) -> list[str]:
     """The scopes that a task counts against, wherever there is a budget for one."""
     scopes = [EVERYTHING, f"queue.{task.queue}"]
@@ -272,6 +321,15 @@ def scopes_of(task: Task, route: Route | None) -> list[str]:
 def _token(text: str) -> str:
     """Text as one token of a subject. `=` begins what is written as hex, and nothing else."""
     return text if _TOKEN.fullmatch(text) else f"={text.encode('utf-8', 'replace').hex()}"
+
+
+def _text(token: str) -> str:
+    if not token.startswith("="):
+        return token
+    try:
+        return bytes.fromhex(token[1:]).decode("utf-8", "replace")
+    except ValueError:
+        return token
 
 
 # --- values
