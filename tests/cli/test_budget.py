@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from agentflow.bus.streams import provision
 from agentflow.bus.streams.bucket import Board
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
+from agentflow.log.task import TaskLog
+from agentflow.protocol.record import Last, Record, State, Usage
+from agentflow.rules import records
+from agentflow.rules.records import Origin, Spent
 from agentflow.rules.routes import budgets
 from tests.cli.conftest import Here
 from tests.support.nats_server import NatsServer
@@ -78,3 +85,46 @@ def test_wrong_usage_is_one_sentence(cli: Here, arguments: list[str], said: str)
     done = cli("budget", *arguments)
     assert done.code == 2
     assert said in done.err
+
+
+def test_costs_are_divided_by_what_tasks_have_in_common(cli: Here, nats: NatsServer) -> None:
+    def record(task_id: str, sequence: int, state: State, usd: float | None, **more: Any) -> Record:
+        origin = Origin(
+            id=task_id,
+            queue="q",
+            priority="normal",
+            message="1-1",
+            submitted=datetime.now(UTC),
+            **more,
+        )
+        spent = Spent(usage=Usage(10, 5), cost_micro=None if usd is None else round(usd * 1e6))
+        return records.follow(
+            origin, Last(sequence), state, actor="w", now=datetime.now(UTC), spent=spent
+        )
+
+    async def write() -> None:
+        async with await Connection.open(Connect(urls=(nats.url,))) as connection:
+            js = JetStream(connection)
+            await provision.ensure_streams(js)
+            log = TaskLog(js, "w")
+            failed = await log.append(
+                record("a", 0, State.FAILED, 1.0, labels={"team": "docs"}, model="m")
+            )
+            await log.append(
+                record("a", failed.sequence, State.RUNNING, 1.5, labels={"team": "docs"}, model="m")
+            )
+            await log.append(record("b", 0, State.SUCCEEDED, 2.0))
+            await log.append(record("c", 0, State.SUCCEEDED, None))
+
+    asyncio.run(write())
+    (whole,) = cli("costs", "--json").lines
+    assert (whole["tasks"], whole["cost_usd"], whole["unknown"]) == (3, 3.5, 1)
+    teams = cli("costs", "--by", "team,queue", "--json").lines
+    assert [(one["group"]["team"], one["tasks"], one["cost_usd"]) for one in teams] == [
+        ("", 2, 2.0),
+        ("docs", 1, 1.5),
+    ]
+    shown = cli("costs", "--by", "model", "--since", "1h").out
+    assert "$1.50" in shown
+    assert "1 of unknown cost" in shown
+    assert cli("costs", "--since", "yesterday").code == 2
