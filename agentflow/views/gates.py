@@ -92,6 +92,11 @@ def views(items: Iterable[tuple[str, bytes]], now: datetime) -> list[GateView]:
     return sorted(stopped, key=lambda gate: (not alerting(gate), gate.key))
 
 
+def word(gate: GateView) -> str:
+    """What it is: paused, closed, without room."""
+    return {POOL: "closed", BUDGET: "spent"}.get(gate.what, "paused")
+
+
 def alerting(gate: GateView) -> bool:
     """Whether something went wrong that only a person ends."""
     return gate.what == POOL and gate.reason in _PERSON
