@@ -67,6 +67,7 @@ def source(
     app: str | None = None,
     simulate: bool = False,
     limited: bool = False,
+    served: frozenset[str] | None = None,
     opened: InputFile | None = None,
     **defaults: Any,
 ) -> Source:
@@ -86,9 +87,10 @@ def source(
         template=None if text is None else Template(text),
         defaults=Defaults(**defaults),
         carry=tuple(part.strip() for part in (carry or "").split(",") if part.strip()),
-        own=frozenset(apps.load(app).kinds) if app else frozenset(),
+        own=apps.load(app).checks if app else {},
         simulate=simulate,
         prices=price_file.load() if limited else None,
+        served=served,
     )
     return Source(name, sys.stdin.buffer, reading, opened)
 

@@ -183,7 +183,8 @@ class Client:
         """Put a task into a queue; returns when the server has stored it.
 
         Waits while the queue is full or the server is away (up to 30 s). A second submission of an
-        id is harmless: the task runs once. Raises InvalidTask, UsageError, BusError.
+        id is harmless: the task runs once. An image or document in params.messages that has a
+        `path` is read from there (docs/client.md). Raises InvalidTask, UsageError, BusError.
         """
         return await self.tasks.submit(prompt, **options)
 
@@ -199,7 +200,7 @@ class Client:
         follows: int = 0,
         wait_full: bool = True,
     ) -> TaskHandle:
-        """`submit` for a body that is there. `follows` continues a failed task's log."""
+        """`submit` for a body that is there; reads no files. `follows` continues a failed log."""
         return await self.tasks.submit_body(
             body,
             queue=queue,

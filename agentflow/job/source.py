@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from agentflow.attachments import Folder
 from agentflow.errors import InvalidInput, InvalidTask, UsageError
 from agentflow.handlers.claude.request import DEFAULT_MAX_TOKENS
 from agentflow.job import checks
@@ -23,10 +25,13 @@ from agentflow.job.formats.entry import Entry
 from agentflow.job.formats.kinds import BY_NAME, Format, format_of
 from agentflow.job.formats.opening import InputFile
 from agentflow.job.formats.template import Template
+from agentflow.job.served import lack
+from agentflow.protocol import limits
 from agentflow.protocol.task import TaskBody
 from agentflow.rules.routes.prices import Prices
 
 HASH_CHARS: Final = 24
+LARGE: Final = limits.MIB
 _MADE: Final = HASH_CHARS + 1
 _PROBLEMS: Final = 10_000
 """Bad lines after which no more are looked for: it is the wrong file."""
@@ -44,6 +49,13 @@ class Item(msgspec.Struct, frozen=True):
     body: TaskBody
     carried: dict[str, Any] = {}
     custom_id: str | None = None
+    large: bool = False
+    """Whether it is so long that not many of its kind should be in memory at once."""
+
+    def forget(self) -> None:
+        """What is asked is needed no more; its answer may be hours away."""
+        if self.large:
+            self.body.prompt = self.body.system = self.body.params = None
 
 
 class Load(msgspec.Struct):
@@ -63,11 +75,13 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Defaults = Defaults()
     carry: tuple[str, ...] = ()
     """Fields and columns that stand beside each result although the prompt holds them."""
-    own: frozenset[str] = frozenset()
-    """Kinds of one's own handlers, some of which may replace ours and have their own rules."""
+    own: Mapping[str, checks.Check] = {}
+    """What one's own handlers say of a task, by kind; some may replace ours."""
     simulate: bool = False
     prices: Prices | None = None
     """Where there is a limit on the cost: each line must have a price."""
+    served: frozenset[str] | None = None
+    """The kinds that somebody will run, where that is known."""
 
 
 class Source:
@@ -85,11 +99,13 @@ class Source:
             if reading.format
             else format_of(self.file, name, template=reading.template is not None)
         )
+        self._files = Folder(Path(name).parent if name != "-" else Path())
         self.notes: Counter[str] = Counter()
         self.kinds: dict[str, int] = {}
         """Each kind, and the first line that names it."""
         self.models: dict[str | None, Load] = {}
         """What each model is asked, None for the worker's default."""
+        self._timed = False
         self._columns: dict[str, None] = {}
         self._hash = hashlib.sha256()
         self._total = 0
@@ -103,6 +119,7 @@ class Source:
         again: Counter[str] = Counter()
         for row in self._rows():
             assert row.body is not None
+            row.body.params = self._files.attached(row.body.kind, row.body.params)
             self._reading.defaults.fill(row.body)
             request = request_hash(row.body, simulate=self._reading.simulate)
             task_id = row.body.id
@@ -112,7 +129,15 @@ class Source:
                     again[request] += 1
                     number = again[request]
                 task_id = f"{request}-{number}"
-            yield Item(row.line, task_id, request, row.body, self._carried(row), row.custom_id)
+            yield Item(
+                row.line,
+                task_id,
+                request,
+                row.body,
+                self._carried(row),
+                row.custom_id,
+                size_of(row.body) > LARGE,
+            )
 
     @property
     def digest(self) -> str:
@@ -139,6 +164,14 @@ class Source:
         used = template.columns if template is not None else frozenset()
         names = [name for name in self._columns if name not in used or name in carry]
         return list(dict.fromkeys([*names, *carry]))
+
+    def refuse_overdue(self) -> None:
+        """Raise InvalidInput for tasks that can never start any more."""
+        if not self._timed:
+            return
+        late = [(item.line, why) for item in self if (why := checks.overdue(item.body))]
+        if late:
+            raise InvalidInput(self.name, late, unit=self.format.unit)
 
     def _rows(self) -> Iterator[Entry]:
         with self.file.open() as stream:
@@ -185,6 +218,7 @@ class Source:
             raise InvalidTask(row.problem)
         body, reading = row.body, self._reading
         assert body is not None
+        body.params = self._files.attached(body.kind, body.params)
         size = size_of(body)
         if row.foreign_model is not None:
             if reading.defaults.model is None:
@@ -196,9 +230,12 @@ class Source:
         reading.defaults.fill(body)
         request = request_hash(body, simulate=reading.simulate)
         checks.check(body, size, own=reading.own, prices=reading.prices)
-        ids.add(body.id, request, row.line)
         self._hash.update(f"{request} {body.id}\n".encode())
         kind = body.kind or "claude"
+        if reading.served is not None and (why := lack(kind, reading.served)):
+            raise InvalidTask(why)
+        ids.add(body.id, request, row.line)
+        self._timed = self._timed or body.deadline is not None
         self.kinds.setdefault(kind, row.line)
         if kind == "claude":
             params = body.params or {}

@@ -19,6 +19,9 @@ SCHEDULE: Final = "AGENTFLOW_SCHEDULE"
 DEAD: Final = "AGENTFLOW_DEAD"
 BUCKET: Final = "agentflow"
 KV_STREAM: Final = f"KV_{BUCKET}"
+OBJECTS: Final = f"OBJ_{BUCKET}"
+OBJECT_CHUNKS: Final = f"$O.{BUCKET}.C"
+OBJECT_INFOS: Final = f"$O.{BUCKET}.M"
 
 LIVE: Final = "agentflow.live.>"
 LIVE_RECORDS: Final = ("agentflow.live.progress.>", "agentflow.live.results.>")

@@ -1,7 +1,8 @@
 """One attempt at a task, from the gate to the record with which it ends.
 
     admit    wait, unclaimed and without a record, until the task may start and budgets hold its
-             money; what came too early is parked, what came too late is failed
+             money; what came too early is parked, what came too late is failed; fetch what is too
+             long for a message
     claim    write `running` after what the log ends with
     run      the handler, within the task's time
     end      write what became of it, and answer the queue (endings.py)
@@ -21,6 +22,7 @@ be known.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -30,7 +32,7 @@ from functools import partial
 from typing import Any
 
 from agentflow import waits
-from agentflow.errors import Superseded
+from agentflow.errors import InvalidTask, PayloadLost, Superseded
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Last, Record, State
@@ -99,12 +101,42 @@ class Attempt:
     async def go(self) -> None:
         """From stage to stage. Raises Superseded, BusError."""
         if self._may_start() or await self.admit():
+            if self._task.payload is None:
+                await self._go_on()
+            else:
+                await self._go_whole()
+
+    async def _go_on(self) -> None:
+        try:
+            await self.claim()
+        except BaseException:
+            self._put_back()
+            raise
+        await self.end(await self.run())
+
+    async def _go_whole(self) -> None:
+        """Fetch what the task says besides its message, and go on where that is there."""
+        shared = self._shared
+        async with contextlib.AsyncExitStack() as room:
             try:
-                await self.claim()
-            except BaseException:
-                self._put_back()
-                raise
-            await self.end(await self.run())
+                with self._held.interruptible():
+                    self._task = await room.enter_async_context(shared.large.whole(self._task))
+            except (PayloadLost, InvalidTask) as error:
+                reason = error.reason if isinstance(error, InvalidTask) else "payload_lost"
+                await self._not_asked()
+                await shared.endings.refuse(self._parsed, self._before, reason, str(error))
+                return
+            except Interrupted:
+                await self._not_asked()
+                shared.endings.give_back(self._held)
+                return
+            await self._go_on()
+
+    async def _not_asked(self) -> None:
+        """Let others have the money, and be the probe of the route, where this one was to be it."""
+        self._put_back()
+        if self._route is not None:
+            await self._shared.gates.settle(self._route, probe=self._probe, answered=False)
 
     # Admit.
 

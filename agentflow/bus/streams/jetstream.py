@@ -200,9 +200,10 @@ class JetStream:
             raise
         return True
 
-    async def purge(self, stream: str, filter: str) -> int:
-        """Remove all messages whose subject matches; how many there were."""
-        answer = await self.api(f"STREAM.PURGE.{stream}", {"filter": filter})
+    async def purge(self, stream: str, filter: str, *, before: int | None = None) -> int:
+        """Remove all messages whose subject matches (`before` a sequence); how many there were."""
+        bound = {} if before is None else {"seq": before}
+        answer = await self.api(f"STREAM.PURGE.{stream}", {"filter": filter, **bound})
         return int(answer.get("purged", 0))
 
     # Streams and consumers.

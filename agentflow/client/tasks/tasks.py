@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Unpack
 
+from agentflow.attachments import Folder
 from agentflow.client.asking import Asking
 from agentflow.client.session import Session
 from agentflow.client.tasks import mapping
@@ -138,6 +140,8 @@ class Tasks:
         needs: str | None,
     ) -> Submission:
         """The message for a task; where it goes is taken out of the fields."""
+        if isinstance(fields.get("params"), dict):
+            fields["params"] = Folder(Path()).attached(fields.get("kind"), fields["params"])
         queue = fields.pop("queue", DEFAULTS["queue"])
         priority = fields.pop("priority", DEFAULTS["priority"])
         return prepare(
