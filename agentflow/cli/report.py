@@ -75,6 +75,8 @@ def limit_reached(tally: Tally, budget: Budget | None, limit: float) -> str:
     left = tally.total - tally.done
     text = f"Stopped by --max-cost {limit:g} with {left} tasks not asked"
     text += f": the job has cost {tally.cost_text}"
+    if budget is not None and (rest := budget.spent - budget.unknown - tally.cost_micro) > 0:
+        text += f"; {dollars(rest)} more by tasks that have no result yet"
     if tally.unknown_micro:
         text += f"; {dollars(tally.unknown_micro)} count for requests whose cost is not known"
     if budget is not None and budget.short:
