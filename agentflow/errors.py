@@ -94,7 +94,7 @@ class StoreBusy(StackError):
 
 
 class KeyMissing(StackError):
-    """ANTHROPIC_API_KEY is not set; set it, or use --simulate for answers that cost nothing."""
+    """ANTHROPIC_API_KEY is not set here; set it. `agentflow up --simulate` needs none."""
 
 
 class ClaudeMissing(StackError):

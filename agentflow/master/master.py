@@ -364,7 +364,7 @@ async def serve(
             await master.start()
         except TimeoutError:
             raise BusError(
-                f"JetStream does not answer at {options.shown}; is it enabled there?"
+                f"JetStream does not answer at {options.shown}; `agentflow doctor` says why"
             ) from None
         except AgentFlowError:
             await master.close()

@@ -58,6 +58,8 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+SUBJECT_ID: Final = 256
+"""Characters of the longest id of a log."""
 _ID = re.compile(limits.ID_PATTERN)
 _QUEUE = re.compile(limits.QUEUE_PATTERN)
 
@@ -65,6 +67,11 @@ _QUEUE = re.compile(limits.QUEUE_PATTERN)
 def is_id(text: str) -> bool:
     """Whether `text` may be a task's id."""
     return _ID.fullmatch(text) is not None
+
+
+def may_have_log(text: str) -> bool:
+    """Whether `text` may be the id of a log: a task's id, or several with dots between."""
+    return len(text) <= SUBJECT_ID and all(map(is_id, text.split(".")))
 
 
 def check_id(text: str) -> str:

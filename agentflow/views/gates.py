@@ -107,7 +107,7 @@ def remedy(gate: GateView) -> str:
     if gate.what == BUDGET:
         return f"agentflow budget raise {shlex.quote(gate.name)} USD"
     option = {QUEUE: "", KIND: "--kind ", POOL: "--pool "}[gate.what]
-    return f"agentflow resume {option}{gate.name}"
+    return f"agentflow resume {option}{shlex.quote(gate.name)}"
 
 
 def sentence(gate: GateView) -> str:

@@ -11,7 +11,7 @@ import logging
 import time
 from typing import Final
 
-from agentflow.errors import BusError, InvalidTask, PayloadTooLarge
+from agentflow.errors import BusError, InvalidTask, PayloadTooLarge, UsageError
 from agentflow.log.task import Overtaken
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Held as HeldAnswer
@@ -140,6 +140,8 @@ class Intake:
                 answer = await self._shared.connection.request(
                     subjects.control("worker", owner), question, timeout=limits.ASK_EVERY
                 )
+            except UsageError:
+                return False  # no actor has a name that is no token of a subject
             except BusError:
                 pass  # no responders is silence too: the owner may be reconnecting at this moment
             else:

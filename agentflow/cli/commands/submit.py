@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -267,7 +268,7 @@ async def _warn_unserved(client: Client, queue: str) -> None:
         if await client.unserved(queue):
             output.warn(
                 f"no worker serves the queue {queue}; the task waits until one does "
-                f"(agentflow worker --queues {queue})"
+                f"(agentflow worker --queues {shlex.quote(queue)})"
             )
     except BusError:
         return  # this user may not ask; the task is submitted all the same

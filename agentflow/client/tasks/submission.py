@@ -138,6 +138,13 @@ def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
         raise InvalidTask(f"the task cannot be written as JSON: {error}") from None
 
 
+_WITHOUT: Final = {
+    False: "JetStream is not enabled there",
+    True: "the streams are missing, it is not enabled for this account, or has no leader",
+}
+"""Why no stream takes a task, by whether the server says that it has JetStream."""
+
+
 class _Room:
     """A semaphore; asyncio's looks through all who were woken before it wakes the next.
 
@@ -245,10 +252,10 @@ class Sender:
                 # A server that has JetStream may only be loading its streams.
                 connection = js.connection
                 if loop.time() > end or not connection.server.get("jetstream"):
-                    server = connection.options.shown
                     raise NoStream(
-                        f"nothing takes tasks at {server}: JetStream is not enabled there, or the "
-                        "streams are missing; `agentflow doctor` says which"
+                        f"nothing takes tasks at {connection.options.shown}: "
+                        f"{_WITHOUT[bool(connection.server.get('jetstream'))]}; "
+                        "`agentflow doctor` says more"
                     ) from None
             except NoAnswer as error:
                 if loop.time() > end:

@@ -16,6 +16,7 @@ from agentflow.client.tasks.ids import Ids
 from agentflow.client.tasks.lookup import Lookup
 from agentflow.client.tasks.options import DEFAULTS, MapOptions, SubmitOptions
 from agentflow.client.tasks.prompts import Prompts
+from agentflow.client.tasks.several import several
 from agentflow.client.tasks.steering import Steering
 from agentflow.client.tasks.submission import Sender, Submission, fields_of, prepare
 from agentflow.client.tasks.waiting import Waiting, failing
@@ -107,6 +108,7 @@ class Tasks:
         **options: Unpack[MapOptions],
     ) -> AsyncGenerator[Result]:
         """See Client.map."""
+        several(items, "tasks", waits=True)
         if concurrency < 1:
             raise UsageError(f"concurrency is {concurrency}, should be 1 or more")
         if "id" in options:
