@@ -231,6 +231,20 @@ class GaveUp(AgentFlowError):
     exit_code = 5
 
 
+class BudgetSpent(AgentFlowError):
+    """A budget has no room for a request, whatever comes back of what others hold.
+
+    `fails`: the budget lets such tasks fail; else they wait for a higher limit.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, scope: str = "", fails: bool = False) -> None:
+        super().__init__(message)
+        self.scope = scope
+        self.fails = fails
+
+
 class Retry(AgentFlowError):
     """Raised by a handler: this attempt failed, and another may do better.
 

@@ -40,6 +40,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "why": ("why", "Say why a task waits."),
     "pause": ("pause", "Start nothing of a queue or kind."),
     "resume": ("resume", "Lift a pause, or open a closed pool."),
+    "budget": ("budget", "Limit what a queue, pool, label or all may cost."),
+    "costs": ("costs", "Show what tasks have cost, by queue, label, model or day."),
     "drain": ("drain", "Let a worker finish what it runs, and exit."),
     "watch": ("watch", "Show what happens as it happens."),
     "workers": ("workers", "List the workers."),

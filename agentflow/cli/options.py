@@ -41,6 +41,26 @@ _STORE = click.option(
 )
 
 
+class Dollars(click.ParamType[float]):
+    """An amount of money that can be a limit, as a float of USD."""
+
+    name = "USD"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The amount; anything else is wrong usage."""
+        from agentflow.rules.routes import budgets
+
+        try:
+            dollars = float(value)
+        except ValueError:
+            dollars = 0.0
+        if budgets.micro_of(dollars) is None:
+            self.fail(f"{value!r} is no amount of dollars above 0, such as 2.50", param, ctx)
+        return dollars
+
+
 def connection_options(
     function: Callable[..., R] | None = None, *, store: bool = True
 ) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ from agentflow.views.display import one_line
 if TYPE_CHECKING:
     from agentflow.cli.bar import Bar
     from agentflow.job.spec import Held
+    from agentflow.rules.routes.budgets import Budget
 
 PLAIN_EVERY: Final = 5.0
 WAITS_EVERY: Final = 60.0
@@ -67,6 +68,9 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
         entries.append(("  of it", text))
     if tally.unpriced:
         entries.append(("  not known", "; ".join(sorted(tally.why_unpriced))))
+    if tally.unknown_micro:
+        most = dollars(tally.unknown_micro)
+        entries.append(("  not known, and counted at its most", most))
     entries.append(("time", f"{tally.seconds:.1f} s"))
     p50, p99 = tally.percentile(0.5), tally.percentile(0.99)
     if p50 is not None and p99 is not None:
@@ -109,6 +113,22 @@ def next_steps(tally: Tally, command: str, results: str) -> list[str]:
         kinds = ",".join(name for name in TITLES if tally.flaws[name])
         sentences.append(f"To ask again where the answer is none: {command} --again {kinds}")
     return sentences
+
+
+def limit_reached(tally: Tally, budget: Budget | None, limit: float) -> str:
+    """What a job has cost that its limit has ended, and how it goes on."""
+    left = tally.total - tally.done
+    text = f"Stopped by --max-cost {limit:g} with {left} tasks not asked"
+    text += f": the job has cost {tally.cost_text}"
+    if budget is not None and (rest := budget.spent - budget.unknown - tally.cost_micro) > 0:
+        text += f"; {dollars(rest)} more by tasks that have no result yet"
+    if tally.unknown_micro:
+        text += f"; {dollars(tally.unknown_micro)} count for requests whose cost is not known"
+    if budget is not None and budget.short:
+        text += f", and the next request may cost {dollars(budget.short)}"
+        if budget.short > budget.limit - budget.spent and not tally.cost_micro:
+            text += " (with --max-tokens it may cost less)"
+    return f"{text}. Run the same command with a higher --max-cost to go on."
 
 
 class Display:

@@ -19,6 +19,7 @@ from agentflow.errors import AgentFlowError
 from agentflow.protocol.record import Failure, Repair, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
+from agentflow.rules.routes.prices import Cost
 from agentflow.rules.routes.route import Route
 from agentflow.waits import Waits
 
@@ -42,6 +43,26 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 WHOLE: Final = frozenset({None, "end_turn", "stop_sequence"})
 """Reasons to stop of an answer that a schema holds for: a cut one, a refusal, a call of a tool are
 what they are, and asking again would not mend them."""
+
+
+class Payment:
+    """What a request has cost, in micro-USD; None, as at first: nobody knows."""
+
+    __slots__ = ("cost",)
+
+    def __init__(self) -> None:
+        self.cost: int | None = None
+
+
+class Purse(Protocol):
+    """The money that an attempt may spend, where budgets limit it."""
+
+    def hold(self, most: Cost) -> AbstractAsyncContextManager[Payment]:
+        """Enter it before a request that may cost so much, and send the request within.
+
+        Entering waits until the budgets have room. Raises AttemptFailed where they will have none,
+        or where nobody knows what the request may cost.
+        """
 
 
 class AttemptFailed(AgentFlowError):
@@ -83,6 +104,7 @@ class Run:
         "model",
         "over",
         "partial",
+        "purse",
         "repair",
         "request_id",
         "simulated",
@@ -104,6 +126,7 @@ class Run:
         progress: Callable[[float | None, str | None], Awaitable[None]] | None = None,
         admit: Callable[[Route], AbstractAsyncContextManager[None]] | None = None,
         answered: Callable[[], None] = lambda: None,
+        purse: Purse | None = None,
     ) -> None:
         self.task = task
         self.attempt = attempt
@@ -127,6 +150,8 @@ class Run:
         self.partial: Outcome | None = None
         self.repair: Repair | None = None
         """What of usage and cost asking again took."""
+        self.purse = purse
+        """Where there is one, each request that costs money is sent within its `hold`."""
         self._emit = emit
         self._progress = progress
         self._admit = admit
@@ -171,6 +196,14 @@ class Routed(Protocol):
 
     def route(self, task: Task) -> Route | None:
         """By which a task would ask, None where it asks nobody."""
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A handler that knows what a task's first request may cost."""
+
+    def most(self, task: Task) -> Cost:
+        """Micro-USD at most; without them where there is no price. Raises InvalidTask."""
 
 
 @runtime_checkable

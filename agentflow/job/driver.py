@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 
@@ -17,8 +18,9 @@ from agentflow.bus.streams import provision
 from agentflow.bus.streams.cache import Cache
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
-from agentflow.errors import BusError, ResultsLost, UsageError
+from agentflow.errors import AgentFlowError, BusError, ResultsLost, UsageError
 from agentflow.job.cached import Cached
+from agentflow.job.costlimit import LOOK_EVERY, CostLimit
 from agentflow.job.ledger import Results
 from agentflow.job.reuse import asked_of
 from agentflow.job.source import Item
@@ -27,7 +29,7 @@ from agentflow.job.tally import Tally
 from agentflow.protocol import jobs, subjects
 from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import Last, Record, State, decode
-from agentflow.protocol.task import encode_body
+from agentflow.protocol.task import TaskBody, encode_body
 from agentflow.rules import reuse, withdrawal
 from agentflow.views.ledger import Line, line_of
 
@@ -44,6 +46,7 @@ class Driver:
         front_end: FrontEnd,
         spec: JobSpec,
         *,
+        limit: CostLimit,
         window: int,
         queue: str,
         own_workers: bool,
@@ -54,12 +57,16 @@ class Driver:
         self._tally = tally
         self._front_end = front_end
         self._spec = spec
+        self._limit = limit
         self._window = asyncio.Semaphore(window)
         self._queue = queue
         self._own_workers = own_workers
         self._cached = Cached(Cache(client.js), spec.cache_days) if spec.cache_days else None
         self._under_way: set[str] = set()
+        self._running: dict[str, Record] = {}
         self._closed = asyncio.Event()
+        self._moved = asyncio.Event()
+        """Set when a task has begun, was parked or has ended."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         self.limit_reached = False
@@ -82,9 +89,11 @@ class Driver:
         """Until every task that was submitted has its result. Raises what went wrong, if any."""
         if self._cached is not None:
             await self._cached.open()
+        await self._limit.open(self._tally.cost_micro)
         watching = await self._client.connection.subscribe(
             "agentflow.live.progress.>", self._progressed
         )
+        limiting = asyncio.create_task(self._end_by_limit())
         try:
             for item in self._items:
                 await self._window.acquire()
@@ -99,10 +108,41 @@ class Driver:
             while self._tasks:
                 await asyncio.wait(list(self._tasks))
         finally:
+            limiting.cancel()
             self._tally.running.clear()
             await watching.close()
         if self._error is not None:
             raise self._error
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """What becomes of the budget, and of what waits for it."""
+        if self.limit_reached:
+            await self._withdraw()
+        elif not self._closed.is_set():
+            await self._limit.close()
+
+    async def _end_by_limit(self) -> None:
+        """Wait for nothing any more once there is no money for it, and nothing runs."""
+        try:
+            while True:
+                await self._limit.until_spent()
+                self.limit_reached = True
+                self.stop_submitting()
+                self._moved.clear()
+                if not await self._limit.runs(self._running.values()):
+                    break
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY):
+                        await self._moved.wait()
+        except AgentFlowError as error:
+            self._error = self._error or error
+        self.abandon()
+
+    async def _withdraw(self) -> None:
+        """Take back what waits: it would keep others of its queue from starting."""
+        async for _ in self._client.operate.withdrawing.job(self._spec.id):
+            pass
 
     async def provide(self) -> None:
         """Make sure of the streams: on a new server this may come before its first worker."""
@@ -118,6 +158,7 @@ class Driver:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._moved.set()
         self._window.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             # One failure of the bus is the failure of all; the first says it best.
@@ -128,17 +169,15 @@ class Driver:
 
     def _over_limit(self) -> bool:
         limit = self._spec.max_cost_micro
-        if limit is None:
-            return False
-        # A model without a price cannot be held to a limit, so it counts as having reached it.
-        if self._tally.cost_micro >= limit or self._tally.unpriced:
-            self.limit_reached = True
+        if limit is not None and self._tally.cost_micro >= limit:
+            self.limit_reached = True  # by results that were there, or that no budget knew of
         return self.limit_reached
 
     async def _one(self, item: Item, submitted: asyncio.Event) -> None:
         self._under_way.add(item.task_id)
         try:
             await self._follow(item, submitted)
+            self._running.pop(item.task_id, None)
         finally:
             submitted.set()
             self._under_way.discard(item.task_id)
@@ -224,10 +263,10 @@ class Driver:
             item.body, labels=jobs.labels(item.body.labels, self._spec.id, item.line)
         )
         if failed:
-            await self._client.retry(task_id, encode_body(body), queue=self._queue)
+            await self._client.retry(task_id, encode_body(self._limited(body)), queue=self._queue)
             self._tally.sent(item.id)
         elif last.record is None:
-            await self._client.submit_body(body, queue=self._queue, id=task_id)
+            await self._client.submit_body(self._limited(body), queue=self._queue, id=task_id)
             self._tally.sent(item.id)
         return waiting
 
@@ -245,14 +284,23 @@ class Driver:
             return await self._client.read(task_id)
         return last
 
+    def _limited(self, body: TaskBody) -> TaskBody:
+        """The task, counting against the job's budget; it may name another one itself."""
+        if self._limit.name is None or body.budget is not None:
+            return body
+        return msgspec.structs.replace(body, budget=self._limit.name)
+
     def _progressed(self, message: Message) -> None:
         task_id = subjects.record_id(message.subject)
         if task_id not in self._under_way:
             return
-        state = decode(message.data).state
-        if state == State.RUNNING:
+        self._moved.set()
+        record = decode(message.data)
+        if record.state == State.RUNNING:
+            self._running[task_id] = record
             self._tally.running.add(task_id)
         else:
+            self._running.pop(task_id, None)
             self._tally.running.discard(task_id)
         self._front_end.update()
 

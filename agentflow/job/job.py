@@ -15,6 +15,8 @@ from agentflow.job.source import Item
 from agentflow.job.spec import Ending, FrontEnd, Held, JobSpec, Tasks
 from agentflow.job.tally import Tally
 from agentflow.protocol.record import State
+from agentflow.rules.routes import budgets
+from agentflow.rules.routes.budgets import Budget
 from agentflow.rules.routes.models import family
 from agentflow.views.ledger import Line
 
@@ -43,6 +45,8 @@ class Job:
         self._withdrawn = False
         self.held: Held | None = None
         """Why it gave up."""
+        self.budget: Budget | None = None
+        """What was spent and held of the limit, as it was last seen."""
 
     async def run(self, front_end: FrontEnd) -> Ending:
         """Why it ended. Raises UsageError, StackError, BusError, ResultsLost."""
@@ -160,6 +164,7 @@ class Job:
     async def _run_at(self, placement: Placement, window: int, front_end: FrontEnd) -> bool:
         """Whether the placement ended before the job did."""
         from agentflow.client import Client
+        from agentflow.job.costlimit import CostLimit
         from agentflow.job.driver import Driver
         from agentflow.job.stay import Stay
 
@@ -168,6 +173,8 @@ class Job:
             served.check(getattr(self._items, "kinds", {}), self._spec.served)
         async with placement.opened() as connect, Client(connect) as client:
             front_end.begin()
+            scope = f"{budgets.JOB}{self._spec.id}"
+            limit = CostLimit(client, scope, self._spec.max_cost_micro)
             driver = self._driver = Driver(
                 client,
                 self._left(),
@@ -175,6 +182,7 @@ class Job:
                 self.tally,
                 front_end,
                 self._spec,
+                limit=limit,
                 window=window,
                 queue=placement.queue,
                 own_workers=placement.stack is not None,
@@ -199,6 +207,8 @@ class Job:
                 self.held = stay.held
                 self._limit_reached = driver.limit_reached
                 self._withdrawn = driver.withdrawn > 0
+                self.budget = limit.budget
+                self.tally.unknown_micro = self.budget.unknown if self.budget else 0
                 self._driver = None
                 front_end.end()
 

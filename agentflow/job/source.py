@@ -28,6 +28,7 @@ from agentflow.job.formats.template import Template
 from agentflow.job.served import lack
 from agentflow.protocol import limits
 from agentflow.protocol.task import TaskBody
+from agentflow.rules.routes.prices import Prices
 
 HASH_CHARS: Final = 24
 LARGE: Final = limits.MIB
@@ -93,6 +94,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """A word at the end of the ids made here, so that they are asked anew."""
     labelled: bool = False
     """Whether its tasks get the label of a job."""
+    prices: Prices | None = None
+    """Where there is a limit on the cost: each line must have a price."""
     served: frozenset[str] | None = None
     """The kinds that somebody will run, where that is known."""
 
@@ -158,7 +161,7 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """Hash of all that is asked, in order."""
+        """Hash of all that is asked, in order, and of the ids."""
         return self._digest.hexdigest()
 
     @property
@@ -246,7 +249,7 @@ class Source:
             self.notes[f"body.model {row.foreign_model}"] += 1
         reading.defaults.fill(body)
         request = request_hash(body, simulate=reading.simulate)
-        checks.check(body, size, own=reading.own)
+        checks.check(body, size, own=reading.own, prices=reading.prices)
         if body.id is not None and reading.round:
             raise InvalidTask(
                 f"--fresh makes new ids, and the id {body.id} that this names is asked only once; "
@@ -255,7 +258,7 @@ class Source:
         self.named |= body.id is not None
         if reading.labelled and body.labels:
             checks.check_room(body.labels)
-        self._digest.update(request.encode())
+        self._digest.update(f"{request} {body.id}\n".encode())
         kind = body.kind or "claude"
         if reading.served is not None and (why := lack(kind, reading.served)):
             raise InvalidTask(why)

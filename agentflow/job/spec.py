@@ -51,7 +51,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     app: str | None = None
     kinds: tuple[str, ...] = ()
     max_cost_micro: int | None = None
-    """Micro-dollars, earlier runs included, at which nothing more is submitted."""
+    """Micro-dollars that the job may cost, earlier runs included."""
     retry_failed: bool = False
     cache_days: int | None = None
     """How old an answer may be that is taken from the cache; None: it is not used."""
@@ -94,7 +94,7 @@ class Ending(StrEnum):
     GAVE_UP = "gave_up"
     """Nothing went on without a person; the same job started again goes on."""
     COST_LIMIT = "cost_limit"
-    """No more may be spent, or a price is unknown and no limit can hold."""
+    """There was no money for a request, whatever came back of what others held."""
     INTERRUPTED = "interrupted"
     """It was told to stop; the same job started again goes on where it was."""
 

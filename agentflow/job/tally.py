@@ -52,6 +52,8 @@ class Tally:
         """Models whose price is unknown."""
         self.why_unpriced: set[str] = set()
         """Sentences that say why."""
+        self.unknown_micro = 0
+        """What counts against the limit for requests whose cost nobody knows."""
         self.retried = 0
         self.repaired = 0
         """Tasks whose answers were asked again because they broke their schema."""
@@ -176,6 +178,7 @@ class Tally:
             "cost_usd": None if self.unpriced else self.cost_micro / 1_000_000,
             "unpriced_models": sorted(self.unpriced),
             "unpriced": sorted(self.why_unpriced),
+            "held_for_unknown_usd": self.unknown_micro / 1_000_000,
             "seconds": round(self.seconds, 3),
             "latency_p50_s": self.percentile(0.50),
             "latency_p99_s": self.percentile(0.99),

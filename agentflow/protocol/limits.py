@@ -49,6 +49,8 @@ CACHED_BYTES: Final = MIB
 ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
 QUEUE_PATTERN: Final = r"[a-z0-9-]{1,24}"
 KIND_PATTERN: Final = r"[A-Za-z0-9_.-]{1,64}"
+BUDGET_PATTERN: Final = r"job\.[A-Za-z0-9_-]{1,64}"
+"""What a task may name as its budget: those of queues, pools and labels find it themselves."""
 LABELS: Final = 16
 """Labels of a task; they travel in a header of its live copy too."""
 LABEL_CHARS: Final = 64

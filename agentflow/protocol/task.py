@@ -32,8 +32,11 @@ _Kind = Annotated[str, msgspec.Meta(pattern=rf"^{limits.KIND_PATTERN}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 _Repair = Annotated[int, msgspec.Meta(ge=0, le=limits.REPAIR_MAX)]
+_Budget = Annotated[str, msgspec.Meta(pattern=rf"^{limits.BUDGET_PATTERN}\Z")]
 
-ABILITIES: Final[frozenset[str]] = frozenset({"deadline", "payload", "schema", "start_within"})
+ABILITIES: Final[frozenset[str]] = frozenset(
+    {"budget", "deadline", "payload", "schema", "start_within"}
+)
 """What a task may ask for in Agentflow-Needs and this version has."""
 
 
@@ -55,6 +58,7 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     start_within: _Seconds | None = None
     schema: dict[str, Any] | None = None
     repair: _Repair | None = None
+    budget: _Budget | None = None
     payload: Payload | None = None
 
 
@@ -84,6 +88,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     start_within: float | None = None
     schema: dict[str, Any] | None = None
     repair: int = limits.REPAIR
+    budget: str | None = None
     payload: Payload | None = None
 
 
@@ -371,5 +376,6 @@ def build(
         start_within=body.start_within,
         schema=body.schema,
         repair=limits.REPAIR if body.repair is None else body.repair,
+        budget=body.budget,
         payload=body.payload,
     )

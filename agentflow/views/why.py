@@ -158,6 +158,21 @@ def _paused(situation: Situation, now: datetime) -> Told | None:
     return f"paused_{paused[0].what}", ". ".join(told)
 
 
+def _over_budget(situation: Situation, now: datetime) -> Told | None:
+    task = situation.task
+    mine = {"*", f"queue:{task.queue}", *(f"{name}={value}" for name, value in task.labels.items())}
+    fitting = [
+        gate
+        for gate in situation.gates
+        if gate.what == gateviews.BUDGET and (gate.name in mine or gate.name.startswith("pool:"))
+    ]
+    if not fitting:
+        return None
+    gate = fitting[0]
+    text = f"Its {gateviews.sentence(gate)}. To let it go on: {gateviews.remedy(gate)}"
+    return "budget", text, gate.until
+
+
 def _unserved(situation: Situation, now: datetime) -> Told | None:
     task = situation.task
     start = f"Start one: agentflow worker --queues {shlex.quote(task.queue)}"
@@ -215,6 +230,7 @@ _REASONS: Final[tuple[Callable[[Situation, datetime], Told | None], ...]] = (
     _paused,
     _unserved,
     _closed,
+    _over_budget,
     _unknown_kind,
     _taken,
 )

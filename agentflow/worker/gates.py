@@ -1,4 +1,5 @@
-"""The gates before a task starts: paused queue or kind, closed route, and the pace under overload.
+"""The gates before a task starts: paused queue or kind, closed route, the pace under overload, and
+budgets.
 
 A message that waits at a gate is held: renewed, unclaimed, without a record. So nothing is started
 that would only be refused, no attempt is lost, and a cancel or another worker is not in its way.
@@ -10,17 +11,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Final
 
 from agentflow.bus.streams.bucket import Board
+from agentflow.governor.budgets import Budgets, Hold
 from agentflow.handlers.contract import AttemptFailed
 from agentflow.protocol.record import Failure
 from agentflow.rules import retry
 from agentflow.rules.retry import Signal
-from agentflow.rules.routes import closures, gates
+from agentflow.rules.routes import budgets, closures, gates
 from agentflow.rules.routes.closures import Blame, Closed
 from agentflow.rules.routes.route import Route
 from agentflow.worker import handed
@@ -45,6 +47,7 @@ class Gates:
         self._slots = slots
         self._now = now
         self.routes = Routes(board, actor=actor, slots=slots, now=now)
+        self.budgets = Budgets(board, actor=actor, now=now)
         self._changed = asyncio.Event()
         self._waiting: Counter[str] = Counter()
         self.on_open: Callable[[], None] = lambda: None
@@ -63,6 +66,9 @@ class Gates:
     def _learned(self, key: str) -> None:
         if key.startswith(gates.CLOSED):
             self.routes.learned(key)
+        elif key.startswith(budgets.PREFIX):
+            self.budgets.learned(key)
+            return
         elif not key.startswith(gates.PAUSED):
             return
         self._wake()
@@ -106,13 +112,23 @@ class Gates:
 
     async def admit(self, queue: str, kind: str, route: Route | None) -> bool:
         """Return when a task may be started; whether its request is the probe of its route."""
-        self._waiting[queue] += 1
-        try:
+        with self._held_at_gate(queue):
             while True:
                 if self.paused(queue, kind):
                     await self._until_change(RECHECK)
                 elif await self._pass(route):
                     return self.routes.closed(route) is not None
+
+    async def afford(self, queue: str, scopes: list[str], micro: int, *, patient: bool) -> Hold:
+        """Return when the budgets hold so much for a task. Raises BudgetSpent."""
+        with self._held_at_gate(queue):
+            return await self.budgets.hold(scopes, micro, patient=patient)
+
+    @contextmanager
+    def _held_at_gate(self, queue: str) -> Iterator[None]:
+        self._waiting[queue] += 1
+        try:
+            yield
         finally:
             self._waiting[queue] -= 1
             if not self._waiting[queue]:

@@ -226,3 +226,26 @@ async def test_a_table_broken_off_twice_has_every_row_once_and_in_order(home: Ho
     assert [row["name"] for row in out] == [f"r{number}" for number in range(24)]
     assert {row["state"] for row in out} == {"succeeded"}
     assert sum(float(row["cost_usd"]) for row in out) == pytest.approx(summary["cost_usd"])
+
+
+async def test_what_a_killed_worker_held_counts_and_the_limit_holds(home: Home) -> None:
+    file = home.tasks({"prompt": f"K{number}", "max_tokens": 500} for number in range(40))
+    job = ("run", file, "--simulate", "--json", "-c", "2")
+    program = home.start(*job, "--max-cost", "0.06")
+    await until(lambda: running(home.store) is not None and len(home.asked()) >= 1)
+    home.simulator("mode", {"latency": 20.0})
+    # Both workers hold for two requests, and no answer comes before one of them is dead.
+    await until(lambda: home.simulator("stats")["in_flight"] == 4)
+    home.processes(" worker ")[0].kill()
+    usage = {"input_tokens": 500, "output_tokens": 400}  # half a cent
+    home.simulator("mode", {"latency": 0.1, "usage": usage})
+    stopped = await program.done()
+
+    assert stopped.code == 4, stopped.err
+    figures = json.loads(stopped.out)
+    lost = figures["held_for_unknown_usd"]
+    assert 0.007 < lost < 0.015, "two requests of at most 0.7 cents, which nobody heard the end of"
+    assert 0.05 < figures["cost_usd"] + lost <= 0.06
+    assert f"${lost:.4f} count for requests whose cost is not known" in stopped.err
+    done = await home.command(*job, "--max-cost", "1")
+    assert (done.code, len(home.results())) == (0, 40)

@@ -15,7 +15,7 @@ from agentflow.protocol.record import EMPTY, Last, State
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import claim, lifecycle, retry
 from agentflow.rules.claim import Act, Delivery
-from agentflow.rules.routes import closures, gates
+from agentflow.rules.routes import budgets, closures, gates
 from agentflow.rules.routes.route import Route
 from agentflow.views.api import TASK_FIELDS
 from tests.support import tools
@@ -167,7 +167,10 @@ def test_the_keys_of_the_bucket_are_told() -> None:
         gates.queue_key("<queue>"),
         gates.kind_key("<kind>"),
         gates.closed_key(Route("<pool>", "<family>")),
+        budgets.key("<scope>"),
     }
+    assert set(fields(budgets.Budget)) == told["budgets.<scope>"]
+    assert set(fields(budgets.Holder)) <= quoted(section("Budgets"))
     assert set(fields(closures.Closed)) <= told["closed.<pool>.<family>"]
     assert fields(gates.Paused) == told["pause.<queue>"]
     (value,) = re.findall(r"nats kv put agentflow pause\.\w+ '(.*)'", PAGE.read_text("utf-8"))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentflow.cli.options import Patience, connection_options, resolve
+from agentflow.cli.options import Dollars, Patience, connection_options, resolve
 from agentflow.cli.reading import default_options, reading_options
 from agentflow.cli.workforce import chosen, workforce_options
 from agentflow.errors import CostLimitReached, GaveUp, UsageError
@@ -71,9 +71,9 @@ GIVE_UP = 600.0
 @default_options
 @click.option(
     "--max-cost",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="USD",
-    help="Stop submitting when the job has cost this much, earlier runs included.",
+    type=Dollars(),
+    help="Never spend more on the job, earlier runs included: what a request may cost is held "
+    "before it is sent. The rest is left for a higher limit.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run only the first N.")
 @click.option(
@@ -174,7 +174,12 @@ class _Command:
         results = None if self._printed else self._results()
         self._round = Round(results, wanted=self.ours["fresh"])
         source = reading.source(
-            self._file, labelled=True, round=self._round.word, served=self._served(), **how
+            self._file,
+            labelled=True,
+            limited=self.ours["max_cost"] is not None,
+            round=self._round.word,
+            served=self._served(),
+            **how,
         )
         self._job = jobs.job_id(_stem(self._file), self._identity(source))
         self._defaults = _hash(how)
@@ -276,7 +281,7 @@ class _Command:
         """Say what the job would cost."""
         from agentflow.cli import output, preview
 
-        figures = self._figures(source)
+        figures = self._figures(source, count=not self.options["simulate"])
         if self.ours["as_json"]:
             output.show_json(figures)
         else:
@@ -298,14 +303,17 @@ class _Command:
         for sentence in preview.sentences(self._figures(source)):
             output.note(sentence)
 
-    def _figures(self, source: Source) -> Any:
+    def _figures(self, source: Source, *, count: bool = False) -> Any:
         from agentflow.handlers import price_file
-        from agentflow.job import estimate
+        from agentflow.job import counting, estimate
 
         options = self.options
         learned = estimate.learn(self._results(), source, simulate=options["simulate"])
         slots = (options["workers"] or 2) * (options["processes"] or 1) * options["concurrency"]
-        return estimate.estimate(source.models, price_file.load(), learned, slots=slots)
+        counted = counting.count(source) if count else None
+        return estimate.estimate(
+            source.models, price_file.load(), learned, slots=slots, counted=counted
+        )
 
     def _results(self) -> Path:
         from agentflow.job import outputs
@@ -346,6 +354,7 @@ class _Command:
 
     def _told(self, ending: Ending, job: Job) -> int:
         """The exit code, after a sentence about what is left. Raises CostLimitReached, GaveUp."""
+        from agentflow.cli.report import limit_reached
         from agentflow.job.spec import Ending
 
         tally = job.tally
@@ -358,13 +367,7 @@ class _Command:
             )
             return INTERRUPTED
         if ending is Ending.COST_LIMIT:
-            why = (
-                f"what some cost is not known ({'; '.join(sorted(tally.why_unpriced))}), "
-                "so no limit can hold"
-                if tally.unpriced
-                else f"the job has cost {tally.cost_text}, the limit is ${self.ours['max_cost']:g}"
-            )
-            raise CostLimitReached(f"Stopped with {left} tasks not submitted: {why}.")
+            raise CostLimitReached(limit_reached(tally, job.budget, self.ours["max_cost"]))
         if ending is Ending.GAVE_UP and job.held is not None:
             raise GaveUp(
                 f"Gave up with {left} of {tally.total} tasks left: {job.held.text}. "

@@ -38,6 +38,7 @@ class TaskOptions(TypedDict, total=False):
     start_within: float | None
     schema: Mapping[str, Any] | type | None
     repair: int | None
+    budget: str | None
     reply: str | None
     needs: str | None
 

@@ -84,6 +84,16 @@ REASONS: Final[dict[str, Remedy]] = {
     "deadline": Remedy(
         "its deadline has passed", "nothing can start it any more: submit it anew", False
     ),
+    "budget": Remedy(
+        "a budget had no room for what it may cost",
+        "raise the budget, or lower max_tokens; then retry it",
+        True,
+    ),
+    "unpriced": Remedy(
+        "a budget limits it, and its model has no price",
+        "give the price (AGENTFLOW_PRICES), or another model; then retry it",
+        True,
+    ),
     "start_within": Remedy(
         "it waited longer than it asked to",
         "add workers or pause less; submit it anew, or without start_within",
