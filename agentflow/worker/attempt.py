@@ -31,6 +31,7 @@ from typing import Any
 
 from agentflow import waits
 from agentflow.errors import Superseded
+from agentflow.governor.call import Call
 from agentflow.handlers.contract import Handler, Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Last, Record, State
@@ -43,6 +44,7 @@ from agentflow.rules.starting import Arrival, Park, TooLate, Verdict
 from agentflow.worker import failed, handed
 from agentflow.worker.deaf import LeftBehind
 from agentflow.worker.failed import Failed
+from agentflow.worker.gates import REFUSED
 from agentflow.worker.held import Ending, Interrupted
 from agentflow.worker.parsed import Parsed
 from agentflow.worker.progress import Progress
@@ -58,6 +60,7 @@ class Attempt:
     __slots__ = (
         "_before",
         "_began",
+        "_call",
         "_handler",
         "_held",
         "_left",
@@ -87,6 +90,7 @@ class Attempt:
         self._origin = parsed.origin
         self._before = last
         self._route: Route | None = None
+        self._call: Call | None = None
         self._began = 0.0
         self._probe = False
         self._opening: asyncio.Task[None] | None = None
@@ -96,7 +100,11 @@ class Attempt:
     async def go(self) -> None:
         """From stage to stage. Raises Superseded, BusError."""
         if self._may_start() or await self.admit():
-            await self.claim()
+            try:
+                await self.claim()
+            except BaseException:
+                self._shared.gates.left(self._call)
+                raise
             await self.end(await self.run())
 
     # Admit.
@@ -107,9 +115,23 @@ class Attempt:
         handlers = shared.kinds.handlers
         if not starting.is_plain(task, handlers):
             return False
-        self._handler = handlers[task.kind]
+        self._choose()
+        return shared.gates.open(task.queue, task.kind, self._route, self._call)
+
+    def _choose(self) -> None:
+        """Who runs the task, by which route, and what that asks of the route."""
+        shared, task = self._shared, self._task
+        kind = task.kind
+        self._handler = shared.kinds.handlers[kind]
         self._route = shared.kinds.route(task)
-        return shared.gates.open(task.queue, task.kind, self._route)
+        if self._route is not None and self._call is None:
+            self._call = shared.gates.governor.call(
+                self._route,
+                (kind, task.labels.get("job", "")),
+                len(self._held.delivered.message.data),
+                task.max_tokens,
+                shared.kinds.metered(kind),
+            )
 
     async def admit(self) -> bool:
         """Return when the task may start; False where it does not, and is dealt with."""
@@ -123,17 +145,18 @@ class Attempt:
                     case TooLate(reason=reason, text=text):
                         await shared.endings.refuse(self._parsed, self._before, reason, text)
                         return False
-            self._handler = shared.kinds.handlers[task.kind]
-            self._route = shared.kinds.route(task)
-            if shared.gates.open(task.queue, task.kind, self._route):
+            self._choose()
+            if shared.gates.open(task.queue, task.kind, self._route, self._call):
                 return True
             try:
                 with self._held.interruptible():
-                    self._probe = await shared.gates.admit(task.queue, task.kind, self._route)
+                    self._probe = await shared.gates.admit(
+                        task.queue, task.kind, self._route, self._call
+                    )
             except Interrupted:
                 shared.endings.give_back(self._held)
                 return False
-            if self._probe:
+            if self._probe or (self._call is not None and self._call.probing):
                 return True
         return True
 
@@ -197,13 +220,13 @@ class Attempt:
             answered=self._answered,
         )
         self._began = time.monotonic()
-        shared.gates.started(self._route)
+        shared.gates.started(self._route, self._call, run)
         try:
             result = await self._handle(run)
         except BaseException:
             if self._left:
                 raise LeftBehind from None
-            shared.gates.ended(self._route)
+            shared.gates.ended(self._route, self._call)
             raise
         if self._left:
             raise LeftBehind
@@ -213,7 +236,9 @@ class Attempt:
         """The run is over: take no more from it, and see whether a record can hold what it gave."""
         run = self._run
         run.over = True
-        self._shared.gates.ended(self._route)
+        signal = result.signal if isinstance(result, Failed) else None
+        refused = signal is not None and signal.status == REFUSED
+        self._shared.gates.ended(self._route, self._call, refused=refused)
         self._seconds = time.monotonic() - self._began
         self._stream.flush()
         await self._progress.close()
@@ -225,6 +250,8 @@ class Attempt:
 
     def _answered(self) -> None:
         """The API answers: nobody needs to wait for the end of it."""
+        if self._call is not None:
+            self._shared.gates.governor.answered(self._call)
         routes, route = self._shared.gates.routes, self._route
         if route is not None and routes.answered(route, probe=self._probe):
             opening = routes.opened(route, probe=self._probe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentflow.handlers.contract import Handler, Noted, Pooled, Routed, defaults_of
+from agentflow.handlers.contract import Handler, Metered, Noted, Pooled, Routed, defaults_of
 from agentflow.protocol.task import Task
 from agentflow.rules.routes.route import Route
 
@@ -21,6 +21,11 @@ class Kinds:
         self._routes = {
             kind: handler.route for kind, handler in known.items() if isinstance(handler, Routed)
         }
+        self._metered = {
+            kind
+            for kind, handler in known.items()
+            if isinstance(handler, Metered) and handler.metered
+        }
         self._pooled = [handler for handler in known.values() if isinstance(handler, Pooled)]
         self._noted = [handler for handler in known.values() if isinstance(handler, Noted)]
 
@@ -28,6 +33,15 @@ class Kinds:
         """By which route a task asks, if its handler knows that beforehand."""
         route_of = self._routes.get(task.kind)
         return route_of(task) if route_of is not None else None
+
+    def metered(self, kind: str) -> bool:
+        """Whether the answers to a kind's requests tell the limits of their route."""
+        return kind in self._metered
+
+    @property
+    def asks(self) -> bool:
+        """Whether any kind asks a service that others share."""
+        return bool(self._routes)
 
     def pools(self) -> dict[str, Any]:
         """How the limits of the handlers' credentials stand, by pool and family."""

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from agentflow.actor import Actor
-from agentflow.bus.streams.bucket import Board
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.puller import Puller
 from agentflow.bus.wire.connection import Connection
@@ -32,6 +31,7 @@ from agentflow.protocol.control import (
     Held as HeldAnswer,
 )
 from agentflow.protocol.subjects import Priority
+from agentflow.rules.routes.clock import NO_LIMITS, Limits
 from agentflow.worker.consumers import Consumers
 from agentflow.worker.deaf import Deaf, LeftBehind
 from agentflow.worker.gates import Gates
@@ -68,6 +68,7 @@ class Worker:
         grace: float = GRACE,
         simulated: bool = False,
         unknown_kind_for: float = 0.0,
+        route_limits: Limits = NO_LIMITS,
     ) -> None:
         self._js = JetStream(connection)
         self._connection = connection
@@ -84,7 +85,13 @@ class Worker:
         self._deaf = Deaf(self._holding, self._leave)
         self._starved = Starved(self._holding, self._queues, slots, self._free)
         self._lag = Lag()
-        self._gates = Gates(Board(self._js), actor=self.actor.name, slots=slots, now=self._log.now)
+        self._gates = Gates(
+            self._js,
+            actor=self.actor.name,
+            slots=slots,
+            limits=route_limits,
+            pools=lambda: list(self._kinds.pools()),
+        )
         self._shared = Shared(connection, self._log, self._holding, self._gates, self._kinds)
         self._intake = Intake(self._shared)
         self._consumers = Consumers(self._js, self._queues, self._holding, lease=lease)
@@ -125,6 +132,10 @@ class Worker:
         self.actor.background("starved", self._starved.watch)
         self.actor.background("consumers", self._consumers.keep)
         self.actor.background("bucket", self._gates.watch)
+        if self._kinds.asks:
+            self.actor.background("growth", self._gates.governor.watch)
+            self.actor.background("slots", self._gates.governor.keep)
+            self.actor.on_stop("slots", self._gates.governor.forget)
         self.actor.on_stop("pulling", self._puller.stop)
         self.actor.on_stop("tasks", self._settle)
         if not self.actor.stopping.is_set():  # told so while it started
@@ -263,7 +274,7 @@ class Worker:
                 *self._starved.notes(),
                 *self._kinds.notes(),
             ],
-            "pools": self._kinds.pools(),
+            "pools": _with(self._kinds.pools(), self._gates.governor.shown()),
             "tasks": [_shown(held) for held in running[:LISTED_TASKS]],
         }
 
@@ -308,6 +319,16 @@ class Worker:
         except TimeoutError:
             return False
         return True
+
+
+def _with(pools: dict[str, Any], waiting: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """What handlers say of their pools, with who waits for them."""
+    merged = {pool: dict(families) for pool, families in pools.items()}
+    for pool, families in waiting.items():
+        own = merged.setdefault(pool, {})
+        for family, figures in families.items():
+            own[family] = {**own.get(family, {}), **figures}
+    return merged
 
 
 def _work(running: list[Held]) -> dict[str, dict[str, int]]:
