@@ -27,6 +27,7 @@ class Call:
         "probing",
         "route",
         "run",
+        "sent",
         "size",
         "ticket",
     )
@@ -52,6 +53,8 @@ class Call:
         self.heard = False
         """Whether headers came."""
         self.run: Run | None = None
+        self.sent = 0.0
+        """When, by the server's time (Unix seconds)."""
 
     @property
     def produced(self) -> float:

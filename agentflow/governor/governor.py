@@ -58,17 +58,19 @@ class Governor:
         slots: int,
         closed_since: Callable[[Route], float | None],
         limits: Limits = NO_LIMITS,
+        governed: bool = True,
         pools: Callable[[], Sequence[str]] = list,
     ) -> None:
         self._js = js
         self._board = board
         self._own = slots
+        self._governed = governed
         self._actor = actor
         self._given = limits
         self._pools = pools
         self._turnstiles: dict[Route, Turnstile] = {}
         self._calls: set[Call] = set()
-        self._sum: tuple[int, float] = (slots, 0.0)
+        self._told: tuple[list[int], float] = ([slots], 0.0)
         self._limits: dict[str, Limits] = {}
         self._fleet = Fleet(
             board,
@@ -76,6 +78,7 @@ class Governor:
             actor=actor,
             now=self._now,
             slots=self.slots,
+            workers=lambda: len(self._workers()),
             limits=self.limits,
             closed_since=closed_since,
         )
@@ -92,7 +95,7 @@ class Governor:
                 if clocks.clock_key(turnstile.route) == key:
                     turnstile.learned()
         elif key.startswith(clocks.SLOTS):
-            self._sum = (0, 0.0)
+            self._told = ([], 0.0)
         elif key.startswith(clocks.POOL):
             self._limits.pop(key.removeprefix(clocks.POOL), None)
             for turnstile in self._turnstiles.values():
@@ -105,16 +108,19 @@ class Governor:
 
     def slots(self) -> int:
         """Of all workers that live."""
-        count, until = self._sum
+        return sum(self._workers())
+
+    def _workers(self) -> list[int]:
+        """Slots of each worker that lives."""
+        slots, until = self._told
         if time.monotonic() >= until:
-            now, count = self._now(), 0
+            now, slots = self._now(), [self._own]
             for key, value in self._board.items(clocks.SLOTS):
                 told = _read_slots(value)
                 if told is not None and told.until > now and not key.endswith(f".{self._actor}"):
-                    count += told.slots
-            count += self._own
-            self._sum = (count, time.monotonic() + 5.0)
-        return count
+                    slots.append(told.slots)
+            self._told = slots, time.monotonic() + 5.0
+        return slots
 
     def limits(self, pool: str) -> Limits:
         """Configured limits of a pool."""
@@ -161,7 +167,9 @@ class Governor:
         It is where its answer tells the limits, or somebody configured them. `key` are kind and
         job, `size` the bytes of its task, `most` the tokens that its answer may have.
         """
-        if route is None or not (metered or self.limits(route.pool).any):
+        if route is None or not self._governed:
+            return None
+        if not metered and not self.limits(route.pool).any:
             return None
         return Call(route, key, size, most)
 
@@ -179,7 +187,7 @@ class Governor:
 
     def started(self, call: Call, run: Run) -> None:
         """It is sent, by `run`."""
-        call.run = run
+        call.run, call.sent = run, self._now()
         self._calls.add(call)
 
     def answered(self, call: Call) -> None:

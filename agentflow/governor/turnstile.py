@@ -46,6 +46,7 @@ class Fleet:
         actor: str,
         now: Callable[[], float],
         slots: Callable[[], int],
+        workers: Callable[[], int],
         limits: Callable[[str], Limits],
         closed_since: Callable[[Route], float | None],
     ) -> None:
@@ -54,6 +55,7 @@ class Fleet:
         self.actor = actor
         self.now = now
         self.slots = slots
+        self.workers = workers
         self.limits = limits
         self.closed_since = closed_since
         self.blind_until = 0.0
@@ -146,7 +148,7 @@ class Turnstile:
     def _governed(self, view: Clock) -> bool:
         if view.source == clocks.CONFIGURED and not self.limits.any:
             return False  # whoever configured them is gone
-        return view.governs
+        return view.governs(self._fleet.slots())
 
     def _must_configure(self, view: Clock | None) -> bool:
         limits = self.limits
@@ -221,12 +223,27 @@ class Turnstile:
                 self._wait_at = time.monotonic()
                 if wait.seconds <= 0:
                     break
+                if clocks.may_look(clock, clock.at) and await self._may_look():
+                    break
                 await self._until_change(wait.seconds)
         finally:
             self._ticket = None
         call.due = True
         self._passed()
         return True
+
+    async def _may_look(self) -> bool:
+        """Whether this worker's request is the one that goes to bring headers."""
+        mine, now = False, self._fleet.now
+
+        def look(value: bytes | None) -> bytes | None:
+            nonlocal mine
+            present = clocks.read(value)
+            mine = present is not None and clocks.may_look(present, now())
+            return clocks.encode(clocks.looking(present, now())) if present and mine else value
+
+        await self._set(look)
+        return mine
 
     async def _take(self, call: Call) -> None:
         view = self._view
@@ -236,7 +253,7 @@ class Turnstile:
         values = await self._fleet.counters.add(self.route, amounts)
         call.ticket = tickets.ticket(amounts, values)
         call.charged = amounts.get("output", 0)
-        await self._rewind(call.ticket)
+        await self._right(call.ticket)
 
     async def _take_anew(self, call: Call) -> None:
         self._void = False
@@ -244,20 +261,20 @@ class Turnstile:
         await self._take(call)
         self._ticket = call.ticket
 
-    async def _rewind(self, place: Ticket) -> None:
-        clock, now = self.clock(), self._fleet.now
-        if clock is None or clocks.rewound(clock, place.before) is clock:
+    async def _right(self, place: Ticket) -> None:
+        fleet, clock = self._fleet, self.clock()
+        if clock is None or clocks.righted(clock, place.before, fleet.slots()) is clock:
             return
 
-        def rewind(value: bytes | None) -> bytes | None:
+        def right(value: bytes | None) -> bytes | None:
             present = clocks.read(value)
             if present is None:
                 return value
-            advanced = clocks.advanced(present, now(), self._shut)
-            back = clocks.rewound(advanced, place.before)
+            advanced = clocks.advanced(present, fleet.now(), self._shut)
+            back = clocks.righted(advanced, place.before, fleet.slots())
             return value if back is advanced else clocks.encode(back)
 
-        await self._set(rewind)
+        await self._set(right)
 
     async def _find_out(self, call: Call) -> bool:
         """Make the clock of a route that has none; whether this request is to bring its limits."""
@@ -299,7 +316,15 @@ class Turnstile:
         if not self._correcting and self._is_news(self._view, reading):
             own = {"requests": 1.0, "input": float(counted)} if counted is not None else {}
             self._correcting = True
-            self._work(self._correct(reading, own))
+            self._work(self._correct(reading, own, self._at_sending(call, counted), call.sent))
+
+    def _at_sending(self, call: Call, counted: int | None) -> dict[str, float] | None:
+        """What the counters said when the request went; None where it has no ticket."""
+        ticket = call.ticket
+        if ticket is None:
+            return None
+        took = ticket.cost if counted is not None else {}
+        return {axis: before + took.get(axis, 0) for axis, before in ticket.before.items()}
 
     def _is_news(self, view: Clock | None, reading: Reading) -> bool:
         if clocks.is_old(view, self._fleet.now()):
@@ -307,8 +332,11 @@ class Turnstile:
         tight = clocks.is_tight(reading, self.estimates.call, self._fleet.slots())
         return view is not None and view.free and tight
 
-    async def _correct(self, reading: Reading, own: dict[str, float]) -> None:
+    async def _correct(
+        self, reading: Reading, own: dict[str, float], then: dict[str, float] | None, sent: float
+    ) -> None:
         fleet = self._fleet
+        age = fleet.now() - sent if then is not None else 0.0
 
         def correct(value: bytes | None) -> bytes | None:
             present, now = clocks.read(value), fleet.now()
@@ -318,19 +346,22 @@ class Turnstile:
                 clocks.corrected(
                     present and clocks.advanced(present, now, self._shut),
                     reading,
-                    counted,
+                    {**sums, **(then or {})},
                     own,
                     now=now,
+                    age=age,
                     actor=fleet.actor,
                     slots=fleet.slots(),
+                    workers=fleet.workers(),
+                    sums=sums,
                     call=self.estimates.call,
                     limits=self.limits,
                 )
             )
 
         try:
-            axes = {*reading.levels, *clocks.AXES} if self.limits.any else reading.levels
-            counted = await fleet.counters.sums(self.route, axes)
+            axes = {*reading.levels, *(clocks.AXES if self.limits.any else ())}
+            sums = await fleet.counters.sums(self.route, axes)
             await self._set(correct)
         except BusError as error:
             fleet.blinded(error)

@@ -17,6 +17,7 @@ from agentflow.config import Connect
 from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits
+from agentflow.rules.routes.clock import NO_LIMITS, Limits
 from agentflow.telemetry import logs
 from agentflow.worker.worker import GRACE, Worker
 
@@ -90,6 +91,7 @@ async def serve(
     metrics_shared: int = 0,
     ready: Callable[[], None] = lambda: None,
     orderly: int = 0,
+    route_limits: Limits = NO_LIMITS,
 ) -> None:
     """Be a worker until told to stop; `own` are the handlers of an app.
 
@@ -110,6 +112,8 @@ async def serve(
                 grace=grace,
                 simulated="AGENTFLOW_SIMULATED" in os.environ,
                 unknown_kind_for=_unknown_kind_for(),
+                route_limits=route_limits,
+                governed=os.environ.get("AGENTFLOW_GOVERNOR", "").lower() != "off",
             )
             async with _measured(worker, connection, metrics, metrics_shared):
                 await _work(worker, ready)

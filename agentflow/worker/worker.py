@@ -69,6 +69,7 @@ class Worker:
         simulated: bool = False,
         unknown_kind_for: float = 0.0,
         route_limits: Limits = NO_LIMITS,
+        governed: bool = True,
     ) -> None:
         self._js = JetStream(connection)
         self._connection = connection
@@ -90,6 +91,7 @@ class Worker:
             actor=self.actor.name,
             slots=slots,
             limits=route_limits,
+            governed=governed,
             pools=lambda: list(self._kinds.pools()),
         )
         self._shared = Shared(connection, self._log, self._holding, self._gates, self._kinds)

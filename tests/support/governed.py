@@ -83,6 +83,8 @@ class World:
             "output": Bucket(shape.output, shape.burst, shape.level),
         }
         self.skew = 0.0
+        self.idle = False
+        """Whether nobody has anything to ask."""
         self.counters = dict.fromkeys(AXES, 0.0)
         self.value: Clock | None = None
         self.revision = 0
@@ -262,9 +264,9 @@ class Worker:
     # Before a request.
 
     def pull(self) -> None:
-        if not self.step() or self.busy or self.running >= self.slots:
-            return
         world = self.world
+        if world.idle or not self.step() or self.busy or self.running >= self.slots:
+            return
         self.busy, self.since = True, world.now
         size = int(world.shape.size * 4 * world.random.lognormvariate(0, world.shape.size_spread))
         task = len(world.started)
@@ -294,7 +296,7 @@ class Worker:
             world.after(0.2, self.admit_again, task, size)
         elif clock is not None and clock.source == clocks.PROBE:
             world.after(0.2, self.admit, task, size)
-        elif clock is None or not clock.governs:
+        elif clock is None or not clock.governs(world.slots):
             self.start(task, size, None)
         else:
             self.take(task, size, self.estimates.cost(KEY, size, None))
@@ -313,15 +315,15 @@ class Worker:
         place = tickets.ticket(cost, values)
         self.waiting = (task, size, cost, place)
         clock = self.clock()
-        if clock is not None and clocks.rewound(clock, place.before) is not clock:
+        if clock is not None and clocks.righted(clock, place.before, self.world.slots) is not clock:
             shut = self.world.shut
 
-            def rewind(seen: Clock | None, _: dict[str, float]) -> Clock | None:
+            def right(seen: Clock | None, _: dict[str, float]) -> Clock | None:
                 now = seen and clocks.advanced(seen, self.world.wall(), shut)
-                back = now and clocks.rewound(now, place.before)
+                back = now and clocks.righted(now, place.before, self.world.slots)
                 return seen if back is now else back
 
-            self.world.change(rewind)
+            self.world.change(right)
             self.world.after(0.01, self.look)
             return
         self.look()
@@ -334,13 +336,42 @@ class Worker:
         if world.now < world.shut_until:
             world.after(world.shut_until - world.now, self.look)
             return
-        governs = clock is not None and clock.governs
+        governs = clock is not None and clock.governs(world.slots)
         wait = tickets.wait(place, clock) if clock and governs else tickets.Wait(0.0)
         if wait.seconds <= 0:
             self.waiting = None
             self.start(task, size, place)
+        elif clock is not None and clocks.may_look(clock, world.wall()):
+            self.bring(place)
         else:
-            world.after(min(wait.seconds + 1e-4, 30.0), self.look)
+            world.after(min(wait.seconds + 1e-4, 5.0), self.look)
+
+    def bring(self, place: Ticket) -> None:
+        """Go for headers, where no other one goes."""
+        world = self.world
+
+        def mine() -> None:
+            if self.alive and self.waiting is not None and self.waiting[3] is place:
+                task, size, _, _ = self.waiting
+                self.waiting = None
+                self.start(task, size, place)
+
+        def look(seen: Clock | None, _: dict[str, float]) -> Clock | None:
+            if seen is None or not clocks.may_look(seen, world.wall()):
+                world.after(world.random.random(), self.look)
+                return seen
+            world.after(2 * world.delay(), won)
+            return clocks.looking(seen, world.wall())
+
+        revision = world.revision
+
+        def won() -> None:
+            if world.revision == revision + 1:
+                mine()
+            else:
+                self.look()
+
+        world.change(look)
 
     # The request.
 
@@ -358,7 +389,7 @@ class Worker:
             return  # killed with its request under way: nobody reads the rest of it
         if wait:
             world.close(wait)
-            world.after(0.05, self.heard, world.reading(), {})
+            world.after(0.05, self.heard, world.reading(), {}, place, world.now)
             world.after(0.05, self.ended, size, place, None, bill)
         else:
             first = 0.3 + world.random.expovariate(4)
@@ -368,7 +399,7 @@ class Worker:
                 after = first + seconds * (piece + 1) / pieces
                 world.after(after, self.produced, answer / pieces, place, bill)
             reading = world.reading()
-            world.after(first, self.begins, place, reading, counted)
+            world.after(first, self.begins, place, reading, counted, world.now)
             world.after(first + seconds, self.ended, size, place, Usage(counted, answer), bill)
         self.pull()
 
@@ -381,14 +412,16 @@ class Worker:
             bill[1] += more
             self.world.add_to({"output": more}, lambda _: None)
 
-    def begins(self, place: Ticket | None, reading: Reading, counted: int) -> None:
+    def begins(self, place: Ticket | None, reading: Reading, counted: int, sent: float) -> None:
         if not self.step():
             return
         if place is not None and "input" in place.cost:
             self.world.add_to({"input": counted - place.cost["input"]}, lambda _: None)
-        self.heard(reading, {"requests": 1.0, "input": float(counted)})
+        self.heard(reading, {"requests": 1.0, "input": float(counted)}, place, sent)
 
-    def heard(self, reading: Reading, own: dict[str, float]) -> None:
+    def heard(
+        self, reading: Reading, own: dict[str, float], place: Ticket | None, sent: float
+    ) -> None:
         world, view = self.world, self.view
         now = world.wall()
         tight = clocks.is_tight(reading, self.estimates.call, world.slots)
@@ -402,14 +435,22 @@ class Worker:
                 return seen
             if not reading.levels:
                 return seen
+            age, sums = 0.0, dict(counters)
+            if place is not None:
+                took = place.cost if own else {}
+                then = {axis: count + took.get(axis, 0) for axis, count in place.before.items()}
+                counters, age = {**counters, **then}, world.now - sent
             return clocks.corrected(
                 base,
                 reading,
                 counters,
                 own,
                 now=now,
+                age=age,
                 actor="",
                 slots=world.slots,
+                workers=sum(worker.alive for worker in world.fleet),
+                sums=sums,
                 call=self.estimates.call,
                 limits=world.shape.limits,
             )
@@ -473,6 +514,11 @@ SHAPES = {
     "output, 60 s, 2x50": Shape(
         requests=4000, output=30_000, answer_spread=1.0, workers=2, slots=50
     ),
+    "output, 60 s, empty": Shape(requests=4000, output=60_000, answer_spread=1.0, level=0.0),
+    "output, 15 s, empty": Shape(
+        requests=4000, output=60_000, answer_spread=1.0, level=0.0, burst=15
+    ),
+    "input, 60 s, empty": Shape(requests=4000, input=200_000, size=600, level=0.0, size_spread=0.6),
     "100x10 output": Shape(
         requests=4000,
         output=400_000,

@@ -7,7 +7,7 @@ watch, the clock, says up to where on that count requests may have started: `pas
 by compare-and-set:
 
     level    what the bucket holds, in seconds of its refill
-    error    level - SET_POINT x capacity
+    error    level - set point
     rate     refill x ramp x (1 + error / time constant), within bounds
     passed   at most what the counter says and what lies above the set point
 
@@ -33,7 +33,9 @@ POOL: Final = "pool."
 SLOTS: Final = "slots."
 
 SET_POINT: Final = 0.6
-"""Share of its capacity at which a bucket is held: empty it refuses, full it wastes."""
+SET_POINT_MOST: Final = 24.0
+"""At what share of its capacity a bucket is held, and at how many seconds of its refill at most:
+empty it refuses, full it wastes, and what fills one that was empty is used by nobody."""
 SLOWEST: Final = 0.2
 FASTEST: Final = 1.25
 """Bounds of a rate, as shares of the refill."""
@@ -48,6 +50,8 @@ CORRECTIONS: Final = 20.0
 """Corrections in the time in which a full bucket fills: a small one needs them sooner."""
 FREE_EVERY: Final = 10.0
 """The same while nobody takes tickets."""
+LOOK_AFTER: Final = 6.0
+"""Seconds without headers after which one who waits goes to bring some."""
 PROBE_FOR: Final = 60.0
 """Seconds that the first request of a route has to bring headers."""
 UNKNOWN_CAPACITY: Final = 60.0
@@ -132,12 +136,18 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def burst(self) -> float:
         """What may start at once beyond the count: what a full bucket has above its set point."""
-        return (1.0 - SET_POINT) * self.capacity * self.refill
+        return (self.capacity - set_point(self.capacity)) * self.refill
+
+    @property
+    def held(self) -> float:
+        """What it holds at its set point."""
+        return set_point(self.capacity) * self.refill
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The record. `at` is the time (Unix seconds, the server's) at which `passed` holds, `read`
-    that of the last headers. `call` is what a request of the fleet costs on each axis.
+    that of the last headers, `looked` that at which somebody went to bring new ones. `call` is what
+    a request of the fleet costs on each axis, `slots` for how many of them it was found to be free.
     """
 
     v: int = 1
@@ -145,15 +155,16 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str
     actor: str = ""
     read: float = 0.0
+    looked: float = 0.0
     ramp: float = RAMP_FIRST
     free: bool = False
+    slots: int = 0
     axes: dict[str, Axis] = {}
     call: dict[str, float] = {}
 
-    @property
-    def governs(self) -> bool:
-        """Whether requests need a ticket."""
-        return bool(self.axes) and not self.free
+    def governs(self, slots: int) -> bool:
+        """Whether requests need a ticket, where the fleet has so many slots now."""
+        return bool(self.axes) and not (self.free and slots <= self.slots)
 
 
 class Shut(msgspec.Struct, frozen=True):
@@ -207,7 +218,7 @@ def advanced(clock: Clock, now: float, shut: Shut | None = None) -> Clock:
     """The clock at `now`: every axis has moved on by the time that its route was open."""
     if clock.at > now + SKEW:
         return msgspec.structs.replace(clock, at=now)  # the server's time was set back
-    if clock.free or now <= clock.at:
+    if now <= clock.at:
         return clock
     gone = now - clock.at - (shut.within(clock.at, now) if shut is not None else 0.0)
     axes = {
@@ -248,6 +259,23 @@ def is_old(clock: Clock | None, now: float) -> bool:
     return not 0.0 <= now - clock.read < min(CORRECT_EVERY, smallest / CORRECTIONS)
 
 
+def may_look(clock: Clock, now: float) -> bool:
+    """Whether one who waits may go, whatever the clock says, to bring headers.
+
+    Without any it knows nothing: a bucket that was overdrawn may long be full again.
+    """
+    last = max(clock.read, clock.looked)
+    slowest = max(
+        (clock.call.get(name, 1.0) / axis.refill for name, axis in clock.axes.items()), default=0.0
+    )
+    return clock.source == HEADERS and now - last > max(LOOK_AFTER, 3.0 * slowest)
+
+
+def looking(clock: Clock, now: float) -> Clock:
+    """The clock while that one is under way."""
+    return msgspec.structs.replace(clock, looked=now)
+
+
 def is_tight(reading: Reading, call: Mapping[str, float], slots: int) -> bool:
     """Whether all slots at once could ask for more than is left of any limit."""
     return _below(reading, call, slots, FREE_BELOW)
@@ -260,16 +288,22 @@ def corrected(
     own: Mapping[str, float],
     *,
     now: float,
+    age: float = 0.0,
     actor: str,
     slots: int,
+    workers: int = 0,
+    sums: Mapping[str, float] | None = None,
     call: Mapping[str, float],
     limits: Limits = NO_LIMITS,
 ) -> Clock:
     """The next clock after one that is advanced to `now`.
 
-    `counted` are the counters, `own` what the request whose headers these are took from its
-    buckets (it stands in `remaining` no more, but an average moment is no moment after a request).
-    `slots` are all of the fleet, `call` what one request costs.
+    `counted` is what the counters said when the buckets held what the headers tell, `age` seconds
+    ago: what starts after that is in neither. `own` is what the request whose headers these are
+    took from its buckets (it stands in `remaining` no more, but an average moment is no moment
+    after a request). `slots` are all of the fleet, `call` what one request costs. `sums` are the
+    counters now: of what they say no more than a request of each of the `workers` waits, so where
+    there is room the clock is no further behind.
     """
     before = clock if clock is not None and clock.axes else None
     was_free = before is not None and before.free
@@ -285,6 +319,10 @@ def corrected(
             before.axes.get(name) if before is not None else None,
             counted.get(name, 0.0),
             own.get(name, 0.0),
+            age=age,
+            floor=None
+            if sums is None or name not in sums
+            else sums[name] - workers * call.get(name, 0.0),
             ramp=ramp,
             anew=was_free,
             cap=limits.of(name),
@@ -302,6 +340,7 @@ def corrected(
         read=now,
         ramp=ramp,
         free=free,
+        slots=slots,
         axes=axes,
         call={name: round(cost, 1) for name, cost in call.items()},
     )
@@ -313,23 +352,27 @@ def _axis(
     counted: float,
     own: float,
     *,
+    age: float,
+    floor: float | None,
     ramp: float,
     anew: bool,
     cap: float | None,
 ) -> Axis:
     refill = level.limit / 60.0
     capacity = _capacity(level, before)
-    error = (level.remaining + own) / refill - SET_POINT * capacity
+    error = (level.remaining + own) / refill - set_point(capacity)
     share = min(FASTEST, max(SLOWEST, 1.0 + error / time_constant(capacity)))
     rate, ahead = refill * ramp * share, max(0.0, error) * refill
     limit = level.limit
     if cap is not None and cap < limit:
         # A person wants less of it used than there is: what is left of it is no guide then.
-        limit, rate = cap, min(rate, MARGIN * cap / 60.0)
+        limit, rate, floor = cap, min(rate, MARGIN * cap / 60.0), None
         ahead = min(ahead, CONFIGURED_CAPACITY * cap / 60.0)
-    passed = counted + ahead
+    passed = counted + ahead + age * refill
     if before is not None and not anew:
         passed = min(before.passed, passed)
+        if floor is not None and error > 0:
+            passed = max(passed, floor)
     return Axis(limit=limit, passed=passed, rate=rate, capacity=capacity, remaining=level.remaining)
 
 
@@ -342,9 +385,18 @@ def _capped(before: Clock | None, name: str, cap: float, counted: float) -> Axis
     return msgspec.structs.replace(axis, passed=passed)
 
 
+def set_point(capacity: float) -> float:
+    """Seconds of refill that a bucket is to hold."""
+    return min(SET_POINT * capacity, SET_POINT_MOST)
+
+
 def time_constant(capacity: float) -> float:
-    """Seconds in which an error is made good: a small bucket has no time for more."""
-    return min(60.0, max(4.0, capacity))
+    """Seconds in which an error is made good.
+
+    A small bucket has no time for more. Less, and the output of what is under way, which no bucket
+    shows yet, makes it swing; and more, and a stranger who takes a share holds it empty.
+    """
+    return min(15.0, max(4.0, 0.6 * capacity))
 
 
 def _capacity(level: Level, before: Axis | None) -> float:
@@ -370,19 +422,27 @@ def _below(reading: Reading, call: Mapping[str, float], slots: int, times: float
     )
 
 
-def rewound(clock: Clock, before: Mapping[str, float]) -> Clock:
-    """The clock where it is too far ahead of the counters, else the same object.
+def righted(clock: Clock, before: Mapping[str, float], slots: int) -> Clock:
+    """The clock put right where it has lost the counters, else the same object.
 
-    `before` are the counters as a ticket found them. After a pause, and where somebody reset the
-    counters, the clock may be ahead by more than any bucket holds: all who come would start.
+    `before` are the counters as a ticket found them. After a pause, or where somebody reset the
+    counters, the clock is ahead by more than any bucket holds: all who come would start. Where
+    somebody added to them it is further behind than all `slots` together explain: nobody would.
     """
     axes = dict(clock.axes)
     for name, count in before.items():
         axis = axes.get(name)
-        if axis is not None and axis.passed > count + axis.burst + _SLACK * axis.refill:
-            axes[name] = msgspec.structs.replace(axis, passed=count + axis.burst)
+        if axis is None:
+            continue
+        most = _WAITING * (axis.refill + slots * clock.call.get(name, axis.refill) / 60.0)
+        ahead = axis.passed > count + axis.burst + _SLACK * axis.refill
+        if ahead or axis.passed < count - most:
+            # Not a burst more: others come at the same moment, and headers soon.
+            axes[name] = msgspec.structs.replace(axis, passed=count)
     return clock if axes == clock.axes else msgspec.structs.replace(clock, axes=axes)
 
 
 _SLACK: Final = 2.0
-"""Seconds of refill: a clock is rewound for a pause, and not for each answer that came out short"""
+"""Seconds of refill: a clock is put back for a pause, and not for each answer that was short."""
+_WAITING: Final = 120.0
+"""Seconds of refill, and two requests a slot, that may be counted and have not started."""

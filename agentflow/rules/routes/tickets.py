@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from agentflow.rules.routes.clock import SET_POINT, Clock
+from agentflow.rules.routes.clock import Clock
 from agentflow.rules.routes.route import Route
 
 COUNTERS: Final = "agentflow.counters"
@@ -58,7 +58,7 @@ def ticket(cost: Mapping[str, int], values: Mapping[str, float]) -> Ticket:
 def position(place: Ticket, clock: Clock, axis: str) -> float:
     """What the clock must have passed."""
     known = clock.axes[axis]
-    large = GUARD * place.cost[axis] - SET_POINT * known.capacity * known.refill
+    large = GUARD * place.cost[axis] - known.held
     # A bucket that could never hold so much is waited for until it is full, and no longer.
     return place.before[axis] + min(max(0.0, large), known.burst)
 
