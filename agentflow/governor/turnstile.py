@@ -193,13 +193,8 @@ class Turnstile:
             self._fleet.blinded(error)
 
     def leave(self, call: Call) -> None:
-        """A request will not be sent, or took nothing from its buckets: give all of it back."""
-        ticket, call.ticket = call.ticket, None
-        if ticket is not None:
-            amounts = {axis: -cost for axis, cost in ticket.cost.items()}
-            if "output" in amounts:
-                amounts["output"] = -call.charged
-            self._fleet.counters.tell(self.route, amounts)
+        """A request will not be sent, or took nothing from its buckets."""
+        call.ticket = None
         if call.probing:
             self._release(call, answered=False)
 
@@ -257,7 +252,6 @@ class Turnstile:
 
     async def _take_anew(self, call: Call) -> None:
         self._void = False
-        self.leave(call)
         await self._take(call)
         self._ticket = call.ticket
 
@@ -353,7 +347,7 @@ class Turnstile:
                     actor=fleet.actor,
                     slots=fleet.slots(),
                     workers=fleet.workers(),
-                    sums=sums,
+                    sums=sums if self.estimates.known else None,
                     call=self.estimates.call,
                     limits=self.limits,
                 )

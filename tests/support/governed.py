@@ -186,8 +186,15 @@ class World:
 
         self.after(self.delay(), arrives)
 
-    def change(self, make: Callable[[Clock | None, dict[str, float]], Clock | None]) -> None:
-        """Compare and set: a read, the counters, a write; again where another came between."""
+    def change(
+        self,
+        make: Callable[[Clock | None, dict[str, float]], Clock | None],
+        done: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """Compare and set: a read, the counters, a write; again where another came between.
+
+        `done` hears whether it was written.
+        """
 
         def read() -> None:
             seen, revision, counters = self.value, self.revision, dict(self.counters)
@@ -196,11 +203,13 @@ class World:
         def write(seen: Clock | None, revision: int, counters: dict[str, float]) -> None:
             value = make(seen, counters)
             if value is seen or value is None:
+                self.after(self.delay(), done, False)
                 return
             if revision != self.revision:
                 self.after(self.delay(), read)
                 return
             self.value, self.revision, self.writes = value, revision + 1, self.writes + 1
+            self.after(self.delay(), done, True)
             for worker in self.fleet:
                 self.after(self.delay(), worker.learned, value)
 
@@ -256,7 +265,6 @@ class Worker:
             task, size, cost, place = self.waiting
             if tickets.is_void(place, before, after):
                 self.waiting = None
-                self.world.add_to({a: -c for a, c in place.cost.items()}, lambda _: None)
                 self.take(task, size, cost)
                 return
         self.look()
@@ -350,28 +358,22 @@ class Worker:
         """Go for headers, where no other one goes."""
         world = self.world
 
-        def mine() -> None:
-            if self.alive and self.waiting is not None and self.waiting[3] is place:
+        def look(seen: Clock | None, _: dict[str, float]) -> Clock | None:
+            if seen is None or not clocks.may_look(seen, world.wall()):
+                return seen
+            return clocks.looking(seen, world.wall())
+
+        def done(mine: bool) -> None:
+            if not self.alive or self.waiting is None or self.waiting[3] is not place:
+                return
+            if mine:
                 task, size, _, _ = self.waiting
                 self.waiting = None
                 self.start(task, size, place)
-
-        def look(seen: Clock | None, _: dict[str, float]) -> Clock | None:
-            if seen is None or not clocks.may_look(seen, world.wall()):
-                world.after(world.random.random(), self.look)
-                return seen
-            world.after(2 * world.delay(), won)
-            return clocks.looking(seen, world.wall())
-
-        revision = world.revision
-
-        def won() -> None:
-            if world.revision == revision + 1:
-                mine()
             else:
-                self.look()
+                world.after(world.random.random(), self.look)
 
-        world.change(look)
+        world.change(look, done)
 
     # The request.
 
@@ -450,7 +452,7 @@ class Worker:
                 actor="",
                 slots=world.slots,
                 workers=sum(worker.alive for worker in world.fleet),
-                sums=sums,
+                sums=sums if self.estimates.known else None,
                 call=self.estimates.call,
                 limits=world.shape.limits,
             )
@@ -463,11 +465,8 @@ class Worker:
         if not self.step():
             return
         self.running -= 1
-        if place is not None:
-            amounts = {axis: -cost for axis, cost in place.cost.items()}
-            if usage is not None:
-                amounts = {"output": usage.output_tokens - int(bill[1])}
-            self.world.add_to(amounts, lambda _: None)
+        if place is not None and usage is not None:
+            self.world.add_to({"output": usage.output_tokens - int(bill[1])}, lambda _: None)
         if usage is not None:
             self.estimates.learn(KEY, size, usage)
         self.pull()
@@ -504,6 +503,9 @@ SHAPES = {
     "requests, 60 s": Shape(),
     "input, 60 s": Shape(requests=4000, input=200_000, size=600),
     "input, 6 s": Shape(requests=4000, input=200_000, size=600, burst=6),
+    "input, 6 s, spread": Shape(
+        requests=4000, input=200_000, size=815, size_spread=0.6, burst=6, answer=10
+    ),
     "input, 15 s, stranger": Shape(requests=4000, input=200_000, size=600, burst=15, stranger=0.4),
     "output, 60 s, spread": Shape(requests=4000, output=30_000, answer_spread=1.0),
     "output, 15 s, spread": Shape(requests=4000, output=30_000, answer_spread=1.0, burst=15),

@@ -50,7 +50,9 @@ CORRECTIONS: Final = 20.0
 """Corrections in the time in which a full bucket fills: a small one needs them sooner."""
 FREE_EVERY: Final = 10.0
 """The same while nobody takes tickets."""
-LOOK_AFTER: Final = 6.0
+FLOOR: Final = 1.5
+"""Times what a request costs: some that wait are larger than others."""
+LOOK_AFTER: Final = 3.0
 """Seconds without headers after which one who waits goes to bring some."""
 PROBE_FOR: Final = 60.0
 """Seconds that the first request of a route has to bring headers."""
@@ -322,7 +324,7 @@ def corrected(
             age=age,
             floor=None
             if sums is None or name not in sums
-            else sums[name] - workers * call.get(name, 0.0),
+            else sums[name] - FLOOR * workers * call.get(name, 0.0),
             ramp=ramp,
             anew=was_free,
             cap=limits.of(name),

@@ -73,6 +73,11 @@ class Estimates:
         }
 
     @property
+    def known(self) -> bool:
+        """Whether enough answers came to say what one costs."""
+        return self._all.answers >= WORTH
+
+    @property
     def call(self) -> dict[str, float]:
         """What a request of any kind costs."""
         return {"requests": 1.0, "input": max(1.0, self._all.input), "output": self._all.output}

@@ -8,10 +8,10 @@ every axis. What it really costs is told to the counter later, so nothing expect
     answer begins    + counted input - expected input
     as it grows      + what it has more than was expected, in steps
     end              + output - what was charged for it
-    refused, unsent  - all of it
 
-A holder that dies leaves its expected cost on the count. That is lost once, and the headers show
-that the bucket is fuller than it should be.
+What is refused or never sent stays on the count, as does the ticket of a worker that died: those
+behind it have their places already, and to take it back would make them wait for what nobody counts
+any more. The headers show that the bucket is fuller than it should be, and the clock makes it good.
 """
 
 from __future__ import annotations
