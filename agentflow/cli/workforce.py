@@ -1,15 +1,24 @@
-"""Options of the commands that start workers of their own: how many processes, whose handlers."""
+"""Options of workers, and of the commands that start some: processes, handlers, limits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from agentflow.cli import apps
 
+if TYPE_CHECKING:
+    from agentflow.rules.routes.clock import Limits
+
 R = TypeVar("R")
+
+_LIMITS: Final = (
+    ("rpm", "requests", "Requests"),
+    ("itpm", "input", "Input tokens"),
+    ("otpm", "output", "Output tokens"),
+)
 
 
 def workforce_options(function: Callable[..., R]) -> Callable[..., R]:
@@ -43,3 +52,23 @@ def chosen(app: str | None, kinds: str | None) -> list[str]:
         apps.split(app)
     named = [kind.strip() for kind in (kinds or "").split(",") if kind.strip()]
     return named or (["all"] if app else [])
+
+
+def limit_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add --rpm, --itpm and --otpm; `limits_of` takes them out again."""
+    for name, _, what in reversed(_LIMITS):
+        option = click.option(
+            f"--{name}",
+            type=click.FloatRange(min=0, min_open=True, max=1e12),
+            metavar="N",
+            help=f"{what} a minute for each model family, where answers tell no limits, or more.",
+        )
+        function = option(function)
+    return function
+
+
+def limits_of(options: dict[str, Any]) -> Limits:
+    """The limits that workers are started with."""
+    from agentflow.rules.routes.clock import Limits
+
+    return Limits(**{axis: options.pop(name) for name, axis, _ in _LIMITS})

@@ -24,6 +24,7 @@ class Call:
         "heard",
         "key",
         "most",
+        "name",
         "probing",
         "route",
         "run",
@@ -36,6 +37,8 @@ class Call:
         self, route: Route, key: tuple[str, str], size: int, most: int | None = None
     ) -> None:
         self.route = route
+        self.name = ""
+        """The id of its task."""
         self.key = key
         self.size = size
         self.most = most

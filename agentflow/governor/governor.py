@@ -24,6 +24,7 @@ from agentflow.governor.turnstile import Fleet, Turnstile
 from agentflow.handlers.contract import Run
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import subjects
+from agentflow.protocol.control import RouteWait, Waiting
 from agentflow.rules.routes import clock as clocks
 from agentflow.rules.routes.clock import NO_LIMITS, Limits
 from agentflow.rules.routes.route import Route
@@ -57,16 +58,15 @@ class Governor:
         actor: str,
         slots: int,
         closed_since: Callable[[Route], float | None],
-        limits: Limits = NO_LIMITS,
-        governed: bool = True,
+        limits: Limits | None = NO_LIMITS,
         pools: Callable[[], Sequence[str]] = list,
     ) -> None:
         self._js = js
         self._board = board
         self._own = slots
-        self._governed = governed
+        self._governed = limits is not None
         self._actor = actor
-        self._given = limits
+        self._given = limits or NO_LIMITS
         self._pools = pools
         self._turnstiles: dict[Route, Turnstile] = {}
         self._calls: set[Call] = set()
@@ -116,7 +116,7 @@ class Governor:
         if time.monotonic() >= until:
             now, slots = self._now(), [self._own]
             for key, value in self._board.items(clocks.SLOTS):
-                told = _read_slots(value)
+                told = read_slots(value)
                 if told is not None and told.until > now and not key.endswith(f".{self._actor}"):
                     slots.append(told.slots)
             self._told = slots, time.monotonic() + 5.0
@@ -140,16 +140,33 @@ class Governor:
         """Who waits, by pool and family: how many, on which axis, until when."""
         shown: dict[str, dict[str, dict[str, Any]]] = {}
         for route, turnstile in self._turnstiles.items():
-            if turnstile.waiting:
+            if turnstile.line:
                 wait = turnstile.expected()
                 starts = datetime.now(UTC) + timedelta(seconds=wait.seconds)
                 families = shown.setdefault(route.pool, {})
                 families[route.family] = {
-                    "waiting": turnstile.waiting,
+                    "waiting": len(turnstile.line),
                     "axis": wait.axis,
                     "starts": starts.isoformat(),
                 }
         return shown
+
+    def waiting(self, task_id: str = "") -> Waiting | None:
+        """Who waits, or for what a task does; None where nobody, or not that task."""
+        routes = {}
+        for route, turnstile in self._turnstiles.items():
+            name = f"{route.pool}.{route.family}"
+            if turnstile.line:
+                wait = turnstile.expected()
+                routes[name] = RouteWait(len(turnstile.line), wait.axis, round(wait.seconds, 2))
+            for behind, call in enumerate(turnstile.line):
+                if task_id and call.name == task_id:
+                    wait = turnstile.expected(behind)
+                    seconds = round(wait.seconds, 2)
+                    return Waiting(actor=self._actor, route=name, axis=wait.axis, seconds=seconds)
+        if task_id or not routes:
+            return None
+        return Waiting(actor=self._actor, routes=routes)
 
     # A request.
 
@@ -236,7 +253,8 @@ class Governor:
             return  # it is forgotten in a minute
 
 
-def _read_slots(value: bytes) -> Slots | None:
+def read_slots(value: bytes) -> Slots | None:
+    """What a worker told of itself; None where it cannot be read."""
     try:
         return _slots.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):

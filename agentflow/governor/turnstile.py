@@ -80,8 +80,8 @@ class Turnstile:
     def __init__(self, route: Route, fleet: Fleet) -> None:
         self.route = route
         self.estimates = Estimates()
-        self.waiting = 0
-        """Requests that wait here."""
+        self.line: list[Call] = []
+        """Requests that wait here, the one with the place first."""
         self._fleet = fleet
         self._key = clocks.clock_key(route)
         self._place = asyncio.Lock()
@@ -90,8 +90,6 @@ class Turnstile:
         self._shut: Shut | None = None
         self._ticket: Ticket | None = None
         self._void = False
-        self._wait = Wait(0.0)
-        self._wait_at = 0.0
         self._working: set[asyncio.Task[None]] = set()
         self._correcting = False
         self._between = 0.0
@@ -165,7 +163,7 @@ class Turnstile:
         """Wait until a request may go; False where the route was closed meanwhile."""
         if call.due or self.free():
             return True
-        self.waiting += 1
+        self.line.append(call)
         try:
             async with self._place:
                 while not self.free():
@@ -179,7 +177,7 @@ class Turnstile:
         except BusError as error:
             self._fleet.blinded(error)
         finally:
-            self.waiting -= 1
+            self.line.remove(call)
         return True
 
     async def count(self, call: Call) -> None:
@@ -214,8 +212,7 @@ class Turnstile:
                     await self._take_anew(call)
                     continue
                 assert call.ticket is not None
-                wait = self._wait = tickets.wait(call.ticket, clock)
-                self._wait_at = time.monotonic()
+                wait = tickets.wait(call.ticket, clock)
                 if wait.seconds <= 0:
                     break
                 if clocks.may_look(clock, clock.at) and await self._may_look():
@@ -436,5 +433,15 @@ class Turnstile:
 
     def expected(self, behind: int = 0) -> Wait:
         """How long the one with the place waits, or the one `behind` so many others here."""
-        left = max(0.0, self._wait.seconds - (time.monotonic() - self._wait_at))
-        return Wait(left + behind * self._between, self._wait.axis)
+        clock, ticket = self.clock(), self._ticket
+        if clock is None or ticket is None:
+            return Wait(behind * self._between)
+        wait = tickets.wait(ticket, clock)
+        if not behind:
+            return wait
+        name = wait.axis or max(
+            clock.axes, key=lambda axis: ticket.cost.get(axis, 0) / clock.axes[axis].limit
+        )
+        known = clock.axes[name]
+        alone = ticket.cost.get(name, 0) / known.rate if known.rate > 0 else 0.0
+        return Wait(wait.seconds + behind * max(alone, self._between), name)

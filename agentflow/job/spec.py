@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from agentflow.config import Connect
+from agentflow.rules.routes.clock import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from agentflow.job.source import Item
@@ -40,6 +41,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks at once in each worker process."""
     app: str | None = None
     kinds: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS
+    """Of the workers that are started, a minute and model family."""
     max_cost_micro: int | None = None
     """Micro-dollars, earlier runs included, at which nothing more is submitted."""
     retry_failed: bool = False

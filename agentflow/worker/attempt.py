@@ -132,6 +132,8 @@ class Attempt:
                 task.max_tokens,
                 shared.kinds.metered(kind),
             )
+            if self._call is not None:
+                self._call.name = task.id
 
     async def admit(self) -> bool:
         """Return when the task may start; False where it does not, and is dealt with."""

@@ -51,8 +51,7 @@ class Gates:
         *,
         actor: str,
         slots: int,
-        limits: Limits = NO_LIMITS,
-        governed: bool = True,
+        limits: Limits | None = NO_LIMITS,
         pools: Callable[[], Sequence[str]] = list,
     ) -> None:
         self._board = board = Board(js)
@@ -66,7 +65,6 @@ class Gates:
             slots=slots,
             closed_since=self._closed_since,
             limits=limits,
-            governed=governed,
             pools=pools,
         )
         self._changed = asyncio.Event()

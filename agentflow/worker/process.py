@@ -45,11 +45,17 @@ async def _measured(
     if address is None:
         yield
         return
-    from agentflow.telemetry.metrics import Figures, WorkerMetrics, served
+    from agentflow.telemetry.metrics import Figures, Limited, WorkerMetrics, served
+
+    def figures() -> Figures:
+        limited = {
+            route: Limited(told.waiting, told.seconds) for route, told in worker.limited.items()
+        }
+        return Figures(worker.slots, worker.running, worker.gate_held, limited)
 
     metrics = WorkerMetrics(
         connection,
-        lambda: Figures(worker.slots, worker.running, worker.gate_held),
+        figures,
         actor=worker.actor.name,
     )
     worker.observe(metrics)
@@ -110,10 +116,7 @@ async def serve(
                 lease=lease,
                 name=name,
                 grace=grace,
-                simulated="AGENTFLOW_SIMULATED" in os.environ,
-                unknown_kind_for=_unknown_kind_for(),
-                route_limits=route_limits,
-                governed=os.environ.get("AGENTFLOW_GOVERNOR", "").lower() != "off",
+                **_as_the_environment_says(route_limits),
             )
             async with _measured(worker, connection, metrics, metrics_shared):
                 await _work(worker, ready)
@@ -122,8 +125,14 @@ async def serve(
     _leave_behind(worker.stuck, orderly)
 
 
-def _unknown_kind_for() -> float:
-    return float(os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR)
+def _as_the_environment_says(route_limits: Limits) -> dict[str, Any]:
+    governed = os.environ.get("AGENTFLOW_GOVERNOR", "").lower() != "off"
+    unknown = os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR
+    return {
+        "simulated": "AGENTFLOW_SIMULATED" in os.environ,
+        "unknown_kind_for": float(unknown),
+        "route_limits": route_limits if governed else None,
+    }
 
 
 def _leave_behind(stuck: int, status: int) -> None:

@@ -25,7 +25,9 @@ from agentflow.protocol.control import (
     Control,
     Drain,
     Holds,
+    RouteWait,
     RunningTask,
+    Waits,
 )
 from agentflow.protocol.control import (
     Held as HeldAnswer,
@@ -54,7 +56,10 @@ HAND_BACK: Final = 5.0
 
 
 class Worker:
-    """Runs the tasks of some queues with some handlers, `slots` at once."""
+    """Runs the tasks of some queues with some handlers, `slots` at once.
+
+    `route_limits` are configured limits of its routes; None: it takes no tickets at all.
+    """
 
     def __init__(
         self,
@@ -68,8 +73,7 @@ class Worker:
         grace: float = GRACE,
         simulated: bool = False,
         unknown_kind_for: float = 0.0,
-        route_limits: Limits = NO_LIMITS,
-        governed: bool = True,
+        route_limits: Limits | None = NO_LIMITS,
     ) -> None:
         self._js = JetStream(connection)
         self._connection = connection
@@ -86,14 +90,7 @@ class Worker:
         self._deaf = Deaf(self._holding, self._leave)
         self._starved = Starved(self._holding, self._queues, slots, self._free)
         self._lag = Lag()
-        self._gates = Gates(
-            self._js,
-            actor=self.actor.name,
-            slots=slots,
-            limits=route_limits,
-            governed=governed,
-            pools=lambda: list(self._kinds.pools()),
-        )
+        self._gates = self._make_gates(route_limits)
         self._shared = Shared(connection, self._log, self._holding, self._gates, self._kinds)
         self._intake = Intake(self._shared)
         self._consumers = Consumers(self._js, self._queues, self._holding, lease=lease)
@@ -103,6 +100,15 @@ class Worker:
         self._idle.set()
         self.stuck = 0
         """Handlers that did not end when the worker did; their process cannot exit by itself."""
+
+    def _make_gates(self, limits: Limits | None) -> Gates:
+        return Gates(
+            self._js,
+            actor=self.actor.name,
+            slots=self._slots,
+            limits=limits,
+            pools=lambda: list(self._kinds.pools()),
+        )
 
     def _make_puller(self) -> Puller:
         tiers = [
@@ -172,6 +178,12 @@ class Worker:
     def gate_held(self) -> int:
         """Messages that wait at a gate."""
         return self._gates.held
+
+    @property
+    def limited(self) -> dict[str, RouteWait]:
+        """Who waits for the limits of routes."""
+        told = self._gates.governor.waiting()
+        return {} if told is None else told.routes
 
     # Taking.
 
@@ -243,6 +255,8 @@ class Worker:
                 return self._cancel(task_id)
             case Drain():
                 self.actor.stop()
+            case Waits(id=task_id):
+                return self._gates.governor.waiting(task_id)
         return None
 
     def _cancel(self, task_id: str) -> HeldAnswer | Awaitable[HeldAnswer]:

@@ -22,6 +22,7 @@ from agentflow.cli import inventory
 from agentflow.cli.checks.check import Check, Status
 from agentflow.cli.inventory import ConsumerStatus, StreamStatus
 from agentflow.cli.output import seconds
+from agentflow.client.operate.limits import standing as standing_limits
 from agentflow.client.operate.pauses import standing
 from agentflow.client.operate.serving import any_worker, unserved
 from agentflow.config import Connect
@@ -31,6 +32,7 @@ from agentflow.protocol.api import QueueView, StatsView
 from agentflow.protocol.record import decode
 from agentflow.rules.durability import weaker
 from agentflow.views import gates as gateviews
+from agentflow.views.limits import sentence
 
 NEEDED: Final = (2, 12)
 """Message schedules came with it."""
@@ -65,6 +67,7 @@ async def all_of(
         checks.append(payload(connection.max_payload))
         checks.append(await clock(js))
         checks += await _gates(js)
+        checks.append(await rate_limits(js))
         checks.append(await costs(js))
         checks += await _fleet(js)
         return checks, True
@@ -97,6 +100,17 @@ async def _jetstream(js: JetStream) -> Check:
         return Check("jetstream", Status.UNKNOWN, str(error))
     text = f"enabled; {info.get('streams', 0)} streams, {info.get('storage', 0):,} bytes stored"
     return Check("jetstream", Status.OK, text)
+
+
+async def rate_limits(js: JetStream) -> Check:
+    """By what the fleet knows the limits of its routes."""
+    try:
+        routes = await standing_limits(js)
+    except BusError as error:
+        return Check("limits", Status.UNKNOWN, f"they cannot be read: {error}")
+    if not routes:
+        return Check("limits", Status.OK, "none known yet; the first answer of a worker tells them")
+    return Check("limits", Status.OK, "; ".join(sentence(route) for route in routes))
 
 
 async def _definitions(js: JetStream) -> list[Check]:

@@ -12,7 +12,7 @@ import click
 
 from agentflow.cli.options import connection_options, resolve
 from agentflow.cli.reading import default_options, reading_options
-from agentflow.cli.workforce import chosen, workforce_options
+from agentflow.cli.workforce import chosen, limit_options, limits_of, workforce_options
 from agentflow.errors import CostLimitReached, UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ INTERRUPTED = 130
     help="Tasks at once in each worker.",
 )
 @workforce_options
+@limit_options
 @click.option("--queue", default="default", show_default=True, help="Queue to use.")
 @click.option(
     "--simulate", is_flag=True, help="Answer from a local simulator: costs nothing, needs no key."
@@ -115,6 +116,7 @@ class _Command:
 
     def __init__(self, file: str, ours: dict[str, Any], options: dict[str, Any]) -> None:
         self.ours = ours
+        self._limits = limits_of(options)
         self.options = options
         self._printed = ours["out"] == "-"
         self._file = file
@@ -154,6 +156,7 @@ class _Command:
             only=only,
             connect=resolve(_connection(options), local=False),
             kinds=tuple(kinds),
+            limits=self._limits,
             served=served.kinds_of(kinds, self._own()),
             max_cost_micro=None if max_cost is None else micro(max_cost),
             retry_failed=options["retry_failed"],
