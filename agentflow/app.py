@@ -29,6 +29,7 @@ from agentflow.handlers.functions.function import (
     check_function,
 )
 from agentflow.protocol import limits
+from agentflow.protocol.task import Task
 
 __all__ = [
     "App",
@@ -63,6 +64,13 @@ class App:
     def kinds(self) -> list[str]:
         """The kinds that have a function."""
         return list(self._definitions)
+
+    @property
+    def checks(self) -> dict[str, Callable[[Task], object]]:
+        """By kind what raises InvalidTask for a task whose arguments its function does not take."""
+        return {
+            kind: definition.arguments.from_task for kind, definition in self._definitions.items()
+        }
 
     @overload
     def task(self, function: F) -> F: ...

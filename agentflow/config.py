@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -86,9 +87,39 @@ def from_context(name: str, environ: Mapping[str, str] = os.environ) -> Connect:
 
 
 def split_urls(text: str) -> tuple[str, ...]:
-    """Server URLs separated by commas; a bare host gets the scheme nats."""
+    """Server URLs separated by commas; a bare host gets the scheme nats.
+
+    Raises UsageError for what is none, without the user names and passwords in it.
+    """
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    return tuple(part if "://" in part else f"nats://{part}" for part in parts)
+    urls = tuple(part if "://" in part else f"nats://{part}" for part in parts)
+    for url in urls:
+        _check_url(url)
+    return urls
+
+
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def _check_url(url: str) -> None:
+    try:
+        address = urlsplit(url)
+    except ValueError:
+        return  # a bracket that is not closed: who connects says so, and quotes nothing of it
+    # What stands before a / or # that is not encoded would be taken for the host.
+    split = "@" in address.path + address.query + address.fragment
+    bad = split or not address.hostname or _BAD_ESCAPE.search(address.netloc) is not None
+    try:
+        bad = bad or address.port == 0
+    except ValueError:
+        bad = True
+    if bad:
+        # Nothing of it is shown: what looks like a host or a port may be a part of a password.
+        raise UsageError(
+            "the URL of a NATS server is not understood; it looks like nats://USER:PASSWORD@HOST:"
+            "PORT, where what is special in a user name, password or token is percent-encoded "
+            "(%25 for %, %2F for /, %23 for #, %2C for a comma, %40 for @)"
+        )
 
 
 def connect_options(

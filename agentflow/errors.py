@@ -16,6 +16,7 @@ returns for it (the table stands in README.md).
             WrongSequence · StreamFull · NotFound
       TaskError                        1   something about one task
         TaskNotFound · AmbiguousId · TaskFailed · TaskCancelled · ResultTimeout · Superseded
+        PayloadLost
       ResultsLost                      1   the file of results was taken away while a job wrote it
       CostLimitReached                 4
       Retry · Fail                     1   raised by one's own handlers: try again; do not
@@ -93,7 +94,7 @@ class StoreBusy(StackError):
 
 
 class KeyMissing(StackError):
-    """ANTHROPIC_API_KEY is not set; set it, or use --simulate for answers that cost nothing."""
+    """ANTHROPIC_API_KEY is not set here; set it. `agentflow up --simulate` needs none."""
 
 
 class ClaudeMissing(StackError):
@@ -189,6 +190,10 @@ class ResultTimeout(TaskError):
 
 class Superseded(TaskError):
     """Another writer has continued the task's log; this run no longer counts."""
+
+
+class PayloadLost(TaskError):
+    """What the task says besides its message is gone, or is not what was stored; submit it anew."""
 
 
 class ResultsLost(AgentFlowError):

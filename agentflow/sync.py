@@ -28,6 +28,7 @@ from agentflow.client.client import Client
 from agentflow.client.session import closed, forked
 from agentflow.client.tasks.handle import TaskHandle
 from agentflow.client.tasks.options import MapOptions, spelled_out
+from agentflow.client.tasks.several import several
 from agentflow.client.tasks.tasks import Item
 from agentflow.client.tasks.watching import Event
 from agentflow.errors import NotConnected, UsageError
@@ -299,6 +300,7 @@ class SyncClient:
     ) -> Iterator[Result]:
         """See Client.map. `items` is taken in the caller's thread, as results are taken."""
         self._thread.check()
+        several(items, "tasks")
         if concurrency < 1:
             raise UsageError(f"concurrency is {concurrency}, should be 1 or more")
         return self._map(
@@ -370,6 +372,7 @@ class SyncClient:
         self, tasks: Iterable[SyncTask], *, timeout: float | None = None
     ) -> Iterator[Result]:
         """See Client.as_completed."""
+        several(tasks, "tasks")
         handles = [task.handle for task in tasks]
         return self._iterator(lambda: self.client.as_completed(handles, timeout=timeout))
 

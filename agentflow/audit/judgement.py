@@ -86,6 +86,7 @@ def judge(evidence: Evidence, *, at_rest: bool = False, faults: int | None = Non
     add(_lost(evidence, at_rest))
     add(_ledger(evidence))
     add(_letters(evidence))
+    add(_payloads(evidence))
     add(_executions(evidence, faults))
     add(_sequences(evidence, report.figures))
     add(_calls(evidence, report.figures))
@@ -184,6 +185,12 @@ def _letters(evidence: Evidence) -> Iterable[Finding]:
         if wanted and trail.ended and trail.id not in evidence.letters:
             text = "failed, and has no dead letter (never stored, or dropped by hand)"
             yield Finding(Kind.NO_DEAD_LETTER, text, trail.id)
+
+
+def _payloads(evidence: Evidence) -> Iterable[Finding]:
+    for task_id in sorted(evidence.bare):
+        text = "waits, and the payload that it refers to is not there: it will fail"
+        yield Finding(Kind.NO_PAYLOAD, text, task_id)
 
 
 def _executions(evidence: Evidence, faults: int | None) -> Iterable[Finding]:

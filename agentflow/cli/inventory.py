@@ -24,6 +24,9 @@ class StreamStatus(msgspec.Struct, kw_only=True):
     consumers: int = 0
     replicas: int = 0
     max_age_s: float = 0.0
+    leaderless: bool = False
+    away: list[str] = []
+    """Servers whose copy cannot be reached or is not current."""
     differences: list[str] = []
 
 
@@ -79,6 +82,7 @@ async def _stream(js: JetStream, definition: Json) -> StreamStatus:
     except NotFound:
         return StreamStatus(name=name, differences=["does not exist"])
     config, state = info["config"], info["state"]
+    cluster: Json = info.get("cluster") or {}
     return StreamStatus(
         name=name,
         exists=True,
@@ -87,8 +91,14 @@ async def _stream(js: JetStream, definition: Json) -> StreamStatus:
         consumers=state["consumer_count"],
         replicas=config.get("num_replicas", 1),
         max_age_s=config.get("max_age", 0) / 1e9,
+        leaderless=bool(cluster) and not cluster.get("leader"),
+        away=[str(copy["name"]) for copy in cluster.get("replicas") or [] if _away(copy)],
         differences=streams.differences(definition, config),
     )
+
+
+def _away(copy: Json) -> bool:
+    return bool(copy.get("offline")) or not copy.get("current")
 
 
 def _consumer(info: Json) -> ConsumerStatus:

@@ -66,6 +66,7 @@ def source(
     carry: str | None = None,
     app: str | None = None,
     simulate: bool = False,
+    served: frozenset[str] | None = None,
     opened: InputFile | None = None,
     **defaults: Any,
 ) -> Source:
@@ -81,8 +82,9 @@ def source(
         template=None if text is None else Template(text),
         defaults=Defaults(**defaults),
         carry=tuple(part.strip() for part in (carry or "").split(",") if part.strip()),
-        own=frozenset(apps.load(app).kinds) if app else frozenset(),
+        own=apps.load(app).checks if app else {},
         simulate=simulate,
+        served=served,
     )
     return Source(name, sys.stdin.buffer, reading, opened)
 

@@ -21,6 +21,7 @@ from agentflow.client.session import Session
 from agentflow.client.tasks.handle import TaskHandle
 from agentflow.client.tasks.mapping import as_completed
 from agentflow.client.tasks.options import MapOptions, SubmitOptions, spelled_out
+from agentflow.client.tasks.several import several
 from agentflow.client.tasks.steering import Cancellation
 from agentflow.client.tasks.submission import PATIENCE
 from agentflow.client.tasks.tasks import Item, Tasks
@@ -186,7 +187,8 @@ class Client:
         """Put a task into a queue; returns when the server has stored it.
 
         Waits while the queue is full or the server is away (up to 30 s). A second submission of an
-        id is harmless: the task runs once. Raises InvalidTask, UsageError, BusError.
+        id is harmless: the task runs once. An image or document in params.messages that has a
+        `path` is read from there (docs/client.md). Raises InvalidTask, UsageError, BusError.
         """
         return await self.tasks.submit(prompt, **options)
 
@@ -202,7 +204,7 @@ class Client:
         follows: int = 0,
         wait_full: bool = True,
     ) -> TaskHandle:
-        """`submit` for a body that is there. `follows` continues a failed task's log."""
+        """`submit` for a body that is there; reads no files. `follows` continues a failed log."""
         return await self.tasks.submit_body(
             body,
             queue=queue,
@@ -228,8 +230,9 @@ class Client:
         At most `concurrency` tasks are under way; items are taken as there is room. A task that
         fails is yielded like any other (`result.ok`), with `result.index` its item's place. Options
         are those of `submit`; an item's own fields come first. Who stops early leaves what is under
-        way to run. Raises InvalidTask for an item that is no task, what `items` raises (either
-        after the results of the tasks before it), and BusError.
+        way to run. Raises UsageError at once where `items` is a text or a dict, InvalidTask for an
+        item that is no task, what `items` raises (either after the results of the tasks before it),
+        and BusError.
         """
         return self.tasks.map(items, concurrency=concurrency, ordered=ordered, **options)
 
@@ -267,6 +270,7 @@ class Client:
         Raises ResultTimeout when not all have ended after `timeout` seconds.
         """
         self._parts.session.check()
+        several(handles, "tasks")
         return as_completed(handles, timeout)
 
     def task(self, task_id: str, *, newer_than: int = 0) -> TaskHandle:
@@ -322,8 +326,9 @@ class Client:
 
         `cancellation.already` says that a task ended otherwise meanwhile. Raises MasterAbsent.
         """
-        selection = Selection(states=tuple(states), queue=queue, label=dict(label or {}))
-        return self.operate.bulk.cancel(selection)
+        bulk = self.operate.bulk
+        several(states, "states")
+        return bulk.cancel(Selection(states=tuple(states), queue=queue, label=dict(label or {})))
 
     async def retry(self, task_id: str, payload: bytes | None = None) -> TaskHandle:
         """Run a failed task again, its count of failures anew; the handle waits for the new result.

@@ -78,9 +78,12 @@ class Driver:
                 await self._window.acquire()
                 if self._closed.is_set() or self._over_limit():
                     break
-                task = asyncio.get_running_loop().create_task(self._one(item))
+                submitted = asyncio.Event()
+                task = asyncio.get_running_loop().create_task(self._one(item, submitted))
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
+                if item.large:
+                    await submitted.wait()  # the window's tasks at once would fill the memory
             while self._tasks:
                 await asyncio.wait(list(self._tasks))
         finally:
@@ -121,14 +124,15 @@ class Driver:
             self.limit_reached = True
         return self.limit_reached
 
-    async def _one(self, item: Item) -> None:
+    async def _one(self, item: Item, submitted: asyncio.Event) -> None:
         self._under_way.add(item.id)
         try:
-            await self._follow(item)
+            await self._follow(item, submitted)
         finally:
+            submitted.set()
             self._under_way.discard(item.id)
 
-    async def _follow(self, item: Item) -> None:
+    async def _follow(self, item: Item, submitted: asyncio.Event) -> None:
         last = await self._client.read(item.id)
         record = last.record
         if record is not None and self._of_the_other_kind(record):
@@ -137,7 +141,10 @@ class Driver:
                 f"{item.id}; give the line another id, or use another --store"
             )
         if record is None or not record.terminal or (record.failed and self._spec.retry_failed):
-            record = await self._submit(item, last)
+            waiting = await self._submit(item, last)
+            item.forget()
+            submitted.set()
+            record = await waiting
         line = line_of(
             record,
             line=item.line,
@@ -164,8 +171,8 @@ class Driver:
             return record.state == State.SUCCEEDED and not record.simulated
         return record.simulated
 
-    async def _submit(self, item: Item, last: Last) -> Record:
-        """Put the task into the queue unless it is there; its result, newer than `last`."""
+    async def _submit(self, item: Item, last: Last) -> asyncio.Future[Record]:
+        """Put the task into the queue unless it is there; for its result, newer than `last`."""
         failed = last.record is not None and last.record.failed
         waiting = self._client.expect(item.id, newer_than=last.sequence if failed else 0)
         if failed:
@@ -174,7 +181,7 @@ class Driver:
         elif last.record is None:
             await self._client.submit_body(item.body, queue=self._spec.queue, id=item.id)
             self._tally.submitted += 1
-        return await waiting
+        return waiting
 
     def _progressed(self, message: Message) -> None:
         task_id = subjects.record_id(message.subject)

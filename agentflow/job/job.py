@@ -95,6 +95,9 @@ class Job:
                     line = self._ledger.get(item.id)
                     assert line is not None
                     self.tally.add(line, before=True)
+        else:
+            # One that goes on may have tasks whose time has passed; they fail, and the rest is run.
+            self._items.refuse_overdue()
         if ignored := self._ledger.ignored:
             front_end.say(
                 f"{self._spec.results} holds {ignored} simulated results; they do not count here "

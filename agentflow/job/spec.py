@@ -57,6 +57,9 @@ class Tasks(Protocol):
 
     def __iter__(self) -> Iterator[Item]: ...
 
+    def refuse_overdue(self) -> None:
+        """Raise InvalidInput for tasks that can never start any more."""
+
 
 class Ending(StrEnum):
     """Why a job has ended; its tally says how many failed and how many are left."""

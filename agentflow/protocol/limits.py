@@ -16,6 +16,15 @@ SERVER_MAX_PAYLOAD: Final = 8 * MIB
 """max_payload of the servers we start."""
 TASK_BYTES: Final = 4 * MIB
 """A task's payload: half of SERVER_MAX_PAYLOAD, so that a result as long still fits."""
+PAYLOAD_BYTES: Final = 32 * MIB
+"""All that a task says, as JSON: the Messages API takes no larger request. What is above TASK_BYTES
+lies in the bucket of payloads."""
+CHUNK_BYTES: Final = 512 * KIB
+"""A part of a payload there: it fits a message of servers that others have set up, too."""
+CHUNKS: Final = 20_000
+"""Parts that wait there at most, some 10 GB; whoever submits then waits, as for a full queue."""
+UPLOAD_WITHIN: Final = 1 * DAY
+"""Parts of a payload that was never finished are removed after that."""
 HEADER_RESERVE: Final = 16 * KIB
 """Room kept for headers beside a payload when a text is cut to fit one message."""
 CARRY_BYTES: Final = 32 * KIB

@@ -13,6 +13,8 @@ Reasons that are easy to forget:
   not with discard new; its window is that in which an addition without an answer is sent again.
 - The server has no way to switch the duplicate window off; 100 ms is the least it takes. The log,
   not the window, is what makes a second submission of an id harmless.
+- The bucket of payloads has no max_age: what a task waits with would be gone before the task; the
+  master removes what is done with.
 - Consumers have no backoff (it would override ack_wait) and no max_deliver (hand-backs and
   outages are deliveries too).
 """
@@ -43,6 +45,7 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
     subjects.DEAD: ("max_msg_size",),
     subjects.COUNTERS: ("max_msg_size",),
     subjects.KV_STREAM: ("max_age", "max_msg_size"),
+    subjects.OBJECTS: ("max_age", "max_msgs_per_subject"),
 }
 """Limits by stream that would lose a task, a record or a schedule, or refuse one."""
 
@@ -125,6 +128,16 @@ def streams(*, retention: float = limits.RETENTION, replicas: int = 1) -> list[J
             "deny_delete": True,
             "duplicate_window": _WINDOW,
             "republish": {"src": subjects.kv(">"), "dest": "agentflow.live.state.>"},
+            **common,
+        },
+        {
+            "name": subjects.OBJECTS,
+            "subjects": [f"{subjects.OBJECT_CHUNKS}.>", f"{subjects.OBJECT_INFOS}.>"],
+            "retention": "limits",
+            "discard": "new",
+            "max_msgs": limits.CHUNKS,
+            "allow_rollup_hdrs": True,
+            "duplicate_window": _WINDOW,
             **common,
         },
     ]

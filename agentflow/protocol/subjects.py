@@ -20,6 +20,9 @@ DEAD: Final = "AGENTFLOW_DEAD"
 COUNTERS: Final = "AGENTFLOW_COUNTERS"
 BUCKET: Final = "agentflow"
 KV_STREAM: Final = f"KV_{BUCKET}"
+OBJECTS: Final = f"OBJ_{BUCKET}"
+OBJECT_CHUNKS: Final = f"$O.{BUCKET}.C"
+OBJECT_INFOS: Final = f"$O.{BUCKET}.M"
 
 LIVE: Final = "agentflow.live.>"
 LIVE_RECORDS: Final = ("agentflow.live.progress.>", "agentflow.live.results.>")

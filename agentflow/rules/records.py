@@ -260,10 +260,24 @@ def with_partial(record: Record, text: str | None, content: Any) -> Record:
 def fit(record: Record, room: int, encoded: int) -> Record | None:
     """The record cut to `room` bytes where its text can be cut, else None.
 
-    `encoded` is the record's size as it is. A cut text is marked `truncated`.
+    `encoded` is the record's size as it is. A cut text is marked `truncated`. Blocks that are too
+    long beside it are left out, and marked so too: the text of an answer was paid for.
     """
     if encoded <= room:
         return record
+    cut = _cut(record, room, encoded)
+    if cut is None and record.content is not None and record.text:
+        left = encoded - len(msgspec.json.encode(record.content))
+        bare = msgspec.structs.replace(record, content=None, truncated=True)
+        return bare if left <= room - _MARK else _cut(bare, room - _MARK, left)
+    return cut
+
+
+_MARK: Final = 32
+"""Bytes that saying `truncated` takes."""
+
+
+def _cut(record: Record, room: int, encoded: int) -> Record | None:
     text = record.text or ""
     # A character takes at most six bytes as JSON (\\uXXXX), so this many can always be cut.
     excess = encoded - room
@@ -271,12 +285,12 @@ def fit(record: Record, room: int, encoded: int) -> Record | None:
     keep = len(raw) - excess - 64
     if keep <= 0:
         return None
-    cut = raw[1:keep].decode("utf-8", "ignore")
-    while cut:
+    part = raw[1:keep].decode("utf-8", "ignore")
+    while part:
         try:
-            shorter: str = msgspec.json.decode(f'"{cut}"'.encode())
+            shorter: str = msgspec.json.decode(f'"{part}"'.encode())
         except msgspec.DecodeError:
-            cut = cut[:-1]  # an escape sequence was cut in two
+            part = part[:-1]  # an escape sequence was cut in two
         else:
             return msgspec.structs.replace(record, text=shorter, truncated=True)
     return None

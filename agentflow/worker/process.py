@@ -105,7 +105,7 @@ async def serve(
     `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
     handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
     """
-    connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
+    connection = await _connected(options, name, kinds, own)
     try:
         async with registry.open_handlers(kinds, own) as handlers:
             worker = Worker(
@@ -133,6 +133,16 @@ def _as_the_environment_says(route_limits: Limits) -> dict[str, Any]:
         "unknown_kind_for": float(unknown),
         "route_limits": route_limits if governed else None,
     }
+
+
+async def _connected(
+    options: Connect,
+    name: str | None,
+    kinds: Sequence[str] | None,
+    own: Mapping[str, Handler] | None,
+) -> Connection:
+    registry.import_ahead(kinds, own)
+    return await connect_patiently(options, name or "agentflow worker", PATIENCE)
 
 
 def _leave_behind(stuck: int, status: int) -> None:

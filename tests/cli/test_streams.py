@@ -26,6 +26,7 @@ NAMES = [
     subjects.DEAD,
     subjects.COUNTERS,
     subjects.KV_STREAM,
+    subjects.OBJECTS,
 ]
 
 

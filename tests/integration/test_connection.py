@@ -47,6 +47,36 @@ async def test_a_refused_connection_names_the_server_and_a_way_out() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "users",
+    [
+        'users: [ { user: "ada@b", password: "a/b#100%,@:" } ]',
+        'users: [ { user: "x", password: "x%41" }, { user: "ada@b", password: "a/b#100%,@:" } ]',
+    ],
+)
+async def test_credentials_in_a_url_are_percent_decoded(tmp_path: Path, users: str) -> None:
+    server = NatsServer(tmp_path / "users", extra=f"authorization {{ {users} }}").start()
+    place = f"127.0.0.1:{server.port}"
+    try:
+        async with connected(f"nats://ada%40b:a%2Fb%23100%25%2C%40%3A@{place}") as connection:
+            assert connection.options.shown == f"nats://{place}"
+        text = await open_error(f"nats://x:x%41@{place}")  # xA, as every other client says it
+        assert "PermissionDenied" in text
+        assert "x%41" not in text
+        assert "xA" not in text
+    finally:
+        server.kill()
+
+
+async def test_a_token_in_a_url_is_percent_decoded(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "token", extra='authorization { token: "s/e%c" }').start()
+    try:
+        async with connected(f"nats://s%2Fe%25c@127.0.0.1:{server.port}") as connection:
+            assert connection.connected.is_set()
+    finally:
+        server.kill()
+
+
 async def test_a_server_that_says_nothing_is_given_up(nats_server: NatsServer) -> None:
     freeze(nats_server)
     text = await open_error(nats_server.url, timeout=0.3)

@@ -73,6 +73,7 @@ async def test_a_master_makes_the_streams(nats_server: NatsServer) -> None:
             subjects.DEAD,
             subjects.COUNTERS,
             subjects.KV_STREAM,
+            subjects.OBJECTS,
         }
 
 

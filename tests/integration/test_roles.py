@@ -18,7 +18,7 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.client import Client
 from agentflow.config import Connect
 from agentflow.errors import BusError, NoStream, PermissionDenied, TaskFailed
-from agentflow.protocol import subjects
+from agentflow.protocol import limits, subjects
 from agentflow.protocol.record import State
 from agentflow.views import feed
 from agentflow.worker import consumers
@@ -336,6 +336,14 @@ async def test_a_submitter_retries_what_failed(stack: Stack) -> None:
         assert await client.js.last(subjects.DEAD, subjects.dead("*", task.id)) is None
         with pytest.raises(TaskFailed):
             await again.result(timeout=20)
+    assert stack.server.violations("submitter") == []
+
+
+async def test_a_task_too_long_for_a_message(stack: Stack) -> None:
+    text = "x" * (limits.TASK_BYTES + 1)
+    async with stack.client("submitter") as client:
+        task = await client.submit(text, kind="echo")
+        assert (await task.result(timeout=30)).text == text
     assert stack.server.violations("submitter") == []
 
 

@@ -124,7 +124,7 @@ def test_permissions_name_our_streams_and_subjects_only() -> None:
             assert tokens[-1] in ("INFO", "NAMES") or names & set(tokens), subject
         elif tokens[0] == "agentflow":
             assert tokens[1] in families, subject
-        elif tokens[0] == "$KV":
+        elif tokens[0] in ("$KV", "$O"):
             assert tokens[1] == subjects.BUCKET, subject
         else:
             assert subject == "$SRV.>" or tokens[0] == "_INBOX", subject

@@ -17,7 +17,7 @@ import msgspec
 from agentflow.bus.streams.pages import sequence_of, stored_ns
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
-from agentflow.errors import NoAnswer, NotFound, Refused, StreamFull, WrongSequence
+from agentflow.errors import NoAnswer, NoStream, NotFound, Refused, StreamFull, WrongSequence
 from agentflow.protocol import headers as blocks
 
 Json = dict[str, Any]
@@ -76,12 +76,18 @@ _got = msgspec.json.Decoder(_Got)
 _WRONG_SEQUENCE: Final = frozenset({10071, 10164})
 _FULL: Final = frozenset({10077})
 _NO_STREAM: Final = 10059
+LEADERLESS: Final = frozenset({10008, 10009})
+"""The cluster has no leader, or a stream has none."""
+NOT_OURS: Final = frozenset({10035, 10039, 10076})
+"""JetStream is there, but not for this account."""
 _MISSING: Final = frozenset({10037, _NO_STREAM, 10014, 10043})
 
 
 def refusal(code: int, text: str, status: int, what: str) -> Refused:
     """The error for a JetStream err_code."""
     sentence = f"{what}: {text}" + (f" (err_code {code})" if code else "")
+    if code in LEADERLESS:
+        sentence += "; fewer than half of the cluster's servers reach each other"
     kind: type[Refused] = Refused
     if code in _WRONG_SEQUENCE:
         kind = WrongSequence
@@ -131,7 +137,13 @@ class JetStream:
     async def api(self, verb: str, body: Json | None = None, timeout: float = 5.0) -> Json:
         """One request to `$JS.API.<verb>`."""
         payload = msgspec.json.encode(body) if body is not None else b""
-        message = await self.connection.request(f"$JS.API.{verb}", payload, timeout=timeout)
+        try:
+            message = await self.connection.request(f"$JS.API.{verb}", payload, timeout=timeout)
+        except NoStream:
+            where = self.connection.options.shown
+            raise NoStream(
+                f"JetStream does not answer at {where}; `agentflow doctor` says why"
+            ) from None
         try:
             answer = msgspec.json.decode(message.data, type=Json)
         except msgspec.DecodeError:
@@ -204,9 +216,10 @@ class JetStream:
             raise
         return True
 
-    async def purge(self, stream: str, filter: str) -> int:
-        """Remove all messages whose subject matches; how many there were."""
-        answer = await self.api(f"STREAM.PURGE.{stream}", {"filter": filter})
+    async def purge(self, stream: str, filter: str, *, before: int | None = None) -> int:
+        """Remove all messages whose subject matches (`before` a sequence); how many there were."""
+        bound = {} if before is None else {"seq": before}
+        answer = await self.api(f"STREAM.PURGE.{stream}", {"filter": filter, **bound})
         return int(answer.get("purged", 0))
 
     # Streams and consumers.

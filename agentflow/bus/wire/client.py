@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import ParseResult, unquote
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
@@ -133,6 +134,13 @@ class MendedClient(Client):
             # One bad message must not make the whole connection deaf.
             _log.exception("a callback failed on %s", subject.decode(errors="replace"))
 
+    # Who we are.
+
+    def _setup_server_pool(self, connect_url: Any) -> None:
+        super()._setup_server_pool(connect_url)
+        for server in self._server_pool:
+            server.uri = _Address(*server.uri)
+
     # Losing and leaving.
 
     @property
@@ -199,6 +207,20 @@ class MendedClient(Client):
             self._drop()
             raise asyncio.CancelledError
         await super()._process_connect_init()
+
+
+class _Address(ParseResult):
+    """A server's URL; nats-py sends its user name, password or token as they stand there."""
+
+    @property
+    def username(self) -> str | None:
+        name = super().username
+        return None if name is None else unquote(name)
+
+    @property
+    def password(self) -> str | None:
+        password = super().password
+        return None if password is None else unquote(password)
 
 
 def _nothing() -> None:

@@ -134,7 +134,7 @@ class _Command:
         subjects.check_queue(self.options["queue"])
         if not self._printed and _same(self._file, self.out):
             raise UsageError(f"{self.out} is the input; name another file for the results: -o")
-        source = reading.source(self._file, **how)
+        source = reading.source(self._file, served=self._served(), **how)
         if not self.ours["as_json"]:
             output.note(source.taken_for)
         return source
@@ -162,6 +162,18 @@ class _Command:
             retry_failed=options["retry_failed"],
             **{name: options[name] for name in names},
         )
+
+    def _served(self) -> frozenset[str] | None:
+        """The kinds that workers of this job will run; None where others may run them."""
+        from agentflow.config import store_dir
+        from agentflow.job import served
+        from agentflow.local.store import running
+
+        options = self.options
+        folder = store_dir(options["store"], simulate=options["simulate"])
+        if resolve(_connection(options), local=False).urls or running(folder) is not None:
+            return None
+        return served.kinds_of(chosen(options["app"], options["kinds"]), self._own())
 
     def _own(self) -> list[str]:
         from agentflow.cli import apps

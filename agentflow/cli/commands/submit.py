@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentflow.attachments import Folder
 from agentflow.cli import intake, options
 from agentflow.cli.options import Duration, connection_options, json_option
 from agentflow.cli.reading import reading_options
@@ -111,6 +113,7 @@ def command(
     how = {"format_name": format_name, "prompt": prompt, "template": template}
     task = _read(text, file, bool(fields["params"]), plain, how)
     if not (task is None or isinstance(task, str)):
+        task.refuse_overdue()
         if len(task) == 1:
             body = _changed(next(iter(task)).body, fields)
             return options.run_async(
@@ -121,6 +124,8 @@ def command(
         work = _submit_all(connection, task, fields, queue, priority, as_json)
         return options.run_async(work)
     body = _body(task, plain, fields)
+    folder = Folder(Path(file).parent if file not in (None, "-") else Path())
+    body.params = folder.attached(body.kind, body.params)
     return options.run_async(
         _submit(connection, body, queue, priority, wait or stream, stream, as_json)
     )

@@ -127,6 +127,9 @@ class Mapping(Generic[T]):
         self._expected[index] = self._waiting.expect(
             submission.id, functools.partial(self._arrived, index), self._fail, fresh=fresh
         )
+        if submission.large is not None:
+            await self._send(submission)  # here: of many at once there would be no end of memory
+            return
         try:
             answer = self._connection.ask(
                 submission.subject, submission.payload, block=submission.block

@@ -16,20 +16,22 @@ import msgspec
 
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream, PubAck
+from agentflow.bus.streams.payloads import Payloads
 from agentflow.client.session import Session
 from agentflow.errors import (
     InvalidTask,
     NoAnswer,
     NoStream,
     NotConnected,
+    NotFound,
     StreamFull,
     UsageError,
 )
 from agentflow.protocol import headers as blocks
-from agentflow.protocol import subjects, task
+from agentflow.protocol import limits, subjects, task
 from agentflow.protocol.faithful import flaw
 from agentflow.protocol.subjects import Priority
-from agentflow.protocol.task import FIELDS, TaskBody
+from agentflow.protocol.task import TaskBody
 
 OUTSTANDING: Final = 4096
 """Publishes without an answer; far below the 10,000 at which a server begins to refuse them."""
@@ -41,13 +43,14 @@ _PRIORITIES: Final = frozenset(Priority)
 
 
 class Submission(NamedTuple):
-    """A task message ready to be sent."""
+    """A task message ready to be sent; `large` is what its reference leads to."""
 
     id: str
     queue: str
     subject: str
     payload: bytes
     block: bytes
+    large: bytes | None = None
 
 
 def fields_of(item: str | Mapping[str, Any] | TaskBody) -> dict[str, Any]:
@@ -55,7 +58,8 @@ def fields_of(item: str | Mapping[str, Any] | TaskBody) -> dict[str, Any]:
     if isinstance(item, str):
         return {"prompt": item}
     if isinstance(item, TaskBody):
-        return {name: value for name in FIELDS if (value := getattr(item, name)) is not None}
+        names = item.__struct_fields__
+        return {name: value for name in names if (value := getattr(item, name)) is not None}
     if not isinstance(item, Mapping):
         raise InvalidTask(
             f"{item!r:.80} is a {type(item).__name__}, not a task; give a prompt as text, or a "
@@ -82,8 +86,7 @@ def prepare(
     subjects.check_queue(queue)
     if priority not in _PRIORITIES:
         raise UsageError(f"priority {priority[:40]!r} is not one of high, normal, low")
-    payload = _payload(fields)
-    body = task.parse_body(payload, {})
+    payload, body, large = fitting(_payload(fields))
     if body.not_before is not None:
         task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
     headers = {subjects.ID: task_id, subjects.KIND: body.kind or "claude"}
@@ -102,8 +105,20 @@ def prepare(
     if follows:
         headers[subjects.FOLLOWS] = str(follows)
     return Submission(
-        task_id, queue, subjects.task(queue, priority), payload, blocks.encode(headers)
+        task_id, queue, subjects.task(queue, priority), payload, blocks.encode(headers), large
     )
+
+
+def fitting(payload: bytes) -> tuple[bytes, TaskBody, bytes | None]:
+    """A payload as a message takes it, its fields, and what must lie in the bucket of payloads.
+
+    Raises InvalidTask.
+    """
+    if len(payload) <= limits.TASK_BYTES:
+        return payload, task.parse_body(payload, {}), None
+    task.check_size(len(payload))
+    body, large = task.split(task.decode_body(payload))
+    return task.encode_body(body), body, large
 
 
 def _names(needs: str | None) -> list[str]:
@@ -121,6 +136,13 @@ def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
         return _encoder.encode({name: value for name, value in fields.items() if name != "id"})
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidTask(f"the task cannot be written as JSON: {error}") from None
+
+
+_WITHOUT: Final = {
+    False: "JetStream is not enabled there",
+    True: "the streams are missing, it is not enabled for this account, or has no leader",
+}
+"""Why no stream takes a task, by whether the server says that it has JetStream."""
 
 
 class _Room:
@@ -169,10 +191,13 @@ class Sender:
         self._patience = patience
         self._timeout = min(5.0, patience)
         self._provisioned = False
+        self._large = asyncio.Semaphore(1)
 
     async def send(self, message: Submission, *, wait_full: bool = True) -> PubAck:
         """Store a message. Raises BusError; StreamFull only with `wait_full=False`."""
         js = self._session.js
+        if message.large is not None:
+            await self._put(message.id, message.large, wait_full)
         try:
             async with self._room:
                 return await self._store(js, message)
@@ -184,6 +209,24 @@ class Sender:
         except (NoAnswer, NotConnected):
             pass
         return await self._again(message, wait_full)
+
+    async def _put(self, task_id: str, large: bytes, wait_full: bool) -> None:
+        """Store what is too long for the message, one at a time: many would fill the memory."""
+        loop = asyncio.get_running_loop()
+        async with self._large:
+            end = loop.time() + self._patience
+            while True:
+                try:
+                    await Payloads(self._session.js).put(task_id, large, wait_full=wait_full)
+                    return
+                except (NoStream, NotFound) as error:
+                    if self._provisioned:
+                        raise
+                    await self._provide(error)
+                except (NoAnswer, NotConnected):
+                    if loop.time() > end:
+                        raise
+                    await asyncio.sleep(0.5 + random.random())
 
     async def _store(self, js: JetStream, message: Submission) -> PubAck:
         return await js.store(message.subject, message.payload, message.block, self._timeout)
@@ -209,10 +252,10 @@ class Sender:
                 # A server that has JetStream may only be loading its streams.
                 connection = js.connection
                 if loop.time() > end or not connection.server.get("jetstream"):
-                    server = connection.options.shown
                     raise NoStream(
-                        f"nothing takes tasks at {server}: JetStream is not enabled there, or the "
-                        "streams are missing; `agentflow doctor` says which"
+                        f"nothing takes tasks at {connection.options.shown}: "
+                        f"{_WITHOUT[bool(connection.server.get('jetstream'))]}; "
+                        "`agentflow doctor` says more"
                     ) from None
             except NoAnswer as error:
                 if loop.time() > end:
@@ -223,7 +266,7 @@ class Sender:
             await asyncio.sleep(pause * (0.5 + random.random()))
             pause = min(pause * 1.5, 5.0)
 
-    async def _provide(self, error: NoStream) -> None:
+    async def _provide(self, error: NoStream | NotFound) -> None:
         """Create the streams where this is the first to use the server. Raises NoStream."""
         if self._provisioned:
             return

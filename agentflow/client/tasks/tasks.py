@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Unpack
 
+from agentflow.attachments import Folder
 from agentflow.client.asking import Asking
 from agentflow.client.session import Session
 from agentflow.client.tasks import mapping
@@ -14,6 +16,7 @@ from agentflow.client.tasks.ids import Ids
 from agentflow.client.tasks.lookup import Lookup
 from agentflow.client.tasks.options import DEFAULTS, MapOptions, SubmitOptions
 from agentflow.client.tasks.prompts import Prompts
+from agentflow.client.tasks.several import several
 from agentflow.client.tasks.steering import Steering
 from agentflow.client.tasks.submission import Sender, Submission, fields_of, prepare
 from agentflow.client.tasks.waiting import Waiting, failing
@@ -105,6 +108,7 @@ class Tasks:
         **options: Unpack[MapOptions],
     ) -> AsyncGenerator[Result]:
         """See Client.map."""
+        several(items, "tasks", waits=True)
         if concurrency < 1:
             raise UsageError(f"concurrency is {concurrency}, should be 1 or more")
         if "id" in options:
@@ -138,6 +142,8 @@ class Tasks:
         needs: str | None,
     ) -> Submission:
         """The message for a task; where it goes is taken out of the fields."""
+        if isinstance(fields.get("params"), dict):
+            fields["params"] = Folder(Path()).attached(fields.get("kind"), fields["params"])
         queue = fields.pop("queue", DEFAULTS["queue"])
         priority = fields.pop("priority", DEFAULTS["priority"])
         return prepare(

@@ -36,7 +36,7 @@ def rows(
     stream: BinaryIO, name: str, template: Template | None, *, delimiter: str | None = None
 ) -> Iterator[Entry]:
     """The rows, numbered by the line they begin in. Raises UsageError for a useless header."""
-    csv.field_size_limit(2 * limits.TASK_BYTES)
+    csv.field_size_limit(2 * limits.PAYLOAD_BYTES)
     lines = _Lines(stream, name)
     first = lines.peek()
     if not first:
@@ -147,7 +147,7 @@ class _Lines:
         return line
 
     def _read(self) -> str:
-        raw = self._stream.readline(2 * limits.TASK_BYTES)
+        raw = self._stream.readline(2 * limits.PAYLOAD_BYTES)
         if b"\0" in raw:
             raise UsageError(
                 f"{self._name}: line {self.number + 1} holds NUL bytes; this is no text"
