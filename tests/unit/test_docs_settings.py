@@ -11,7 +11,7 @@ import pytest
 from anthropic.resources.messages import AsyncMessages
 
 from agentflow.handlers.claude import request
-from agentflow.protocol import streams, subjects, task
+from agentflow.protocol import streams, task
 from agentflow.protocol.subjects import Priority
 from agentflow.rules.routes import prices
 
