@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "retry": ("retry", "Run failed tasks again."),
     "dead": ("dead", "Failed tasks: list, group, retry, drop."),
     "why": ("why", "Say why a task waits."),
+    "limits": ("limits", "Show rate limits: what is used, and who waits."),
     "pause": ("pause", "Start nothing of a queue or kind."),
     "resume": ("resume", "Lift a pause, or open a closed pool."),
     "budget": ("budget", "Limit what a queue, pool, label or all may cost."),

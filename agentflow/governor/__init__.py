@@ -1,1 +1,1 @@
-"""The governor: what keeps a fleet inside its limits and its budgets, on the bus."""
+"""What keeps a fleet within the limits of its accounts and within its budgets, on the bus."""

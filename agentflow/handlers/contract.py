@@ -19,6 +19,7 @@ from agentflow.errors import AgentFlowError
 from agentflow.protocol.record import Failure, Repair, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
+from agentflow.rules.routes.clock import Reading
 from agentflow.rules.routes.prices import Cost
 from agentflow.rules.routes.route import Route
 from agentflow.waits import Waits
@@ -86,6 +87,10 @@ class Run:
     `unpriced` why there is no cost, `estimated` that output tokens are counted by what came,
     `assumed` what an answer left out, `partial` what came of an answer that broke off.
 
+    One whose service tells its limits says what it learns of them as it goes: `reading` what the
+    headers say, `counted` the input tokens that count on a limit, `characters` how long the answer
+    is so far.
+
     `fencing_token` is the sequence of the claiming record: of two attempts the later one has the
     greater token, which lets a handler's own side effects refuse the earlier.
     """
@@ -97,7 +102,9 @@ class Run:
         "_progress",
         "assumed",
         "attempt",
+        "characters",
         "cost_micro",
+        "counted",
         "estimated",
         "fencing_token",
         "first_token_s",
@@ -105,6 +112,7 @@ class Run:
         "over",
         "partial",
         "purse",
+        "reading",
         "repair",
         "request_id",
         "simulated",
@@ -124,7 +132,7 @@ class Run:
         fencing_token: int = 0,
         emit: Callable[[str], None] = lambda _: None,
         progress: Callable[[float | None, str | None], Awaitable[None]] | None = None,
-        admit: Callable[[Route], AbstractAsyncContextManager[None]] | None = None,
+        admit: Callable[[Route, Run | None], AbstractAsyncContextManager[None]] | None = None,
         answered: Callable[[], None] = lambda: None,
         purse: Purse | None = None,
     ) -> None:
@@ -152,6 +160,9 @@ class Run:
         """What of usage and cost asking again took."""
         self.purse = purse
         """Where there is one, each request that costs money is sent within its `hold`."""
+        self.reading: Reading | None = None
+        self.counted: int | None = None
+        self.characters = 0
         self._emit = emit
         self._progress = progress
         self._admit = admit
@@ -171,13 +182,19 @@ class Run:
         if self._progress is not None and not self.over:
             await self._progress(clamped(fraction), note)
 
-    def admit(self, route: Route) -> AbstractAsyncContextManager[None]:
+    def when_answered(self, answered: Callable[[], None]) -> None:
+        """Call this when the API begins to answer."""
+        self._answered = answered
+
+    def admit(self, route: Route, part: Run | None = None) -> AbstractAsyncContextManager[None]:
         """Enter it before a request by this route, and send the request within.
 
-        Entering waits while the route is closed; what leaves it may close the route for others.
+        Entering waits while the route is closed, and for the limits of its account where the
+        request is made by `part`, a run of its own that tells them; what leaves it may close the
+        route for others.
         For handlers that ask while they run; tasks of a `Routed` handler are admitted as a whole.
         """
-        return nullcontext() if self._admit is None else self._admit(route)
+        return nullcontext() if self._admit is None else self._admit(route, part)
 
 
 def clamped(fraction: float | None) -> float | None:
@@ -204,6 +221,15 @@ class Priced(Protocol):
 
     def most(self, task: Task) -> Cost:
         """Micro-USD at most; without them where there is no price. Raises InvalidTask."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A handler of whose requests the service tells its limits (`Run.reading`)."""
+
+    @property
+    def metered(self) -> bool:
+        """Whether it does."""
 
 
 @runtime_checkable

@@ -251,6 +251,7 @@ class Placements:
             processes=self._spec.processes,
             app=self._spec.app,
             kinds=self._spec.kinds,
+            limits=self._spec.limits,
             needs_workers=True,
             on_event=self._tell,
             queues=[self._queue],

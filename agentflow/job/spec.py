@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from agentflow.config import Connect
+from agentflow.rules.routes.clock import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from agentflow.job.source import Item
@@ -50,6 +51,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks at once in each worker process."""
     app: str | None = None
     kinds: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS
+    """Of the workers that are started, a minute and model family."""
     max_cost_micro: int | None = None
     """Micro-dollars that the job may cost, earlier runs included."""
     retry_failed: bool = False

@@ -34,6 +34,7 @@ from agentflow.local.server import LocalServer
 from agentflow.local.store import StackInfo, Store
 from agentflow.local.supervisor import Event, Supervisor
 from agentflow.rules.restarts import RestartPolicy
+from agentflow.rules.routes.clock import NO_LIMITS, Limits
 
 SIMULATED_KEY: Final = "simulated"
 SIMULATOR_URL: Final = re.compile(r"http://127\.0\.0\.1:(\d+)")
@@ -65,6 +66,7 @@ class LocalStack:
         processes: int | None = None,
         app: str | None = None,
         kinds: Sequence[str] = (),
+        limits: Limits = NO_LIMITS,
         needs_workers: bool = False,
         lease: float | None = None,
         master: bool = True,
@@ -97,6 +99,9 @@ class LocalStack:
                     "--concurrency": concurrency,
                     "--processes": processes,
                     "--lease": lease,
+                    "--rpm": limits.requests,
+                    "--itpm": limits.input,
+                    "--otpm": limits.output,
                 }
             ),
         ]

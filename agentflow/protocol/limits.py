@@ -73,6 +73,8 @@ UNKNOWN_KIND_FOR: Final = 300.0
 UNKNOWN_KIND_EVERY: Final = 15.0
 UPGRADE_DELAY: Final = 60.0
 """A message this version does not understand comes back after so long."""
+ADD_AGAIN: Final = 120
+"""How long an addition to a counter that had no answer may be sent again."""
 DEAD_RETENTION: Final = 30 * DAY
 
 # Counts.

@@ -33,6 +33,7 @@ from typing import Any
 
 from agentflow import waits
 from agentflow.errors import InvalidTask, PayloadLost, Superseded
+from agentflow.governor.call import Call
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Last, Record, State
@@ -45,6 +46,7 @@ from agentflow.rules.starting import Arrival, Park, TooLate, Verdict
 from agentflow.worker import failed, handed, purse
 from agentflow.worker.deaf import LeftBehind
 from agentflow.worker.failed import Failed
+from agentflow.worker.gates import REFUSED
 from agentflow.worker.held import Ending, Interrupted
 from agentflow.worker.parsed import Parsed
 from agentflow.worker.progress import Progress
@@ -61,6 +63,7 @@ class Attempt:
     __slots__ = (
         "_before",
         "_began",
+        "_call",
         "_handler",
         "_held",
         "_left",
@@ -91,6 +94,7 @@ class Attempt:
         self._origin = parsed.origin
         self._before = last
         self._route: Route | None = None
+        self._call: Call | None = None
         self._began = 0.0
         self._probe = False
         self._purse: FilledPurse | None = None
@@ -101,10 +105,13 @@ class Attempt:
     async def go(self) -> None:
         """From stage to stage. Raises Superseded, BusError."""
         if self._may_start() or await self.admit():
-            if self._task.payload is None:
-                await self._go_on()
-            else:
-                await self._go_whole()
+            try:
+                if self._task.payload is None:
+                    await self._go_on()
+                else:
+                    await self._go_whole()
+            finally:
+                self._shared.gates.left(self._call)
 
     async def _go_on(self) -> None:
         try:
@@ -146,11 +153,27 @@ class Attempt:
         handlers = shared.kinds.handlers
         if not starting.is_plain(task, handlers):
             return False
-        self._handler = handlers[task.kind]
-        self._route = shared.kinds.route(task)
+        self._choose()
         if shared.gates.budgets.scopes(task, self._route):
             return False  # there is money to be held
-        return shared.gates.open(task.queue, task.kind, self._route)
+        return shared.gates.open(task.queue, task.kind, self._route, self._call)
+
+    def _choose(self) -> None:
+        """Who runs the task, by which route, and what that asks of the route."""
+        shared, task = self._shared, self._task
+        kind = task.kind
+        self._handler = shared.kinds.handlers[kind]
+        self._route = shared.kinds.route(task)
+        if self._route is not None and self._call is None:
+            self._call = shared.gates.governor.call(
+                self._route,
+                (kind, task.labels.get("job", "")),
+                self._size,
+                task.max_tokens,
+                shared.kinds.metered(kind),
+            )
+            if self._call is not None:
+                self._call.name = task.id
 
     async def admit(self) -> bool:
         """Return when the task may start; False where it does not, and is dealt with."""
@@ -164,17 +187,18 @@ class Attempt:
                     case TooLate(reason=reason, text=text):
                         await shared.endings.refuse(self._parsed, self._before, reason, text)
                         return False
-            self._handler = shared.kinds.handlers[task.kind]
-            self._route = shared.kinds.route(task)
+            self._choose()
             try:
                 with self._held.interruptible():
                     if await self._pass_gates():
                         return True
             except Interrupted:
                 self._put_back()
+                shared.gates.left(self._call)
                 shared.endings.give_back(self._held)
                 return False
             except AttemptFailed as failed:
+                shared.gates.left(self._call)
                 await self._end_at_gate(failed)
                 return False
         return True
@@ -183,13 +207,14 @@ class Attempt:
         """Whether the task may start now, with the money it needs; else it is to be asked again."""
         shared, task = self._shared, self._task
         await self._afford()
-        if shared.gates.open(task.queue, task.kind, self._route):
+        if shared.gates.open(task.queue, task.kind, self._route, self._call):
             return True
         self._put_back()  # others may spend it meanwhile
-        self._probe = await shared.gates.admit(task.queue, task.kind, self._route)
-        if self._probe:
+        self._probe = await shared.gates.admit(task.queue, task.kind, self._route, self._call)
+        if self._probe or (self._call is not None and self._call.probing):
             await self._afford()
-        return self._probe
+            return True
+        return False
 
     async def _afford(self) -> None:
         """Hold what the first request may cost, where a budget limits it. Raises AttemptFailed."""
@@ -257,6 +282,12 @@ class Attempt:
         )
         await self._shared.endings.park(self._held, record)
 
+    @property
+    def _size(self) -> int:
+        """Bytes of the task, those besides its message included."""
+        payload = self._task.payload
+        return len(self._held.delivered.message.data) + (payload.size if payload else 0)
+
     # Claim.
 
     async def claim(self) -> None:
@@ -289,13 +320,13 @@ class Attempt:
             purse=self._purse,
         )
         self._began = time.monotonic()
-        shared.gates.started(self._route)
+        shared.gates.started(self._route, self._call, run)
         try:
             result = await self._handle(run)
         except BaseException:
             if self._left:
                 raise LeftBehind from None
-            shared.gates.ended(self._route)
+            shared.gates.ended(self._route, self._call)
             raise
         if self._left:
             raise LeftBehind
@@ -305,7 +336,9 @@ class Attempt:
         """The run is over: take no more from it, and see whether a record can hold what it gave."""
         run = self._run
         run.over = True
-        self._shared.gates.ended(self._route)
+        signal = result.signal if isinstance(result, Failed) else None
+        refused = signal is not None and signal.status == REFUSED
+        self._shared.gates.ended(self._route, self._call, refused=refused)
         self._seconds = time.monotonic() - self._began
         self._stream.flush()
         await self._progress.close()
@@ -319,6 +352,8 @@ class Attempt:
 
     def _answered(self) -> None:
         """The API answers: nobody needs to wait for the end of it."""
+        if self._call is not None:
+            self._shared.gates.governor.answered(self._call)
         routes, route = self._shared.gates.routes, self._route
         if route is not None and routes.answered(route, probe=self._probe):
             opening = routes.opened(route, probe=self._probe)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from agentflow.errors import InvalidTask
-from agentflow.handlers.contract import Handler, Noted, Pooled, Priced, Routed, defaults_of
+from agentflow.handlers.contract import (
+    Handler,
+    Metered,
+    Noted,
+    Pooled,
+    Priced,
+    Routed,
+    defaults_of,
+)
 from agentflow.protocol.task import Task
 from agentflow.rules.routes.prices import Cost
 from agentflow.rules.routes.route import Route
@@ -28,6 +36,11 @@ class Kinds:
         self._priced = {
             kind: handler.most for kind, handler in known.items() if isinstance(handler, Priced)
         }
+        self._metered = {
+            kind
+            for kind, handler in known.items()
+            if isinstance(handler, Metered) and handler.metered
+        }
         self._pooled = [handler for handler in known.values() if isinstance(handler, Pooled)]
         self._noted = [handler for handler in known.values() if isinstance(handler, Noted)]
 
@@ -46,6 +59,15 @@ class Kinds:
             return most_of(task) if most_of is not None else _LITTLE
         except InvalidTask:
             return _LITTLE  # its handler fails it, and says why
+
+    def metered(self, kind: str) -> bool:
+        """Whether the answers to a kind's requests tell the limits of their route."""
+        return kind in self._metered
+
+    @property
+    def asks(self) -> bool:
+        """Whether any kind asks a service that others share."""
+        return bool(self._routes)
 
     def pools(self) -> dict[str, Any]:
         """How the limits of the handlers' credentials stand, by pool and family."""

@@ -109,6 +109,7 @@ def test_a_fresh_server_has_no_failures(
         "sync interval",
         "max_payload",
         "clock",
+        "limits",
         "costs",
         "pauses",
         "prices",

@@ -71,6 +71,7 @@ async def test_a_master_makes_the_streams(nats_server: NatsServer) -> None:
             subjects.RECORDS,
             subjects.SCHEDULE,
             subjects.DEAD,
+            subjects.COUNTERS,
             subjects.KV_STREAM,
             subjects.OBJECTS,
         }

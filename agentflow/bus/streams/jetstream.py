@@ -30,11 +30,15 @@ class _ApiError(msgspec.Struct):
 
 
 class PubAck(msgspec.Struct):
-    """The server's word that a message is stored, at which sequence of which stream."""
+    """The server's word that a message is stored, at which sequence of which stream.
+
+    `val` is what a counter says after it.
+    """
 
     stream: str = ""
     seq: int = 0
     duplicate: bool = False
+    val: str = ""
     error: _ApiError | None = None
 
 

@@ -17,7 +17,7 @@ import click
 
 from agentflow.cli.options import Dollars, Patience, connection_options, resolve
 from agentflow.cli.reading import default_options, reading_options
-from agentflow.cli.workforce import chosen, workforce_options
+from agentflow.cli.workforce import chosen, limit_options, limits_of, workforce_options
 from agentflow.errors import CostLimitReached, GaveUp, UsageError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ GIVE_UP = 600.0
     help="Tasks at once in each worker.",
 )
 @workforce_options
+@limit_options
 @click.option(
     "--queue",
     help="Queue to use. [default: one of the job's own; `default` where others run the workers]",
@@ -152,6 +153,7 @@ class _Command:
 
     def __init__(self, file: str, ours: dict[str, Any], options: dict[str, Any]) -> None:
         self.ours = ours
+        self._limits = limits_of(options)
         self.options = options
         self._printed = ours["out"] == "-"
         self._file = file
@@ -211,6 +213,7 @@ class _Command:
             only=only,
             connect=resolve(_connection(options), local=False),
             kinds=tuple(kinds),
+            limits=self._limits,
             served=served.kinds_of(kinds, self._own()),
             max_cost_micro=None if max_cost is None else micro(max_cost),
             retry_failed=options["retry_failed"],

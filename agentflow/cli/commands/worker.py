@@ -11,7 +11,7 @@ import click
 
 from agentflow.cli.options import connection_options, resolve
 from agentflow.cli.telemetry import log_options, metrics_option, start_log
-from agentflow.cli.workforce import LEASE, QUEUES, SLOTS, separated
+from agentflow.cli.workforce import LEASE, QUEUES, SLOTS, limit_options, limits_of, separated
 from agentflow.errors import UsageError
 from agentflow.handlers.registry import ALL
 from agentflow.protocol.identity import process_name
@@ -44,6 +44,7 @@ from agentflow.protocol.identity import process_name
     help="Worker processes under this one, each with --concurrency slots; SIGHUP loads new code.",
 )
 @click.option("--reload", is_flag=True, help="For development: load new code when a file changes.")
+@limit_options
 @metrics_option("Serve Prometheus metrics here; with --processes N on N ports from here on.")
 @log_options
 @connection_options
@@ -73,6 +74,7 @@ def command(
     process with the code as it is then; no task is lost or run twice.
     """
     start_log(connection)
+    limits = limits_of(connection)
     from agentflow.local import parent
     from agentflow.telemetry import logs
     from agentflow.worker import orderly
@@ -104,6 +106,7 @@ def command(
                 metrics_shared=processes or int(reload),
                 ready=ready,
                 orderly=ends,
+                route_limits=limits,
             )
         )
 

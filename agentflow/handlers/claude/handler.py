@@ -38,7 +38,7 @@ from agentflow.handlers.claude import client as clients
 from agentflow.handlers.claude import secrets, turns
 from agentflow.handlers.claude.estimate import Prompts, Ratio
 from agentflow.handlers.claude.failures import MISSHAPEN, Failures, unbilled
-from agentflow.handlers.claude.headers import rate_limits
+from agentflow.handlers.claude.headers import rate_limits, reading
 from agentflow.handlers.claude.message import Message, Refused
 from agentflow.handlers.claude.reader import Reader, Unreadable
 from agentflow.handlers.claude.request import (
@@ -52,8 +52,8 @@ from agentflow.handlers.credential import checked_pool, pool_of
 from agentflow.protocol.record import Repair, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.records import add_repair
+from agentflow.rules.routes import estimates, usage
 from agentflow.rules.routes import prices as pricing
-from agentflow.rules.routes import usage
 from agentflow.rules.routes.dearest import dearest, weigh
 from agentflow.rules.routes.models import family
 from agentflow.rules.routes.prices import Cost, Prices
@@ -106,6 +106,7 @@ class ClaudeHandler:
     """
 
     defaults = Defaults(timeout=HOUR)
+    metered = True
 
     def __init__(
         self,
@@ -273,12 +274,13 @@ class ClaudeHandler:
     async def _open(self, arguments: dict[str, Any], run: Run, state: _Family) -> httpx2.Response:
         if self._messages is None:
             raise RuntimeError("the handler is not started")
+        sent = time.time()
         # Raised from None: a traceback shows the SDK's own errors, which may quote a key.
         try:
             stream = await self._messages.create(**arguments, stream=True)
         except anthropic.APIStatusError as error:
             state.refused += error.status_code == 429
-            self._answered(error.response.headers, run, state)
+            self._answered(error.response.headers, run, state, sent)
             raise self._failures.refused(error, run) from None
         except anthropic.APIConnectionError as error:
             raise self._failures.unreached(error, run) from None
@@ -289,11 +291,12 @@ class ClaudeHandler:
         except MISSHAPEN as error:
             raise self._failures.misshapen(error, run) from None
         response: httpx2.Response = stream.response
-        self._answered(response.headers, run, state)
+        self._answered(response.headers, run, state, sent)
         return response
 
-    def _answered(self, headers: httpx2.Headers, run: Run, state: _Family) -> None:
+    def _answered(self, headers: httpx2.Headers, run: Run, state: _Family, sent: float) -> None:
         state.answered(headers)
+        run.reading = reading(headers.raw, sent)
         run.simulated = headers.get("x-simulated") == "true"
         run.request_id = self._secrets.name(headers.get("request-id"))
 
@@ -302,7 +305,7 @@ class ClaudeHandler:
     ) -> None:
         reader = Reader()
         problem: Exception | None = None
-        begun = False
+        begun, before = False, run.characters
         now = asyncio.get_running_loop().time
         waits = (LAST_EVENT, LINGER)
         limit = asyncio.timeout(None)
@@ -317,7 +320,9 @@ class ClaudeHandler:
                             run.emit(text)
                     if message.begun and not begun:
                         begun = True
+                        run.counted = _counted(message)
                         run.answered()
+                    run.characters = before + message.characters
                     if run.first_token_s is None and message.characters:
                         run.first_token_s = time.monotonic() - began
                         run.usage = bill.usage + usage.counts(message.told)
@@ -418,6 +423,11 @@ def _pieces(response: httpx2.Response) -> AsyncIterable[bytes]:
     """The body; its decoders cost as much as reading it, so only what is packed passes them."""
     packed = "content-encoding" in response.headers
     return response.aiter_bytes() if packed else cast(httpx2.AsyncByteStream, response.stream)
+
+
+def _counted(message: Message) -> int | None:
+    """Input tokens that count on a limit, as the beginning of an answer tells them."""
+    return estimates.counted_input(usage.counts(message.told)) or None
 
 
 def _some(outcome: Outcome) -> Outcome | None:

@@ -129,14 +129,14 @@ class _Base:
             except KeyMissing as error:
                 failure = Failure(type="authentication_error", message=str(error))
                 raise AttemptFailed(failure, Signal(type=failure.type)) from error
-            async with run.admit(claude.route(task)):
-                part = Run(
-                    task,
-                    attempt=run.attempt,
-                    fencing_token=run.fencing_token,
-                    purse=run.purse,
-                    emit=run.emit if stream else _to_nobody,
-                )
+            part = Run(
+                task,
+                attempt=run.attempt,
+                fencing_token=run.fencing_token,
+                purse=run.purse,
+                emit=run.emit if stream else _to_nobody,
+            )
+            async with run.admit(claude.route(task), part):
                 began = time.monotonic() - self._began
                 try:
                     outcome = await claude(part)
