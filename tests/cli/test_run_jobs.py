@@ -206,9 +206,9 @@ async def test_a_job_is_listed_and_its_results_are_written_again(home: Home) -> 
 
 
 async def test_failures_come_with_their_messages_and_the_next_command(home: Home) -> None:
-    wrong = {"kind": "sleep", "params": {"seconds": "soon"}}
-    done = await home.command("run", home.tasks([wrong, wrong]), *SIMULATED)
+    late = {"kind": "sleep", "params": {"seconds": 60}, "timeout": 0.1, "max_attempts": 1}
+    done = await home.command("run", home.tasks([late, late]), *SIMULATED)
     assert done.code == 1
-    assert "2 x invalid: task" in done.err
+    assert "2 x timeout: " in done.err
     assert "(lines 1, 2)" in done.err
     assert "To run what failed again: agentflow run tasks.jsonl" in done.err

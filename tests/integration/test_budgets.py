@@ -79,6 +79,7 @@ class Limited:
 
     async def run(self, items: Source, micro: int | None, *, slots: int = 10) -> tuple[Ending, Job]:
         spec = JobSpec(
+            id="limited",
             results=self._folder / "results.jsonl",
             connect=Connect(urls=(self._server.url,)),
             concurrency=slots,

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agentflow.protocol import api, control, limits, record, streams, subjects, task
+from agentflow.protocol import api, control, jobs, limits, record, streams, subjects, task
 from agentflow.protocol.record import EMPTY, Last, State
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import claim, lifecycle, retry
@@ -171,11 +171,13 @@ def test_the_keys_of_the_bucket_are_told() -> None:
         gates.kind_key("<kind>"),
         gates.closed_key(Route("<pool>", "<family>")),
         budgets.key("<scope>"),
+        jobs.key("<id>"),
         clock.clock_key(Route("<pool>", "<family>")),
         f"{clock.SLOTS}<actor>",
         f"{clock.POOL}<pool>",
     }
     assert set(fields(budgets.Budget)) == told["budgets.<scope>"]
+    assert set(fields(jobs.Job)) == told["job.<id>"]
     assert set(fields(budgets.Holder)) <= quoted(section("Budgets"))
     assert set(fields(closures.Closed)) <= told["closed.<pool>.<family>"]
     assert fields(gates.Paused) == told["pause.<queue>"]
