@@ -141,6 +141,19 @@ async def test_each_turn_of_an_answer_that_pauses_is_held_for(
     assert job.tally.total - job.tally.done > 0
 
 
+async def test_each_answer_that_is_asked_again_is_held_for(
+    limited: Limited, start_worker: StartWorker, simulator: Simulator, claude: ClaudeHandler
+) -> None:
+    await start_worker({"claude": claude}, slots=4)
+    simulator.set_mode({"text": "no JSON", "usage": {"input_tokens": 500, "output_tokens": 900}})
+    schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+    ending, _ = await limited.run(many(8, schema=schema, repair=9), 100_000, slots=4)
+
+    assert ending is Ending.COST_LIMIT
+    assert 80_000 < paid(simulator) <= 100_000
+    assert simulator.log.requests > 4, "some were asked again"
+
+
 async def test_what_a_function_asks_is_held_for(
     limited: Limited, start_worker: StartWorker, simulator: Simulator, claude: ClaudeHandler
 ) -> None:

@@ -163,6 +163,8 @@ class ClaudeHandler:
     def most(self, task: Task) -> Cost:
         """What a task's first request may cost. Raises InvalidTask."""
         arguments = self._arguments(task)
+        if task.schema is not None:
+            arguments = Structured(task).asked(arguments)
         return self._dearest(arguments, self._families.get(family(arguments["model"])))
 
     def _arguments(self, task: Task) -> dict[str, Any]:
