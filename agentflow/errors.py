@@ -6,6 +6,7 @@ returns for it (the table stands in README.md).
     AgentFlowError                     1
       UsageError                       2   the command or its input is wrong; nothing was done
         InvalidTask                        a task description that cannot be run
+          IdReused                         its id belongs to a task that asks something else
         InvalidInput                       a file with bad lines
         InvalidHandler                     a function that cannot be a handler
       StackError                       3   the local stack or the server cannot be used
@@ -19,6 +20,7 @@ returns for it (the table stands in README.md).
         PayloadLost
       ResultsLost                      1   the file of results was taken away while a job wrote it
       CostLimitReached                 4
+      GaveUp                           5   nothing goes on without a person
       Retry · Fail                     1   raised by one's own handlers: try again; do not
 """
 
@@ -54,6 +56,23 @@ class InvalidTask(UsageError):
     def __init__(self, message: str, *, reason: str = "invalid") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class IdReused(InvalidTask):
+    """The id belongs to a task that asks something else: an id never answers another request.
+
+    `differences` names the fields, as the end of a sentence.
+    """
+
+    def __init__(self, task_id: str, differences: str, *, where: str = "") -> None:
+        self.task_id = task_id
+        self.differences = differences
+        super().__init__(
+            f"{where}the id {task_id} is that of another request, known already: "
+            f"{differences or 'what it asked cannot be read now'}. "
+            "Give this one another id, or none",
+            reason="id_reused",
+        )
 
 
 class InvalidInput(UsageError):
@@ -204,6 +223,26 @@ class CostLimitReached(AgentFlowError):
     """The cost limit was reached; the rest was not submitted."""
 
     exit_code = 4
+
+
+class GaveUp(AgentFlowError):
+    """Nothing of the job goes on without a person; the same command goes on once that is done."""
+
+    exit_code = 5
+
+
+class BudgetSpent(AgentFlowError):
+    """A budget has no room for a request, whatever comes back of what others hold.
+
+    `fails`: the budget lets such tasks fail; else they wait for a higher limit.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, scope: str = "", fails: bool = False) -> None:
+        super().__init__(message)
+        self.scope = scope
+        self.fails = fails
 
 
 class Retry(AgentFlowError):

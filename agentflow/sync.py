@@ -289,7 +289,7 @@ class SyncClient:
 
         return SyncTask(self, self._call(handle))
 
-    @spelled_out(MapOptions)
+    @overload
     def map(
         self,
         items: Iterable[Item],
@@ -297,19 +297,40 @@ class SyncClient:
         concurrency: int = 200,
         ordered: bool = False,
         **options: Unpack[MapOptions],
-    ) -> Iterator[Result]:
+    ) -> Iterator[Result]: ...
+    @overload
+    def map(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: int = 200,
+        ordered: bool = False,
+        type: type[T],
+        **options: Unpack[MapOptions],
+    ) -> Iterator[T]: ...
+    @spelled_out(MapOptions)
+    def map(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: int = 200,
+        ordered: bool = False,
+        type: type[T] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[Result] | Iterator[T]:
         """See Client.map. `items` is taken in the caller's thread, as results are taken."""
         self._thread.check()
         several(items, "tasks")
         if concurrency < 1:
             raise UsageError(f"concurrency is {concurrency}, should be 1 or more")
-        return self._map(
+        results = self._map(
             items,
             concurrency,
             lambda taken: self.client.map(
                 taken, concurrency=concurrency, ordered=ordered, **options
             ),
         )
+        return results if type is None else _typed(results, type)
 
     def _map(
         self,
@@ -375,6 +396,13 @@ class SyncClient:
         several(tasks, "tasks")
         handles = [task.handle for task in tasks]
         return self._iterator(lambda: self.client.as_completed(handles, timeout=timeout))
+
+
+def _typed(results: Iterator[Result], kind: type[T]) -> Iterator[T]:
+    for result in results:
+        if (failure := result.failure()) is not None:
+            raise failure
+        yield result.value_as(kind)
 
 
 class SyncTask:

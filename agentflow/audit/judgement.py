@@ -26,7 +26,7 @@ import msgspec
 from agentflow.audit.evidence import Evidence
 from agentflow.audit.trail import Finding, Kind
 from agentflow.protocol.identity import parse_message
-from agentflow.protocol.record import State
+from agentflow.protocol.record import ID_REUSED, State
 
 SIMPLE_KINDS = frozenset({"claude", "echo", "sleep", "unknown"})
 """Kinds that send Claude one request an attempt at most."""
@@ -48,6 +48,7 @@ class Figures(msgspec.Struct, kw_only=True):
     named_by_a_record: int = 0
     named_by_the_ledger: int = 0
     dropped: int = 0
+    withdrawn: int = 0
     forgotten: int = 0
     unproved: int = 0
     paid_calls: int | None = None
@@ -175,6 +176,9 @@ def _ledger(evidence: Evidence) -> Iterable[Finding]:
             yield Finding(Kind.MISTOLD, text, line.id)
     if evidence.complete:
         for task_id in sorted((evidence.trails.keys() | waiting) - known):
+            trail = evidence.trails.get(task_id)
+            if trail is not None and trail.reason == ID_REUSED:
+                continue  # its submitter gave it an id, which is that of another request
             yield Finding(Kind.UNEXPECTED, "nobody submitted it", task_id)
 
 
@@ -233,6 +237,8 @@ def _sequences(evidence: Evidence, figures: Figures) -> Iterable[Finding]:
             figures.named_by_the_ledger += 1
         elif sequence in dropped:
             figures.dropped += 1
+        elif sequence in evidence.withdrawn:
+            figures.withdrawn += 1
         elif 0 < later < evidence.expires_ns:
             figures.forgotten += 1
         else:

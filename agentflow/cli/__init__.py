@@ -25,8 +25,12 @@ INTERRUPTED: Final = 130
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("run", "Run all tasks of a file and keep their results."),
+    "cache": ("cache", "Show, bound or prune the answers that `run --cache` keeps."),
     "up": ("up", "Start NATS, a master and workers on this machine."),
     "tui": ("tui", "Open the dashboard."),
+    "jobs": ("jobs", "List the jobs: how far, what they cost, what they wait for."),
+    "results": ("results", "Write the results of a job again, from the log."),
+    "withdraw": ("withdraw", "Take back what waits of a job."),
     "submit": ("submit", "Put a task into a queue."),
     "get": ("get", "Show a task and its result."),
     "list": ("listing", "List tasks, newest first."),
@@ -37,6 +41,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "limits": ("limits", "Show rate limits: what is used, and who waits."),
     "pause": ("pause", "Start nothing of a queue or kind."),
     "resume": ("resume", "Lift a pause, or open a closed pool."),
+    "budget": ("budget", "Limit what a queue, pool, label or all may cost."),
+    "costs": ("costs", "Show what tasks have cost, by queue, label, model or day."),
     "drain": ("drain", "Let a worker finish what it runs, and exit."),
     "watch": ("watch", "Show what happens as it happens."),
     "workers": ("workers", "List the workers."),

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from agentflow.bus.streams.jetstream import JetStream, Json
-from agentflow.errors import NotFound
+from agentflow.errors import NotFound, PermissionDenied
 from agentflow.protocol import streams, subjects
 from agentflow.protocol.streams import Field
 
@@ -70,9 +70,18 @@ class Drift(msgspec.Struct, kw_only=True):
 async def read(js: JetStream) -> Inventory:
     """Every stream and consumer, compared with its definition. Raises BusError."""
     return Inventory(
-        streams=[await _stream(js, definition) for definition in streams.streams()],
+        streams=[await _stream(js, definition) for definition in await _wanted(js)],
         consumers=[_consumer(info) for info in await _consumers(js)],
     )
+
+
+async def _wanted(js: JetStream) -> list[Json]:
+    """All definitions; that of the cache only where there is one that this user may see."""
+    try:
+        await js.stream_info(subjects.CACHE_STREAM)
+    except (NotFound, PermissionDenied):
+        return streams.streams()
+    return [*streams.streams(), streams.cache()]
 
 
 async def _stream(js: JetStream, definition: Json) -> StreamStatus:
@@ -118,7 +127,7 @@ def _consumer(info: Json) -> ConsumerStatus:
 async def drifts(js: JetStream) -> list[Drift]:
     """Every stream and consumer beside its definition. Raises BusError."""
     drifts = []
-    for definition in streams.streams():
+    for definition in await _wanted(js):
         name = definition["name"]
         try:
             info = await js.stream_info(name)

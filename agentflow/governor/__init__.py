@@ -1,1 +1,1 @@
-"""What keeps a fleet within the limits of its accounts: rules/routes, carried out over the bus."""
+"""What keeps a fleet within the limits of its accounts and within its budgets, on the bus."""

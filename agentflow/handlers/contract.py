@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
 from agentflow.errors import AgentFlowError
-from agentflow.protocol.record import Failure, Usage
+from agentflow.protocol.record import Failure, Repair, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.clock import Reading
+from agentflow.rules.routes.prices import Cost
 from agentflow.rules.routes.route import Route
 from agentflow.waits import Waits
 
@@ -38,6 +39,31 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     content: Any = None
     stop_reason: str | None = None
     value: Any = None
+
+
+WHOLE: Final = frozenset({None, "end_turn", "stop_sequence"})
+"""Reasons to stop of an answer that a schema holds for: a cut one, a refusal, a call of a tool are
+what they are, and asking again would not mend them."""
+
+
+class Payment:
+    """What a request has cost, in micro-USD; None, as at first: nobody knows."""
+
+    __slots__ = ("cost",)
+
+    def __init__(self) -> None:
+        self.cost: int | None = None
+
+
+class Purse(Protocol):
+    """The money that an attempt may spend, where budgets limit it."""
+
+    def hold(self, most: Cost) -> AbstractAsyncContextManager[Payment]:
+        """Enter it before a request that may cost so much, and send the request within.
+
+        Entering waits until the budgets have room. Raises AttemptFailed where they will have none,
+        or where nobody knows what the request may cost.
+        """
 
 
 class AttemptFailed(AgentFlowError):
@@ -85,7 +111,9 @@ class Run:
         "model",
         "over",
         "partial",
+        "purse",
         "reading",
+        "repair",
         "request_id",
         "simulated",
         "task",
@@ -106,6 +134,7 @@ class Run:
         progress: Callable[[float | None, str | None], Awaitable[None]] | None = None,
         admit: Callable[[Route, Run | None], AbstractAsyncContextManager[None]] | None = None,
         answered: Callable[[], None] = lambda: None,
+        purse: Purse | None = None,
     ) -> None:
         self.task = task
         self.attempt = attempt
@@ -127,6 +156,10 @@ class Run:
         self.estimated = False
         self.assumed: list[str] = []
         self.partial: Outcome | None = None
+        self.repair: Repair | None = None
+        """What of usage and cost asking again took."""
+        self.purse = purse
+        """Where there is one, each request that costs money is sent within its `hold`."""
         self.reading: Reading | None = None
         self.counted: int | None = None
         self.characters = 0
@@ -180,6 +213,14 @@ class Routed(Protocol):
 
     def route(self, task: Task) -> Route | None:
         """By which a task would ask, None where it asks nobody."""
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A handler that knows what a task's first request may cost."""
+
+    def most(self, task: Task) -> Cost:
+        """Micro-USD at most; without them where there is no price. Raises InvalidTask."""
 
 
 @runtime_checkable

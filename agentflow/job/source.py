@@ -28,10 +28,12 @@ from agentflow.job.formats.template import Template
 from agentflow.job.served import lack
 from agentflow.protocol import limits
 from agentflow.protocol.task import TaskBody
+from agentflow.rules.routes.prices import Prices
 
 HASH_CHARS: Final = 24
 LARGE: Final = limits.MIB
 _MADE: Final = HASH_CHARS + 1
+_ID_MOST: Final = 64
 _PROBLEMS: Final = 10_000
 """Bad lines after which no more are looked for: it is the wrong file."""
 
@@ -50,6 +52,17 @@ class Item(msgspec.Struct, frozen=True):
     custom_id: str | None = None
     large: bool = False
     """Whether it is so long that not many of its kind should be in memory at once."""
+    take: int = 1
+    """How often it is asked anew: an answer that is there ends its task, so another take is another
+    task."""
+
+    @property
+    def task_id(self) -> str:
+        """The id of its task; `id` is that of the line."""
+        if self.take == 1:
+            return self.id
+        end = f"-r{self.take}"
+        return self.id[: _ID_MOST - len(end)] + end
 
     def forget(self) -> None:
         """What is asked is needed no more; its answer may be hours away."""
@@ -77,6 +90,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     own: Mapping[str, checks.Check] = {}
     """What one's own handlers say of a task, by kind; some may replace ours."""
     simulate: bool = False
+    round: str = ""
+    """A word at the end of the ids made here, so that they are asked anew."""
+    labelled: bool = False
+    """Whether its tasks get the label of a job."""
+    prices: Prices | None = None
+    """Where there is a limit on the cost: each line must have a price."""
     served: frozenset[str] | None = None
     """The kinds that somebody will run, where that is known."""
 
@@ -102,8 +121,11 @@ class Source:
         """Each kind, and the first line that names it."""
         self.models: dict[str | None, Load] = {}
         """What each model is asked, None for the worker's default."""
+        self.named = False
+        """Whether a line gives its task an id."""
         self._timed = False
         self._columns: dict[str, None] = {}
+        self._digest = hashlib.sha256()
         self._total = 0
         self._repeated: frozenset[str] = frozenset()
         self._check()
@@ -125,6 +147,8 @@ class Source:
                     again[request] += 1
                     number = again[request]
                 task_id = f"{request}-{number}"
+                if self._reading.round:
+                    task_id += f"-{self._reading.round}"
             yield Item(
                 row.line,
                 task_id,
@@ -134,6 +158,11 @@ class Source:
                 row.custom_id,
                 size_of(row.body) > LARGE,
             )
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that is asked, in order, and of the ids."""
+        return self._digest.hexdigest()
 
     @property
     def taken_for(self) -> str:
@@ -220,7 +249,16 @@ class Source:
             self.notes[f"body.model {row.foreign_model}"] += 1
         reading.defaults.fill(body)
         request = request_hash(body, simulate=reading.simulate)
-        checks.check(body, size, own=reading.own)
+        checks.check(body, size, own=reading.own, prices=reading.prices)
+        if body.id is not None and reading.round:
+            raise InvalidTask(
+                f"--fresh makes new ids, and the id {body.id} that this names is asked only once; "
+                "leave it out, or give another"
+            )
+        self.named |= body.id is not None
+        if reading.labelled and body.labels:
+            checks.check_room(body.labels)
+        self._digest.update(f"{request} {body.id}\n".encode())
         kind = body.kind or "claude"
         if reading.served is not None and (why := lack(kind, reading.served)):
             raise InvalidTask(why)
@@ -294,6 +332,9 @@ def request_hash(body: TaskBody, *, simulate: bool) -> str:
         "params": body.params,
         "simulate": simulate or None,
     }
+    if body.schema is not None:
+        # Only then: what asks for none has the hash that it always had.
+        parts |= {"schema": body.schema, "repair": body.repair}
     data = msgspec.json.encode(parts, order="deterministic")
     return hashlib.sha256(data).hexdigest()[:HASH_CHARS]
 
@@ -301,4 +342,6 @@ def request_hash(body: TaskBody, *, simulate: bool) -> str:
 def size_of(body: TaskBody) -> int:
     """Bytes of a task's texts, nearly."""
     size = len(body.prompt or "") + len(body.system or "")
+    if body.schema is not None:
+        size += len(msgspec.json.encode(body.schema))
     return size + (len(msgspec.json.encode(body.params)) if body.params else 0)

@@ -35,10 +35,22 @@ ERROR_TEXT: Final = 4 * KIB
 TRACEBACK: Final = 8 * KIB
 """Characters of a traceback kept in a record."""
 
+SCHEMA_BYTES: Final = 256 * KIB
+"""A task's schema: it is compiled by the worker, and is part of every request."""
+SCHEMA_DEPTH: Final = 200
+"""Levels of a schema as JSON, references followed; the validator itself ends at 255."""
+
+CACHE_BYTES: Final = 256 * MIB
+"""max_bytes of the cache of answers; what is oldest goes first."""
+CACHED_BYTES: Final = MIB
+"""An answer that is kept: a few long ones must not drive thousands out."""
+
 # Names. Queue names become consumer names, which the server shows in tables.
 ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
 QUEUE_PATTERN: Final = r"[a-z0-9-]{1,24}"
 KIND_PATTERN: Final = r"[A-Za-z0-9_.-]{1,64}"
+BUDGET_PATTERN: Final = r"job\.[A-Za-z0-9_-]{1,64}"
+"""What a task may name as its budget: those of queues, pools and labels find it themselves."""
 LABELS: Final = 16
 """Labels of a task; they travel in a header of its live copy too."""
 LABEL_CHARS: Final = 64
@@ -68,6 +80,9 @@ DEAD_RETENTION: Final = 30 * DAY
 # Counts.
 MAX_ATTEMPTS: Final = 5
 MAX_ATTEMPTS_LIMIT: Final = 100
+REPAIR: Final = 2
+REPAIR_MAX: Final = 10
+"""Times an answer that breaks its schema is asked again; each is paid."""
 MAX_DELIVERIES: Final = 100
 """Past this a message is failed unparsed: it may be what kills the process that reads it."""
 MAX_ACK_PENDING: Final = 20_000

@@ -143,6 +143,25 @@ def streams(*, retention: float = limits.RETENTION, replicas: int = 1) -> list[J
     ]
 
 
+def cache(*, max_bytes: int = limits.CACHE_BYTES, replicas: int = 1) -> Json:
+    """Definition of the cache of answers, which is there only where somebody keeps answers."""
+    return {
+        "name": subjects.CACHE_STREAM,
+        "subjects": [subjects.cached(">")],
+        "retention": "limits",
+        "discard": "old",
+        "max_bytes": max_bytes,
+        "max_msgs_per_subject": 1,
+        "allow_msg_ttl": True,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "duplicate_window": _WINDOW,
+        "storage": "file",
+        "num_replicas": replicas,
+        "allow_direct": True,
+    }
+
+
 def consumer(queue: str, priority: Priority, *, lease: float = limits.LEASE) -> Json:
     """Definition of the consumer that feeds a queue's workers at one priority."""
     filters = subjects.consumer_filters(queue, priority)

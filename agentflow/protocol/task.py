@@ -31,7 +31,12 @@ _Labels = Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=limits
 _Kind = Annotated[str, msgspec.Meta(pattern=rf"^{limits.KIND_PATTERN}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
-ABILITIES: Final[frozenset[str]] = frozenset({"deadline", "payload", "start_within"})
+_Repair = Annotated[int, msgspec.Meta(ge=0, le=limits.REPAIR_MAX)]
+_Budget = Annotated[str, msgspec.Meta(pattern=rf"^{limits.BUDGET_PATTERN}\Z")]
+
+ABILITIES: Final[frozenset[str]] = frozenset(
+    {"budget", "deadline", "payload", "schema", "start_within"}
+)
 """What a task may ask for in Agentflow-Needs and this version has."""
 
 
@@ -51,6 +56,9 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     not_before: _Instant | None = None
     deadline: _Instant | None = None
     start_within: _Seconds | None = None
+    schema: dict[str, Any] | None = None
+    repair: _Repair | None = None
+    budget: _Budget | None = None
     payload: Payload | None = None
 
 
@@ -78,6 +86,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime | None = None
     deadline: datetime | None = None
     start_within: float | None = None
+    schema: dict[str, Any] | None = None
+    repair: int = limits.REPAIR
+    budget: str | None = None
     payload: Payload | None = None
 
 
@@ -159,6 +170,8 @@ def check_body(body: TaskBody) -> TaskBody:
     # A handler of one's own may take no arguments; a task for it says `params: {}`.
     if nothing and (body.params is None or body.kind in (None, "claude")):
         raise InvalidTask("a task needs a prompt (or params)", reason="empty")
+    if body.repair is not None and body.schema is None:
+        raise InvalidTask("repair is for answers to a schema; give a schema", reason="bad_field")
     return body
 
 
@@ -174,7 +187,9 @@ def split(body: TaskBody) -> tuple[TaskBody, bytes]:
     """
     params = dict(body.params or {})
     kept = {"model": params.pop("model")} if "model" in params else None
-    data = msgspec.json.encode(Content(body.prompt, body.system, params or None))
+    content = Content(body.prompt, body.system, params or None)
+    # In order: the same request has the same digest, however its keys stood.
+    data = msgspec.json.encode(content, order="deterministic")
     reference = payloads.refer(data)
     small = msgspec.structs.replace(body, prompt=None, system=None, params=kept, payload=reference)
     return small, data
@@ -261,6 +276,13 @@ def missing_abilities(headers: Mapping[str, str]) -> list[str]:
     return [name for name in names if name and name not in ABILITIES]
 
 
+class _Labelled(msgspec.Struct):
+    labels: _Labels | None = None
+
+
+_labelled = msgspec.json.Decoder(_Labelled)
+
+
 def labels_header(labels: Mapping[str, str]) -> str:
     """Labels as the value of Agentflow-Labels: compact ASCII JSON."""
     return _ascii(msgspec.json.encode(dict(labels)))
@@ -286,6 +308,16 @@ def labels_from(header: str | None) -> dict[str, str]:
         return _label_decoder.decode(header)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}
+
+
+def labels_of(headers: Mapping[str, str], payload: bytes) -> dict[str, str]:
+    """The labels of a task message: its payload's come before its header's."""
+    try:
+        if payload.lstrip()[:1] == b"{" and (labels := _labelled.decode(payload).labels):
+            return labels
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    return labels_from(headers.get(subjects.LABELS))
 
 
 def _header(headers: Mapping[str, str], name: str, kind: Any) -> str | None:
@@ -314,6 +346,10 @@ def build(
     """
     kind = body.kind or _header(headers, subjects.KIND, _Kind) or "claude"
     default = defaults.get(kind, _DEFAULTS) if defaults else _DEFAULTS
+    if body.schema is not None and kind != "claude":
+        raise InvalidTask(
+            f"a schema is for kind claude; kind {kind} gives its own results", reason="bad_field"
+        )
     horizon = datetime.now(UTC).timestamp() + limits.HORIZON
     if body.not_before is not None and body.not_before.timestamp() > horizon:
         raise InvalidTask(
@@ -338,5 +374,8 @@ def build(
         not_before=body.not_before,
         deadline=body.deadline,
         start_within=body.start_within,
+        schema=body.schema,
+        repair=limits.REPAIR if body.repair is None else body.repair,
+        budget=body.budget,
         payload=body.payload,
     )

@@ -12,7 +12,17 @@ from typing import Any, Final
 import msgspec
 
 from agentflow.protocol import limits
-from agentflow.protocol.record import VERSION, Failure, Last, Record, State, Timings, Usage
+from agentflow.protocol.asked import Asked
+from agentflow.protocol.record import (
+    VERSION,
+    Failure,
+    Last,
+    Record,
+    Repair,
+    State,
+    Timings,
+    Usage,
+)
 
 PARTIAL_BYTES: Final = limits.MIB
 """Of the text, and of the content, of a broken answer that a record keeps."""
@@ -29,13 +39,15 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "unknown"
     labels: dict[str, str] = {}
     model: str | None = None
+    asked: Asked | None = None
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
     """What one attempt used: tokens, micro-USD (None: price unknown), seconds.
 
     `usage_told` is the usage as it came, `unpriced` why there is no cost, `estimated` that tokens
-    are counted by what came, `assumed` what the answer left out.
+    are counted by what came, `assumed` what the answer left out. `repair` is a part of usage and
+    cost.
     """
 
     usage: Usage = Usage()
@@ -49,6 +61,7 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: str | None = None
     estimated: bool = False
     assumed: list[str] | None = None
+    repair: Repair | None = None
 
 
 NOTHING_SPENT = Spent()
@@ -65,6 +78,7 @@ def origin_of(record: Record) -> Origin:
         kind=record.kind,
         labels=record.labels,
         model=record.model,
+        asked=record.asked,
     )
 
 
@@ -78,6 +92,18 @@ def add_cost(so_far: float | None, more: int | None) -> float | None:
     if so_far is None or more is None:
         return None
     return (micro(so_far) + more) / 1_000_000
+
+
+def add_repair(so_far: Repair | None, more: Repair | None) -> Repair | None:
+    """Two parts of a sum, None where there is nothing."""
+    if so_far is None or more is None:
+        return so_far or more
+    known = more.cost_usd is not None
+    return Repair(
+        so_far.turns + more.turns,
+        so_far.usage + more.usage,
+        add_cost(so_far.cost_usd, micro(more.cost_usd or 0.0) if known else None),
+    )
 
 
 def follow(
@@ -129,6 +155,9 @@ def follow(
         unpriced=spent.unpriced or (before.unpriced if before else None),
         estimated=spent.estimated or (before.estimated if before else False),
         assumed=spent.assumed,
+        # Of a corrected retry it is what is answered from here on.
+        asked=origin.asked or (before.asked if before else None) or None,
+        repair=add_repair(before.repair if before else None, spent.repair),
         carry=before.carry if before else msgspec.UNSET,
         **content,
     )
@@ -243,8 +272,12 @@ def cancelled(
     )
 
 
-def with_partial(record: Record, text: str | None, content: Any) -> Record:
+def with_partial(
+    record: Record, text: str | None, content: Any, stop_reason: str | None = None
+) -> Record:
     """The record with what came of an answer that broke off, marked `partial`.
+
+    With a reason to stop it did not break off: it is whole, and no success for another reason.
 
     What is too long is cut (`truncated`) or left out: the record itself must always be stored.
     """
@@ -252,7 +285,13 @@ def with_partial(record: Record, text: str | None, content: Any) -> Record:
         return record
     if content is not None and len(msgspec.json.encode(content)) > PARTIAL_BYTES:
         content = None
-    whole = msgspec.structs.replace(record, text=text, content=content, partial=True)
+    whole = msgspec.structs.replace(
+        record,
+        text=text,
+        content=content,
+        partial=stop_reason is None,
+        stop_reason=stop_reason,
+    )
     size = len(msgspec.json.encode(text))
     return fit(whole, PARTIAL_BYTES, size) or msgspec.structs.replace(whole, text=None)
 

@@ -42,8 +42,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
     `type` and `code` are the API's error.type and error.details.error_code, `exception` a category:
     connection, dropped, stalled, broken_json, timeout, handler, asked (by the handler, for
-    `retry_after` seconds later), lost. `should_retry` is the header x-should-retry. `message` is
-    the API's sentence: two of the account's failures are told by nothing else.
+    `retry_after` seconds later), lost, budget, budget_fails, unpriced. `should_retry` is the header
+    x-should-retry. `message` is the API's sentence: two of the account's failures are told by
+    nothing else.
     """
 
     status: int | None = None
@@ -139,6 +140,9 @@ _ACCOUNT: Final = ("credit balance is too low", "specified api usage limits")
 _AWAY: Final = (407, 502, 503, 521, 522, 523, 530)
 """Answers of a proxy, balancer or CDN that does not reach the service, or lets nobody through."""
 
+SCHEMA: Final = "schema"
+"""Type and reason of an answer that breaks its schema, however often it was asked again."""
+
 # fmt: off
 TABLE: Final[tuple[Rule, ...]] = (
     # The account and the credential: every further task would meet the same, if it is theirs.
@@ -167,6 +171,7 @@ TABLE: Final[tuple[Rule, ...]] = (
         backoff=SERVER, limit=5, closes="server"),
     # The request: it would be refused again.
     Rule(reason="paused",          types=("pause_turn",)),
+    Rule(reason=SCHEMA,            types=(SCHEMA,)),
     Rule(reason="authentication",  statuses=(401,)),
     Rule(reason="billing",         statuses=(402,)),
     Rule(reason="permission",      statuses=(403,)),
@@ -183,6 +188,10 @@ TABLE: Final[tuple[Rule, ...]] = (
     Rule(reason="handler_error",   exceptions=("handler",), backoff=SERVER),
     Rule(reason="handler_retry",   exceptions=("asked",), backoff=AS_TOLD),
     Rule(reason="worker_lost",     exceptions=("lost",), backoff=AT_ONCE),
+    # A budget without room: the task was not asked, and waits for a higher limit, or fails by it.
+    Rule(reason="budget",          exceptions=("budget",), backoff=RATE, counts=False),
+    Rule(reason="budget",          exceptions=("budget_fails",)),
+    Rule(reason="unpriced",        exceptions=("unpriced",)),
 )
 # fmt: on
 

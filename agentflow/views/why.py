@@ -6,6 +6,7 @@ from being started whatever else is free comes first, its place in the queue las
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -105,7 +106,7 @@ def _ended(situation: Situation, now: datetime) -> Told | None:
         return "cancelled", f"It was cancelled{at} by {task.actor}, after {starts}."
     if task.state == State.FAILED:
         text = f"It failed{at} after {starts} ({task.reason or 'failed'}){_error(task)}."
-        return "failed", f"{text} To run it again: agentflow retry {task.id}"
+        return "failed", f"{text} To run it again: agentflow retry {shlex.quote(task.id)}"
     return None
 
 
@@ -159,9 +160,24 @@ def _paused(situation: Situation, now: datetime) -> Told | None:
     return f"paused_{paused[0].what}", ". ".join(told)
 
 
+def _over_budget(situation: Situation, now: datetime) -> Told | None:
+    task = situation.task
+    mine = {"*", f"queue:{task.queue}", *(f"{name}={value}" for name, value in task.labels.items())}
+    fitting = [
+        gate
+        for gate in situation.gates
+        if gate.what == gateviews.BUDGET and (gate.name in mine or gate.name.startswith("pool:"))
+    ]
+    if not fitting:
+        return None
+    gate = fitting[0]
+    text = f"Its {gateviews.sentence(gate)}. To let it go on: {gateviews.remedy(gate)}"
+    return "budget", text, gate.until
+
+
 def _unserved(situation: Situation, now: datetime) -> Told | None:
     task = situation.task
-    start = f"Start one: agentflow worker --queues {task.queue}"
+    start = f"Start one: agentflow worker --queues {shlex.quote(task.queue)}"
     if situation.served is False:
         return "no_worker", f"No worker serves its queue {task.queue}. {start}"
     serving = _serving(situation)
@@ -227,6 +243,7 @@ _REASONS: Final[tuple[Callable[[Situation, datetime], Told | None], ...]] = (
     _paused,
     _unserved,
     _closed,
+    _over_budget,
     _unknown_kind,
     _limited,
     _taken,

@@ -1,4 +1,4 @@
-"""The gates before a task starts: paused queue or kind, closed route, pace, and the governor.
+"""The gates before a task starts: paused queue or kind, closed route, pace, governor, budgets.
 
 A message that waits at a gate is held: renewed, unclaimed, without a record. So nothing is started
 that would only be refused, no attempt is lost, and a cancel or another worker is not in its way.
@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Final
 
 from agentflow.bus.streams.bucket import Board
 from agentflow.bus.streams.jetstream import JetStream
+from agentflow.governor.budgets import Budgets, Hold
 from agentflow.governor.call import Call
 from agentflow.governor.governor import Governor
 from agentflow.handlers.contract import AttemptFailed, Run
 from agentflow.protocol.record import Failure
 from agentflow.rules import retry
 from agentflow.rules.retry import Signal
-from agentflow.rules.routes import closures, gates
+from agentflow.rules.routes import budgets, closures, gates
 from agentflow.rules.routes.clock import NO_LIMITS, Limits
 from agentflow.rules.routes.closures import Blame, Closed
 from agentflow.rules.routes.route import Route
@@ -58,6 +59,7 @@ class Gates:
         self._slots = slots
         self._now = js.now
         self.routes = Routes(board, actor=actor, slots=slots, now=js.now)
+        self.budgets = Budgets(board, actor=actor, now=js.now)
         self.governor = Governor(
             js,
             board,
@@ -86,6 +88,9 @@ class Gates:
         if key.startswith(gates.CLOSED):
             self.routes.learned(key)
             self.governor.closed()
+        elif key.startswith(budgets.PREFIX):
+            self.budgets.learned(key)
+            return
         elif not key.startswith(gates.PAUSED):
             self.governor.learned(key)
             return
@@ -137,20 +142,31 @@ class Gates:
         self, queue: str, kind: str, route: Route | None, call: Call | None = None
     ) -> bool:
         """Return when a task may be started; whether its request is the probe of its route."""
-        self._waiting[queue] += 1
         try:
-            while True:
-                if self.paused(queue, kind):
-                    await self._until_change(RECHECK)
-                elif (
-                    await self._pass(route, call)
-                    and await self._in_turn(route, call)
-                    and not self.paused(queue, kind)
-                ):
-                    return self.routes.closed(route) is not None
+            with self._held_at_gate(queue):
+                while True:
+                    if self.paused(queue, kind):
+                        await self._until_change(RECHECK)
+                    elif (
+                        await self._pass(route, call)
+                        and await self._in_turn(route, call)
+                        and not self.paused(queue, kind)
+                    ):
+                        return self.routes.closed(route) is not None
         except BaseException:
             self.left(call)
             raise
+
+    async def afford(self, queue: str, scopes: list[str], micro: int, *, patient: bool) -> Hold:
+        """Return when the budgets hold so much for a task. Raises BudgetSpent."""
+        with self._held_at_gate(queue):
+            return await self.budgets.hold(scopes, micro, patient=patient)
+
+    @contextmanager
+    def _held_at_gate(self, queue: str) -> Iterator[None]:
+        self._waiting[queue] += 1
+        try:
+            yield
         finally:
             self._waiting[queue] -= 1
             if not self._waiting[queue]:

@@ -16,7 +16,7 @@ import msgspec
 from agentflow.handlers.contract import Outcome, Run, Trace
 from agentflow.protocol import limits
 from agentflow.protocol.faithful import flaw
-from agentflow.protocol.record import Failure, Usage
+from agentflow.protocol.record import Failure, Repair, Usage
 from agentflow.rules.retry import Signal
 
 _TEXT: Final = (str, NoneType)
@@ -32,6 +32,7 @@ _SPENT: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
     ("estimated", (bool,)),
     ("assumed", (list,)),
     ("partial", (Outcome, NoneType)),
+    ("repair", (Repair, NoneType)),
 )
 _TOKENS: Final = tuple(field.name for field in msgspec.structs.fields(Usage))
 _spent: Final = attrgetter(*(name for name, _ in _SPENT))
@@ -93,7 +94,7 @@ def forget_spent(run: Run) -> None:
     run.model = run.task.model
     run.request_id = run.first_token_s = None
     run.simulated = run.estimated = False
-    run.usage_told = run.unpriced = run.partial = None
+    run.usage_told = run.unpriced = run.partial = run.repair = None
     run.assumed = []
 
 

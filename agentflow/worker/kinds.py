@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from agentflow.handlers.contract import Handler, Metered, Noted, Pooled, Routed, defaults_of
+from agentflow.errors import InvalidTask
+from agentflow.handlers.contract import (
+    Handler,
+    Metered,
+    Noted,
+    Pooled,
+    Priced,
+    Routed,
+    defaults_of,
+)
 from agentflow.protocol.task import Task
+from agentflow.rules.routes.prices import Cost
 from agentflow.rules.routes.route import Route
+
+_LITTLE: Final = Cost(1)
 
 
 class Kinds:
@@ -21,6 +33,9 @@ class Kinds:
         self._routes = {
             kind: handler.route for kind, handler in known.items() if isinstance(handler, Routed)
         }
+        self._priced = {
+            kind: handler.most for kind, handler in known.items() if isinstance(handler, Priced)
+        }
         self._metered = {
             kind
             for kind, handler in known.items()
@@ -33,6 +48,17 @@ class Kinds:
         """By which route a task asks, if its handler knows that beforehand."""
         route_of = self._routes.get(task.kind)
         return route_of(task) if route_of is not None else None
+
+    def most(self, task: Task) -> Cost:
+        """What a task's first request may cost; a millionth where its handler does not know.
+
+        So it starts only while there is money at all.
+        """
+        most_of = self._priced.get(task.kind)
+        try:
+            return most_of(task) if most_of is not None else _LITTLE
+        except InvalidTask:
+            return _LITTLE  # its handler fails it, and says why
 
     def metered(self, kind: str) -> bool:
         """Whether the answers to a kind's requests tell the limits of their route."""

@@ -140,12 +140,15 @@ class Worker:
         self.actor.background("starved", self._starved.watch)
         self.actor.background("consumers", self._consumers.keep)
         self.actor.background("bucket", self._gates.watch)
+        self._gates.budgets.lease = self._holding.lease
+        self.actor.background("budgets", self._gates.budgets.keep)
         if self._kinds.asks:
             self.actor.background("growth", self._gates.governor.watch)
             self.actor.background("slots", self._gates.governor.keep)
             self.actor.on_stop("slots", self._gates.governor.forget)
         self.actor.on_stop("pulling", self._puller.stop)
         self.actor.on_stop("tasks", self._settle)
+        self.actor.on_stop("budgets", self._gates.budgets.close)
         if not self.actor.stopping.is_set():  # told so while it started
             await self._puller.start()
 

@@ -116,6 +116,7 @@ def test_a_fresh_server_has_no_failures(
         "master",
         "workers",
         "queues",
+        "jobs",
     }
     assert found.checks.keys() == names
     assert found["streams"].status is Status.WARN

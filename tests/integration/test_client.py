@@ -145,7 +145,7 @@ async def test_a_second_submission_of_an_id_runs_once(client: Client, start_work
     await start_worker({"count": count})
     first = await client.submit("one", kind="count", id="same")
     assert (await first.result(20)).text == "one"
-    second = await client.submit("two", kind="count", id="same")
+    second = await client.submit("one", kind="count", id="same", max_attempts=2, labels={"a": "b"})
     assert (await second.result(20)).text == "one"
     assert len(runs) == 1
 

@@ -139,7 +139,6 @@ REFUSED = {
         "agentflow.progress.x",
         "agentflow.schedule.x.1",
         "agentflow.due.default.normal",
-        "agentflow.dead.default.x",
         "agentflow.live.results.x",
         "agentflow.tokens.x",
         "agentflow.control.master",
@@ -364,6 +363,27 @@ def test_a_job_runs_as_a_submitter(stack: Stack, tmp_path: Path) -> None:
         stack.server.url,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_submitter_uses_the_cache_that_an_administrator_makes(
+    stack: Stack, tmp_path: Path
+) -> None:
+    tasks = tmp_path / "cached.jsonl"
+    tasks.write_text('{"prompt": "hello", "kind": "echo"}\n')
+    job = ("run", str(tasks), "--cache", "9", "--json", "-o", str(tmp_path / "out.jsonl"))
+    without = stack.server.run("submitter", *job)
+    assert without.returncode == 3
+    assert "`agentflow cache create` as an administrator does" in without.stderr
+    refused = stack.server.run("submitter", "cache", "create")
+    assert refused.returncode == 3
+    assert stack.server.run("admin", "cache", "create").returncode == 0
+    done = stack.server.run("submitter", *job)
+    assert done.returncode == 0, done.stderr
+    for role in ("viewer", "submitter", "admin"):
+        shown = stack.server.run(role, "cache", "stats")
+        assert shown.returncode == 0, shown.stderr
+    assert stack.server.run("submitter", "cache", "prune").returncode == 0  # it is empty
+    assert stack.server.run("viewer", "streams", "diff").returncode == 0
 
 
 async def test_a_viewer_sees_everything(stack: Stack) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.protocol import limits, record
+from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import EMPTY, Last, Record, State, Timings, Usage
 from agentflow.rules.claim import Act, Delivery, after_silence, decide, is_fresh
 
@@ -95,6 +97,45 @@ TABLE = {
 @pytest.mark.parametrize(("delivery", "end", "act"), TABLE.values(), ids=TABLE.keys())
 def test_the_table(delivery: Delivery, end: Last, act: Act) -> None:
     assert decide(delivery, end) == act
+
+
+ASKED, ELSE = {"kind": "echo", "prompt": "a"}, {"kind": "echo", "prompt": "b"}
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def asking(asked: Asked | None, follows: int = 0, stored: datetime = NOON) -> Delivery:
+    return msgspec.structs.replace(mine(follows), asked=asked, stored=stored)
+
+
+def asked_before(state: State, asked: Asked | None = ASKED, message: str = OTHER) -> Last:
+    began = Timings(submitted=datetime(2026, 1, 1, 11, tzinfo=UTC))
+    end = last(state, message=message)
+    assert end.record is not None
+    return Last(5, msgspec.structs.replace(end.record, asked=asked, timings=began))
+
+
+@pytest.mark.parametrize("state", State)
+def test_another_request_with_the_id_is_disowned_whatever_the_log_says(state: State) -> None:
+    assert decide(asking(ELSE), asked_before(state)) == Act.DISOWN
+    assert decide(asking({}), asked_before(state)) == Act.DISOWN, "it cannot be read"
+
+
+@pytest.mark.parametrize("state", State)
+def test_what_may_be_of_the_log_is_not_compared(state: State) -> None:
+    began = asked_before(state).record
+    assert began is not None
+    for delivery, end in {
+        "the same": (asking(ASKED), asked_before(state)),
+        "a log without": (asking(ELSE), asked_before(state, None)),
+        "a message unread": (asking(None), asked_before(state)),
+        "a continuation that was overtaken": (asking(ELSE, follows=4), asked_before(state)),
+        "what began it": (
+            asking(ELSE, stored=began.timings.submitted or NOON),
+            asked_before(state),
+        ),
+    }.values():
+        assert decide(delivery, end) == Act.ACK
+    assert decide(asking(ELSE), asked_before(state, message=MINE)) != Act.DISOWN
 
 
 REJECTED = {

@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from agentflow.protocol import api, control, limits, record, streams, subjects, task
+from agentflow.protocol import api, control, jobs, limits, record, streams, subjects, task
 from agentflow.protocol.record import EMPTY, Last, State
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import claim, lifecycle, retry
 from agentflow.rules.claim import Act, Delivery
-from agentflow.rules.routes import clock, closures, gates, tickets
+from agentflow.rules.routes import budgets, clock, closures, gates, tickets
 from agentflow.rules.routes.route import Route
 from agentflow.views.api import TASK_FIELDS
 from tests.support import tools
@@ -64,6 +64,7 @@ def test_every_subject_is_told() -> None:
         subjects.dead("x", "x"),
         tickets.counter(Route("x", "x"), "x"),
         subjects.kv("x"),
+        subjects.cached("x"),
         f"{subjects.OBJECT_CHUNKS}.x",
         f"{subjects.OBJECT_INFOS}.x",
         subjects.LIVE,
@@ -169,10 +170,15 @@ def test_the_keys_of_the_bucket_are_told() -> None:
         gates.queue_key("<queue>"),
         gates.kind_key("<kind>"),
         gates.closed_key(Route("<pool>", "<family>")),
+        budgets.key("<scope>"),
+        jobs.key("<id>"),
         clock.clock_key(Route("<pool>", "<family>")),
         f"{clock.SLOTS}<actor>",
         f"{clock.POOL}<pool>",
     }
+    assert set(fields(budgets.Budget)) == told["budgets.<scope>"]
+    assert set(fields(jobs.Job)) == told["job.<id>"]
+    assert set(fields(budgets.Holder)) <= quoted(section("Budgets"))
     assert set(fields(closures.Closed)) <= told["closed.<pool>.<family>"]
     assert fields(gates.Paused) == told["pause.<queue>"]
     assert fields(clock.Limits) == told["pool.<pool>"]

@@ -175,7 +175,7 @@ class JetStream:
         )
         try:
             got = _got.decode(message.data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise NoAnswer(f"what answered for {stream} is not JetStream") from None
         if got.error is not None:
             if got.error.code == 404 and got.error.err_code != _NO_STREAM:
@@ -238,6 +238,10 @@ class JetStream:
     async def consumer_info(self, stream: str, consumer: str) -> Json:
         """Configuration and state of a consumer."""
         return await self.api(f"CONSUMER.INFO.{stream}.{consumer}")
+
+    async def delete_consumer(self, stream: str, consumer: str) -> None:
+        """Remove a consumer. Raises NotFound where there is none."""
+        await self.api(f"CONSUMER.DELETE.{stream}.{consumer}")
 
     async def consumers(self, stream: str) -> list[Json]:
         """Configuration and state of all consumers of a stream."""

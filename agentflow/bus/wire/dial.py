@@ -84,15 +84,18 @@ def _arguments(options: Connect, name: str) -> dict[str, Any]:
     if options.user:
         arguments["user"] = options.user
         arguments["password"] = options.password or ""
-    if options.tls_ca or options.tls_cert:
+    if options.token:
+        arguments["token"] = options.token
+    if options.wants_tls:
         arguments["tls"] = _tls(options)
+        arguments["tls_handshake_first"] = options.tls_first
     return arguments
 
 
 async def _attempt(
     arguments: dict[str, Any], timeout: float, options: Connect, callbacks: Callbacks
 ) -> MendedClient:
-    client = MendedClient()
+    client = MendedClient(tls=options.wants_tls)
     errors: list[Absence] = []
     chosen = callbacks(client)
 

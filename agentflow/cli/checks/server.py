@@ -7,6 +7,7 @@ it expects a stream of another name.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -21,6 +22,7 @@ from agentflow.bus.wire.monitoring import sync_of
 from agentflow.cli import inventory
 from agentflow.cli.checks.check import Check, Status
 from agentflow.cli.checks.jetstream import jetstream
+from agentflow.cli.checks.jobs import abandoned
 from agentflow.cli.inventory import ConsumerStatus, StreamStatus
 from agentflow.cli.output import seconds
 from agentflow.client.operate.limits import standing as standing_limits
@@ -70,6 +72,7 @@ async def all_of(
         checks.append(await rate_limits(js))
         checks.append(await costs(js))
         checks += await _fleet(js)
+        checks.append(await abandoned(js))
         return checks, True
 
 
@@ -341,7 +344,7 @@ def _named(names: list[str]) -> Check:
         "queues",
         Status.WARN,
         f"tasks wait in queues that no worker serves: {', '.join(names)}",
-        f"agentflow worker --queues {','.join(names)}",
+        f"agentflow worker --queues {shlex.quote(','.join(names))}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,11 +234,19 @@ async def _submit_all(
     priority: str,
     as_json: bool,
 ) -> int:
+    import msgspec
+
     from agentflow.cli import output
+    from agentflow.job import reuse
 
     if not as_json:
         output.note(source.taken_for)
     async with options.client(connection, patience=PATIENCE) as client:
+        if source.named:
+            changed = (
+                msgspec.structs.replace(item, body=_changed(item.body, fields)) for item in source
+            )
+            await reuse.check(client, changed, name=source.name)
         await intake.submit_all(
             client,
             iter(source),
@@ -267,7 +276,7 @@ async def _warn_unserved(client: Client, queue: str) -> None:
         if await client.unserved(queue):
             output.warn(
                 f"no worker serves the queue {queue}; the task waits until one does "
-                f"(agentflow worker --queues {queue})"
+                f"(agentflow worker --queues {shlex.quote(queue)})"
             )
     except BusError:
         return  # this user may not ask; the task is submitted all the same

@@ -6,8 +6,10 @@ from agentflow.client.asking import Asking
 from agentflow.client.operate.bulk import Bulk
 from agentflow.client.operate.deadletters import DeadLetters
 from agentflow.client.operate.draining import Draining
+from agentflow.client.operate.jobs import Jobs
 from agentflow.client.operate.pauses import Pauses
 from agentflow.client.operate.why import Questions
+from agentflow.client.operate.withdrawing import Withdrawing
 from agentflow.client.session import Session
 from agentflow.client.tasks.tasks import Tasks
 
@@ -21,3 +23,5 @@ class Operate:
         self.pauses = Pauses(session)
         self.draining = Draining(session, self.pauses, asking)
         self.questions = Questions(session, tasks.lookup, asking, self.pauses)
+        self.jobs = Jobs(session)
+        self.withdrawing = Withdrawing(session, self.jobs)

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from agentflow import classes
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream, PubAck
 from agentflow.bus.streams.payloads import Payloads
@@ -29,6 +30,7 @@ from agentflow.errors import (
 )
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import limits, subjects, task
+from agentflow.protocol.asked import Asked, asked
 from agentflow.protocol.faithful import flaw
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import TaskBody
@@ -38,7 +40,7 @@ OUTSTANDING: Final = 4096
 PATIENCE: Final = 30.0
 """Seconds to go on while the server is away."""
 
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=classes.encode_hook)
 _PRIORITIES: Final = frozenset(Priority)
 
 
@@ -51,6 +53,12 @@ class Submission(NamedTuple):
     payload: bytes
     block: bytes
     large: bytes | None = None
+    body: TaskBody | None = None
+
+    @property
+    def asked(self) -> Asked | None:
+        """What it asks, None of a task that is asked already."""
+        return None if self.body is None else asked(self.body)
 
 
 def fields_of(item: str | Mapping[str, Any] | TaskBody) -> dict[str, Any]:
@@ -87,9 +95,30 @@ def prepare(
     if priority not in _PRIORITIES:
         raise UsageError(f"priority {priority[:40]!r} is not one of high, normal, low")
     payload, body, large = fitting(_payload(fields))
-    if body.not_before is not None:
-        task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
-    headers = {subjects.ID: task_id, subjects.KIND: body.kind or "claude"}
+    if body.not_before is not None or body.schema is not None:
+        _check(body)
+    headers = {subjects.ID: task_id, **_headers(body, reply, needs)}
+    if follows:
+        headers[subjects.FOLLOWS] = str(follows)
+    return Submission(
+        task_id,
+        queue,
+        subjects.task(queue, priority),
+        payload,
+        blocks.encode(headers),
+        large,
+        None if follows else body,
+    )
+
+
+def asked_as_sent(body: TaskBody) -> Asked:
+    """What a task asks, long as it may be: as its message has it. Raises InvalidTask."""
+    return asked(fitting(_payload(body))[1])
+
+
+def _headers(body: TaskBody, reply: str | None, needs: str | None) -> dict[str, str]:
+    """What a task message says beside its payload. Raises UsageError."""
+    headers = {subjects.KIND: body.kind or "claude"}
     if body.model:
         headers[subjects.MODEL] = body.model
     if body.labels:
@@ -99,14 +128,19 @@ def prepare(
             raise UsageError(f"{reply[:80]!r} is not a subject to reply to")
         headers[subjects.REPLY] = reply
     # A worker that does not know these fields must leave the task to one that does.
-    asked = [name for name in sorted(task.ABILITIES) if getattr(body, name) is not None]
-    if asked or needs:
-        headers[subjects.NEEDS] = ",".join(dict.fromkeys([*asked, *_names(needs)]))
-    if follows:
-        headers[subjects.FOLLOWS] = str(follows)
-    return Submission(
-        task_id, queue, subjects.task(queue, priority), payload, blocks.encode(headers), large
-    )
+    needed = [name for name in sorted(task.ABILITIES) if getattr(body, name) is not None]
+    if needed or needs:
+        headers[subjects.NEEDS] = ",".join(dict.fromkeys([*needed, *_names(needs)]))
+    return headers
+
+
+def _check(body: TaskBody) -> None:
+    """Raise InvalidTask for what its worker would refuse: too far ahead, no schema of ours."""
+    task.build(body, {}, "", Priority.NORMAL, "")
+    if body.schema is not None:
+        from agentflow.rules import schemas  # 30 ms that only these pay
+
+        schemas.checked(body.schema)
 
 
 def fitting(payload: bytes) -> tuple[bytes, TaskBody, bytes | None]:
@@ -128,6 +162,9 @@ def _names(needs: str | None) -> list[str]:
 def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
     """The task as JSON, without an id: that is in the headers."""
     try:
+        kind = fields.get("schema") if isinstance(fields, Mapping) else None
+        if isinstance(fields, Mapping) and isinstance(kind, type):
+            fields = {**fields, "schema": classes.schema_of(kind)}
         wrong = flaw(fields, "")
         if wrong is not None:
             raise InvalidTask(f"the task's {wrong}")

@@ -25,6 +25,7 @@ from agentflow.errors import UsageError
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Record
 from agentflow.protocol.task import TaskBody
+from agentflow.rules import reuse
 from agentflow.views.result import Result
 
 Item = str | Mapping[str, Any] | TaskBody
@@ -88,6 +89,9 @@ class Tasks:
     ) -> TaskHandle:
         handle = TaskHandle(self, message.id, newer_than=newer_than)
         handle.queue = message.queue
+        if not fresh:
+            handle.asked = message.asked
+            await self._compare(message)
         if fresh and self.waiting.up:
             # The result may be here before somebody asks for it.
             handle.expect(fresh=True, idle=True)
@@ -98,6 +102,11 @@ class Tasks:
             raise
         handle.message_sequence = ack.seq
         return handle
+
+    async def _compare(self, message: Submission, where: str = "") -> None:
+        """Raise IdReused where the log of its id holds another request."""
+        if (ask := message.asked) is not None:
+            reuse.check(message.id, ask, await self.lookup.known(message.id), where=where)
 
     def map(
         self,
@@ -129,6 +138,7 @@ class Tasks:
             self.waiting,
             self.sender,
             prepared,
+            self._compare,
             concurrency=concurrency,
             ordered=ordered,
         )
@@ -185,9 +195,11 @@ class Tasks:
         subjects.check_id(task_id)
         return self.watching.one(task_id, newer_than=newer_than, tokens=tokens)
 
-    async def retry(self, task_id: str, payload: bytes | None = None) -> TaskHandle:
+    async def retry(
+        self, task_id: str, payload: bytes | None = None, *, queue: str | None = None
+    ) -> TaskHandle:
         """See Client.retry."""
-        message, follows = await self.steering.retry(subjects.check_id(task_id), payload)
+        message, follows = await self.steering.retry(subjects.check_id(task_id), payload, queue)
         return TaskHandle(self, message.id, newer_than=follows)
 
 

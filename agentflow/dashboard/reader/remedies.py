@@ -84,6 +84,16 @@ REASONS: Final[dict[str, Remedy]] = {
     "deadline": Remedy(
         "its deadline has passed", "nothing can start it any more: submit it anew", False
     ),
+    "budget": Remedy(
+        "a budget had no room for what it may cost",
+        "raise the budget, or lower max_tokens; then retry it",
+        True,
+    ),
+    "unpriced": Remedy(
+        "a budget limits it, and its model has no price",
+        "give the price (AGENTFLOW_PRICES), or another model; then retry it",
+        True,
+    ),
     "start_within": Remedy(
         "it waited longer than it asked to",
         "add workers or pause less; submit it anew, or without start_within",
@@ -122,6 +132,11 @@ REASONS: Final[dict[str, Remedy]] = {
     "bad_json": Remedy("its JSON cannot be read", _MESSAGE, False),
     "bad_field": Remedy("a field of it is not allowed", _MESSAGE, False),
     "bad_id": Remedy("its id cannot be one", _MESSAGE, False),
+    "id_reused": Remedy(
+        "its id belongs to another request",
+        "retry it: it runs under this id; or submit it anew with an id of its own",
+        True,
+    ),
     "bad_subject": Remedy("it came on a subject that is none of a task", _MESSAGE, False),
     "invalid": Remedy("its kind refuses it", _MESSAGE, False),
     "unknown_kind": Remedy(

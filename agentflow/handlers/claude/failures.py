@@ -37,10 +37,12 @@ from agentflow.handlers.claude.reader import BEGINNING
 from agentflow.handlers.claude.secrets import Secrets
 from agentflow.handlers.contract import AttemptFailed, Run
 from agentflow.protocol.record import Failure
-from agentflow.rules.retry import Signal
+from agentflow.rules.retry import SCHEMA, Signal
 
 NOT_AN_ANSWER: Final = "not_an_answer"
 _PROXY_AUTHENTICATION: Final = 407
+_UNHEARD: Final = (408, 499, 504, 524)
+"""Answers of those on the way who did not wait for the API's."""
 
 # What the SDK raises for arguments of a wrong shape before anything is sent; JSONDecodeError and
 # pydantic's ValidationError are ValueErrors.
@@ -160,6 +162,12 @@ class Failures:
         text = f"the answer paused its turn {turns} times and is not complete; what came is kept"
         return self._failed(None, text, Signal(status=200, type="pause_turn"), run)
 
+    def breaking(self, fault: str, repairs: int, run: Run) -> AttemptFailed:
+        """For a whole answer that does not fit its schema, also when asked again."""
+        often = f" after it was asked {repairs} more time{'s' * (repairs > 1)}" if repairs else ""
+        text = f"the answer breaks its schema{often}: {fault}; its text is kept"
+        return self._failed(None, text, Signal(status=200, type=SCHEMA), run)
+
     def _failed(
         self, error: BaseException | None, text: str, signal: Signal, run: Run
     ) -> AttemptFailed:
@@ -172,6 +180,18 @@ class Failures:
             request_id=run.request_id,
         )
         return AttemptFailed(failure, signal)
+
+
+def unbilled(error: BaseException) -> bool:
+    """Whether nothing can have been bought by a request that ended so, before any of its answer."""
+    if isinstance(error, InvalidTask):
+        return True
+    if not isinstance(error, AttemptFailed):
+        return False
+    signal = error.signal
+    if signal.status is None:
+        return signal.exception in ("connection", None)
+    return signal.status not in _UNHEARD and signal.type != NOT_AN_ANSWER
 
 
 def _plain_connect(cause: BaseException) -> bool:

@@ -23,7 +23,7 @@ import gc
 import inspect
 import time
 import urllib.request
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
@@ -36,8 +36,8 @@ from anthropic.resources.messages import AsyncMessages
 from agentflow.handlers import price_file
 from agentflow.handlers.claude import client as clients
 from agentflow.handlers.claude import secrets, turns
-from agentflow.handlers.claude.estimate import Ratio
-from agentflow.handlers.claude.failures import MISSHAPEN, Failures
+from agentflow.handlers.claude.estimate import Prompts, Ratio
+from agentflow.handlers.claude.failures import MISSHAPEN, Failures, unbilled
 from agentflow.handlers.claude.headers import rate_limits, reading
 from agentflow.handlers.claude.message import Message, Refused
 from agentflow.handlers.claude.reader import Reader, Unreadable
@@ -46,14 +46,17 @@ from agentflow.handlers.claude.request import (
     DEFAULT_MODEL,
     build,
 )
-from agentflow.handlers.contract import Outcome, Run
+from agentflow.handlers.claude.structured import Structured, again
+from agentflow.handlers.contract import WHOLE, Outcome, Run
 from agentflow.handlers.credential import checked_pool, pool_of
-from agentflow.protocol.record import Usage
+from agentflow.protocol.record import Repair, Usage
 from agentflow.protocol.task import Defaults, Task
+from agentflow.rules.records import add_repair
 from agentflow.rules.routes import estimates, usage
 from agentflow.rules.routes import prices as pricing
+from agentflow.rules.routes.dearest import dearest, weigh
 from agentflow.rules.routes.models import family
-from agentflow.rules.routes.prices import Prices
+from agentflow.rules.routes.prices import Cost, Prices
 from agentflow.rules.routes.route import Route
 
 STALL: Final = 120.0
@@ -78,7 +81,7 @@ _BROKEN: Final = (*_CUT, *MISSHAPEN)
 class _Family:
     """Requests of one model family with this credential."""
 
-    __slots__ = ("headers", "headers_at", "in_flight", "ratio", "refused")
+    __slots__ = ("headers", "headers_at", "in_flight", "prompts", "ratio", "refused")
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -86,6 +89,7 @@ class _Family:
         self.headers: Mapping[str, str] = {}
         self.headers_at = 0.0
         self.ratio = Ratio()
+        self.prompts = Prompts()
 
     def answered(self, headers: Mapping[str, str]) -> None:
         # The whole object is kept and read only for a heartbeat: parsing twelve headers of every
@@ -156,30 +160,97 @@ class ClaudeHandler:
         model = task.model or task.params.get("model") or self._model
         return Route(self.pool, family(model if isinstance(model, str) else ""))
 
+    def most(self, task: Task) -> Cost:
+        """What a task's first request may cost. Raises InvalidTask."""
+        arguments = self._arguments(task)
+        if task.schema is not None:
+            arguments = Structured(task).asked(arguments)
+        return self._dearest(arguments, self._families.get(family(arguments["model"])))
+
+    def _arguments(self, task: Task) -> dict[str, Any]:
+        return build(task, _KNOWN, model=self._model, max_tokens=self._max_tokens)
+
+    def _dearest(self, arguments: dict[str, Any], state: _Family | None) -> Cost:
+        assert self._prices is not None
+        seen = state.prompts if state is not None else Prompts()
+        return dearest(arguments, self._prices, a_byte=seen.a_byte, overhead=seen.overhead)
+
     async def __call__(self, run: Run) -> Outcome:
-        """One answer, of as many requests as it pauses for. Raises InvalidTask, AttemptFailed."""
-        arguments = build(run.task, _KNOWN, model=self._model, max_tokens=self._max_tokens)
+        """One answer, of as many requests as it takes. Raises InvalidTask, AttemptFailed.
+
+        An answer that breaks the task's schema is asked for again, as often as the task says.
+        """
+        arguments = self._arguments(run.task)
         run.model = arguments["model"]
         state = self._families.setdefault(family(arguments["model"]), _Family())
-        said: list[Outcome] = []
         state.in_flight += 1
         try:
-            while True:
-                said.append(await self._turn(arguments, run, state, said))
-                if said[-1].stop_reason != turns.PAUSED:
-                    return turns.joined(said)
-                if len(said) == turns.TURNS_MOST:
-                    run.partial = turns.joined(said)
-                    raise self._failures.paused(len(said), run)
-                arguments = turns.continued(arguments, said[-1])
+            if run.task.schema is None:
+                return await self._answer(arguments, run, state)
+            wanted = Structured(run.task)
+            return await self._fitting(wanted, wanted.asked(arguments), run, state)
         finally:
             state.in_flight -= 1
+
+    async def _fitting(
+        self, wanted: Structured, arguments: dict[str, Any], run: Run, state: _Family
+    ) -> Outcome:
+        """An answer with its value; or a cut one and the like, which is what it is."""
+        asked, repairs = arguments, 0
+        while True:
+            with _repairing(run, repairs):
+                outcome = await self._answer(asked, run, state)
+            if outcome.stop_reason not in WHOLE:
+                return outcome
+            value, fault = wanted.read(outcome)
+            if fault is None:
+                return msgspec.structs.replace(outcome, value=value)
+            if repairs == run.task.repair:
+                run.partial = outcome
+                raise self._failures.breaking(fault, repairs, run)
+            repairs += 1
+            asked = again(arguments, outcome, fault)
+
+    async def _answer(self, arguments: dict[str, Any], run: Run, state: _Family) -> Outcome:
+        """One answer, of as many requests as it pauses for."""
+        said: list[Outcome] = []
+        while True:
+            said.append(await self._turn(arguments, run, state, said))
+            if said[-1].stop_reason != turns.PAUSED:
+                return turns.joined(said)
+            if len(said) == turns.TURNS_MOST:
+                run.partial = turns.joined(said)
+                raise self._failures.paused(len(said), run)
+            arguments = turns.continued(arguments, said[-1])
 
     async def _turn(
         self, arguments: dict[str, Any], run: Run, state: _Family, said: list[Outcome]
     ) -> Outcome:
-        """One request; what it used is added to what the turns before it used."""
-        message, bill = Message(), _Bill(run)
+        """One request, and its money; what it used is added to what the turns before it used."""
+        bill = _Bill(run)
+        if run.purse is None:
+            return await self._request(arguments, run, state, said, bill)
+        async with run.purse.hold(self._dearest(arguments, state)) as payment:
+            try:
+                outcome = await self._request(arguments, run, state, said, bill)
+            except BaseException as error:
+                payment.cost = bill.cost.micro if bill.cost else 0 if unbilled(error) else None
+                raise
+            payment.cost = bill.cost.micro if bill.cost else None
+        prompt = run.usage.total - run.usage.output_tokens
+        before = bill.usage.total - bill.usage.output_tokens
+        state.prompts.learn(weigh(arguments), prompt - before)
+        return outcome
+
+    async def _request(
+        self,
+        arguments: dict[str, Any],
+        run: Run,
+        state: _Family,
+        said: list[Outcome],
+        bill: _Bill,
+    ) -> Outcome:
+        message = Message()
         began = time.monotonic()
         try:
             response = await self._open(arguments, run, state)
@@ -308,24 +379,40 @@ class ClaudeHandler:
                 bought = usage.Billed(bought.usage + more, tuple(parts))
         if bought.usage.total == bought.usage.output_tokens:
             # A prompt of no tokens does not exist.
-            cost = pricing.Cost(None, "the answer told no usage")
+            cost = Cost(None, "the answer told no usage")
         else:
             cost = pricing.cost(parts, self._prices)
         run.assumed = [*run.assumed, *(name for name in missing if name not in run.assumed)]
         bill.add(run, bought.usage, usage.kept(told), cost)
 
 
+@contextlib.contextmanager
+def _repairing(run: Run, repairs: int) -> Iterator[None]:
+    """Count apart what is used within, where something is repaired."""
+    usage, micro = run.usage, run.cost_micro
+    try:
+        yield
+    finally:
+        if repairs:
+            known = micro is not None and run.cost_micro is not None
+            cost = (run.cost_micro - micro) / 1_000_000 if known else None  # type: ignore[operator]
+            run.repair = add_repair(run.repair, Repair(1, run.usage - usage, cost))
+
+
 class _Bill:
     """What the turns before this one used."""
 
     def __init__(self, run: Run) -> None:
+        self.cost: Cost | None = None
+        """Of this turn, once something of its answer came."""
         self.usage = run.usage
         self._micro = run.cost_micro
         self._unpriced = run.unpriced
         self._told = run.usage_told
 
-    def add(self, run: Run, used: Usage, told: dict[str, Any] | None, cost: pricing.Cost) -> None:
+    def add(self, run: Run, used: Usage, told: dict[str, Any] | None, cost: Cost) -> None:
         """Write into the run what all turns have used."""
+        self.cost = cost
         run.usage = self.usage + used
         known = self._micro is not None and cost.micro is not None
         run.cost_micro = self._micro + cost.micro if known else None  # type: ignore[operator]

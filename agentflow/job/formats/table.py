@@ -24,6 +24,8 @@ _TYPED: Final = frozenset(
     {"max_tokens", "timeout", "max_attempts", "start_within", "params", "labels"}
 )
 """Fields that are no text: their cells hold JSON."""
+_COLUMNS: Final = frozenset(FIELDS) - {"schema", "repair"}
+"""Fields that a cell may give: a schema is for all rows, and tables have columns called so."""
 
 
 def delimiter_of(header: str) -> str:
@@ -94,9 +96,9 @@ def row_of_columns(line: int, columns: dict[str, Any], template: Template | None
         fields = {
             name: _field(name, value)
             for name, value in columns.items()
-            if name in FIELDS and value is not None and value != ""
+            if name in _COLUMNS and value is not None and value != ""
         }
-        others = {name: value for name, value in columns.items() if name not in FIELDS}
+        others = {name: value for name, value in columns.items() if name not in _COLUMNS}
         return Entry(line, body_of(fields), others)
     except InvalidTask as error:
         return Entry(line, problem=str(error))
