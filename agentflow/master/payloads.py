@@ -13,10 +13,10 @@ import logging
 from typing import Final
 
 from agentflow.bus.streams.jetstream import JetStream, Stored
+from agentflow.bus.streams.lease import Lease
 from agentflow.errors import NotFound, PermissionDenied
 from agentflow.log.task import TaskLog
 from agentflow.master.index import Index
-from agentflow.bus.streams.lease import Lease
 from agentflow.protocol import limits, subjects
 from agentflow.protocol import payload as payloads
 from agentflow.protocol.record import State
