@@ -26,7 +26,7 @@ DIGEST_CHARS: Final = 16
 _HOW: Final = frozenset(
     {
         *("id", "timeout", "max_attempts", "labels", "repair", "budget"),
-        *("not_before", "deadline", "start_within"),
+        *("not_before", "deadline", "start_within", "batch", "batch_after"),
     }
 )
 FIELDS: Final = tuple(name for name in TaskBody.__struct_fields__ if name not in _HOW)

@@ -103,27 +103,26 @@ async def serve(
 ) -> None:
     """Be a worker, and for `batches` a batcher, until told to stop; `own` are an app's handlers.
 
-    `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
-    `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
-    handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
+    Prometheus may ask at `metrics`, with `metrics_shared` the first of so many ports; `ready` is
+    called when it serves and hears signals; `orderly` is the exit status where handlers are left
+    behind. Raises NotConnected, BusError, UsageError, PortTaken.
     """
-    connection = await _connected(options, name, kinds, own)
-    try:
-        async with registry.open_handlers(kinds, own) as handlers:
-            worker = Worker(
-                connection,
-                handlers,
-                queues=queues,
-                slots=slots,
-                lease=lease,
-                name=name,
-                grace=grace,
-                **_as_the_environment_says(route_limits, batches=batches),
-            )
-            async with _measured(worker, connection, metrics, metrics_shared):
-                await _work(worker, ready)
-    finally:
-        await connection.close()
+    async with (
+        _connected(options, name, kinds, own) as connection,
+        registry.open_handlers(kinds, own) as handlers,
+    ):
+        worker = Worker(
+            connection,
+            handlers,
+            queues=queues,
+            slots=slots,
+            lease=lease,
+            name=name,
+            grace=grace,
+            **_as_the_environment_says(route_limits, batches=batches),
+        )
+        async with _measured(worker, connection, metrics, metrics_shared):
+            await _work(worker, ready)
     _leave_behind(worker.stuck, orderly)
 
 
@@ -139,14 +138,19 @@ def _as_the_environment_says(route_limits: Limits, *, batches: bool) -> dict[str
     }
 
 
+@contextlib.asynccontextmanager
 async def _connected(
     options: Connect,
     name: str | None,
     kinds: Sequence[str] | None,
     own: Mapping[str, Handler] | None,
-) -> Connection:
+) -> AsyncIterator[Connection]:
     registry.import_ahead(kinds, own)
-    return await connect_patiently(options, name or "agentflow worker", PATIENCE)
+    connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def _leave_behind(stuck: int, status: int) -> None:

@@ -99,6 +99,30 @@ REASONS: Final[dict[str, Remedy]] = {
         "give the price (AGENTFLOW_PRICES), or another model; then retry it",
         True,
     ),
+    "batch": Remedy(
+        "it waits for a batch, or is in one", "nothing: batches take up to a day", True
+    ),
+    "batch_expired": Remedy(
+        "its batch ended after a day without an answer for it",
+        "nothing: it goes into the next batch; `batch: once` asks it live instead",
+        True,
+    ),
+    "batch_canceled": Remedy("its batch was cancelled", "retry it, live or in a batch", True),
+    "batch_gone": Remedy(
+        "its batch is gone from the account, and may have been paid",
+        "see who deletes batches there; retry it to pay for another answer",
+        True,
+    ),
+    "batch_unknown": Remedy(
+        "nobody knows whether its batch was made, and so paid",
+        "look at the account's batches; retry it to ask anew",
+        True,
+    ),
+    "batch_lost": Remedy(
+        "what waited for its batch is gone: somebody purged AGENTFLOW_BATCH",
+        "submit it anew",
+        False,
+    ),
     "withdrawn": Remedy(
         "it was taken back before it was done", "run its job again, or retry it", True
     ),
