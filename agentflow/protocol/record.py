@@ -24,6 +24,9 @@ ID_REUSED: Final = "id_reused"
 TOKENS_MOST: Final = 10**12
 """More tokens than anybody buys: a count above is nonsense, and must fit every sum and reader."""
 
+NOTHING_SAVED: Final = 0.0
+"""This very object is left out of a record: what is equal to it is not."""
+
 # Whoever may write a record may write any number. One that no column and no clock can hold makes
 # the record unreadable, and nothing else.
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -169,7 +172,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimated: bool = False
     partial: bool = False
     assumed: list[str] | None = None
-    saved_usd: float = 0.0
+    saved_usd: float = NOTHING_SAVED
     pool: str | None = None
     repair: Repair | None = None
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

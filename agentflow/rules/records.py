@@ -15,6 +15,7 @@ from agentflow.protocol import limits
 from agentflow.protocol.asked import Asked
 from agentflow.protocol.batches import REASON
 from agentflow.protocol.record import (
+    NOTHING_SAVED,
     VERSION,
     Failure,
     Last,
@@ -150,7 +151,8 @@ def follow(
         labels=origin.labels,
         usage=before.usage + spent.usage if before else spent.usage,
         cost_usd=add_cost(before.cost_usd if before else 0.0, spent.cost_micro),
-        saved_usd=(micro(before.saved_usd if before else 0.0) + spent.saved_micro) / 1_000_000,
+        saved_usd=(micro(before.saved_usd if before else 0.0) + spent.saved_micro) / 1_000_000
+        or NOTHING_SAVED,
         timings=timings,
         model=spent.model or origin.model or (before.model if before else None),
         request_id=spent.request_id,
