@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DRAWING := $(VENV)/.drawing
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 
@@ -18,10 +18,11 @@ help: ## Show this list
 $(STAMP): requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "AgentFlow needs Python 3.11 or newer, and there is no $(PYTHON). Name one: make PYTHON=python3.13"; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("AgentFlow needs Python 3.11 or newer, and $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.13" % v[:2])'
-	@echo "Installing into $(VENV) ..."
+	@echo "Making $(VENV) with $$($(PYTHON) --version), once; what it holds takes a minute or two ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes -r requirements.txt
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@echo "Installing AgentFlow itself ..."
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 # What draws the charts; the tests do without.

@@ -57,3 +57,8 @@ def __getattr__(name: str) -> Any:
         place = "client" if name in ("Client", "connect") else "app"
         return getattr(importlib.import_module(f"agentflow.{place}"), name)
     raise AttributeError(f"module 'agentflow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # Without it dir() and completion know only what has been used already.
+    return sorted({*globals(), *__all__})

@@ -13,10 +13,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, overload
 
 from agentflow.errors import Fail, InvalidHandler, Retry, UsageError
 from agentflow.handlers import registry
@@ -28,7 +29,16 @@ from agentflow.handlers.functions.function import (
     Shared,
     check_function,
 )
+from agentflow.handlers.functions.submitting import (
+    AsyncWithContext,
+    AsyncWithout,
+    Decorator,
+    PlainWithContext,
+    PlainWithout,
+    Submitter,
+)
 from agentflow.protocol import limits
+from agentflow.protocol.task import Task
 
 __all__ = [
     "App",
@@ -40,7 +50,8 @@ __all__ = [
     "SyncContext",
 ]
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _KIND: Final = re.compile(limits.KIND_PATTERN)
 
@@ -64,9 +75,25 @@ class App:
         """The kinds that have a function."""
         return list(self._definitions)
 
-    @overload
-    def task(self, function: F) -> F: ...
+    @property
+    def checks(self) -> dict[str, Callable[[Task], object]]:
+        """By kind what raises InvalidTask for a task whose arguments its function does not take."""
+        return {
+            kind: definition.arguments.from_task for kind, definition in self._definitions.items()
+        }
 
+    @overload
+    def task(
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncWithContext[P, R]: ...
+    @overload
+    def task(
+        self, function: Callable[Concatenate[SyncContext, P], R], /
+    ) -> PlainWithContext[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncWithout[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> PlainWithout[P, R]: ...
     @overload
     def task(
         self,
@@ -74,7 +101,8 @@ class App:
         kind: str | None = None,
         retries: int | None = None,
         timeout: float | None = None,
-    ) -> Callable[[F], F]: ...
+        queue: str = "default",
+    ) -> Decorator: ...
 
     def task(
         self,
@@ -83,11 +111,14 @@ class App:
         kind: str | None = None,
         retries: int | None = None,
         timeout: float | None = None,
+        queue: str = "default",
     ) -> Any:
         """Make a function the handler of `kind`, by default its name. The function stays as it is.
 
         `retries` and `timeout` (seconds a try may take) hold for tasks that do not say it
-        themselves; without them 4 and 600. Raises InvalidHandler.
+        themselves; without them 4 and 600. It gets `submit`, which takes what the function takes
+        but for its context, and `options`: how such tasks are sent, by default to `queue`. Raises
+        InvalidHandler.
         """
 
         if isinstance(function, str):
@@ -96,7 +127,7 @@ class App:
                 f'@app.task(kind="{function[:64]}")'
             )
 
-        def register(handler: F) -> F:
+        def register(handler: Callable[..., Any]) -> Callable[..., Any]:
             check_function(handler)
             name = kind if kind is not None else getattr(handler, "__name__", "")
             if not isinstance(name, str) or not _KIND.fullmatch(name):
@@ -106,7 +137,12 @@ class App:
                 )
             if name in self._definitions:
                 raise InvalidHandler(f"kind {name} has two functions; one app can run only one")
-            self._definitions[name] = Definition(handler, name, retries=retries, timeout=timeout)
+            definition = Definition(handler, name, retries=retries, timeout=timeout)
+            self._definitions[name] = definition
+            with contextlib.suppress(AttributeError):  # an object's method takes none
+                attributes: Any = handler
+                submitter = Submitter[..., Any](handler, name, definition.arguments, queue)
+                attributes.submit, attributes.options = submitter.submit, submitter.options
             return handler
 
         return register if function is None else register(function)

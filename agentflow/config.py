@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -34,7 +35,16 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
     tls_ca: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
+    tls_first: bool = False
+    """Whether the handshake comes before the server says anything."""
+    token: str | None = None
     inbox_prefix: str = INBOX
+
+    @property
+    def wants_tls(self) -> bool:
+        """Whether nothing may be sent without TLS: whoever names any part of it wants it."""
+        named = self.tls_ca or self.tls_cert or self.tls_first
+        return bool(named) or any(url.strip().lower().startswith("tls://") for url in self.urls)
 
     @property
     def shown(self) -> str:
@@ -55,7 +65,23 @@ class _Context(msgspec.Struct):
     cert: str = ""
     key: str = ""
     ca: str = ""
+    tls_first: bool = False
+    token: str = ""
     inbox_prefix: str = ""
+    # Not honoured, and so refused: without them we would connect elsewhere, or as somebody else.
+    nkey: str = ""
+    user_jwt: str = ""
+    user_seed: str = ""
+    nsc: str = ""
+    jetstream_domain: str = ""
+    jetstream_api_prefix: str = ""
+    socks_proxy: str = ""
+
+    def foreign(self) -> list[str]:
+        """Fields with a value that this program has no way to honour."""
+        names = ("nkey", "user_jwt", "user_seed", "nsc", "jetstream_domain")
+        more = ("jetstream_api_prefix", "socks_proxy")
+        return [name for name in (*names, *more) if getattr(self, name)]
 
 
 def context_file(name: str, environ: Mapping[str, str] = os.environ) -> Path:
@@ -73,6 +99,11 @@ def from_context(name: str, environ: Mapping[str, str] = os.environ) -> Connect:
         raise UsageError(f"there is no context {name!r} of the nats CLI ({path})") from None
     except (msgspec.DecodeError, OSError) as error:
         raise UsageError(f"the context {path} cannot be read: {error}") from None
+    if foreign := context.foreign():
+        raise UsageError(
+            f"the context {path} has {', '.join(foreign)}, which agentflow does not know how to "
+            "use; make a context without, or name the server with --nats and --creds"
+        )
     return Connect(
         urls=split_urls(context.url or DEFAULT_URL),
         creds=context.creds or None,
@@ -81,14 +112,46 @@ def from_context(name: str, environ: Mapping[str, str] = os.environ) -> Connect:
         tls_ca=context.ca or None,
         tls_cert=context.cert or None,
         tls_key=context.key or None,
+        tls_first=context.tls_first,
+        token=context.token or None,
         inbox_prefix=context.inbox_prefix or INBOX,
     )
 
 
 def split_urls(text: str) -> tuple[str, ...]:
-    """Server URLs separated by commas; a bare host gets the scheme nats."""
+    """Server URLs separated by commas; a bare host gets the scheme nats.
+
+    Raises UsageError for what is none, without the user names and passwords in it.
+    """
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    return tuple(part if "://" in part else f"nats://{part}" for part in parts)
+    urls = tuple(part if "://" in part else f"nats://{part}" for part in parts)
+    for url in urls:
+        _check_url(url)
+    return urls
+
+
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def _check_url(url: str) -> None:
+    try:
+        address = urlsplit(url)
+    except ValueError:
+        return  # a bracket that is not closed: who connects says so, and quotes nothing of it
+    # What stands before a / or # that is not encoded would be taken for the host.
+    split = "@" in address.path + address.query + address.fragment
+    bad = split or not address.hostname or _BAD_ESCAPE.search(address.netloc) is not None
+    try:
+        bad = bad or address.port == 0
+    except ValueError:
+        bad = True
+    if bad:
+        # Nothing of it is shown: what looks like a host or a port may be a part of a password.
+        raise UsageError(
+            "the URL of a NATS server is not understood; it looks like nats://USER:PASSWORD@HOST:"
+            "PORT, where what is special in a user name, password or token is percent-encoded "
+            "(%25 for %, %2F for /, %23 for #, %2C for a comma, %40 for @)"
+        )
 
 
 def connect_options(
@@ -105,7 +168,8 @@ def connect_options(
 ) -> Connect:
     """Options from the command line, completed from environment and context.
 
-    The password comes from AGENTFLOW_PASSWORD only: a command line is visible to all users.
+    Password and token come from AGENTFLOW_PASSWORD and AGENTFLOW_TOKEN only: a command line is
+    visible to all users.
     """
     name = context or environ.get("AGENTFLOW_CONTEXT")
     defaults = from_context(name, environ) if name else Connect()
@@ -118,6 +182,8 @@ def connect_options(
         "tls_ca": tls_ca or environ.get("AGENTFLOW_TLS_CA"),
         "tls_cert": tls_cert or environ.get("AGENTFLOW_TLS_CERT"),
         "tls_key": tls_key or environ.get("AGENTFLOW_TLS_KEY"),
+        "tls_first": environ.get("AGENTFLOW_TLS_FIRST", "") not in ("", "0"),
+        "token": environ.get("AGENTFLOW_TOKEN"),
         "inbox_prefix": inbox_prefix or environ.get("AGENTFLOW_INBOX_PREFIX"),
     }
     overrides = {key: value for key, value in changes.items() if value}
@@ -141,6 +207,8 @@ def connection_environment(options: Connect) -> dict[str, str]:
         "AGENTFLOW_TLS_CA": options.tls_ca,
         "AGENTFLOW_TLS_CERT": options.tls_cert,
         "AGENTFLOW_TLS_KEY": options.tls_key,
+        "AGENTFLOW_TLS_FIRST": "1" if options.tls_first else None,
+        "AGENTFLOW_TOKEN": options.token,
         "AGENTFLOW_INBOX_PREFIX": options.inbox_prefix,
     }
     return {name: value for name, value in variables.items() if value}

@@ -6,6 +6,7 @@ returns for it (the table stands in README.md).
     AgentFlowError                     1
       UsageError                       2   the command or its input is wrong; nothing was done
         InvalidTask                        a task description that cannot be run
+          IdReused                         its id belongs to a task that asks something else
         InvalidInput                       a file with bad lines
         InvalidHandler                     a function that cannot be a handler
       StackError                       3   the local stack or the server cannot be used
@@ -16,6 +17,7 @@ returns for it (the table stands in README.md).
             WrongSequence · StreamFull · NotFound
       TaskError                        1   something about one task
         TaskNotFound · AmbiguousId · TaskFailed · TaskCancelled · ResultTimeout · Superseded
+        PayloadLost
       ResultsLost                      1   the file of results was taken away while a job wrote it
       CostLimitReached                 4
       Retry · Fail                     1   raised by one's own handlers: try again; do not
@@ -53,6 +55,23 @@ class InvalidTask(UsageError):
     def __init__(self, message: str, *, reason: str = "invalid") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class IdReused(InvalidTask):
+    """The id belongs to a task that asks something else: an id never answers another request.
+
+    `differences` names the fields, as the end of a sentence.
+    """
+
+    def __init__(self, task_id: str, differences: str, *, where: str = "") -> None:
+        self.task_id = task_id
+        self.differences = differences
+        super().__init__(
+            f"{where}the id {task_id} is that of another request, known already: "
+            f"{differences or 'what it asked cannot be read now'}. "
+            "Give this one another id, or none",
+            reason="id_reused",
+        )
 
 
 class InvalidInput(UsageError):
@@ -93,7 +112,7 @@ class StoreBusy(StackError):
 
 
 class KeyMissing(StackError):
-    """ANTHROPIC_API_KEY is not set; set it, or use --simulate for answers that cost nothing."""
+    """ANTHROPIC_API_KEY is not set here; set it. `agentflow up --simulate` needs none."""
 
 
 class ClaudeMissing(StackError):
@@ -189,6 +208,10 @@ class ResultTimeout(TaskError):
 
 class Superseded(TaskError):
     """Another writer has continued the task's log; this run no longer counts."""
+
+
+class PayloadLost(TaskError):
+    """What the task says besides its message is gone, or is not what was stored; submit it anew."""
 
 
 class ResultsLost(AgentFlowError):

@@ -28,6 +28,7 @@ from agentflow.client.client import Client
 from agentflow.client.session import closed, forked
 from agentflow.client.tasks.handle import TaskHandle
 from agentflow.client.tasks.options import MapOptions, spelled_out
+from agentflow.client.tasks.several import several
 from agentflow.client.tasks.tasks import Item
 from agentflow.client.tasks.watching import Event
 from agentflow.errors import NotConnected, UsageError
@@ -289,7 +290,7 @@ class SyncClient:
 
         return SyncTask(self, self._call(handle))
 
-    @spelled_out(MapOptions)
+    @overload
     def map(
         self,
         items: Iterable[Item],
@@ -297,18 +298,40 @@ class SyncClient:
         concurrency: int = 200,
         ordered: bool = False,
         **options: Unpack[MapOptions],
-    ) -> Iterator[Result]:
+    ) -> Iterator[Result]: ...
+    @overload
+    def map(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: int = 200,
+        ordered: bool = False,
+        type: type[T],
+        **options: Unpack[MapOptions],
+    ) -> Iterator[T]: ...
+    @spelled_out(MapOptions)
+    def map(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: int = 200,
+        ordered: bool = False,
+        type: type[T] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[Result] | Iterator[T]:
         """See Client.map. `items` is taken in the caller's thread, as results are taken."""
         self._thread.check()
+        several(items, "tasks")
         if concurrency < 1:
             raise UsageError(f"concurrency is {concurrency}, should be 1 or more")
-        return self._map(
+        results = self._map(
             items,
             concurrency,
             lambda taken: self.client.map(
                 taken, concurrency=concurrency, ordered=ordered, **options
             ),
         )
+        return results if type is None else _typed(results, type)
 
     def _map(
         self,
@@ -371,8 +394,16 @@ class SyncClient:
         self, tasks: Iterable[SyncTask], *, timeout: float | None = None
     ) -> Iterator[Result]:
         """See Client.as_completed."""
+        several(tasks, "tasks")
         handles = [task.handle for task in tasks]
         return self._iterator(lambda: self.client.as_completed(handles, timeout=timeout))
+
+
+def _typed(results: Iterator[Result], kind: type[T]) -> Iterator[T]:
+    for result in results:
+        if (failure := result.failure()) is not None:
+            raise failure
+        yield result.value_as(kind)
 
 
 class SyncTask:

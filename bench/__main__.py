@@ -55,6 +55,11 @@ def core(rounds: int, quick: bool) -> None:
 )
 @click.option("--anyway", is_flag=True, help="Compare on a busy machine too; the result says so.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+@click.option(
+    "--renew",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="A result in which the designs measured now take the place of their older figures.",
+)
 def compare(
     quick: bool,
     tiny: bool,
@@ -63,6 +68,7 @@ def compare(
     cli_tasks: int | None,
     anyway: bool,
     out: Path | None,
+    renew: Path | None,
 ) -> None:
     """Worker designs on the same tasks: SDK in process, CLI a task, and others."""
     module = importlib.import_module("bench.compare.run")
@@ -78,7 +84,9 @@ def compare(
     ladder = module.with_cli_tasks(
         ladders.TINY if tiny else ladders.QUICK if quick else ladders.FULL, cli_tasks
     )
-    code = asyncio.run(module.main(ladder, names=names, cli=cli, anyway=anyway, out=out))
+    code = asyncio.run(
+        module.main(ladder, names=names, cli=cli, anyway=anyway, out=out, renew=renew)
+    )
     raise SystemExit(code)
 
 

@@ -84,6 +84,10 @@ class Evidence:
     tables: dict[str, Table] = field(default_factory=dict)
     """What is known of batches, by key."""
     letters: set[str] = field(default_factory=set)
+    references: dict[str, str] = field(default_factory=dict)
+    """Names of the payloads that waiting messages refer to, and the task of each."""
+    bare: set[str] = field(default_factory=set)
+    """Ids of those whose payload is not there."""
     first_record: int = 0
     last_sequence: int = 0
     created_ns: int = 0

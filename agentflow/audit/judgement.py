@@ -26,7 +26,7 @@ import msgspec
 from agentflow.audit.evidence import Evidence
 from agentflow.audit.trail import Finding, Kind
 from agentflow.protocol.identity import parse_message
-from agentflow.protocol.record import State
+from agentflow.protocol.record import ID_REUSED, State
 
 SIMPLE_KINDS = frozenset({"claude", "echo", "sleep", "unknown"})
 """Kinds that send Claude one request an attempt at most."""
@@ -86,6 +86,7 @@ def judge(evidence: Evidence, *, at_rest: bool = False, faults: int | None = Non
     add(_lost(evidence, at_rest))
     add(_ledger(evidence))
     add(_letters(evidence))
+    add(_payloads(evidence))
     add(_executions(evidence, faults))
     add(_sequences(evidence, report.figures))
     add(_calls(evidence, report.figures))
@@ -176,6 +177,9 @@ def _ledger(evidence: Evidence) -> Iterable[Finding]:
             yield Finding(Kind.MISTOLD, text, line.id)
     if evidence.complete:
         for task_id in sorted((evidence.trails.keys() | waiting) - known):
+            trail = evidence.trails.get(task_id)
+            if trail is not None and trail.reason == ID_REUSED:
+                continue  # its submitter gave it an id, which is that of another request
             yield Finding(Kind.UNEXPECTED, "nobody submitted it", task_id)
 
 
@@ -186,6 +190,12 @@ def _letters(evidence: Evidence) -> Iterable[Finding]:
         if wanted and trail.ended and trail.id not in evidence.letters:
             text = "failed, and has no dead letter (never stored, or dropped by hand)"
             yield Finding(Kind.NO_DEAD_LETTER, text, trail.id)
+
+
+def _payloads(evidence: Evidence) -> Iterable[Finding]:
+    for task_id in sorted(evidence.bare):
+        text = "waits, and the payload that it refers to is not there: it will fail"
+        yield Finding(Kind.NO_PAYLOAD, text, task_id)
 
 
 def _executions(evidence: Evidence, faults: int | None) -> Iterable[Finding]:

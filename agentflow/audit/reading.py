@@ -8,6 +8,7 @@ a little; what looks lost is therefore read again, its last record from the lead
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,9 +20,10 @@ from agentflow.bus.streams.bucket import read_all
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
-from agentflow.errors import NoStream, NotFound
+from agentflow.errors import InvalidTask, NoStream, NotFound
 from agentflow.log.task import last_of
 from agentflow.protocol import batches, control, streams, subjects
+from agentflow.protocol import payload as payloads
 from agentflow.protocol import record as records
 from agentflow.protocol import task as tasks
 from agentflow.protocol.identity import message_identity
@@ -79,6 +81,7 @@ async def read_evidence(js: JetStream) -> Evidence:
             evidence.requests.add(record.request_id)
     async for message in read_messages(js, subjects.DEAD):
         evidence.letters.add(subjects.parse_dead(subject_of(message))[1])
+    await _read_payloads(js, evidence)
     for stream in _WATCHED:
         try:
             consumers = await js.consumers(stream)
@@ -97,13 +100,16 @@ async def _read_queue(js: JetStream, evidence: Evidence) -> None:
     evidence.schedules.clear()
     evidence.due.clear()
     evidence.queued.clear()
+    evidence.references.clear()
     async for message in read_messages(js, subjects.SCHEDULE):
         subject = subject_of(message)
+        _refer(evidence, message)
         if subject.startswith(_DUE):
             evidence.due.append(_waiting(message, subject))
         else:
             evidence.schedules.add(subjects.parse_schedule(subject))
     async for message in read_messages(js, subjects.TASKS):
+        _refer(evidence, message)
         evidence.queued[sequence_of(message)] = _waiting(message, subject_of(message))
     await _read_batches(js, evidence)
 
@@ -122,6 +128,31 @@ async def _read_batches(js: JetStream, evidence: Evidence) -> None:
                 evidence.entries.add((entry.id, entry.waiting))
     except NoStream:
         return  # of a version before batches
+
+
+def _refer(evidence: Evidence, message: Message) -> None:
+    headers = message.headers
+    if "payload" not in headers.get(subjects.NEEDS, ""):
+        return
+    with contextlib.suppress(InvalidTask):
+        body = tasks.parse_body(message.data, headers)
+        task_id = tasks.given_id(headers, body)
+        if body.payload is not None and task_id is not None:
+            evidence.references[payloads.object_name(task_id, body.payload)] = task_id
+
+
+async def _read_payloads(js: JetStream, evidence: Evidence) -> None:
+    """Which payloads are missing that tasks wait with: of one that has ended none is wanted."""
+    for name, task_id in evidence.references.items():
+        try:
+            stored = await js.last(subjects.OBJECTS, payloads.info_subject(name))
+        except NotFound:
+            stored = None
+        if stored is not None and payloads.read_info(stored.data) is not None:
+            continue
+        last = last_of(await js.last(subjects.RECORDS, subjects.log(task_id)))
+        if last.record is None or not last.record.terminal:
+            evidence.bare.add(task_id)
 
 
 async def look_again(js: JetStream, evidence: Evidence) -> None:

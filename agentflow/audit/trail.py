@@ -30,6 +30,7 @@ class Kind(StrEnum):
     ORDER = "order"  # a state, attempt or count that may not come there
     EXECUTIONS = "executions"  # started more often than faults explain
     NO_DEAD_LETTER = "no dead letter"  # failed, and its payload is not kept
+    NO_PAYLOAD = "no payload"  # waits, and what it refers to is not there
     MISTOLD = "mistold"  # the ledger, or a count, says something else than the log
     CALLS = "calls"  # paid for, and no record says for what; or the other way round
     REST = "rest"  # something is left behind although all should be quiet

@@ -144,7 +144,7 @@ class Place:
     async def tidy(self) -> None:
         """Remove entries that no row needs; what is left undone the next one does."""
         try:
-            await self.js.purge(subjects.BATCH, self.entries, below=self.table.low)
+            await self.js.purge(subjects.BATCH, self.entries, before=self.table.low)
         except BusError as error:
             _log.info("what is settled of %s is not removed yet: %s", self.key, error)
 

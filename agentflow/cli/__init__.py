@@ -25,6 +25,7 @@ INTERRUPTED: Final = 130
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("run", "Run all tasks of a file and keep their results."),
+    "cache": ("cache", "Show, bound or prune the answers that `run --cache` keeps."),
     "up": ("up", "Start NATS, a master and workers on this machine."),
     "tui": ("tui", "Open the dashboard."),
     "submit": ("submit", "Put a task into a queue."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +15,12 @@ from agentflow.errors import UsageError
 DEFAULT: Final = "app"
 
 
-def split(target: str) -> tuple[str, str]:
+def split(target: str, example: str = "") -> tuple[str, str]:
     """The names of the module and of the app in it. Raises UsageError; imports nothing."""
     name, _, attribute = target.partition(":")
     if "/" in name or name.endswith(".py") or not all(map(str.isidentifier, name.split("."))):
+        if example:
+            raise UsageError(f"{target!r} is not of the form {example}")
         hint = ".".join(Path(name.removesuffix(".py")).parts).strip("./") or "module"
         raise UsageError(f"{target!r} is not of the form module:app, for example {hint}:{DEFAULT}")
     return name, attribute or DEFAULT
@@ -26,20 +29,30 @@ def split(target: str) -> tuple[str, str]:
 def load(target: str) -> App:
     """The app that `target` names. Raises UsageError with what to correct."""
     name, attribute = split(target)
-    value: Any = _module(name)
-    for part in attribute.split("."):
-        if not hasattr(value, part):
-            apps = [key for key, other in vars(sys.modules[name]).items() if _is_app(other)]
-            there = f"; its apps are {', '.join(apps)}" if apps else "; it has no agentflow.App"
-            raise UsageError(f"module {name} has no {attribute}{there}")
-        value = getattr(value, part)
+    value = _within(name, attribute, _apps_of)
     if not isinstance(value, App):
         raise UsageError(f"{target} is a {type(value).__name__}, not an agentflow.App")
     return value
 
 
-def _is_app(value: object) -> bool:
-    return isinstance(value, App)
+def named(target: str, *, example: str) -> Any:
+    """What `target`, of the form of the example, names. Raises UsageError."""
+    name, attribute = split(target, example)
+    return _within(name, attribute, lambda _: "")
+
+
+def _within(name: str, attribute: str, hint: Callable[[str], str]) -> Any:
+    value: Any = _module(name)
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise UsageError(f"module {name} has no {attribute}{hint(name)}")
+        value = getattr(value, part)
+    return value
+
+
+def _apps_of(module: str) -> str:
+    apps = [key for key, other in vars(sys.modules[module]).items() if isinstance(other, App)]
+    return f"; its apps are {', '.join(apps)}" if apps else "; it has no agentflow.App"
 
 
 def _module(name: str) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from agentflow.cli import output, reading
 from agentflow.errors import UsageError
+from agentflow.protocol import limits
 
 if TYPE_CHECKING:
     from agentflow.client import Client
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from agentflow.job.source import Item, Source
     from agentflow.protocol.task import TaskBody
 
-_FOREIGN: Final = frozenset({"messages", "custom_id"})
+_FOREIGN: Final = frozenset({"messages", "custom_id", "body"})
 """Keys of objects that only the readers of files know."""
+_LONGEST: Final = 2 * limits.PAYLOAD_BYTES
 AT_ONCE: Final = 200
 """Tasks on their way to the server at once."""
 
@@ -40,14 +41,16 @@ def read(name: str, *, plain: bool, how: dict[str, Any]) -> str | Source:
 
 
 def _holds_many(name: str, file: InputFile) -> bool:
-    from agentflow.job.formats.kinds import suffix_of
+    from agentflow.job.formats.kinds import suffix_of, table_of
 
     suffix = suffix_of(name)
     if suffix in (".csv", ".tsv", ".tab", ".parquet", ".pq"):
         return True
     start = file.head.lstrip()
-    if suffix == ".txt" or not start.startswith((b"{", b"[")):
+    if suffix == ".txt":
         return False
+    if not start.startswith((b"{", b"[")):
+        return not suffix and table_of(start, template=False) is not None
     if start.startswith(b"["):
         return suffix in (".json", ".jsonl", ".ndjson") or start[1:].lstrip()[:1] == b"{"
     return not _is_one_object(file)
@@ -55,7 +58,11 @@ def _holds_many(name: str, file: InputFile) -> bool:
 
 def _is_one_object(file: InputFile) -> bool:
     """Whether the whole file is one task of ours, over as many lines as it likes, or no JSON."""
-    first, _, rest = file.head.strip().partition(b"\n")
+    with file.open() as stream:
+        first = b""
+        while not first.strip() and (line := stream.readline(_LONGEST)):
+            first = line
+        rest = any(line.strip() for line in iter(lambda: stream.readline(_LONGEST), b""))
     try:
         value = msgspec.json.decode(first)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -75,6 +82,18 @@ def _text(file: InputFile) -> str:
         raise UsageError(f"{file.name} is not UTF-8 text (byte {error.start})") from None
 
 
+def _some(items: Iterator[Item]) -> Iterator[list[Item]]:
+    """So many as go at once: not many of those that are large."""
+    some: list[Item] = []
+    for item in items:
+        some.append(item)
+        if item.large or len(some) == AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
 async def submit_all(
     client: Client,
     items: Iterator[Item],
@@ -85,7 +104,7 @@ async def submit_all(
     as_json: bool,
 ) -> None:
     """Put every task into the queue, and print its id. Raises BusError."""
-    while some := list(islice(items, AT_ONCE)):
+    for some in _some(items):
         handles = await asyncio.gather(
             *(
                 client.submit_body(change(item.body), queue=queue, priority=priority)

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from agentflow.bus.streams.jetstream import JetStream, Json
-from agentflow.errors import NotFound
+from agentflow.errors import NotFound, PermissionDenied
 from agentflow.protocol import streams, subjects
 from agentflow.protocol.streams import Field
 
@@ -24,6 +24,9 @@ class StreamStatus(msgspec.Struct, kw_only=True):
     consumers: int = 0
     replicas: int = 0
     max_age_s: float = 0.0
+    leaderless: bool = False
+    away: list[str] = []
+    """Servers whose copy cannot be reached or is not current."""
     differences: list[str] = []
 
 
@@ -67,9 +70,18 @@ class Drift(msgspec.Struct, kw_only=True):
 async def read(js: JetStream) -> Inventory:
     """Every stream and consumer, compared with its definition. Raises BusError."""
     return Inventory(
-        streams=[await _stream(js, definition) for definition in streams.streams()],
+        streams=[await _stream(js, definition) for definition in await _wanted(js)],
         consumers=[_consumer(info) for info in await _consumers(js)],
     )
+
+
+async def _wanted(js: JetStream) -> list[Json]:
+    """All definitions; that of the cache only where there is one that this user may see."""
+    try:
+        await js.stream_info(subjects.CACHE_STREAM)
+    except (NotFound, PermissionDenied):
+        return streams.streams()
+    return [*streams.streams(), streams.cache()]
 
 
 async def _stream(js: JetStream, definition: Json) -> StreamStatus:
@@ -79,6 +91,7 @@ async def _stream(js: JetStream, definition: Json) -> StreamStatus:
     except NotFound:
         return StreamStatus(name=name, differences=["does not exist"])
     config, state = info["config"], info["state"]
+    cluster: Json = info.get("cluster") or {}
     return StreamStatus(
         name=name,
         exists=True,
@@ -87,8 +100,14 @@ async def _stream(js: JetStream, definition: Json) -> StreamStatus:
         consumers=state["consumer_count"],
         replicas=config.get("num_replicas", 1),
         max_age_s=config.get("max_age", 0) / 1e9,
+        leaderless=bool(cluster) and not cluster.get("leader"),
+        away=[str(copy["name"]) for copy in cluster.get("replicas") or [] if _away(copy)],
         differences=streams.differences(definition, config),
     )
+
+
+def _away(copy: Json) -> bool:
+    return bool(copy.get("offline")) or not copy.get("current")
 
 
 def _consumer(info: Json) -> ConsumerStatus:
@@ -108,7 +127,7 @@ def _consumer(info: Json) -> ConsumerStatus:
 async def drifts(js: JetStream) -> list[Drift]:
     """Every stream and consumer beside its definition. Raises BusError."""
     drifts = []
-    for definition in streams.streams():
+    for definition in await _wanted(js):
         name = definition["name"]
         try:
             info = await js.stream_info(name)

@@ -46,6 +46,17 @@ def reading_options(function: Callable[..., R]) -> Callable[..., R]:
 def default_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add what holds for lines that name none of it."""
     for option in (
+        click.option(
+            "--repair",
+            type=click.IntRange(0, 10),
+            metavar="N",
+            help="Times an answer that breaks the schema is asked again.  [default: 2]",
+        ),
+        click.option(
+            "--schema",
+            metavar="FILE",
+            help="JSON Schema of the answers, or MODULE:CLASS; likewise. They are in `value`.",
+        ),
         click.option("--max-attempts", type=click.IntRange(1, 100), help="Failures, likewise."),
         click.option("--temperature", type=click.FloatRange(0, 1), help="Temperature, likewise."),
         click.option(
@@ -103,7 +114,10 @@ def source(
     carry: str | None = None,
     app: str | None = None,
     simulate: bool = False,
+    round: str = "",
+    served: frozenset[str] | None = None,
     opened: InputFile | None = None,
+    schema: str | None = None,
     **defaults: Any,
 ) -> Source:
     """The input, read and checked whole. Raises UsageError."""
@@ -113,13 +127,19 @@ def source(
     from agentflow.job.source import Reading, Source
 
     text = _template(prompt, template)
+    if schema is not None:
+        from agentflow.cli import schemas
+
+        defaults["schema"] = schemas.load(schema)
     reading = Reading(
         format=format_name,
         template=None if text is None else Template(text),
         defaults=Defaults(**defaults),
         carry=tuple(part.strip() for part in (carry or "").split(",") if part.strip()),
-        own=frozenset(apps.load(app).kinds) if app else frozenset(),
+        own=apps.load(app).checks if app else {},
         simulate=simulate,
+        round=round,
+        served=served,
     )
     return Source(name, sys.stdin.buffer, reading, opened)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agentflow.job.tally import Tally, dollars
 from agentflow.protocol.record import State
+from agentflow.rules.records import micro
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -25,6 +26,9 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
     entries = [("tasks", f"{tally.total:,}"), ("succeeded", f"{tally.states[State.SUCCEEDED]:,}")]
     if tally.before:
         entries.append(("  (had a result before this run)", f"{tally.before:,}"))
+    if tally.cached:
+        saved = dollars(tally.cached_micro)
+        entries.append(("  (answered from the cache)", f"{tally.cached:,}, {saved} not paid"))
     entries.append(("failed", f"{tally.states[State.FAILED]:,}"))
     if tally.states[State.CANCELLED]:
         entries.append(("cancelled", f"{tally.states[State.CANCELLED]:,}"))
@@ -35,12 +39,22 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
     if tally.refused:
         entries.append(("refused by the model", f"{tally.refused:,}"))
     entries.append(("retried", f"{tally.retried:,}"))
+    if tally.repaired:
+        turns, cost = tally.repair.turns, tally.repair.cost_usd
+        entries += [
+            ("asked again for the schema", f"{tally.repaired:,} in {turns:,} turns"),
+            ("  of the tokens", f"{tally.repair.usage.total:,}"),
+            ("  of the cost", "unknown" if cost is None else dollars(micro(cost))),
+        ]
     cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens
     entries += [
         ("tokens in", f"{usage.input_tokens:,}" + (f" + {cached:,} cached" if cached else "")),
         ("tokens out", f"{usage.output_tokens:,}"),
         ("cost", tally.cost_text + (" (SIMULATED)" if tally.simulated else "")),
     ]
+    if tally.answered:
+        text = f"{tally.answered:,} answered from before, {tally.spared_text} not paid"
+        entries.append(("  of it", text))
     if tally.batched:
         saved = dollars(tally.saved_micro) + (" (SIMULATED)" if tally.simulated else "")
         entries.append((f"  saved by batches ({tally.batched:,} tasks)", saved))

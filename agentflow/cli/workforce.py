@@ -1,15 +1,33 @@
-"""Options of the commands that start workers of their own: how many processes, whose handlers."""
+"""What the commands that start workers share: how many tasks, of what, and whose handlers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import click
 
 from agentflow.cli import apps
 
 R = TypeVar("R")
+
+SLOTS: Final = click.option(
+    "--concurrency",
+    "-c",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="Tasks at once in each worker.",
+)
+QUEUES: Final = click.option(
+    "--queues", default="default", show_default=True, help="Queues to serve, separated by commas."
+)
+LEASE: Final = click.option(
+    "--lease",
+    type=click.FloatRange(0.5, 3600),
+    help="Seconds a task stays with a silent worker. [default: 15, or what the consumers have]",
+)
+"""Those that `up` and `worker` share."""
 
 
 def workforce_options(function: Callable[..., R]) -> Callable[..., R]:
@@ -34,6 +52,11 @@ def workforce_options(function: Callable[..., R]) -> Callable[..., R]:
     return function
 
 
+def separated(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def chosen(app: str | None, kinds: str | None) -> list[str]:
     """The kinds to name to a worker; none where its own default will do. Raises UsageError.
 
@@ -41,5 +64,5 @@ def chosen(app: str | None, kinds: str | None) -> list[str]:
     """
     if app is not None:
         apps.split(app)
-    named = [kind.strip() for kind in (kinds or "").split(",") if kind.strip()]
+    named = separated(kinds or "")
     return named or (["all"] if app else [])

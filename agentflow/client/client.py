@@ -6,8 +6,9 @@ import asyncio
 import builtins
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple, Self, Unpack
+from typing import Any, Final, NamedTuple, Self, TypeVar, Unpack, overload
 
+from agentflow import opened
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.wire.connection import Connection
 from agentflow.client.asking import Asking
@@ -19,8 +20,9 @@ from agentflow.client.operate.operate import Operate
 from agentflow.client.operate.serving import unserved
 from agentflow.client.session import Session
 from agentflow.client.tasks.handle import TaskHandle
-from agentflow.client.tasks.mapping import as_completed
+from agentflow.client.tasks.mapping import as_completed, typed
 from agentflow.client.tasks.options import MapOptions, SubmitOptions, spelled_out
+from agentflow.client.tasks.several import several
 from agentflow.client.tasks.steering import Cancellation
 from agentflow.client.tasks.submission import PATIENCE
 from agentflow.client.tasks.tasks import Item, Tasks
@@ -42,6 +44,8 @@ from agentflow.views import feed
 from agentflow.views.batches import BatchView
 from agentflow.views.result import Result
 from agentflow.views.why import Why
+
+T = TypeVar("T")
 
 SNAPSHOT: Final = 20_000
 """Messages of a stream that a snapshot reads."""
@@ -119,10 +123,13 @@ class Client:
             tasks = Tasks(session, asking, patience=self._patience)
             operate = Operate(session, asking, tasks)
             self._opened = _Parts(session, asking, tasks, operate, History(session))
+        opened.client.set(self)
         return self
 
     async def close(self) -> None:
         """Write what is buffered and disconnect. Submitted tasks go on."""
+        if opened.client.get() is self:
+            opened.client.set(None)
         if self._opened is not None:
             await self._opened.session.close()
 
@@ -185,7 +192,9 @@ class Client:
         """Put a task into a queue; returns when the server has stored it.
 
         Waits while the queue is full or the server is away (up to 30 s). A second submission of an
-        id is harmless: the task runs once. Raises InvalidTask, UsageError, BusError.
+        id is harmless: the task runs once. Where something else was asked under the id nothing is
+        sent (IdReused). An image or document in params.messages that has a `path` is read from
+        there (docs/client.md). Raises InvalidTask, UsageError, BusError.
         """
         return await self.tasks.submit(prompt, **options)
 
@@ -201,7 +210,7 @@ class Client:
         follows: int = 0,
         wait_full: bool = True,
     ) -> TaskHandle:
-        """`submit` for a body that is there. `follows` continues a failed task's log."""
+        """`submit` for a body that is there; reads no files. `follows` continues a failed log."""
         return await self.tasks.submit_body(
             body,
             queue=queue,
@@ -213,7 +222,7 @@ class Client:
             wait_full=wait_full,
         )
 
-    @spelled_out(MapOptions)
+    @overload
     def map(
         self,
         items: Iterable[Item] | AsyncIterable[Item],
@@ -221,16 +230,39 @@ class Client:
         concurrency: int = 200,
         ordered: bool = False,
         **options: Unpack[MapOptions],
-    ) -> AsyncGenerator[Result]:
+    ) -> AsyncGenerator[Result]: ...
+    @overload
+    def map(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        concurrency: int = 200,
+        ordered: bool = False,
+        type: type[T],
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[T]: ...
+    @spelled_out(MapOptions)
+    def map(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        concurrency: int = 200,
+        ordered: bool = False,
+        type: type[T] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[Result] | AsyncGenerator[T]:
         """Run a task for each item; yields results as they end, or in the items' order.
 
         At most `concurrency` tasks are under way; items are taken as there is room. A task that
         fails is yielded like any other (`result.ok`), with `result.index` its item's place. Options
         are those of `submit`; an item's own fields come first. Who stops early leaves what is under
-        way to run. Raises InvalidTask for an item that is no task, what `items` raises (either
+        way to run. With `type` each is its value as that class, and the first failure is raised.
+        Raises UsageError at once where `items` is a text or a dict, InvalidTask for an item that is
+        no task, IdReused for one whose id is that of another request, what `items` raises (either
         after the results of the tasks before it), and BusError.
         """
-        return self.tasks.map(items, concurrency=concurrency, ordered=ordered, **options)
+        results = self.tasks.map(items, concurrency=concurrency, ordered=ordered, **options)
+        return results if type is None else typed(results, type)
 
     @spelled_out(MapOptions)
     async def gather(
@@ -266,6 +298,7 @@ class Client:
         Raises ResultTimeout when not all have ended after `timeout` seconds.
         """
         self._parts.session.check()
+        several(handles, "tasks")
         return as_completed(handles, timeout)
 
     def task(self, task_id: str, *, newer_than: int = 0) -> TaskHandle:
@@ -321,8 +354,9 @@ class Client:
 
         `cancellation.already` says that a task ended otherwise meanwhile. Raises MasterAbsent.
         """
-        selection = Selection(states=tuple(states), queue=queue, label=dict(label or {}))
-        return self.operate.bulk.cancel(selection)
+        bulk = self.operate.bulk
+        several(states, "states")
+        return bulk.cancel(Selection(states=tuple(states), queue=queue, label=dict(label or {})))
 
     async def retry(self, task_id: str, payload: bytes | None = None) -> TaskHandle:
         """Run a failed task again, its count of failures anew; the handle waits for the new result.

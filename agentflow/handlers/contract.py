@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
 from agentflow.errors import AgentFlowError
-from agentflow.protocol.record import Failure, Usage
+from agentflow.protocol.record import Failure, Repair, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.route import Route
@@ -37,6 +37,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     content: Any = None
     stop_reason: str | None = None
     value: Any = None
+
+
+WHOLE: Final = frozenset({None, "end_turn", "stop_sequence"})
+"""Reasons to stop of an answer that a schema holds for: a cut one, a refusal, a call of a tool are
+what they are, and asking again would not mend them."""
 
 
 class AttemptFailed(AgentFlowError):
@@ -78,6 +83,7 @@ class Run:
         "model",
         "over",
         "partial",
+        "repair",
         "request_id",
         "simulated",
         "task",
@@ -119,6 +125,8 @@ class Run:
         self.estimated = False
         self.assumed: list[str] = []
         self.partial: Outcome | None = None
+        self.repair: Repair | None = None
+        """What of usage and cost asking again took."""
         self._emit = emit
         self._progress = progress
         self._admit = admit

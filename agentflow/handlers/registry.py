@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from agentflow.errors import UsageError
@@ -34,16 +37,38 @@ class AsksClaude(Protocol):
         """Called before `start`, where this process also runs kind `claude`."""
 
 
-def make_claude() -> ClaudeHandler:
-    """The handler of kind `claude`, not started."""
+_CLAUDE: Final = "agentflow.handlers.claude.handler"
+
+
+def _import_claude() -> None:
+    # Here and not above: it imports anthropic, which takes 1.2 s and 80 MB. Two fifths of that are
+    # the types of the beta API, which the SDK's own errors pull in.
     collects = gc.isenabled()
     gc.disable()  # three thousand modules that all stay: walking them again and again is a tenth
     try:
-        # Here and not above: it imports anthropic, which takes 1.2 s and 80 MB.
-        from agentflow.handlers.claude.handler import ClaudeHandler
+        importlib.import_module(_CLAUDE)
     finally:
         if collects:
             gc.enable()
+
+
+def import_ahead(kinds: Sequence[str] | None, own: Mapping[str, Handler] | None) -> None:
+    """Begin to import what takes long of what `load` will need: a connection is made meanwhile."""
+    wanted = "claude" in kinds or ALL in kinds if kinds is not None else not own
+    if wanted and "claude" not in (own or {}) and _CLAUDE not in sys.modules:
+        threading.Thread(target=_try_importing, daemon=True).start()
+
+
+def _try_importing() -> None:
+    with suppress(Exception):  # raised again where the import is asked for
+        _import_claude()
+
+
+def make_claude() -> ClaudeHandler:
+    """The handler of kind `claude`, not started."""
+    _import_claude()
+    from agentflow.handlers.claude.handler import ClaudeHandler
+
     return ClaudeHandler(pool=os.environ.get("AGENTFLOW_POOL") or None)
 
 

@@ -8,16 +8,19 @@ from typing import Any
 from agentflow.errors import InvalidTask
 from agentflow.handlers.contract import Outcome, Run
 from agentflow.protocol import limits
+from agentflow.protocol.task import Task
 
 
 async def sleep(run: Run) -> Outcome:
     """Value {"slept": seconds}. Raises InvalidTask for anything but a number of seconds."""
-    seconds = _seconds(run.task.params, run.task.id)
+    seconds = seconds_of(run.task)
     await asyncio.sleep(seconds)
     return Outcome(value={"slept": seconds})
 
 
-def _seconds(params: dict[str, Any], task_id: str) -> float:
+def seconds_of(task: Task) -> float:
+    """How long a task sleeps. Raises InvalidTask."""
+    params, task_id = task.params, task.id
     unknown = sorted(params.keys() - {"seconds"})
     if unknown:
         raise InvalidTask(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from agentflow.errors import UsageError
+from agentflow.handlers.claude.request import has_format
 from agentflow.protocol.task import TaskBody, decode_body
 
 
@@ -18,13 +19,15 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     temperature: float | None = None
     max_attempts: int | None = None
+    schema: dict[str, Any] | None = None
+    repair: int | None = None
     batch: bool | Literal["once"] | None = None
     batch_after: float | None = None
 
     def check(self) -> None:
         """Raise UsageError for what no task could have."""
         fields: dict[str, Any] = {"prompt": "x"}
-        for name in ("model", "system", "max_tokens", "max_attempts", "batch_after"):
+        for name in ("model", "system", "max_tokens", "max_attempts", "schema", "batch_after"):
             if getattr(self, name) is not None:
                 fields[name] = getattr(self, name)
         try:
@@ -42,6 +45,10 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
             if self.model is not None and body.model is None and "model" not in params:
                 body.model = self.model
             return
+        if self.schema is not None and body.schema is None and not has_format(params):
+            body.schema = self.schema
+        if self.repair is not None and body.schema is not None and body.repair is None:
+            body.repair = self.repair
         if body.batch is None and body.batch_after is None:
             body.batch, body.batch_after = self.batch, self.batch_after
         for name in ("model", "system", "max_tokens"):

@@ -12,19 +12,24 @@ import asyncio
 from collections.abc import Iterable
 
 from agentflow.bus.streams import provision
+from agentflow.bus.streams.cache import Cache
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
 from agentflow.errors import BusError, ResultsLost, UsageError
+from agentflow.job.cached import Cached
 from agentflow.job.holds import Holds
 from agentflow.job.ledger import Results
+from agentflow.job.reuse import asked_of
 from agentflow.job.source import Item
 from agentflow.job.spec import FrontEnd, JobSpec
 from agentflow.job.tally import Tally
 from agentflow.job.waiting import Waiting
 from agentflow.protocol import subjects
+from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import Last, Record, State, decode
 from agentflow.protocol.task import encode_body
-from agentflow.views.ledger import line_of
+from agentflow.rules import reuse
+from agentflow.views.ledger import Line, line_of
 
 
 class Driver:
@@ -50,6 +55,7 @@ class Driver:
         self._spec = spec
         self._window = asyncio.Semaphore(window)
         self._own_workers = own_workers
+        self._cached = Cached(Cache(client.js), spec.cache_days) if spec.cache_days else None
         self._under_way: dict[str, Item] = {}
         self._held = Holds(spec)
         self._closed = asyncio.Event()
@@ -70,6 +76,8 @@ class Driver:
     async def run(self) -> None:
         """Until every task that was submitted has its result. Raises what went wrong, if any."""
         await self._provide()
+        if self._cached is not None:
+            await self._cached.open()
         watching = await self._client.connection.subscribe(
             "agentflow.live.progress.>", self._progressed
         )
@@ -81,9 +89,12 @@ class Driver:
                 await self._window.acquire()
                 if self._closed.is_set() or await self._over_limit():
                     break
-                task = asyncio.get_running_loop().create_task(self._one(item))
+                submitted = asyncio.Event()
+                task = asyncio.get_running_loop().create_task(self._one(item, submitted))
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
+                if item.large:
+                    await submitted.wait()  # the window's tasks at once would fill the memory
             while self._tasks:
                 await asyncio.wait(list(self._tasks))
         finally:
@@ -127,16 +138,17 @@ class Driver:
             self.limit_reached = True
         return self.limit_reached
 
-    async def _one(self, item: Item) -> None:
+    async def _one(self, item: Item, submitted: asyncio.Event) -> None:
         self._under_way[item.id] = item
         try:
-            await self._follow(item)
+            await self._follow(item, submitted)
         finally:
+            submitted.set()
             del self._under_way[item.id]
             if not self._held.settle(item.id):
                 self._window.release()
 
-    async def _follow(self, item: Item) -> None:
+    async def _follow(self, item: Item, submitted: asyncio.Event) -> None:
         last = await self._client.read(item.id)
         record = last.record
         if record is not None and self._of_the_other_kind(record):
@@ -144,8 +156,23 @@ class Driver:
                 f"line {item.line}: this server's log has {_kind(record)} answer for task "
                 f"{item.id}; give the line another id, or use another --store"
             )
-        if record is None or not record.terminal or (record.failed and self._spec.retry_failed):
-            record = await self._submit(item, last)
+        if record is None and self._cached is not None:
+            kept = await self._cached.line(item, self._client.js.now())
+            if kept is not None:
+                self._tally.cached_micro = self._cached.micro
+                self._take(kept)
+                return
+        again = record is not None and record.failed and self._spec.retry_failed
+        ask = asked_of(item)
+        if not again:
+            self._compare(item, ask, record)
+        found = record is not None and record.terminal and not again
+        if record is None or not found:
+            waiting = await self._submit(item, last)
+            item.forget()
+            submitted.set()
+            record = await waiting
+            self._compare(item, ask, record)
         line = line_of(
             record,
             line=item.line,
@@ -154,15 +181,24 @@ class Driver:
             custom_id=item.custom_id,
             carried=item.carried,
         )
-        self._ledger.append(line)
-        self._tally.add(line)
-        self._front_end.update()
+        self._take(line, found=found)
+        if self._cached is not None:
+            await self._cached.keep(item, record)
         if self._of_the_other_kind(record):
             other = "with" if record.simulated else "without"
             raise UsageError(
                 f"line {item.line}: task {item.id} got {_kind(record)} answer: a worker that "
                 f"serves queue {self._spec.queue} on this server runs {other} --simulate"
             )
+
+    def _compare(self, item: Item, ask: Asked, record: Record | None) -> None:
+        """Raise IdReused where somebody else has asked something else under its id."""
+        reuse.check(item.id, ask, record, where=f"line {item.line}: ")
+
+    def _take(self, line: Line, *, found: bool = False) -> None:
+        self._ledger.append(line)
+        self._tally.add(line, found=found)
+        self._front_end.update()
 
     def _of_the_other_kind(self, record: Record) -> bool:
         """Whether the answer is simulated in a real job, or the other way round."""
@@ -172,17 +208,17 @@ class Driver:
             return record.state == State.SUCCEEDED and not record.simulated
         return record.simulated
 
-    async def _submit(self, item: Item, last: Last) -> Record:
-        """Put the task into the queue unless it is there; its result, newer than `last`."""
+    async def _submit(self, item: Item, last: Last) -> asyncio.Future[Record]:
+        """Put the task into the queue unless it is there; for its result, newer than `last`."""
         failed = last.record is not None and last.record.failed
         waiting = self._client.expect(item.id, newer_than=last.sequence if failed else 0)
         if failed:
             await self._client.retry(item.id, encode_body(item.body))
-            self._tally.submitted += 1
+            self._tally.sent(item.id)
         elif last.record is None:
             await self._client.submit_body(item.body, queue=self._spec.queue, id=item.id)
-            self._tally.submitted += 1
-        return await waiting
+            self._tally.sent(item.id)
+        return waiting
 
     def _progressed(self, message: Message) -> None:
         task_id = subjects.record_id(message.subject)

@@ -95,6 +95,9 @@ class Job:
                     line = self._ledger.get(item.id)
                     assert line is not None
                     self.tally.add(line, before=True)
+        else:
+            # One that goes on may have tasks whose time has passed; they fail, and the rest is run.
+            self._items.refuse_overdue()
         if ignored := self._ledger.ignored:
             front_end.say(
                 f"{self._spec.results} holds {ignored} simulated results; they do not count here "
@@ -160,6 +163,7 @@ class Job:
             try:
                 if not alone:
                     await self._refuse_unserved(client)
+                await self._refuse_reused(client)
                 return await self._drive(driver, placement, front_end)
             finally:
                 self._limit_reached = driver.limit_reached
@@ -172,6 +176,15 @@ class Job:
         there = await served.elsewhere(client, self._spec.queue, kinds)
         if there is not None:
             served.check(kinds, there | (self._spec.served if self._spec.workers else frozenset()))
+
+    async def _refuse_reused(self, client: Client) -> None:
+        """Raise InvalidInput for lines whose id is that of another request."""
+        from agentflow.job import reuse
+
+        if getattr(self._items, "named", True):
+            name = getattr(self._items, "name", "the input")
+            retry = self._spec.retry_failed
+            await reuse.check(client, self._left(), name=name, retry_failed=retry)
 
     async def _drive(self, driver: Driver, placement: Placement, front_end: FrontEnd) -> bool:
         working = asyncio.ensure_future(driver.run())

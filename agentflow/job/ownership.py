@@ -30,6 +30,9 @@ def check(results: Results, items: Tasks, spec: JobSpec) -> None:
             + _listed(changed)
             + "\nGive these lines other ids, or name another file with -o."
         )
+    if foreign and spec.replace:
+        asked = {item.request for item in items}
+        foreign = {name for name in foreign if not _is_of(results.get(name), asked)}
     if foreign and not spec.append:
         raise UsageError(
             f"{spec.results} holds {len(foreign)} result{'s' if len(foreign) > 1 else ''} "
@@ -37,6 +40,10 @@ def check(results: Results, items: Tasks, spec: JobSpec) -> None:
             + _listed(_foreign(results, items, foreign))
             + "\nName another file with -o, or keep them beside the new ones with --append."
         )
+
+
+def _is_of(line: Line | None, requests: set[str]) -> bool:
+    return line is not None and line.request in requests
 
 
 def _foreign(results: Results, items: Tasks, foreign: set[str]) -> list[str]:

@@ -135,6 +135,7 @@ class Placements:
 
     def _stack(self, workers: int, nats: str | None = None) -> LocalStack:
         script = Path(__file__).parent.parent / "simulator" / "demo.json"
+        self._say(f"starting workers: {workers} (their imports take some seconds)")
         return LocalStack(
             self._folder,
             workers=workers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -32,18 +33,27 @@ def kinds_of(named: Iterable[str], own: Collection[str] = ()) -> frozenset[str]:
 
 
 def check(kinds: Mapping[str, int], there: Collection[str]) -> None:
-    """Raise UsageError for the first kind that is not there; `kinds` has a line of each."""
-    for kind, line in kinds.items():
-        if kind not in there:
-            hint = (
-                f"; name it with --kinds {kind}"
-                if kind in ON_REQUEST
-                else "; your own handlers come with --app MODULE:APP"
-            )
-            raise UsageError(
-                f"line {line}: no worker of this job runs the kind {kind!r}, "
-                f"there are {', '.join(sorted(there))}{hint}. Nothing was submitted."
-            )
+    """Raise UsageError for kinds that are not there; `kinds` has a line of each."""
+    lacking = [
+        f"line {line}: {lack(kind, there)}" for kind, line in kinds.items() if lack(kind, there)
+    ]
+    if lacking:
+        raise UsageError("; ".join(lacking) + ". Nothing was submitted.")
+
+
+def lack(kind: str, there: Collection[str]) -> str | None:
+    """Why nobody would run a kind, as a sentence, None where somebody does."""
+    if kind in there:
+        return None
+    if kind in ON_REQUEST:
+        hint = f"; name it with --kinds {kind}"
+    elif near := difflib.get_close_matches(kind, there, 1):
+        hint = f" (did you mean {near[0]}?)"
+    else:
+        hint = "; your own handlers come with --app MODULE:APP"
+    return (
+        f"no worker of this job runs the kind {kind!r}, there are {', '.join(sorted(there))}{hint}"
+    )
 
 
 async def elsewhere(client: Client, queue: str, kinds: Collection[str]) -> frozenset[str] | None:

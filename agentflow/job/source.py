@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from agentflow.attachments import Folder
 from agentflow.errors import InvalidInput, InvalidTask, UsageError
 from agentflow.handlers.claude.request import DEFAULT_MAX_TOKENS
 from agentflow.job import checks
@@ -23,9 +25,12 @@ from agentflow.job.formats.entry import Entry
 from agentflow.job.formats.kinds import BY_NAME, Format, format_of
 from agentflow.job.formats.opening import InputFile
 from agentflow.job.formats.template import Template
+from agentflow.job.served import lack
+from agentflow.protocol import limits
 from agentflow.protocol.task import TaskBody
 
 HASH_CHARS: Final = 24
+LARGE: Final = limits.MIB
 _MADE: Final = HASH_CHARS + 1
 _PROBLEMS: Final = 10_000
 """Bad lines after which no more are looked for: it is the wrong file."""
@@ -43,6 +48,13 @@ class Item(msgspec.Struct, frozen=True):
     body: TaskBody
     carried: dict[str, Any] = {}
     custom_id: str | None = None
+    large: bool = False
+    """Whether it is so long that not many of its kind should be in memory at once."""
+
+    def forget(self) -> None:
+        """What is asked is needed no more; its answer may be hours away."""
+        if self.large:
+            self.body.prompt = self.body.system = self.body.params = None
 
 
 class Load(msgspec.Struct):
@@ -62,9 +74,13 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Defaults = Defaults()
     carry: tuple[str, ...] = ()
     """Fields and columns that stand beside each result although the prompt holds them."""
-    own: frozenset[str] = frozenset()
-    """Kinds of one's own handlers, some of which may replace ours and have their own rules."""
+    own: Mapping[str, checks.Check] = {}
+    """What one's own handlers say of a task, by kind; some may replace ours."""
     simulate: bool = False
+    round: str = ""
+    """A word at the end of the ids made here, so that they are asked anew."""
+    served: frozenset[str] | None = None
+    """The kinds that somebody will run, where that is known."""
 
 
 class Source:
@@ -82,11 +98,15 @@ class Source:
             if reading.format
             else format_of(self.file, name, template=reading.template is not None)
         )
+        self._files = Folder(Path(name).parent if name != "-" else Path())
         self.notes: Counter[str] = Counter()
         self.kinds: dict[str, int] = {}
         """Each kind, and the first line that names it."""
         self.models: dict[str | None, Load] = {}
         """What each model is asked, None for the worker's default."""
+        self.named = False
+        """Whether a line gives its task an id."""
+        self._timed = False
         self._columns: dict[str, None] = {}
         self._total = 0
         self._repeated: frozenset[str] = frozenset()
@@ -99,6 +119,7 @@ class Source:
         again: Counter[str] = Counter()
         for row in self._rows():
             assert row.body is not None
+            row.body.params = self._files.attached(row.body.kind, row.body.params)
             self._reading.defaults.fill(row.body)
             request = request_hash(row.body, simulate=self._reading.simulate)
             task_id = row.body.id
@@ -108,7 +129,17 @@ class Source:
                     again[request] += 1
                     number = again[request]
                 task_id = f"{request}-{number}"
-            yield Item(row.line, task_id, request, row.body, self._carried(row), row.custom_id)
+                if self._reading.round:
+                    task_id += f"-{self._reading.round}"
+            yield Item(
+                row.line,
+                task_id,
+                request,
+                row.body,
+                self._carried(row),
+                row.custom_id,
+                size_of(row.body) > LARGE,
+            )
 
     @property
     def taken_for(self) -> str:
@@ -130,6 +161,14 @@ class Source:
         used = template.columns if template is not None else frozenset()
         names = [name for name in self._columns if name not in used or name in carry]
         return list(dict.fromkeys([*names, *carry]))
+
+    def refuse_overdue(self) -> None:
+        """Raise InvalidInput for tasks that can never start any more."""
+        if not self._timed:
+            return
+        late = [(item.line, why) for item in self if (why := checks.overdue(item.body))]
+        if late:
+            raise InvalidInput(self.name, late, unit=self.format.unit)
 
     def _rows(self) -> Iterator[Entry]:
         with self.file.open() as stream:
@@ -176,6 +215,7 @@ class Source:
             raise InvalidTask(row.problem)
         body, reading = row.body, self._reading
         assert body is not None
+        body.params = self._files.attached(body.kind, body.params)
         size = size_of(body)
         if row.foreign_model is not None:
             if reading.defaults.model is None:
@@ -187,8 +227,17 @@ class Source:
         reading.defaults.fill(body)
         request = request_hash(body, simulate=reading.simulate)
         checks.check(body, size, own=reading.own)
-        ids.add(body.id, request, row.line)
+        if body.id is not None and reading.round:
+            raise InvalidTask(
+                f"--fresh makes new ids, and the id {body.id} that this names is asked only once; "
+                "leave it out, or give another"
+            )
+        self.named |= body.id is not None
         kind = body.kind or "claude"
+        if reading.served is not None and (why := lack(kind, reading.served)):
+            raise InvalidTask(why)
+        ids.add(body.id, request, row.line)
+        self._timed = self._timed or body.deadline is not None
         self.kinds.setdefault(kind, row.line)
         if kind == "claude":
             params = body.params or {}
@@ -257,6 +306,9 @@ def request_hash(body: TaskBody, *, simulate: bool) -> str:
         "params": body.params,
         "simulate": simulate or None,
     }
+    if body.schema is not None:
+        # Only then: what asks for none has the hash that it always had.
+        parts |= {"schema": body.schema, "repair": body.repair}
     data = msgspec.json.encode(parts, order="deterministic")
     return hashlib.sha256(data).hexdigest()[:HASH_CHARS]
 
@@ -264,4 +316,6 @@ def request_hash(body: TaskBody, *, simulate: bool) -> str:
 def size_of(body: TaskBody) -> int:
     """Bytes of a task's texts, nearly."""
     size = len(body.prompt or "") + len(body.system or "")
+    if body.schema is not None:
+        size += len(msgspec.json.encode(body.schema))
     return size + (len(msgspec.json.encode(body.params)) if body.params else 0)

@@ -26,6 +26,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The file of results; one that is there is continued. None: they are printed."""
     append: bool = False
     """Whether the file may hold results of other jobs too."""
+    replace: bool = False
+    """Whether results of the same requests under other ids make way for new ones."""
     table: Path | None = None
     """A CSV or Parquet file that is made of the results at the end."""
     only: Container[int] | None = None
@@ -43,6 +45,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_cost_micro: int | None = None
     """Micro-dollars, earlier runs included, at which nothing more is submitted."""
     retry_failed: bool = False
+    cache_days: int | None = None
+    """How old an answer may be that is taken from the cache; None: it is not used."""
     served: frozenset[str] = frozenset()
     """Kinds that workers of our own would serve."""
 
@@ -53,6 +57,9 @@ class Tasks(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Item]: ...
+
+    def refuse_overdue(self) -> None:
+        """Raise InvalidInput for tasks that can never start any more."""
 
 
 class Ending(StrEnum):

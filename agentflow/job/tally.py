@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from agentflow.protocol.record import State, Usage
-from agentflow.rules.records import micro
+from agentflow.protocol.record import Repair, State, Usage
+from agentflow.rules.records import add_repair, micro
 from agentflow.views.ledger import Line
 
 CUT: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
@@ -24,6 +24,14 @@ class Tally:
         self.before = 0
         """Tasks that had a result before this run."""
         self.submitted = 0
+        self._own: set[str] = set()
+        """Those of them that have no result yet."""
+        self.answered = 0
+        """Tasks that the log had an answer to when this run came to them."""
+        self.spared_micro = 0
+        """What these answers cost, which this run did not pay."""
+        self.spared_unknown = False
+        """Whether that is more, by what has no price."""
         self.running: set[str] = set()
         self.states: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -39,6 +47,13 @@ class Tally:
         self.retried = 0
         self.cut = 0
         self.refused = 0
+        self.repaired = 0
+        """Tasks whose answers were asked again because they broke their schema."""
+        self.repair = Repair()
+        """What that took, of usage and cost."""
+        self.cached = 0
+        """Answers of the cache, and what they cost when they were asked."""
+        self.cached_micro = 0
         self.latencies: list[float] = []
         self.began = time.monotonic()
         self.seconds = 0.0
@@ -53,14 +68,23 @@ class Tally:
         """Tasks that ended without success."""
         return self.states[State.FAILED] + self.states[State.CANCELLED]
 
-    def add(self, line: Line, *, before: bool = False) -> None:
-        """Count a result; `before` for one of an earlier run."""
+    def sent(self, task_id: str) -> None:
+        """Count a task that this run has put into the queue."""
+        self.submitted += 1
+        self._own.add(task_id)
+
+    def add(self, line: Line, *, before: bool = False, found: bool = False) -> None:
+        """Count a result; `before` for one of an earlier run, `found` where the log had it."""
+        own = line.id in self._own
+        self._own.discard(line.id)
         self.states[line.state] += 1
         self.running.discard(line.id)
         if line.state != State.SUCCEEDED:
             self.reasons[line.reason or line.state] += 1
         self.cut += line.stop_reason in CUT
         self.refused += line.stop_reason == "refusal"
+        self.repaired += line.repair is not None
+        self.repair = add_repair(self.repair, line.repair) or self.repair
         self.usage += line.usage
         if line.cost_usd is None:
             self.unpriced.add(line.model or "unknown")
@@ -72,6 +96,14 @@ class Tally:
         if before:
             self.before += 1
             return
+        if line.cached is not None:
+            self.cached += 1
+            return
+        if found and not own and line.state == State.SUCCEEDED:
+            self.answered += 1
+            self.spared_micro += micro(line.cost_usd or 0)
+            self.spared_unknown |= line.cost_usd is None
+            return  # how long that took, or how often it was tried, says nothing of this run
         self.retried += line.attempts > 1
         submitted, ended = line.timings.submitted, line.timings.ended
         if submitted is not None and ended is not None:
@@ -86,6 +118,11 @@ class Tally:
         """Dollars as a person reads them; marked where a price is unknown."""
         text = dollars(self.cost_micro)
         return f"{text} + unknown" if self.unpriced else text
+
+    @property
+    def spared_text(self) -> str:
+        """Dollars that this run did not pay, as `cost_text`."""
+        return dollars(self.spared_micro) + (" + unknown" if self.spared_unknown else "")
 
     def percentile(self, share: float) -> float | None:
         """The latency below which this share of the run's tasks stayed, in seconds."""
@@ -103,9 +140,16 @@ class Tally:
             "cancelled": self.states[State.CANCELLED],
             "not_run": self.total - self.done,
             "had_results_before": self.before,
+            "answered_from_before": self.answered,
+            "not_paid_usd": None
+            if self.spared_unknown
+            else (self.spared_micro + self.cached_micro) / 1_000_000,
             "reasons": dict(self.reasons),
             "cut_by_max_tokens": self.cut,
             "refused": self.refused,
+            "from_cache": self.cached,
+            "repaired": self.repaired,
+            "repair": msgspec.to_builtins(self.repair),
             "retried": self.retried,
             "usage": msgspec.to_builtins(self.usage),
             "cost_usd": None if self.unpriced else self.cost_micro / 1_000_000,

@@ -267,7 +267,10 @@ class LocalStack:
         if self._workers and asks and not self.simulate:
             known = os.environ | self._env
             if not any(known.get(key, "").strip() for key in KEYS):
-                raise KeyMissing
+                raise KeyMissing(
+                    "ANTHROPIC_API_KEY is not set; set it, or use --simulate for answers that cost "
+                    "nothing"
+                )
 
     def _environment(self) -> dict[str, str]:
         """What every part may know. The key is for those that talk to Claude."""

@@ -19,7 +19,7 @@ from agentflow.errors import BusError, TaskNotFound, UsageError
 from agentflow.log.task import TaskLog, last_of
 from agentflow.master.index import Cursor, Index
 from agentflow.master.presence import Presence
-from agentflow.master.queues import Queues
+from agentflow.master.queues import Queues, busiest, queue_notes
 from agentflow.master.submit import Submissions
 from agentflow.protocol import api, subjects
 from agentflow.protocol.api import StatsView, Tasks, Workers
@@ -29,7 +29,7 @@ from agentflow.version import __version__
 from agentflow.views import gates as gateviews
 from agentflow.views.api import task_json
 from agentflow.views.result import result_of_record
-from agentflow.views.row import Row, result_of_row
+from agentflow.views.row import UNREADABLE, Row, result_of_row
 
 T = TypeVar("T")
 
@@ -160,6 +160,8 @@ class Api:
         return list(await asyncio.gather(*(told(row) for row in rows)))
 
     async def _record(self, row: Row) -> Record | None:
+        if row.state == UNREADABLE:
+            return None
         subject = subjects.result(row.id) if row.finished else subjects.progress(row.id)
         try:
             last = last_of(await self._js.direct(subjects.RECORDS, subject))
@@ -188,12 +190,7 @@ class Api:
             self._presence.living(),
             settled=self._presence.settled,
         )
-        for queue in queues:
-            if queue.unserved:
-                notes.append(
-                    f"queue {queue.queue} holds tasks and no worker serves it; "
-                    f"start one: agentflow worker --queues {queue.queue}"
-                )
+        queues, notes = busiest(queues), notes + queue_notes(queues)
         totals = self._index.totals
         return StatsView(
             counts=self._index.counts(),
@@ -212,7 +209,13 @@ class Api:
         )
 
     async def _workers(self, _: bytes, __: Mapping[str, str]) -> bytes:
-        return _encode(Workers(workers=self._presence.views()))
+        views = self._presence.views()
+        told = views
+        while True:
+            answer = _encode(Workers(workers=told, total=len(views)))
+            if len(answer) <= self._js.connection.max_payload - ANSWER_ROOM:
+                return answer
+            told = told[: len(told) // 2]
 
     async def _submit(self, data: bytes, headers: Mapping[str, str]) -> bytes:
         stored = await self._submissions.submit(data, headers)

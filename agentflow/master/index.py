@@ -121,8 +121,12 @@ class Index:
                 self._totals.add(old.counted, -1)
                 self._rows_finished += row.finished - (old.state in self._finished)
         self._db.execute("BEGIN")
-        self._db.executemany(_INSERT, inserted)
-        self._db.executemany(_UPDATE, updated)
+        try:
+            self._db.executemany(_INSERT, inserted)
+            self._db.executemany(_UPDATE, updated)
+        except BaseException:
+            self._db.execute("ROLLBACK")  # or no later row would ever be taken
+            raise
         self._db.execute("COMMIT")
         self._rows += len(inserted)
         for stored in (*inserted, *updated):

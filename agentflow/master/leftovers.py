@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import Any, Final
+
+import msgspec
 
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.lease import Lease
@@ -25,8 +28,9 @@ from agentflow.errors import PermissionDenied
 from agentflow.log.task import TaskLog
 from agentflow.protocol import streams, subjects
 from agentflow.protocol import task as tasks
+from agentflow.protocol.asked import asked_by
 from agentflow.protocol.identity import message_identity
-from agentflow.rules.claim import Delivery, is_done_with
+from agentflow.rules.claim import Act, Delivery, decide, is_done_with
 
 _log = logging.getLogger(__name__)
 
@@ -95,8 +99,19 @@ class Leftovers:
         task_id, follows = tasks.identified(message.headers, message.data, queue, sequence, stored)
         last = await self._log.read(task_id)
         identity = message_identity(sequence, stored)
+        delivery = Delivery(
+            identity,
+            follows=follows,
+            age=age,
+            asked=asked_by(message.data, message.headers),
+            stored=datetime.fromtimestamp(stored / 1e9, UTC),
+        )
+        if decide(delivery, last) is Act.DISOWN:
+            task_id = tasks.derived_id(queue, sequence, stored)
+            last = await self._log.read(task_id)
+            delivery = msgspec.structs.replace(delivery, asked=None)
         facts = {"action": "leftover", "task_id": task_id}
-        if is_done_with(Delivery(identity, follows=follows, age=age), last):
+        if is_done_with(delivery, last):
             if await self._js.delete(subjects.TASKS, sequence):
                 self.removed += 1
                 _log.info(

@@ -8,7 +8,8 @@ may run, and all of them answer.
     presence          heartbeats (presence.py)
     api, submissions  the service `agentflow` (api.py, submit.py)
     lease, sweep      one of several masters ends what is lost (lease.py, sweep.py), and removes
-                      what was acknowledged and is still there (leftovers.py)
+                      what was acknowledged and is still there (leftovers.py), and payloads that no
+                      task wants any more (payloads.py)
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from agentflow.master import index as indexes
 from agentflow.master.api import Api
 from agentflow.master.index import Index
 from agentflow.master.leftovers import Leftovers
+from agentflow.master.payloads import PayloadSweep
 from agentflow.master.presence import Presence
 from agentflow.master.queues import Queues
 from agentflow.master.submit import Submissions
@@ -111,6 +113,9 @@ class Master:
             rate=rate,
         )
         self.leftovers = Leftovers(self._js, self.log, self.lease)
+        self.payloads = PayloadSweep(
+            self._js, self.log, self.lease, self.index, retention=retention
+        )
         self._queues = Queues(self._js)
         self._board = Board(self._js)
         self._submissions = Submissions(self._js, self.log)
@@ -164,6 +169,7 @@ class Master:
             ("board", self._board.watch),
             ("sweep", self.sweep.run),
             ("leftovers", self.leftovers.run),
+            ("payloads", self.payloads.run),
         ):
             self.actor.background(name, work)
         self.actor.on_stop("requests", self._submissions.stop)
@@ -358,7 +364,7 @@ async def serve(
             await master.start()
         except TimeoutError:
             raise BusError(
-                f"JetStream does not answer at {options.shown}; is it enabled there?"
+                f"JetStream does not answer at {options.shown}; `agentflow doctor` says why"
             ) from None
         except AgentFlowError:
             await master.close()

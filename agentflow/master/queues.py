@@ -6,6 +6,7 @@ Depths (bus/streams/depths.py) are read at most every two seconds, and only when
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -20,8 +21,13 @@ from agentflow.protocol.record import PARKED, State
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import presence
 from agentflow.rules.presence import Serving
+from agentflow.views import display
 
 REFRESH: Final = 2.0
+QUEUES_TOLD: Final = 1_000
+"""In an answer, which must fit one message however many names somebody invents."""
+UNSERVED_TOLD: Final = 20
+NAME_COLUMNS: Final = 40
 
 
 class Queues:
@@ -91,3 +97,27 @@ def _view(
         if depth.oldest is None
         else max(0.0, round((now - depth.oldest).total_seconds(), 3)),
     )
+
+
+def busiest(queues: list[QueueView]) -> list[QueueView]:
+    """At most QUEUES_TOLD queues, those with the most to do, by name."""
+    if len(queues) <= QUEUES_TOLD:
+        return queues
+    waiting = {view.queue: sum(view.depth.values()) + view.running for view in queues}
+    most = sorted(queues, key=lambda view: (-view.workers, -waiting[view.queue], view.queue))
+    return sorted(most[:QUEUES_TOLD], key=lambda view: view.queue)
+
+
+def queue_notes(queues: list[QueueView]) -> list[str]:
+    """What a person should know of queues."""
+    unserved = [view.queue for view in queues if view.unserved]
+    notes = [
+        f"queue {display.one_line(name, NAME_COLUMNS)} holds tasks and no worker serves it; start "
+        f"one: agentflow worker --queues {shlex.quote(name)}"
+        for name in unserved[:UNSERVED_TOLD]
+    ]
+    if len(unserved) > UNSERVED_TOLD:
+        notes.append(f"{len(unserved) - UNSERVED_TOLD:,} more queues hold tasks and are not served")
+    if len(queues) > QUEUES_TOLD:
+        notes.append(f"{len(queues):,} queues are known; the {QUEUES_TOLD:,} busiest are told")
+    return notes

@@ -22,7 +22,9 @@ from agentflow.bus.wire.message import Message
 from agentflow.errors import MasterAbsent, PayloadTooLarge, UsageError
 from agentflow.log.task import TaskLog
 from agentflow.protocol import api, record, subjects, task
+from agentflow.protocol.asked import Asked, asked
 from agentflow.protocol.subjects import Priority
+from agentflow.rules import reuse
 
 RUNS: Final = 5_000
 """Requests that may wait for their result at once."""
@@ -37,6 +39,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """A validated task, ready to be stored; `named` says that the requester chose its id."""
 
     task: task.Task
+    asked: Asked
     headers: dict[str, str]
     payload: bytes
     named: bool
@@ -68,7 +71,12 @@ def prepare(payload: bytes, headers: Mapping[str, str]) -> Prepared:
         own[subjects.MODEL] = built.model
     if built.labels:
         own[subjects.LABELS] = task.labels_header(built.labels)
-    return Prepared(built, own, payload, named=given_id is not None)
+    return Prepared(built, asked(built), own, payload, named=given_id is not None)
+
+
+def _compare(prepared: Prepared, last: record.Last) -> None:
+    """Raise IdReused where the log of its id holds another request."""
+    reuse.check(prepared.task.id, prepared.asked, last.record)
 
 
 class Submissions:
@@ -82,8 +90,11 @@ class Submissions:
         self.waiting = 0
 
     async def submit(self, payload: bytes, headers: Mapping[str, str]) -> api.Submitted:
-        """Validate and store. Raises InvalidTask, UsageError, StreamFull, BusError."""
-        return await self._store(prepare(payload, headers))
+        """Validate and store. Raises InvalidTask, IdReused, UsageError, StreamFull, BusError."""
+        prepared = prepare(payload, headers)
+        if prepared.named:
+            _compare(prepared, await self._log.read(prepared.task.id))
+        return await self._store(prepared)
 
     async def run(self, payload: bytes, headers: Mapping[str, str]) -> bytes:
         """The final record of the task, as JSON, whatever its state. Raises as `submit`."""
@@ -102,11 +113,13 @@ class Submissions:
         )
         try:
             last = await self._log.read(task_id) if prepared.named else record.EMPTY
+            _compare(prepared, last)
             if last.record is None:
                 await self._store(prepared)
             while last.record is None or not last.record.terminal:
                 await self._woken(wake, task_id)
                 last = await self._log.read(task_id)
+                _compare(prepared, last)
             return self._fitting(last.record)
         finally:
             self.waiting -= 1

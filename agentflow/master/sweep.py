@@ -22,7 +22,7 @@ from agentflow.bus.streams.bucket import value_of
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.lease import Lease
 from agentflow.bus.wire.connection import Connection
-from agentflow.errors import BusError
+from agentflow.errors import BusError, UsageError
 from agentflow.log.task import Overtaken, TaskLog
 from agentflow.master.index import Index
 from agentflow.master.presence import Presence
@@ -215,6 +215,8 @@ class Sweep:
                 answer = await self._connection.request(
                     subjects.control("worker", record.actor), question, timeout=limits.ASK_EVERY
                 )
+            except UsageError:
+                return False  # no actor has a name that is no token of a subject
             except BusError:
                 await asyncio.sleep(max(0.0, min(now + limits.ASK_EVERY, end) - time.monotonic()))
                 continue

@@ -159,9 +159,10 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Workers(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer to workers: the living first, then the lost."""
+    """Answer to workers: the living first, then the lost; `total` of all that are known."""
 
     workers: list[WorkerView] = []
+    total: int = 0
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

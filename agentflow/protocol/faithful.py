@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
+from agentflow.classes import is_model
+
 _AS_IT_IS: Final = frozenset({str, int, bool, type(None)})
 _BYTES: Final = (bytes, bytearray, memoryview)
 
@@ -50,6 +52,8 @@ def _fields(value: Any, name: str) -> list[tuple[str, Any]]:
         return [(name, value.value)]
     if isinstance(value, msgspec.Struct):
         names = value.__struct_fields__
+    elif is_model(type(value)):
+        names = tuple(type(value).model_fields)
     elif dataclasses.is_dataclass(value):
         names = tuple(field.name for field in dataclasses.fields(value))
     else:

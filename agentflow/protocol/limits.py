@@ -16,6 +16,15 @@ SERVER_MAX_PAYLOAD: Final = 8 * MIB
 """max_payload of the servers we start."""
 TASK_BYTES: Final = 4 * MIB
 """A task's payload: half of SERVER_MAX_PAYLOAD, so that a result as long still fits."""
+PAYLOAD_BYTES: Final = 32 * MIB
+"""All that a task says, as JSON: the Messages API takes no larger request. What is above TASK_BYTES
+lies in the bucket of payloads."""
+CHUNK_BYTES: Final = 512 * KIB
+"""A part of a payload there: it fits a message of servers that others have set up, too."""
+CHUNKS: Final = 20_000
+"""Parts that wait there at most, some 10 GB; whoever submits then waits, as for a full queue."""
+UPLOAD_WITHIN: Final = 1 * DAY
+"""Parts of a payload that was never finished are removed after that."""
 HEADER_RESERVE: Final = 16 * KIB
 """Room kept for headers beside a payload when a text is cut to fit one message."""
 CARRY_BYTES: Final = 32 * KIB
@@ -25,6 +34,16 @@ ERROR_TEXT: Final = 4 * KIB
 
 TRACEBACK: Final = 8 * KIB
 """Characters of a traceback kept in a record."""
+
+SCHEMA_BYTES: Final = 256 * KIB
+"""A task's schema: it is compiled by the worker, and is part of every request."""
+SCHEMA_DEPTH: Final = 200
+"""Levels of a schema as JSON, references followed; the validator itself ends at 255."""
+
+CACHE_BYTES: Final = 256 * MIB
+"""max_bytes of the cache of answers; what is oldest goes first."""
+CACHED_BYTES: Final = MIB
+"""An answer that is kept: a few long ones must not drive thousands out."""
 
 # Names. Queue names become consumer names, which the server shows in tables.
 ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
@@ -57,6 +76,9 @@ DEAD_RETENTION: Final = 30 * DAY
 # Counts.
 MAX_ATTEMPTS: Final = 5
 MAX_ATTEMPTS_LIMIT: Final = 100
+REPAIR: Final = 2
+REPAIR_MAX: Final = 10
+"""Times an answer that breaks its schema is asked again; each is paid."""
 MAX_DELIVERIES: Final = 100
 """Past this a message is failed unparsed: it may be what kills the process that reads it."""
 MAX_ACK_PENDING: Final = 20_000

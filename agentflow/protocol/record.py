@@ -7,9 +7,10 @@ not know is not terminal and must not be followed (`readable`).
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -17,6 +18,19 @@ from agentflow.protocol import subjects
 from agentflow.protocol.subjects import Priority
 
 VERSION: Final = 1
+ID_REUSED: Final = "id_reused"
+"""Reason of what was failed under a derived id, because its own belongs to another request."""
+
+TOKENS_MOST: Final = 10**12
+"""More tokens than anybody buys: a count above is nonsense, and must fit every sum and reader."""
+
+# Whoever may write a record may write any number. One that no column and no clock can hold makes
+# the record unreadable, and nothing else.
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Times = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=1000 * TOKENS_MOST)]
+Dollars = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 
 
 class State(StrEnum):
@@ -35,10 +49,10 @@ class State(StrEnum):
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens, in Anthropic's own names; all input is the sum of the three input fields."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    cache_read_input_tokens: int = 0
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+    cache_creation_input_tokens: Tokens = 0
+    cache_read_input_tokens: Tokens = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -46,6 +60,14 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             self.output_tokens + other.output_tokens,
             self.cache_creation_input_tokens + other.cache_creation_input_tokens,
             self.cache_read_input_tokens + other.cache_read_input_tokens,
+        )
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.cache_creation_input_tokens - other.cache_creation_input_tokens,
+            self.cache_read_input_tokens - other.cache_read_input_tokens,
         )
 
     @property
@@ -59,8 +81,12 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-TOKENS_MOST: Final = 10**12
-"""More tokens than anybody buys: a count above is nonsense, and must fit every sum and reader."""
+class Repair(msgspec.Struct, frozen=True, gc=False):
+    """What of usage and cost went into asking again for answers that broke their schema."""
+
+    turns: int = 0
+    usage: Usage = Usage()
+    cost_usd: float | None = 0.0
 
 
 def counted(told: object) -> int | None:
@@ -101,8 +127,8 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     submitted: datetime | None = None
     started: datetime | None = None
     ended: datetime | None = None
-    run_s: float = 0.0
-    first_token_s: float | None = None
+    run_s: Seconds = 0.0
+    first_token_s: Seconds | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -111,10 +137,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     v: int
     id: str
     state: str
-    attempt: int
-    failures: int
+    attempt: Times
+    failures: Times
     actor: str
-    follows: int
+    follows: Sequence
     message: str
     time: datetime
     queue: str
@@ -122,9 +148,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str
     labels: dict[str, str]
     usage: Usage
-    cost_usd: float | None
+    cost_usd: Dollars | None
     timings: Timings
     model: str | None = None
+    asked: dict[str, str | int] | None = None
     resume_at: datetime | None = None
     reason: str | None = None
     error: Failure | None = None
@@ -144,6 +171,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     assumed: list[str] | None = None
     saved_usd: float = 0.0
     pool: str | None = None
+    repair: Repair | None = None
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property
@@ -196,6 +224,7 @@ class _Head(msgspec.Struct):
     state: str = "unreadable"
 
 
+_NAMEABLE: Final = re.compile("[a-z_-]{1,24}")
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
 _head = msgspec.json.Decoder(_Head)
@@ -226,7 +255,7 @@ def unreadable(data: bytes, subject: str) -> Record:
     return Record(
         v=max(head.v, VERSION + 1),
         id=subjects.record_id(subject) if subject else "",
-        state=head.state,
+        state=head.state if _NAMEABLE.fullmatch(head.state) else _Head().state,
         attempt=0,
         failures=0,
         actor="",

@@ -12,6 +12,8 @@ Reasons that are easy to forget:
 - AGENTFLOW_BATCH has no limits at all: what it would evict waits for its batch, or is in one.
 - The server has no way to switch the duplicate window off; 100 ms is the least it takes. The log,
   not the window, is what makes a second submission of an id harmless.
+- The bucket of payloads has no max_age: what a task waits with would be gone before the task; the
+  master removes what is done with.
 - Consumers have no backoff (it would override ack_wait) and no max_deliver (hand-backs and
   outages are deliveries too).
 """
@@ -42,6 +44,7 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
     subjects.DEAD: ("max_msg_size",),
     subjects.BATCH: _LIMITS,
     subjects.KV_STREAM: ("max_age", "max_msg_size"),
+    subjects.OBJECTS: ("max_age", "max_msgs_per_subject"),
 }
 """Limits by stream that would lose a task, a record or a schedule, or refuse one."""
 
@@ -124,7 +127,36 @@ def streams(*, retention: float = limits.RETENTION, replicas: int = 1) -> list[J
             "republish": {"src": subjects.kv(">"), "dest": "agentflow.live.state.>"},
             **common,
         },
+        {
+            "name": subjects.OBJECTS,
+            "subjects": [f"{subjects.OBJECT_CHUNKS}.>", f"{subjects.OBJECT_INFOS}.>"],
+            "retention": "limits",
+            "discard": "new",
+            "max_msgs": limits.CHUNKS,
+            "allow_rollup_hdrs": True,
+            "duplicate_window": _WINDOW,
+            **common,
+        },
     ]
+
+
+def cache(*, max_bytes: int = limits.CACHE_BYTES, replicas: int = 1) -> Json:
+    """Definition of the cache of answers, which is there only where somebody keeps answers."""
+    return {
+        "name": subjects.CACHE_STREAM,
+        "subjects": [subjects.cached(">")],
+        "retention": "limits",
+        "discard": "old",
+        "max_bytes": max_bytes,
+        "max_msgs_per_subject": 1,
+        "allow_msg_ttl": True,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "duplicate_window": _WINDOW,
+        "storage": "file",
+        "num_replicas": replicas,
+        "allow_direct": True,
+    }
 
 
 def consumer(queue: str, priority: Priority, *, lease: float = limits.LEASE) -> Json:

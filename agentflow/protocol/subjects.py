@@ -20,6 +20,11 @@ DEAD: Final = "AGENTFLOW_DEAD"
 BATCH: Final = "AGENTFLOW_BATCH"
 BUCKET: Final = "agentflow"
 KV_STREAM: Final = f"KV_{BUCKET}"
+CACHE: Final = "agentflow_cache"
+CACHE_STREAM: Final = f"KV_{CACHE}"
+OBJECTS: Final = f"OBJ_{BUCKET}"
+OBJECT_CHUNKS: Final = f"$O.{BUCKET}.C"
+OBJECT_INFOS: Final = f"$O.{BUCKET}.M"
 
 LIVE: Final = "agentflow.live.>"
 LIVE_RECORDS: Final = ("agentflow.live.progress.>", "agentflow.live.results.>")
@@ -56,6 +61,8 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+SUBJECT_ID: Final = 256
+"""Characters of the longest id of a log."""
 _ID = re.compile(limits.ID_PATTERN)
 _QUEUE = re.compile(limits.QUEUE_PATTERN)
 
@@ -63,6 +70,11 @@ _QUEUE = re.compile(limits.QUEUE_PATTERN)
 def is_id(text: str) -> bool:
     """Whether `text` may be a task's id."""
     return _ID.fullmatch(text) is not None
+
+
+def may_have_log(text: str) -> bool:
+    """Whether `text` may be the id of a log: a task's id, or several with dots between."""
+    return len(text) <= SUBJECT_ID and all(map(is_id, text.split(".")))
 
 
 def check_id(text: str) -> str:
@@ -187,6 +199,11 @@ def consumer_filters(queue: str, priority: str) -> list[str]:
     """What that consumer takes; the normal one also takes the bare subject."""
     named = f"agentflow.tasks.{queue}.{priority}"
     return [f"agentflow.tasks.{queue}", named] if priority == Priority.NORMAL else [named]
+
+
+def cached(key: str) -> str:
+    """Subject of a key in the cache of answers."""
+    return f"$KV.{CACHE}.{key}"
 
 
 def kv(key: str) -> str:

@@ -8,6 +8,7 @@ in `max_tokens` is not a task with another limit.
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
@@ -16,7 +17,9 @@ import msgspec
 
 from agentflow.errors import InvalidTask
 from agentflow.protocol import limits, subjects
+from agentflow.protocol import payload as payloads
 from agentflow.protocol.headers import number
+from agentflow.protocol.payload import Content, Payload
 from agentflow.protocol.subjects import Priority
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=limits.TIMEOUT_MAX)]
@@ -28,7 +31,11 @@ _Labels = Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=limits
 _Kind = Annotated[str, msgspec.Meta(pattern=rf"^{limits.KIND_PATTERN}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
-ABILITIES: Final[frozenset[str]] = frozenset({"batch", "deadline", "start_within"})
+_Repair = Annotated[int, msgspec.Meta(ge=0, le=limits.REPAIR_MAX)]
+
+ABILITIES: Final[frozenset[str]] = frozenset(
+    {"batch", "deadline", "payload", "schema", "start_within"}
+)
 """What a task may ask for in Agentflow-Needs and this version has."""
 
 
@@ -48,11 +55,17 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     not_before: _Instant | None = None
     deadline: _Instant | None = None
     start_within: _Seconds | None = None
+    schema: dict[str, Any] | None = None
+    repair: _Repair | None = None
     batch: bool | Literal["once"] | None = None
     batch_after: _Seconds | None = None
+    payload: Payload | None = None
 
 
-FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskBody))
+FIELDS: Final = tuple(
+    field.name for field in msgspec.structs.fields(TaskBody) if field.name != "payload"
+)
+"""Those that people give; a reference to a payload is made by whoever submits."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +86,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime | None = None
     deadline: datetime | None = None
     start_within: float | None = None
+    schema: dict[str, Any] | None = None
+    repair: int = limits.REPAIR
+    payload: Payload | None = None
     batch: bool | Literal["once"] = False
     batch_after: float | None = None
 
@@ -100,11 +116,7 @@ def is_json(payload: bytes, headers: Mapping[str, str]) -> bool:
 
 def parse_body(payload: bytes, headers: Mapping[str, str]) -> TaskBody:
     """The fields a payload gives. Raises InvalidTask with what to correct."""
-    if len(payload) > limits.TASK_BYTES:
-        raise InvalidTask(
-            f"the task has {len(payload):,} bytes, at most {limits.TASK_BYTES:,} are allowed",
-            reason="too_large",
-        )
+    check_size(len(payload), limits.TASK_BYTES)
     if is_json(payload, headers):
         return decode_body(payload)
     try:
@@ -118,6 +130,14 @@ def parse_body(payload: bytes, headers: Mapping[str, str]) -> TaskBody:
     return TaskBody(prompt=text)
 
 
+def check_size(size: int, most: int = limits.PAYLOAD_BYTES) -> None:
+    """Raise InvalidTask for more bytes than a task may have, in its message or in all."""
+    if size > most:
+        raise InvalidTask(
+            f"the task has {size:,} bytes, at most {most:,} are allowed", reason="too_large"
+        )
+
+
 def decode_body(payload: bytes) -> TaskBody:
     """The fields of a JSON task. Raises InvalidTask naming the field at fault."""
     try:
@@ -125,7 +145,7 @@ def decode_body(payload: bytes) -> TaskBody:
     except msgspec.ValidationError as error:
         text = str(error)
         if "unknown field" in text:
-            text = f"{text}; allowed are {', '.join(FIELDS)}"
+            text = f"{text}; allowed are {', '.join(FIELDS)}{_meant(text)}"
         raise InvalidTask(text, reason="bad_field") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidTask(f"the JSON cannot be read: {error}", reason="bad_json") from None
@@ -134,20 +154,55 @@ def decode_body(payload: bytes) -> TaskBody:
     return check_body(body)
 
 
+def _meant(text: str) -> str:
+    """What a field at the top that nobody knows may have been meant to be."""
+    name = text.partition("`")[2].partition("`")[0]
+    near = difflib.get_close_matches(name, FIELDS, 1) if " - at " not in text else []
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
 def check_body(body: TaskBody) -> TaskBody:
     """Return `body`; raise InvalidTask where its fields do not go together."""
     if body.id is not None:
         subjects.check_id(body.id)
+    if body.payload is not None:
+        return body
     nothing = not (body.prompt and body.prompt.strip()) and not body.params
     # A handler of one's own may take no arguments; a task for it says `params: {}`.
     if nothing and (body.params is None or body.kind in (None, "claude")):
         raise InvalidTask("a task needs a prompt (or params)", reason="empty")
+    if body.repair is not None and body.schema is None:
+        raise InvalidTask("repair is for answers to a schema; give a schema", reason="bad_field")
     return body
 
 
 def encode_body(body: TaskBody) -> bytes:
     """A task as JSON, without the fields that are not set."""
     return _body_encoder.encode(body)
+
+
+def split(body: TaskBody) -> tuple[TaskBody, bytes]:
+    """A body with a reference in the place of what may be long, and what that refers to.
+
+    The model stays: by it a worker knows the route.
+    """
+    params = dict(body.params or {})
+    kept = {"model": params.pop("model")} if "model" in params else None
+    content = Content(body.prompt, body.system, params or None)
+    # In order: the same request has the same digest, however its keys stood.
+    data = msgspec.json.encode(content, order="deterministic")
+    reference = payloads.refer(data)
+    small = msgspec.structs.replace(body, prompt=None, system=None, params=kept, payload=reference)
+    return small, data
+
+
+def joined(task: Task, data: bytes) -> Task:
+    """A task and what its reference leads to. Raises InvalidTask."""
+    content = payloads.read_content(data)
+    whole = payloads.together(task.prompt, task.system, task.params, content)
+    return msgspec.structs.replace(
+        task, prompt=whole.prompt, system=whole.system, params=whole.params or {}, payload=None
+    )
 
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -281,6 +336,10 @@ def build(
     """
     kind = body.kind or _header(headers, subjects.KIND, _Kind) or "claude"
     default = defaults.get(kind, _DEFAULTS) if defaults else _DEFAULTS
+    if body.schema is not None and kind != "claude":
+        raise InvalidTask(
+            f"a schema is for kind claude; kind {kind} gives its own results", reason="bad_field"
+        )
     horizon = datetime.now(UTC).timestamp() + limits.HORIZON
     if body.not_before is not None and body.not_before.timestamp() > horizon:
         raise InvalidTask(
@@ -305,6 +364,9 @@ def build(
         not_before=body.not_before,
         deadline=body.deadline,
         start_within=body.start_within,
+        schema=body.schema,
+        repair=limits.REPAIR if body.repair is None else body.repair,
+        payload=body.payload,
         batch=body.batch or False,
         batch_after=body.batch_after,
     )

@@ -6,12 +6,15 @@ called for every delivery that is not the plain first one, and again after every
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 
 from agentflow.protocol import batches, limits
+from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import Last, Record, State
+from agentflow.rules.reuse import asks_otherwise
 
 
 class Act(StrEnum):
@@ -19,6 +22,7 @@ class Act(StrEnum):
 
     CLAIM = "claim"  # write running (or fail, or park) expecting the last sequence
     EXPIRE = "expire"  # fail it: its log is gone or it waited too long
+    DISOWN = "disown"  # another request has this id: fail it under the one derived from its place
     REJECT = "reject"  # fail it unparsed: it kills whoever parses it
     LOST = "lost"  # fail it: its worker was lost once too often
     ACK = "ack"  # the log has moved past this message
@@ -35,6 +39,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     `deadly`: it was delivered too often, and the process that parsed it on trial died. How often
     alone decides nothing, as hand-backs, outages and naks for an upgrade are deliveries too.
+    `asked` is what the message asks, None where that is not to be compared; `stored` when it was.
     """
 
     message: str
@@ -43,6 +48,8 @@ class Delivery(msgspec.Struct, frozen=True):
     age: float = 0.0
     understood: bool = True
     deadly: bool = False
+    asked: Asked | None = None
+    stored: datetime | None = None
 
 
 def is_fresh(delivery: Delivery) -> bool:
@@ -68,7 +75,7 @@ def decide(delivery: Delivery, last: Last) -> Act:
     if delivery.follows >= last.sequence and state not in (State.SUCCEEDED, State.CANCELLED):
         return _start(delivery)
     if record is None or record.message != delivery.message:
-        return Act.ACK
+        return Act.DISOWN if record and _asks_otherwise(delivery, record) else Act.ACK
     match state:
         case State.FAILED:
             return Act.REPUBLISH_DEAD
@@ -88,7 +95,23 @@ def _waiting(delivery: Delivery, last: Last, record: Record) -> Act:
         return Act.UPGRADE
     if delivery.follows >= last.sequence:
         return Act.WAKE
-    return Act.REPUBLISH_ENTRY if record.message == delivery.message else Act.ACK
+    if record.message == delivery.message:
+        return Act.REPUBLISH_ENTRY
+    return Act.DISOWN if _asks_otherwise(delivery, record) else Act.ACK
+
+
+def _asks_otherwise(delivery: Delivery, record: Record) -> bool:
+    """Whether a message that the log does not name is of another request than the log is.
+
+    Not where nobody can tell, or where it may belong to the log: a continuation does, and so does
+    the message that began it, which a corrected retry may have followed.
+    """
+    return (
+        delivery.asked is not None
+        and asks_otherwise(record, delivery.asked)
+        and delivery.follows == 0
+        and (delivery.stored is None or delivery.stored != record.timings.submitted)
+    )
 
 
 def is_done_with(delivery: Delivery, last: Last) -> bool:

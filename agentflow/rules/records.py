@@ -12,8 +12,18 @@ from typing import Any, Final
 import msgspec
 
 from agentflow.protocol import limits
+from agentflow.protocol.asked import Asked
 from agentflow.protocol.batches import REASON
-from agentflow.protocol.record import VERSION, Failure, Last, Record, State, Timings, Usage
+from agentflow.protocol.record import (
+    VERSION,
+    Failure,
+    Last,
+    Record,
+    Repair,
+    State,
+    Timings,
+    Usage,
+)
 
 PARTIAL_BYTES: Final = limits.MIB
 """Of the text, and of the content, of a broken answer that a record keeps."""
@@ -30,6 +40,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "unknown"
     labels: dict[str, str] = {}
     model: str | None = None
+    asked: Asked | None = None
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +49,8 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     `saved_micro` is what the same would have cost more by a live request.
 
     `usage_told` is the usage as it came, `unpriced` why there is no cost, `estimated` that tokens
-    are counted by what came, `assumed` what the answer left out.
+    are counted by what came, `assumed` what the answer left out. `repair` is a part of usage and
+    cost.
     """
 
     usage: Usage = Usage()
@@ -53,6 +65,7 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: str | None = None
     estimated: bool = False
     assumed: list[str] | None = None
+    repair: Repair | None = None
 
 
 NOTHING_SPENT = Spent()
@@ -69,6 +82,7 @@ def origin_of(record: Record) -> Origin:
         kind=record.kind,
         labels=record.labels,
         model=record.model,
+        asked=record.asked,
     )
 
 
@@ -82,6 +96,18 @@ def add_cost(so_far: float | None, more: int | None) -> float | None:
     if so_far is None or more is None:
         return None
     return (micro(so_far) + more) / 1_000_000
+
+
+def add_repair(so_far: Repair | None, more: Repair | None) -> Repair | None:
+    """Two parts of a sum, None where there is nothing."""
+    if so_far is None or more is None:
+        return so_far or more
+    known = more.cost_usd is not None
+    return Repair(
+        so_far.turns + more.turns,
+        so_far.usage + more.usage,
+        add_cost(so_far.cost_usd, micro(more.cost_usd or 0.0) if known else None),
+    )
 
 
 def follow(
@@ -134,6 +160,9 @@ def follow(
         unpriced=spent.unpriced or (before.unpriced if before else None),
         estimated=spent.estimated or (before.estimated if before else False),
         assumed=spent.assumed,
+        # Of a corrected retry it is what is answered from here on.
+        asked=origin.asked or (before.asked if before else None) or None,
+        repair=add_repair(before.repair if before else None, spent.repair),
         carry=before.carry if before else msgspec.UNSET,
         **content,
     )
@@ -262,8 +291,12 @@ def cancelled(
     )
 
 
-def with_partial(record: Record, text: str | None, content: Any) -> Record:
+def with_partial(
+    record: Record, text: str | None, content: Any, stop_reason: str | None = None
+) -> Record:
     """The record with what came of an answer that broke off, marked `partial`.
+
+    With a reason to stop it did not break off: it is whole, and no success for another reason.
 
     What is too long is cut (`truncated`) or left out: the record itself must always be stored.
     """
@@ -271,7 +304,13 @@ def with_partial(record: Record, text: str | None, content: Any) -> Record:
         return record
     if content is not None and len(msgspec.json.encode(content)) > PARTIAL_BYTES:
         content = None
-    whole = msgspec.structs.replace(record, text=text, content=content, partial=True)
+    whole = msgspec.structs.replace(
+        record,
+        text=text,
+        content=content,
+        partial=stop_reason is None,
+        stop_reason=stop_reason,
+    )
     size = len(msgspec.json.encode(text))
     return fit(whole, PARTIAL_BYTES, size) or msgspec.structs.replace(whole, text=None)
 
@@ -279,10 +318,24 @@ def with_partial(record: Record, text: str | None, content: Any) -> Record:
 def fit(record: Record, room: int, encoded: int) -> Record | None:
     """The record cut to `room` bytes where its text can be cut, else None.
 
-    `encoded` is the record's size as it is. A cut text is marked `truncated`.
+    `encoded` is the record's size as it is. A cut text is marked `truncated`. Blocks that are too
+    long beside it are left out, and marked so too: the text of an answer was paid for.
     """
     if encoded <= room:
         return record
+    cut = _cut(record, room, encoded)
+    if cut is None and record.content is not None and record.text:
+        left = encoded - len(msgspec.json.encode(record.content))
+        bare = msgspec.structs.replace(record, content=None, truncated=True)
+        return bare if left <= room - _MARK else _cut(bare, room - _MARK, left)
+    return cut
+
+
+_MARK: Final = 32
+"""Bytes that saying `truncated` takes."""
+
+
+def _cut(record: Record, room: int, encoded: int) -> Record | None:
     text = record.text or ""
     # A character takes at most six bytes as JSON (\\uXXXX), so this many can always be cut.
     excess = encoded - room
@@ -290,12 +343,12 @@ def fit(record: Record, room: int, encoded: int) -> Record | None:
     keep = len(raw) - excess - 64
     if keep <= 0:
         return None
-    cut = raw[1:keep].decode("utf-8", "ignore")
-    while cut:
+    part = raw[1:keep].decode("utf-8", "ignore")
+    while part:
         try:
-            shorter: str = msgspec.json.decode(f'"{cut}"'.encode())
+            shorter: str = msgspec.json.decode(f'"{part}"'.encode())
         except msgspec.DecodeError:
-            cut = cut[:-1]  # an escape sequence was cut in two
+            part = part[:-1]  # an escape sequence was cut in two
         else:
             return msgspec.structs.replace(record, text=shorter, truncated=True)
     return None

@@ -140,6 +140,9 @@ _ACCOUNT: Final = ("credit balance is too low", "specified api usage limits")
 _AWAY: Final = (407, 502, 503, 521, 522, 523, 530)
 """Answers of a proxy, balancer or CDN that does not reach the service, or lets nobody through."""
 
+SCHEMA: Final = "schema"
+"""Type and reason of an answer that breaks its schema, however often it was asked again."""
+
 # fmt: off
 TABLE: Final[tuple[Rule, ...]] = (
     # The account and the credential: every further task would meet the same, if it is theirs.
@@ -168,6 +171,7 @@ TABLE: Final[tuple[Rule, ...]] = (
         backoff=SERVER, limit=5, closes="server"),
     # The request: it would be refused again.
     Rule(reason="paused",          types=("pause_turn",)),
+    Rule(reason=SCHEMA,            types=(SCHEMA,)),
     Rule(reason="authentication",  statuses=(401,)),
     Rule(reason="billing",         statuses=(402,)),
     Rule(reason="permission",      statuses=(403,)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -31,9 +31,20 @@ class _Answer(msgspec.Struct):
     stop_sequence: str | None = None
 
 
-def compose(request: MessagesRequest, knobs: Knobs, prompt: str, name: str) -> Message:
-    """The whole message. `name` makes its ids unique; `prompt` is what the user last said."""
-    answer = _cut(_content(request, knobs, prompt, name), request, knobs)
+BREAKING: Final = f"{MARKER}This breaks the schema."
+
+
+def compose(
+    request: MessagesRequest, knobs: Knobs, prompt: str, name: str, *, breaks: bool = False
+) -> Message:
+    """The whole message. `name` makes its ids unique; `prompt` is what the user last said.
+
+    `breaks`: an answer to a schema does not fit it.
+    """
+    content = _content(request, knobs, prompt, name)
+    if breaks and _output_schema(request) is not None and content.stop_reason == "end_turn":
+        content.content = [TextBlock(BREAKING)]
+    answer = _cut(content, request, knobs)
     refused = answer.stop_reason == "refusal"
     return Message(
         id=f"msg_{name}",

@@ -242,7 +242,8 @@ class Api:
         if (failure := faults.instead(knobs, lines, entry.request_id)) is not None:
             self.scripts.step_done(script)
             return failure
-        message = answers.compose(asked, knobs, prompt, entry.request_id.removeprefix("req_"))
+        name, breaks = entry.request_id.removeprefix("req_"), chance.breaks(knobs)
+        message = answers.compose(asked, knobs, prompt, name, breaks=breaks)
         usage = message.usage
         ask.meter = meter = self._limiter.meter(asked.model, self.clock())
         if meter is not None:

@@ -192,6 +192,9 @@ class Knobs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     tools: list[ToolCall | list[ToolCall]] | None = None
     """Tool calls, one turn each; a list is a turn of parallel calls. Then a text."""
 
+    breaking: Share = 0.0
+    """Share of the answers to a schema that break it."""
+
     usage: UsageOverride | None = None
     limits: Limits | None = None
     """Rate limits; they outlive a request, so only the server default and the mode have them."""
@@ -292,6 +295,13 @@ class Chance:
     def share(self) -> float:
         """Evenly from 0 to 1."""
         return self._generator().random()
+
+    def breaks(self, knobs: Knobs) -> bool:
+        """Whether an answer to a schema breaks it this time; draws for itself."""
+        if not 0.0 < knobs.breaking < 1.0:
+            return knobs.breaking > 0.0
+        drawn = random.Random("breaking:{}:{}:{}".format(*self._key)).random()
+        return drawn < knobs.breaking
 
     def latency(self, knobs: Knobs) -> float:
         """Seconds."""

@@ -42,11 +42,25 @@ class Turn(msgspec.Struct):
     content: str | list[InputBlock]
 
 
-class _Prompt(msgspec.Struct):
+class _Prompt(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The fields that both endpoints take; of some it matters only that there is such a field."""
+
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[Turn], Meta(min_length=1)]
     system: Raw = Raw()
     tools: Raw = Raw()
+    output_config: Raw = Raw()
+    output_format: Raw = Raw()
+    billing_policy: Raw = Raw()
+    cache_control: Raw = Raw()
+    compaction: Raw = Raw()
+    context_management: Raw = Raw()
+    mcp_servers: Raw = Raw()
+    speed: Raw = Raw()
+    thinking: Raw = Raw()
+    tool_choice: Raw = Raw()
+    user_profile_id: Raw = Raw()
+    workspace_id: Raw = Raw()
 
 
 class CountRequest(_Prompt):
@@ -59,11 +73,17 @@ class MessagesRequest(_Prompt, kw_only=True):
     max_tokens: Annotated[int, Meta(ge=1)]
     stream: bool | None = None
     stop_sequences: list[str] | None = None
-    output_config: Raw = Raw()
-    output_format: Raw = Raw()
     temperature: Raw | UnsetType = UNSET
     top_p: Raw | UnsetType = UNSET
     top_k: Raw | UnsetType = UNSET
+    container: Raw = Raw()
+    diagnostics: Raw = Raw()
+    fallback_credit_token: Raw = Raw()
+    fallbacks: Raw = Raw()
+    inference_geo: Raw = Raw()
+    metadata: Raw = Raw()
+    service_tier: Raw = Raw()
+    thread: Raw = Raw()
 
 
 _messages_decoder = msgspec.json.Decoder(MessagesRequest)
@@ -102,12 +122,16 @@ def decode(decoder: msgspec.json.Decoder[_R], body: bytes) -> _R:
         raise InvalidRequest("The request body is nested too deeply") from None
 
 
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`(?: - at `\$\.?(.*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.?(.*)`)?")
 _WRONG = re.compile(r"(.*) - at `\$\.?(.*)`")
 
 
 def _with_path_first(message: str) -> str:
     """`messages.0.role: ...`, the order in which the API names a field and its fault."""
+    if unknown := _UNKNOWN.fullmatch(message):
+        field, path = unknown.groups()
+        return f"{_dotted(path + '.' if path else '')}{field}: Extra inputs are not permitted"
     if missing := _MISSING.fullmatch(message):
         field, path = missing.groups()
         return f"{_dotted(path + '.' if path else '')}{field}: Field required"

@@ -1,11 +1,14 @@
 """A value that fits a JSON schema, for structured output and for the inputs of tools.
 
 It knows what schemas of models and tools use: types, enum, const, default, properties, items,
-anyOf, allOf, $ref. It does not search: a `pattern` is not solved.
+anyOf, allOf, $ref, bounds. What the API does not take of a schema its SDKs write into descriptions,
+as `{minimum: 1, maxLength: 5}`; a model reads that, and so it is read here. It does not search: a
+`pattern` is not solved.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 Schema = dict[str, Any]
@@ -20,6 +23,11 @@ _FORMATS: Final = {
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
 _DEEPEST: Final = 12
+_LONGEST: Final = 10_000
+_TOLD: Final = re.compile(
+    r"\b(minimum|maximum|exclusiveMinimum|exclusiveMaximum|multipleOf|minLength|maxLength|minItems)"
+    r": (-?\d+(?:\.\d+)?)"
+)
 
 
 def example(schema: Schema) -> Any:
@@ -31,6 +39,7 @@ def _example(schema: Schema, root: Schema, depth: int) -> Any:
     # A schema that refers to itself has no smallest value; it ends here instead of never.
     if depth > _DEEPEST:
         return None
+    schema = _with_told(schema)
     for name in ("const", "default"):
         if name in schema:
             return schema[name]
@@ -64,18 +73,42 @@ def _of_type(schema: Schema, root: Schema, depth: int) -> Any:
             }
         case "array":
             items = schema.get("items", {"type": "string"})
-            count = schema.get("minItems", 1 if depth < 3 else 0)
-            return [_example(items, root, depth + 1) for _ in range(count)]
+            count = int(schema.get("minItems", 1 if depth < 3 else 0))
+            return [_example(items, root, depth + 1) for _ in range(min(count, _LONGEST))]
         case "string":
             text = _FORMATS.get(schema.get("format", ""), _TEXT)
-            text = text.ljust(schema.get("minLength", 0), ".")
-            return text[: schema.get("maxLength", len(text))]
+            text = text.ljust(min(int(schema.get("minLength", 0)), _LONGEST), ".")
+            return text[: int(schema.get("maxLength", len(text)))]
         case "integer" | "number":
-            return schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
+            return _number(schema, kind == "integer")
         case "boolean":
             return True
         case _:
             return None
+
+
+def _number(schema: Schema, whole: bool) -> float:
+    """The lowest that is allowed, else 1, else the highest."""
+    value: float
+    step: float = schema.get("multipleOf", 1 if whole else 0)
+    if "minimum" in schema:
+        value = schema["minimum"]
+    elif "exclusiveMinimum" in schema:
+        value = schema["exclusiveMinimum"] + (1 if whole else 0.5)
+    else:
+        highest = schema.get("maximum", schema.get("exclusiveMaximum", 2) - (1 if whole else 0.5))
+        value = min(1, highest)
+        return value // step * step if step else value
+    return -(-value // step) * step if step else value
+
+
+def _with_told(schema: Schema) -> Schema:
+    """With the bounds that stand in the description, in the braces at its end."""
+    description = schema.get("description")
+    if not isinstance(description, str) or not description.endswith("}"):
+        return schema
+    told = _TOLD.findall(description[description.rfind("{") :])
+    return {name: float(n) if "." in n else int(n) for name, n in told} | schema
 
 
 def _resolve(reference: str, root: Schema) -> Schema:

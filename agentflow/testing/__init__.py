@@ -28,3 +28,8 @@ def __getattr__(name: str) -> Any:
         place = "stack" if name == "Stack" else "simulator"
         return getattr(importlib.import_module(f"agentflow.testing.{place}"), name)
     raise AttributeError(f"module 'agentflow.testing' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # Without it dir() and completion know only what has been used already.
+    return sorted({*globals(), *__all__})

@@ -24,6 +24,7 @@ from agentflow import sync
 from agentflow.app import App
 from agentflow.bus.wire.connection import Connection
 from agentflow.client import Client, connect
+from agentflow.client.tasks.several import several
 from agentflow.config import Connect
 from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler, Outcome, Run
@@ -116,6 +117,7 @@ class Stack:
         self, app: App | None = None, *, queues: Sequence[str] = ("default",), slots: int = 10
     ) -> RunningWorker:
         """One more worker, until it is stopped or the stack ends."""
+        several(queues, "queues")
         return self._worker(app.handlers() if app is not None else {}, queues, slots)
 
     def master(self) -> None:

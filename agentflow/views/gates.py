@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
@@ -76,7 +77,7 @@ def alerting(gate: GateView) -> bool:
 def remedy(gate: GateView) -> str:
     """The command that lifts it."""
     option = {QUEUE: "", KIND: "--kind ", POOL: "--pool "}[gate.what]
-    return f"agentflow resume {option}{gate.name}"
+    return f"agentflow resume {option}{shlex.quote(gate.name)}"
 
 
 def sentence(gate: GateView) -> str:

@@ -5,6 +5,7 @@ What a line has is read back by later versions, so a field is added and never ta
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -15,17 +16,8 @@ from agentflow.views.result import Result, result_of_record
 _WRITTEN: Final = (
     *("line", "id", "custom_id", "state", "text", "value", "content", "input", "usage"),
     *("cost_usd", "stop_reason", "attempts", "timings", "latency_s", "error", "reason", "kind"),
-    *(
-        "model",
-        "request_id",
-        "labels",
-        "request",
-        "truncated",
-        "simulated",
-        "unpriced",
-        "saved_usd",
-    ),
-    *("estimated", "partial"),
+    *("model", "request_id", "labels", "request", "truncated", "simulated", "unpriced"),
+    *("estimated", "partial", "repair", "cached", "saved_usd"),
 )
 """In this order: every line begins with `{"line":`."""
 
@@ -51,6 +43,8 @@ class Line(Result, frozen=True, kw_only=True):
     """What goes from the input beside the result: other columns, and what was asked for."""
     latency_s: float | None = None
     """Seconds from the submission to the end."""
+    cached: datetime | None = None
+    """When an answer was stored that was taken from the cache, and cost nothing."""
 
 
 def line_of(

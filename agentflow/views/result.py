@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
+from agentflow import classes
 from agentflow.errors import TaskCancelled, TaskError, TaskFailed
-from agentflow.protocol.record import TERMINAL, Failure, Record, State, Timings, Usage
+from agentflow.protocol.record import TERMINAL, Failure, Record, Repair, State, Timings, Usage
 
 T = TypeVar("T")
 
@@ -20,7 +21,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     `attempts` counts starts. `cost_usd` is None where it is unknown, and `unpriced` says why;
     `saved_usd` is what batches saved of the price of live requests;
     `estimated`: some of its tokens are counted by what came; `partial`: `text` and `content` are of
-    an answer that broke off. `sequence` is the
+    an answer that broke off. `repair` is what of usage and cost went into asking again for answers
+    that broke their schema. `sequence` is the
     record's place in AGENTFLOW_RECORDS, 0 for a task that no worker has seen. `message` is the
     identity of the task message (`<sequence>-<stored time in ns>`). `index` is the place among the
     items of `Client.map`.
@@ -52,6 +54,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     saved_usd: float = 0.0
     estimated: bool = False
     partial: bool = False
+    repair: Repair | None = None
     timings: Timings = Timings()
     resume_at: datetime | None = None
     progress: float | None = None
@@ -74,14 +77,31 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in TERMINAL
 
     def value_as(self, type: type[T]) -> T:
-        """`value` as a class of yours. Raises TaskError where it is no such thing."""
-        try:
-            return msgspec.convert(self.value, type)
-        except msgspec.ValidationError as error:
-            name = getattr(type, "__name__", str(type))
-            raise TaskError(
-                f"the value of task {self.id} is no {name}: {error}", task_id=self.id
-            ) from None
+        """`value` as a class of yours, else the JSON that `text` holds; `str` is also any text.
+
+        Raises TaskError where neither is such a thing.
+        """
+        fault: Exception | None = None
+        if self.value is not None or self.text is None:
+            try:
+                return classes.read(self.value, type)
+            except msgspec.ValidationError as error:
+                fault = error
+        if self.text is not None:
+            if cast(Any, type) is str:
+                return cast(T, self.text)
+            try:
+                return classes.read_json(self.text, type)
+            except (msgspec.DecodeError, RecursionError) as error:
+                # Where the text is JSON at all, it is the answer, and what is wrong with it counts.
+                if fault is None or isinstance(error, msgspec.ValidationError):
+                    fault = error
+        name = getattr(type, "__name__", str(type))
+        whole = self.stop_reason in (None, "end_turn", "stop_sequence")
+        why = "" if whole else f"; the answer ended by {self.stop_reason}"
+        raise TaskError(
+            f"the value of task {self.id} is no {name}: {fault}{why}", task_id=self.id
+        ) from None
 
     def failure(self) -> TaskError | None:
         """The error of a task that ended without success."""
@@ -123,6 +143,7 @@ def result_of_record(record: Record, sequence: int, index: int | None = None) ->
         saved_usd=record.saved_usd,
         estimated=record.estimated,
         partial=record.partial,
+        repair=record.repair,
         timings=record.timings,
         resume_at=record.resume_at,
         progress=record.progress,

@@ -30,6 +30,10 @@ from agentflow.views.result import Result
 
 REASON_CHARS: Final = 80
 NOTE_CHARS: Final = 120
+UNREADABLE: Final = "unreadable"
+"""The state of a row about which nothing else is known."""
+_EARLIEST: Final = -62_135_596_800_000
+_LATEST: Final = 253_402_300_799_999
 FINISHED: Final = frozenset(str(state) for state in records.TERMINAL)
 
 
@@ -104,6 +108,11 @@ def from_record(
 ) -> Row:
     """The row of a stored record; one of another version shows its state and nothing else."""
     task_id = subjects.record_id(subject)
+    if not subjects.may_have_log(task_id):
+        # Nothing can be asked or done about it, and no command may hold it.
+        return Row(
+            id=_plain(task_id), sequence=sequence, state=UNREADABLE, queue="", updated=stored_ms
+        )
     try:
         record = _detailed_decoder.decode(data) if detailed else _part_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -281,7 +290,16 @@ def _quoted(text: str) -> str:
 
 
 def _ms(instant: datetime | None) -> int | None:
-    return None if instant is None else round(instant.timestamp() * 1000)
+    if instant is None:
+        return None
+    # Of another zone it may lie outside the years that there are in UTC.
+    return min(max(round(instant.timestamp() * 1000), _EARLIEST), _LATEST)
+
+
+def _plain(text: str) -> str:
+    """A name that is none, fit for a list."""
+    escaped = text.encode("unicode_escape").decode()
+    return escaped if len(escaped) <= REASON_CHARS else f"{escaped[:REASON_CHARS]}..."
 
 
 def instant(ms: int | None) -> datetime | None:

@@ -6,6 +6,7 @@ from being started whatever else is free comes first, its place in the queue las
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -106,7 +107,7 @@ def _ended(situation: Situation, now: datetime) -> Told | None:
         return "cancelled", f"It was cancelled{at} by {task.actor}, after {starts}."
     if task.state == State.FAILED:
         text = f"It failed{at} after {starts} ({task.reason or 'failed'}){_error(task)}."
-        return "failed", f"{text} To run it again: agentflow retry {task.id}"
+        return "failed", f"{text} To run it again: agentflow retry {shlex.quote(task.id)}"
     return None
 
 
@@ -172,7 +173,7 @@ def _paused(situation: Situation, now: datetime) -> Told | None:
 
 def _unserved(situation: Situation, now: datetime) -> Told | None:
     task = situation.task
-    start = f"Start one: agentflow worker --queues {task.queue}"
+    start = f"Start one: agentflow worker --queues {shlex.quote(task.queue)}"
     if situation.served is False:
         return "no_worker", f"No worker serves its queue {task.queue}. {start}"
     serving = _serving(situation)

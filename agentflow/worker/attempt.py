@@ -1,7 +1,7 @@
 """One attempt at a task, from the gate to the record with which it ends.
 
     admit    wait, unclaimed and without a record, until the task may start; what came too early is
-             parked, what came too late is failed
+             parked, what came too late is failed; fetch what is too long for a message
     claim    write `running` after what the log ends with
     run      the handler, within the task's time
     end      write what became of it, and answer the queue (endings.py)
@@ -21,6 +21,7 @@ be known.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -30,7 +31,7 @@ from functools import partial
 from typing import Any
 
 from agentflow import waits
-from agentflow.errors import Superseded
+from agentflow.errors import InvalidTask, PayloadLost, Superseded
 from agentflow.handlers.contract import Handler, Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Last, Record, State
@@ -96,8 +97,35 @@ class Attempt:
     async def go(self) -> None:
         """From stage to stage. Raises Superseded, BusError."""
         if self._may_start() or await self.admit():
+            if self._task.payload is None:
+                await self.claim()
+                await self.end(await self.run())
+            else:
+                await self._go_whole()
+
+    async def _go_whole(self) -> None:
+        """Fetch what the task says besides its message, and go on where that is there."""
+        shared = self._shared
+        async with contextlib.AsyncExitStack() as room:
+            try:
+                with self._held.interruptible():
+                    self._task = await room.enter_async_context(shared.large.whole(self._task))
+            except (PayloadLost, InvalidTask) as error:
+                reason = error.reason if isinstance(error, InvalidTask) else "payload_lost"
+                await self._not_asked()
+                await shared.endings.refuse(self._parsed, self._before, reason, str(error))
+                return
+            except Interrupted:
+                await self._not_asked()
+                shared.endings.give_back(self._held)
+                return
             await self.claim()
             await self.end(await self.run())
+
+    async def _not_asked(self) -> None:
+        """Let another task be the probe of the route, where this one was to be it."""
+        if self._route is not None:
+            await self._shared.gates.settle(self._route, probe=self._probe, answered=False)
 
     # Admit.
 
@@ -307,6 +335,7 @@ class Attempt:
             unpriced=run.unpriced,
             estimated=run.estimated,
             assumed=run.assumed or None,
+            repair=run.repair,
         )
         match result:
             case Outcome():
@@ -451,7 +480,12 @@ class Attempt:
     def _with_partial(self, record: Record) -> Record:
         """With what an answer that broke off had brought: it was bought."""
         some = self._run.partial
-        return record if some is None else records.with_partial(record, some.text, some.content)
+        if some is None:
+            return record
+        whole = record.reason == retry.SCHEMA
+        return records.with_partial(
+            record, some.text, some.content, some.stop_reason or "end_turn" if whole else None
+        )
 
     async def _end_interrupted(self, spent: Spent) -> None:
         shared, held, origin, last = self._shared, self._held, self._origin, self._held.last

@@ -7,6 +7,7 @@ clear reason.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from types import NoneType
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import msgspec
 from agentflow.handlers.contract import Outcome, Run, Trace
 from agentflow.protocol import limits
 from agentflow.protocol.faithful import flaw
-from agentflow.protocol.record import Failure, Usage
+from agentflow.protocol.record import Failure, Repair, Usage
 from agentflow.rules.retry import Signal
 
 _TEXT: Final = (str, NoneType)
@@ -31,12 +32,28 @@ _SPENT: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
     ("estimated", (bool,)),
     ("assumed", (list,)),
     ("partial", (Outcome, NoneType)),
+    ("repair", (Repair, NoneType)),
 )
 _TOKENS: Final = tuple(field.name for field in msgspec.structs.fields(Usage))
+_spent: Final = attrgetter(*(name for name, _ in _SPENT))
+_tokens: Final = attrgetter(*_TOKENS)
+_COUNTS: Final = (int,) * len(_TOKENS)
+_seen: Final[set[tuple[type, ...]]] = set()
+"""Types of what runs gave that were found right: a handler gives the same ones each time."""
 
 
 def wrong_in_run(run: Run) -> str | None:
     """What the handler set to a value of the wrong type, as a sentence; None when all is well."""
+    types = tuple(map(type, _spent(run)))
+    if types in _seen and tuple(map(type, _tokens(run.usage))) == _COUNTS:
+        return None
+    wrong = _wrong(run)
+    if wrong is None and len(_seen) < 100:
+        _seen.add(types)
+    return wrong
+
+
+def _wrong(run: Run) -> str | None:
     for name, types in _SPENT:
         if not isinstance(getattr(run, name), types):
             return _sentence(f"run.{name}", getattr(run, name))
@@ -77,7 +94,7 @@ def forget_spent(run: Run) -> None:
     run.model = run.task.model
     run.request_id = run.first_token_s = None
     run.simulated = run.estimated = False
-    run.usage_told = run.unpriced = run.partial = None
+    run.usage_told = run.unpriced = run.partial = run.repair = None
     run.assumed = []
 
 

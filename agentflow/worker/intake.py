@@ -11,7 +11,7 @@ import logging
 import time
 from typing import Final
 
-from agentflow.errors import BusError, InvalidTask, PayloadTooLarge
+from agentflow.errors import BusError, InvalidTask, PayloadTooLarge, UsageError
 from agentflow.log.task import Overtaken
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Held as HeldAnswer
@@ -55,6 +55,11 @@ class Intake:
             last = await log.read(held.id)
             act = decide(parsed.delivery, last)
         while True:
+            if act is Act.DISOWN and last.record is not None:
+                parsed.disown(last.record)
+                held.id = parsed.origin.id
+                last = await log.read(held.id)
+                act = decide(parsed.delivery, last)
             if act is Act.ASK:
                 answer = await self._ask(parsed, last)
                 if answer is None:
@@ -144,6 +149,8 @@ class Intake:
                 answer = await self._shared.connection.request(
                     subjects.control("worker", owner), question, timeout=limits.ASK_EVERY
                 )
+            except UsageError:
+                return False  # no actor has a name that is no token of a subject
             except BusError:
                 pass  # no responders is silence too: the owner may be reconnecting at this moment
             else:

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from agentflow.errors import InvalidTask
+import msgspec
+
+from agentflow.errors import IdReused, InvalidTask
 from agentflow.protocol import limits, subjects
 from agentflow.protocol import task as tasks
+from agentflow.protocol.asked import NOTHING, Asked, asked, differences
+from agentflow.protocol.record import Record
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Defaults, Task, TaskBody
 from agentflow.rules.claim import Delivery
@@ -50,7 +54,8 @@ class Parsed:
                 self.task = tasks.build(body, headers, queue, priority, task_id, defaults)
             except InvalidTask as error:
                 self.problem = error
-        self.origin = self._origin(task_id, queue, priority, headers)
+        ask = asked(self.task) if self.task is not None else NOTHING
+        self.origin = self._origin(task_id, queue, priority, headers, ask)
         self.delivery = Delivery(
             message=delivered.identity,
             follows=follows,
@@ -58,10 +63,28 @@ class Parsed:
             age=now.timestamp() - delivered.stored_ns / 1e9,
             understood=not missing,
             deadly=deadly,
+            # Unread is not another.
+            asked=None if deadly else ask,
+            stored=self.origin.submitted,
         )
 
+    def disown(self, record: Record) -> None:
+        """Have it fail by the id that its place gives it: its own is that of another request."""
+        origin, delivered = self.origin, self.held.delivered
+        told = differences(record.asked or NOTHING, origin.asked or NOTHING)
+        self.problem = IdReused(origin.id, told)
+        self.task = None
+        place = (origin.queue, delivered.sequence, delivered.stored_ns)
+        self.origin = msgspec.structs.replace(origin, id=tasks.derived_id(*place))
+        self.delivery = msgspec.structs.replace(self.delivery, asked=None)
+
     def _origin(
-        self, task_id: str, queue: str, priority: Priority, headers: Mapping[str, str]
+        self,
+        task_id: str,
+        queue: str,
+        priority: Priority,
+        headers: Mapping[str, str],
+        ask: Asked,
     ) -> Origin:
         delivered, task = self.held.delivered, self.task
         return Origin(
@@ -73,6 +96,7 @@ class Parsed:
             kind=task.kind if task else _kind(headers.get(subjects.KIND, "")),
             labels=task.labels if task else {},
             model=task.model if task else None,
+            asked=ask,
         )
 
 

@@ -99,7 +99,7 @@ async def serve(
     `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
     handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
     """
-    connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
+    connection = await _connected(options, name, kinds, own)
     try:
         async with registry.open_handlers(kinds, own) as handlers:
             worker = Worker(
@@ -117,6 +117,16 @@ async def serve(
     finally:
         await connection.close()
     _leave_behind(worker.stuck, orderly)
+
+
+async def _connected(
+    options: Connect,
+    name: str | None,
+    kinds: Sequence[str] | None,
+    own: Mapping[str, Handler] | None,
+) -> Connection:
+    registry.import_ahead(kinds, own)
+    return await connect_patiently(options, name or "agentflow worker", PATIENCE)
 
 
 def _from_environment(*, batches: bool) -> dict[str, Any]:

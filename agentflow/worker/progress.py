@@ -27,8 +27,7 @@ class Progress:
         self._log = log
         self._held = held
         self._origin = origin
-        # Two tasks of one handler may report at once; the log takes one write at a time.
-        self._lock = asyncio.Lock()
+        self._lock: asyncio.Lock | None = None
         self._closed = False
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -36,13 +35,15 @@ class Progress:
         """Write how far the run is. Raises Overtaken when the task belongs to another by now."""
         fraction = None if fraction is None else float(fraction)
         note = None if note is None else str(note)[: limits.ERROR_TEXT]
-        write = asyncio.get_running_loop().create_task(self._write(fraction, note))
+        # Two tasks of one handler may report at once; the log takes one write at a time.
+        lock = self._lock = self._lock or asyncio.Lock()
+        write = asyncio.get_running_loop().create_task(self._write(lock, fraction, note))
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
         await asyncio.shield(write)
 
-    async def _write(self, fraction: float | None, note: str | None) -> None:
-        async with self._lock:
+    async def _write(self, lock: asyncio.Lock, fraction: float | None, note: str | None) -> None:
+        async with lock:
             held = self._held
             if self._closed or held.ending is Ending.SUPERSEDED:
                 return
@@ -66,6 +67,6 @@ class Progress:
     async def close(self) -> None:
         """Take no more reports, and wait for the write that is under way."""
         self._closed = True
-        if self._writes:
+        if self._writes and self._lock is not None:
             async with self._lock:
                 return

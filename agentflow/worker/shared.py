@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.wire.connection import Connection
 from agentflow.log.task import TaskLog
 from agentflow.worker.batched import IntoBatches
@@ -10,6 +11,7 @@ from agentflow.worker.gates import Gates
 from agentflow.worker.held import Holding
 from agentflow.worker.kinds import Kinds
 from agentflow.worker.observer import Observers
+from agentflow.worker.payloads import LargeTasks
 
 
 class Shared:
@@ -27,6 +29,7 @@ class Shared:
         self.log = log
         self.gates = gates
         self.kinds = kinds
+        self.large = LargeTasks(JetStream(connection))
         self.observers = Observers()
         self.endings = Endings(connection, log, holding, self.observers)
         self.into_batches = IntoBatches(connection, log, gates, kinds, self.endings)

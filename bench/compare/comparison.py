@@ -118,8 +118,15 @@ class Failed(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Renewal(msgspec.Struct, frozen=True):
+    """Designs that were measured again later than the others, and where and when."""
+
+    designs: list[str]
+    machine: dict[str, Any]
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run."""
+    """A whole run; `renewals` are parts of later ones that took the place of its own."""
 
     version: int = VERSION
     simulated: bool = True
@@ -132,6 +139,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
     trials: list[Measured]
     failed: list[Failed] = []
+    renewals: list[Renewal] = []
 
     def row(self, name: str) -> Row | None:
         """The design of that name."""
@@ -170,6 +178,36 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         single = [measured.trial for measured in self.trials if measured.trial.processes == 1]
         widths = [trial.load.in_flight for trial in single if trial.design in narrow]
         return max(widths or [min(trial.load.in_flight for trial in single)] if single else [10])
+
+
+class Unlike(ValueError):
+    """Two comparisons that are not of one kind."""
+
+
+def renewed(kept: Comparison, newer: Comparison) -> Comparison:
+    """A comparison with a newer one's designs in place of its own. Raises Unlike."""
+    for name in ("ladder", "seed", "version"):
+        if getattr(kept, name) != getattr(newer, name):
+            raise Unlike(f"one has {name} {getattr(kept, name)}, the other {getattr(newer, name)}")
+    for name in ("cpu", "cores"):
+        if kept.machine[name] != newer.machine[name]:
+            raise Unlike(f"the kept one was measured on another machine ({kept.machine['cpu']})")
+    names = [row.name for row in newer.rows]
+    earlier = [
+        Renewal(rest, renewal.machine)
+        for renewal in kept.renewals
+        if (rest := [name for name in renewal.designs if name not in names])
+    ]
+    trials = [one for one in kept.trials if one.trial.design not in names] + newer.trials
+    order = [row.name for row in kept.rows]
+    return msgspec.structs.replace(
+        kept,
+        rows=[newer.row(row.name) or row for row in kept.rows],
+        trials=sorted(trials, key=lambda one: order.index(one.trial.design)),
+        failed=[one for one in kept.failed if one.trial.design not in names] + newer.failed,
+        renewals=[*earlier, Renewal(names, newer.machine)],
+        busy=kept.busy or newer.busy,
+    )
 
 
 def path(ladder: str) -> Path:

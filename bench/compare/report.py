@@ -109,11 +109,18 @@ def section(comparison: Comparison, charts: Sequence[str] = ()) -> str:
     latency = f" of {first.trial.load.latency}" if first else ""
     said = (
         f"SIMULATED answers{latency}, {width} tasks in flight, {facts['cores']} cores "
-        f"({facts['cpu']}), commit {facts['commit']}:"
+        f"({facts['cpu']}), commit {facts['commit']}{_later(comparison)}:"
     )
     more = "All loads, the method, and the document's claims beside what was measured: "
     parts = [said, table(headings, rows), _pictures(charts), f"{more}[report](bench/report.md)."]
     return "\n\n".join(part for part in parts if part)
+
+
+def _later(comparison: Comparison) -> str:
+    """What was measured later than the rest."""
+    return "".join(
+        f"; {' and '.join(one.designs)} at {one.machine['commit']}" for one in comparison.renewals
+    )
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
@@ -134,6 +141,14 @@ def _head(comparison: Comparison) -> str:
         f"{facts['load_after'][0]} after; {comparison.seconds / 60:.0f} minutes; seed "
         f"{comparison.seed}.",
     ]
+    for renewal in comparison.renewals:
+        titles = [row.title for row in comparison.rows if row.name in renewal.designs]
+        later = renewal.machine
+        lines += [
+            "",
+            f"Measured again in one run of their own at commit {later['commit']}, {later['time']}, "
+            f"load {later['load_before'][0]} before: {'; '.join(titles)}.",
+        ]
     if comparison.busy:
         lines += ["", "**The machine was busy: these figures are not to be compared.**"]
     if comparison.ladder != "full":

@@ -43,6 +43,7 @@ async def main(
     cli: str | None = None,
     anyway: bool = False,
     out: Path | None = None,
+    renew: Path | None = None,
 ) -> int:
     """Run, print, write JSON; returns the exit code."""
     console = Console(width=None if Console().is_terminal else 120)
@@ -82,7 +83,13 @@ async def main(
         trials=measured,
         failed=failed,
     )
-    to = out or comparison.path(ladder.name)
+    to = out or comparison.path("part" if names else ladder.name)
+    if renew is not None:
+        try:
+            compared, to = comparison.renewed(comparison.read(renew), compared), out or renew
+        except comparison.Unlike as error:
+            to = comparison.path("part")
+            console.print(f"{renew} is left as it was: {error}.")
     comparison.write(compared, to)
     tables.show(compared, console)
     console.print(f"Written to {to}; `python -m bench report {to}` makes the report from it.")

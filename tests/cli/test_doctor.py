@@ -500,12 +500,15 @@ async def test_a_model_in_use_without_a_price_is_warned_of(nats_server: NatsServ
     assert "no price for claude-new-9 (1 tasks)" in found.text
 
 
-def test_the_local_servers_log_is_named(tmp_path: Path) -> None:
-    assert "no local server" in machine.log(tmp_path).text
-    (tmp_path / "logs").mkdir()
-    path = tmp_path / "logs" / "nats-server.log"
-    path.write_text("")
-    assert str(path) in machine.log(tmp_path).text
+def test_where_no_server_runs_the_logs_of_earlier_ones_are_named(tmp_path: Path) -> None:
+    stores = [tmp_path / "default", tmp_path / "simulated"]
+    assert "no local server has run" in machine.log(None, None, stores).text
+    for store in stores:
+        (store / "logs").mkdir(parents=True)
+        (store / "logs" / "nats-server.log").write_text("")
+        assert str(store / "logs/nats-server.log") in machine.log(None, None, stores).text
+    assert "default" not in machine.log(None, None, stores[1:]).text
+    assert str(tmp_path) not in machine.log(None, None, []).text
 
 
 def test_the_worst_is_the_worst() -> None:

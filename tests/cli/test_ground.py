@@ -19,7 +19,7 @@ MODULES = "import sys, json; from agentflow.cli import main; code = main(sys.arg
 MODULES += "print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)"
 
 
-HEAVY = {"agentflow_tui", "aiohttp", "anthropic", "pydantic", "rich", "textual"}
+HEAVY = {"agentflow_tui", "aiohttp", "anthropic", "jsonschema_rs", "pydantic", "rich", "textual"}
 """What costs a process megabytes and tenths of a second."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agentflow.protocol import limits
 from tests.support.jobs import Home
 
 PROMPT = ("--prompt", "Translate {text} into {language}")
@@ -215,3 +216,45 @@ class TestBefore:
         assert done.code == 0
         assert len(home.asked()) == 3, "the same sample, and what is left of the others"
         assert len(home.results("rows.results.jsonl")) == 3
+
+
+async def test_lines_too_long_for_a_message_and_files_beside_them(home: Home) -> None:
+    (home.folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * limits.TASK_BYTES)
+    block = {"type": "image", "path": "a.png"}
+    long = f"{home.folder.name} " + "x" * limits.TASK_BYTES
+    home.tasks(
+        [
+            {"prompt": long, "max_tokens": 9},
+            {"messages": [{"role": "user", "content": [block]}], "max_tokens": 9},
+            {"prompt": f"{home.folder.name} short", "max_tokens": 9},
+        ],
+        "big.jsonl",
+    )
+    done = await home.command("run", "big.jsonl", "--simulate")
+
+    assert done.code == 0, done.err
+    lines = home.results("big.results.jsonl")
+    assert [line["state"] for line in lines] == ["succeeded"] * 3
+    assert lines[0]["usage"]["input_tokens"] > limits.TASK_BYTES // 5
+    assert lines[1]["usage"]["input_tokens"] > 1
+
+
+async def test_a_kind_that_nobody_runs_is_told_with_the_other_faults(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.tasks([{"prompt": "a"}, {"prompt": "b", "kind": "cluade"}, {"promt": "c"}], "bad.jsonl")
+    done = await home.command("run", "bad.jsonl", "--simulate")
+
+    assert done.code == 2
+    assert "line 2: no worker of this job runs the kind 'cluade'" in done.err
+    assert "did you mean claude?" in done.err
+    assert "line 3: Object contains unknown field `promt`" in done.err
+
+
+async def test_a_deadline_that_has_passed_is_told_before_a_job_begins(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    late = {"prompt": "b", "deadline": "2020-01-01T00:00:00Z"}
+    home.tasks([{"prompt": "a"}, late], "late.jsonl")
+    done = await home.command("run", "late.jsonl", "--simulate")
+
+    assert done.code == 2
+    assert "line 2: its deadline 2020-01-01T00:00:00+00:00 has passed" in done.err

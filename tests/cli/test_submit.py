@@ -1,16 +1,18 @@
 """`submit`, with a worker and without a master."""
 
+import gzip
 import io
 import json
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from agentflow.protocol import subjects
+from agentflow.protocol import limits, subjects
 from tests.cli.conftest import Here, environment, run
 from tests.support.nats_server import NatsServer
 
@@ -213,6 +215,71 @@ def test_a_file_of_many_tasks(cli: Here, tmp_path: Path, monkeypatch: pytest.Mon
     assert "UTF-16 without" in cli("submit", "--file", str(tmp_path / "a.txt")).err
     done = cli("submit", "--file", str(tmp_path / "a.txt"), "--text")
     assert done.code == 2
+
+
+def test_tasks_too_long_for_a_message(
+    cli: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "x" * (limits.TASK_BYTES + 1)
+    lines = b"".join(
+        json.dumps({"prompt": f"{long}{mark}", "kind": "echo"}).encode() + b"\n" for mark in "ab"
+    )
+    (tmp_path / "q.jsonl").write_bytes(lines)
+    done = cli("submit", "--file", str(tmp_path / "q.jsonl"))
+    assert (done.code, len(done.out.split())) == (0, 2), done.err
+    for task_id, mark in zip(done.out.split(), "ab", strict=True):
+        end = time.monotonic() + 30
+        while (got := cli("get", task_id, "--wait")).code and time.monotonic() < end:
+            time.sleep(0.05)  # without a master a task is unknown until it is claimed
+        assert got.out.rstrip().endswith("x" + mark), got.err
+    stdin(monkeypatch, lines)
+    assert len(cli("submit", "-").out.split()) == 2
+    stdin(monkeypatch, f"{long}c".encode())
+    assert cli("submit", "-", "--kind", "echo", "--wait").out.endswith("xc\n")
+    stdin(monkeypatch, b"x" * (limits.PAYLOAD_BYTES + 1))
+    done = cli("submit", "-", "--kind", "echo")
+    assert done.code == 2
+    assert "at most 33,554,432 are allowed" in done.err
+
+
+def test_a_first_line_longer_than_what_says_the_format(cli: Here, tmp_path: Path) -> None:
+    padding = "x, " * 30_000  # a line that is looked at only in part may seem to go on
+    for cut in range(3):
+        lines = [{"prompt": "y" * cut + padding, "kind": "echo"}, {"prompt": "b", "kind": "echo"}]
+        (tmp_path / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        done = cli("submit", "--file", str(tmp_path / "q.jsonl"))
+        assert (done.code, len(done.out.split())) == (0, 2), done.err
+
+
+def test_standard_input_holds_what_a_file_may(cli: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    say = [{"role": "user", "content": "hi"}]
+    openai = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
+    for data, count in (
+        (b"prompt,kind\none,echo\ntwo,echo\n", 2),
+        (b"prompt\tkind\none\techo\n", 1),
+        (json.dumps({"messages": say}).encode(), 1),
+        (json.dumps(openai | {"body": {"model": "claude-x", "messages": say}}).encode(), 1),
+        (json.dumps([{"prompt": "a", "kind": "echo"}] * 3).encode(), 3),
+        (gzip.compress(b'{"prompt": "a", "kind": "echo"}\n{"prompt": "b", "kind": "echo"}\n'), 2),
+        (b"one prompt,\nover two lines", 1),
+    ):
+        stdin(monkeypatch, data)
+        done = cli("submit", "-", "--queue", "nobody")
+        assert (done.code, len(done.out.split())) == (0, count), (data, done.err)
+
+
+def test_an_image_beside_the_file(cli: Here, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    block = {"type": "image", "path": "a.png"}
+    task = {"params": {"messages": [{"role": "user", "content": [block]}]}}
+    (tmp_path / "q.json").write_text(json.dumps(task))
+    done = cli("submit", "--file", str(tmp_path / "q.json"), "--queue", "nobody")
+    assert done.code == 0, done.err
+    block["path"] = "b.png"
+    (tmp_path / "q.json").write_text(json.dumps(task))
+    done = cli("submit", "--file", str(tmp_path / "q.json"), "--queue", "nobody")
+    assert done.code == 2
+    assert "cannot read" in done.err
 
 
 def test_a_task_over_many_lines_is_one(cli: Here, tmp_path: Path) -> None:

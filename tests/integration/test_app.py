@@ -606,21 +606,26 @@ async def test_the_code_of_the_docs_works(
     monkeypatch.setenv("AGENTFLOW_NATS", nats_server.url)
     app = apps.load("tasks_of_docs")
     docs: Any = sys.modules.pop("tasks_of_docs")
-    assert app.kinds == ["summarise", "confirm", "debate", "wait_for_file", "count", "report"]
+    own = ["debate", "review", "wait_for_file", "count", "report"]
+    assert app.kinds == ["summarise", "confirm", *own]
     await docs.test_confirm()
     async with at_work(app, start_worker, queues=["texts", "default"]):
         summary = await docs.submit()
+        assert await docs.submit_typed() == summary
         decided = await run_one(observer, "debate", prompt="Tabs", params=None)
         for task_id, fields in {
             "csv": {"kind": "wait_for_file", "params": {"path": "a.csv"}},
             "txt": {"kind": "wait_for_file", "params": {"path": "a.txt"}},
             "not-yet": {"kind": "wait_for_file", "params": {"path": "b.csv"}},
             "count": {"kind": "count", "params": {"to": 1_000}},
+            "review": {"kind": "review", "prompt": "Fine."},
         }.items():
             await observer.submit({"id": task_id, **fields})
         assert (await observer.ended("csv")).value == 4
         assert (await observer.ended("txt")).reason == "wrong_file"
         assert (await observer.ended("count")).value == 1_000
+        reviewed = (await observer.ended("review")).value
+        assert reviewed == {"stars": 1, "complaints": ["SIMULATED"]}
         parked = (await observer.state("not-yet", State.RETRYING)).record
     assert summary.words == len(summary.text.split()) > 3
     assert decided.stop_reason == "end_turn"

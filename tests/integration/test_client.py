@@ -145,7 +145,7 @@ async def test_a_second_submission_of_an_id_runs_once(client: Client, start_work
     await start_worker({"count": count})
     first = await client.submit("one", kind="count", id="same")
     assert (await first.result(20)).text == "one"
-    second = await client.submit("two", kind="count", id="same")
+    second = await client.submit("one", kind="count", id="same", max_attempts=2, labels={"a": "b"})
     assert (await second.result(20)).text == "one"
     assert len(runs) == 1
 
@@ -214,7 +214,7 @@ async def test_a_failure_is_raised_or_returned(client: Client, start_worker: Any
         ({"prompt": "x", "not_before": datetime(2030, 1, 1)}, r"\$\.not_before"),  # noqa: DTZ001
         ({"prompt": "x", "not_before": datetime(2099, 1, 1, tzinfo=UTC)}, "6 days ahead"),
         ({"prompt": "x", "reply": "a *"}, "not a subject"),
-        ({"prompt": "x" * (limits.TASK_BYTES + 1)}, "at most 4,194,304"),
+        ({"prompt": "x" * limits.PAYLOAD_BYTES}, "at most 33,554,432"),
     ],
 )
 async def test_what_is_no_task_is_refused(

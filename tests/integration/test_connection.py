@@ -1,11 +1,16 @@
 """Connecting, and what is said when it does not work."""
 
 import asyncio
+import contextlib
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agentflow.bus.wire import connection as connections
@@ -45,6 +50,36 @@ async def test_a_refused_connection_names_the_server_and_a_way_out() -> None:
         f"NotConnected: cannot reach NATS at nats://127.0.0.1:{port} (connection refused); start "
         "the local stack with `agentflow up`, or name a server with --nats"
     )
+
+
+@pytest.mark.parametrize(
+    "users",
+    [
+        'users: [ { user: "ada@b", password: "a/b#100%,@:" } ]',
+        'users: [ { user: "x", password: "x%41" }, { user: "ada@b", password: "a/b#100%,@:" } ]',
+    ],
+)
+async def test_credentials_in_a_url_are_percent_decoded(tmp_path: Path, users: str) -> None:
+    server = NatsServer(tmp_path / "users", extra=f"authorization {{ {users} }}").start()
+    place = f"127.0.0.1:{server.port}"
+    try:
+        async with connected(f"nats://ada%40b:a%2Fb%23100%25%2C%40%3A@{place}") as connection:
+            assert connection.options.shown == f"nats://{place}"
+        text = await open_error(f"nats://x:x%41@{place}")  # xA, as every other client says it
+        assert "PermissionDenied" in text
+        assert "x%41" not in text
+        assert "xA" not in text
+    finally:
+        server.kill()
+
+
+async def test_a_token_in_a_url_is_percent_decoded(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "token", extra='authorization { token: "s/e%c" }').start()
+    try:
+        async with connected(f"nats://s%2Fe%25c@127.0.0.1:{server.port}") as connection:
+            assert connection.connected.is_set()
+    finally:
+        server.kill()
 
 
 async def test_a_server_that_says_nothing_is_given_up(nats_server: NatsServer) -> None:
@@ -140,6 +175,71 @@ async def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     broken.write_text("nothing")
     text = await open_error(server.url, tls_ca=str(broken))
     assert text.startswith(f"UsageError: the TLS files {broken} cannot be used")
+
+
+@contextlib.contextmanager
+def in_the_middle(**info: object) -> Iterator[tuple[str, list[bytes]]]:
+    """What answers in a server's place, and what it was told."""
+    told: list[bytes] = []
+    says = {"server_id": "x", "version": "2.15.1", "headers": True, "max_payload": 1 << 20, **info}
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listening.accept()
+            except OSError:
+                return
+            with client, contextlib.suppress(OSError):
+                client.sendall(b"INFO " + msgspec.json.encode(says) + b"\r\n")
+                told.append(client.recv(4096))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}", told
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("how", ["tls://", "a CA", "a certificate"])
+async def test_who_wants_tls_says_nothing_without(how: str, certificate: tuple[Path, Path]) -> None:
+    cert, key = map(str, certificate)
+    trust = {"a CA": {"tls_ca": cert}, "a certificate": {"tls_cert": cert, "tls_key": key}}
+    with in_the_middle(auth_required=True) as (address, told):
+        scheme = "tls" if how == "tls://" else "nats"
+        secret = {"user": "worker", "password": "TOPSECRET"}
+        text = await open_error(f"{scheme}://{address}", **secret, **trust.get(how, {}))
+        assert "TLS is wanted" in text
+        assert not any(told)
+
+
+async def test_tls_that_a_server_offers_is_taken_where_it_is_wanted(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    cert, key = certificate
+    extra = f'allow_non_tls: true\ntls {{ cert_file: "{cert}", key_file: "{key}" }}'
+    server = NatsServer(tmp_path / "tls", extra=extra).start()
+    try:
+        async with connected(server.url, tls_ca=str(cert)) as connection:
+            await core_request(connection)
+            client = connection._client
+            assert client is not None and client._transport is not None
+            assert client._transport._io_writer.get_extra_info("ssl_object") is not None
+        async with connected(server.url) as connection:  # nobody asked for it
+            await core_request(connection)
+    finally:
+        server.kill()
+
+
+async def test_tls_may_come_first(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    extra = f'tls {{ cert_file: "{cert}", key_file: "{key}", handshake_first: auto }}'
+    server = NatsServer(tmp_path / "tls", extra=extra).start()
+    try:
+        async with connected(server.url, tls_ca=str(cert), tls_first=True) as connection:
+            await core_request(connection)
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("nats_server", [USERS], indirect=True)

@@ -383,6 +383,30 @@ async def test_a_value_too_large_is_refused(js: JetStream) -> None:
     assert stored == short
 
 
+@pytest.mark.parametrize("nats_server", ["max_payload: 16384"], indirect=True)
+@pytest.mark.parametrize("text", ["the answer", "a long answer " * 2_000])
+async def test_blocks_too_long_do_not_cost_the_text_of_an_answer(js: JetStream, text: str) -> None:
+    log = TaskLog(js, "w")
+    claimed = await running(log)
+    record = entries.follow(
+        origin(),
+        claimed,
+        State.SUCCEEDED,
+        actor="w",
+        now=now(),
+        text=text,
+        content=[{"type": "web_search_tool_result", "content": "x" * 40_000}],
+    )
+    stored = (await log.append_fitting(record)).record
+    assert stored is not None
+    assert (stored.content, stored.truncated) == (None, True)
+    assert stored.text
+    assert text.startswith(stored.text)
+    assert len(stored.text) > min(len(text) - 1, 10_000)
+    with pytest.raises(PayloadTooLarge):
+        await log.append_fitting(msgspec.structs.replace(record, text=None))
+
+
 @given(
     text=st.text(
         st.one_of(

@@ -18,7 +18,7 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.client import Client
 from agentflow.config import Connect
 from agentflow.errors import BusError, NoStream, PermissionDenied, TaskFailed
-from agentflow.protocol import subjects
+from agentflow.protocol import limits, subjects
 from agentflow.protocol.record import State
 from agentflow.views import feed
 from agentflow.worker import consumers
@@ -339,6 +339,14 @@ async def test_a_submitter_retries_what_failed(stack: Stack) -> None:
     assert stack.server.violations("submitter") == []
 
 
+async def test_a_task_too_long_for_a_message(stack: Stack) -> None:
+    text = "x" * (limits.TASK_BYTES + 1)
+    async with stack.client("submitter") as client:
+        task = await client.submit(text, kind="echo")
+        assert (await task.result(timeout=30)).text == text
+    assert stack.server.violations("submitter") == []
+
+
 def test_a_submitter_at_the_command_line(stack: Stack) -> None:
     done = stack.server.run("submitter", "submit", "hello", "--kind", "echo", "--wait")
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
@@ -356,6 +364,27 @@ def test_a_job_runs_as_a_submitter(stack: Stack, tmp_path: Path) -> None:
         stack.server.url,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_submitter_uses_the_cache_that_an_administrator_makes(
+    stack: Stack, tmp_path: Path
+) -> None:
+    tasks = tmp_path / "cached.jsonl"
+    tasks.write_text('{"prompt": "hello", "kind": "echo"}\n')
+    job = ("run", str(tasks), "--cache", "9", "--json", "-o", str(tmp_path / "out.jsonl"))
+    without = stack.server.run("submitter", *job)
+    assert without.returncode == 3
+    assert "`agentflow cache create` as an administrator does" in without.stderr
+    refused = stack.server.run("submitter", "cache", "create")
+    assert refused.returncode == 3
+    assert stack.server.run("admin", "cache", "create").returncode == 0
+    done = stack.server.run("submitter", *job)
+    assert done.returncode == 0, done.stderr
+    for role in ("viewer", "submitter", "admin"):
+        shown = stack.server.run(role, "cache", "stats")
+        assert shown.returncode == 0, shown.stderr
+    assert stack.server.run("submitter", "cache", "prune").returncode == 0  # it is empty
+    assert stack.server.run("viewer", "streams", "diff").returncode == 0
 
 
 async def test_a_viewer_sees_everything(stack: Stack) -> None:

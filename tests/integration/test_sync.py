@@ -18,6 +18,7 @@ from agentflow.errors import (
     NotConnected,
     ResultTimeout,
     TaskCancelled,
+    TaskError,
     TaskFailed,
     UsageError,
 )
@@ -100,6 +101,16 @@ def test_map_takes_items_in_this_thread_as_there_is_room(agentflow_stack: Stack)
     tasks = [client.submit(str(number), kind="echo") for number in range(5)]
     assert {r.id for r in client.as_completed(tasks, timeout=20)} == {task.id for task in tasks}
     assert list(client.map([])) == []
+
+
+def test_map_and_result_give_a_class(agentflow_stack: Stack) -> None:
+    client = agentflow_stack.client
+    assert client.submit("[1, 2]", kind="echo").result(20, type=list[int]) == [1, 2]
+    texts = client.map(["3", "4"], kind="echo", ordered=True, type=int)
+    assert list(texts) == [3, 4]
+    assert list(client.map(["x"], kind="echo", type=str)) == ["x"]
+    with pytest.raises(TaskError, match="is no int"):
+        list(client.map(["x"], kind="echo", type=int))
 
 
 def test_map_can_be_left_and_passes_errors_on(agentflow_stack: Stack) -> None:

@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from tests.support import tools
+from tests.support.pages import Block, blocks
+
+__all__ = ["BLOCKS", "Block", "blocks"]
 
 PAGE = tools.ROOT / "docs" / "protocol.md"
 WORKER = tools.ROOT / "examples" / "worker_without_agentflow.py"
 
 
-class Block(NamedTuple):
-    """A fenced block: its language, what follows that, the line it begins at, its text."""
-
-    language: str
-    note: str
-    line: int
-    text: str
-    section: str
-
-
-def blocks() -> list[Block]:
-    found: list[Block] = []
-    section, open_at, info, lines = "", 0, "", list[str]()
-    for number, line in enumerate(PAGE.read_text(encoding="utf-8").splitlines(), 1):
-        if line.startswith("```"):
-            if open_at:
-                language, _, note = info.partition(" ")
-                found.append(Block(language, note, open_at, "\n".join(lines) + "\n", section))
-                open_at = 0
-            else:
-                open_at, info, lines = number, line[3:], []
-        elif open_at:
-            lines.append(line)
-        elif line.startswith("#"):
-            section = line.lstrip("# ")
-    assert not open_at, f"the block of line {open_at} does not end"
-    return found
-
-
-BLOCKS = blocks()
+BLOCKS = blocks(PAGE)
 
 
 def section(title: str) -> str:

@@ -152,6 +152,15 @@ def test_what_nobody_submitted_is_unexpected_where_the_ledger_is_complete(logs: 
     assert kinds(logs.judged().findings) == [(Kind.UNEXPECTED, "b")]
 
 
+def test_what_was_submitted_under_the_id_of_another_request_is_not_unexpected(logs: Logs) -> None:
+    logs.whole("a")
+    logs.follow("default-2-x", State.FAILED, "2-2", reason="id_reused")
+    logs.evidence.letters.add("default-2-x")
+    logs.evidence.ledger = [Submission("a")]
+    logs.evidence.complete = True
+    assert logs.judged().findings == []
+
+
 def test_what_the_submitter_was_told_must_stand_in_the_log(logs: Logs) -> None:
     logs.whole("a")
     logs.evidence.ledger = [Submission("a", state="failed")]

@@ -252,3 +252,25 @@ def test_figures_have_the_digits_that_they_are_worth() -> None:
     assert [words.ms(each) for each in (4.25, 123.4, 2500.0)] == ["4.2 ms", "123 ms", "2.50 s"]
     assert [words.times(each) for each in (1.24, 12.3, 344.0)] == ["1.2", "12", "340"]
     assert [words.gb(each) for each in (900.0, 125_000.0, None)] == ["0.9 GB", "125 GB", "–"]
+
+
+def a_later_one(**differs: object) -> Comparison:
+    whole = a_comparison(measured("sdk", SOLO, makespan=60.1, p50_ms=4.0))
+    only = [row for row in whole.rows if row.name == "sdk"]
+    machine = {**whole.machine, "commit": "def", **differs}
+    return msgspec.structs.replace(whole, rows=only, machine=machine)
+
+
+def test_a_later_part_takes_the_place_of_its_designs_and_the_report_says_so() -> None:
+    both = comparison.renewed(WHOLE, a_later_one())
+    assert [one.trial.design for one in both.trials] == ["sdk", "go", "go"]
+    assert [row.name for row in both.rows] == [row.name for row in WHOLE.rows]
+    assert "in one run of their own at commit def" in report.markdown(both)
+    assert "commit abc; sdk at def" in report.section(both)
+    again = comparison.renewed(both, a_later_one(commit="fed"))
+    assert [one.machine["commit"] for one in again.renewals] == ["fed"]
+
+
+def test_figures_of_another_machine_are_not_mixed_in() -> None:
+    with pytest.raises(comparison.Unlike, match="another machine"):
+        comparison.renewed(WHOLE, a_later_one(cpu="Another CPU"))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.protocol import limits, record
+from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import EMPTY, Last, Record, State, Timings, Usage
 from agentflow.rules.claim import Act, Delivery, after_silence, decide, is_fresh
 
@@ -38,6 +39,7 @@ def last(
         usage=Usage(),
         cost_usd=None,
         timings=Timings(),
+        reason="batch" if state == State.WAITING else None,
     )
     return Last(sequence, made)
 
@@ -53,11 +55,11 @@ def mine(
     return Delivery(MINE, follows, delivered, age, understood=known, deadly=deadly)
 
 
-def waiting(message: str = MINE) -> Last:
-    """What waits for a batch."""
-    end = last(State.WAITING, message=message)
+def waiting_for(reason: str) -> Last:
+    """What waits for something."""
+    end = last(State.WAITING)
     assert end.record is not None
-    return Last(end.sequence, msgspec.structs.replace(end.record, reason="batch"))
+    return Last(end.sequence, msgspec.structs.replace(end.record, reason=reason))
 
 
 S = State
@@ -85,13 +87,11 @@ TABLE = {
     **{
         f"{state}, of another message": (mine(follows=4), last(state, message=OTHER), Act.ACK)
         for state in State
-        if state != S.WAITING
     },
     # it waits for a batch
-    "waiting, the same": (mine(), waiting(), Act.REPUBLISH_ENTRY),
-    "waiting, of another message": (mine(), waiting(OTHER), Act.ACK),
-    "waiting, and brought back": (mine(follows=5), waiting(OTHER), Act.WAKE),
-    "waiting for what I do not know": (mine(), last(S.WAITING), Act.UPGRADE),
+    "waiting, the same": (mine(), last(S.WAITING), Act.REPUBLISH_ENTRY),
+    "waiting, and brought back": (mine(follows=5), last(S.WAITING, message=OTHER), Act.WAKE),
+    "waiting for what I do not know": (mine(), waiting_for("a signal"), Act.UPGRADE),
     # L.message is m
     "succeeded": (mine(), last(S.SUCCEEDED), Act.ACK),
     "cancelled": (mine(), last(S.CANCELLED), Act.ACK),
@@ -109,6 +109,45 @@ TABLE = {
 @pytest.mark.parametrize(("delivery", "end", "act"), TABLE.values(), ids=TABLE.keys())
 def test_the_table(delivery: Delivery, end: Last, act: Act) -> None:
     assert decide(delivery, end) == act
+
+
+ASKED, ELSE = {"kind": "echo", "prompt": "a"}, {"kind": "echo", "prompt": "b"}
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def asking(asked: Asked | None, follows: int = 0, stored: datetime = NOON) -> Delivery:
+    return msgspec.structs.replace(mine(follows), asked=asked, stored=stored)
+
+
+def asked_before(state: State, asked: Asked | None = ASKED, message: str = OTHER) -> Last:
+    began = Timings(submitted=datetime(2026, 1, 1, 11, tzinfo=UTC))
+    end = last(state, message=message)
+    assert end.record is not None
+    return Last(5, msgspec.structs.replace(end.record, asked=asked, timings=began))
+
+
+@pytest.mark.parametrize("state", State)
+def test_another_request_with_the_id_is_disowned_whatever_the_log_says(state: State) -> None:
+    assert decide(asking(ELSE), asked_before(state)) == Act.DISOWN
+    assert decide(asking({}), asked_before(state)) == Act.DISOWN, "it cannot be read"
+
+
+@pytest.mark.parametrize("state", State)
+def test_what_may_be_of_the_log_is_not_compared(state: State) -> None:
+    began = asked_before(state).record
+    assert began is not None
+    for delivery, end in {
+        "the same": (asking(ASKED), asked_before(state)),
+        "a log without": (asking(ELSE), asked_before(state, None)),
+        "a message unread": (asking(None), asked_before(state)),
+        "a continuation that was overtaken": (asking(ELSE, follows=4), asked_before(state)),
+        "what began it": (
+            asking(ELSE, stored=began.timings.submitted or NOON),
+            asked_before(state),
+        ),
+    }.values():
+        assert decide(delivery, end) == Act.ACK
+    assert decide(asking(ELSE), asked_before(state, message=MINE)) != Act.DISOWN
 
 
 REJECTED = {

@@ -113,7 +113,7 @@ def test_each_password_comes_from_the_environment() -> None:
 
 def test_permissions_name_our_streams_and_subjects_only() -> None:
     """A stream that was renamed, or one letter less, and a role is refused what it needs."""
-    names = {stream["name"] for stream in streams.streams()}
+    names = {stream["name"] for stream in [*streams.streams(), streams.cache()]}
     families = {
         subject.split(".")[1] for stream in streams.streams() for subject in stream["subjects"]
     }
@@ -124,8 +124,8 @@ def test_permissions_name_our_streams_and_subjects_only() -> None:
             assert tokens[-1] in ("INFO", "NAMES") or names & set(tokens), subject
         elif tokens[0] == "agentflow":
             assert tokens[1] in families, subject
-        elif tokens[0] == "$KV":
-            assert tokens[1] == subjects.BUCKET, subject
+        elif tokens[0] in ("$KV", "$O"):
+            assert tokens[1] in (subjects.BUCKET, subjects.CACHE), subject
         else:
             assert subject == "$SRV.>" or tokens[0] == "_INBOX", subject
 

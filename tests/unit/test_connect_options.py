@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agentflow.config import Connect, connect_options
+from agentflow.config import Connect, connect_options, split_urls
 from agentflow.errors import UsageError
 
 
@@ -31,3 +31,31 @@ def test_option_before_environment_before_context(context: dict[str, str]) -> No
 def test_a_prefix_that_is_no_subject_is_refused(prefix: str) -> None:
     with pytest.raises(UsageError, match="inbox prefix"):
         connect_options(inbox_prefix=prefix, environ={})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nats://ada:hunter/2@h:4222",
+        "nats://ada:hunter#2@h",
+        "nats://ada:hunter?2@h",
+        "nats://ada:hunter100%@h",
+        "nats://ada:hunter%zz@h",
+        "nats://ada:hunter,2@h",
+        "ada:hunter",
+        "nats://h:99999",
+        "nats://:hunter@",
+    ],
+)
+def test_a_url_that_is_none_is_refused_without_what_may_be_a_password(url: str) -> None:
+    with pytest.raises(UsageError, match="percent-encoded") as caught:
+        split_urls(url)
+    assert "hunter" not in str(caught.value)
+
+
+def test_urls_that_are_some() -> None:
+    assert split_urls("h, nats://u:a%2Fb@h:1 ,tls://[::1]:4222") == (
+        "nats://h",
+        "nats://u:a%2Fb@h:1",
+        "tls://[::1]:4222",
+    )

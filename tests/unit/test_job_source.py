@@ -102,22 +102,22 @@ class TestSource:
         assert ids(read(jsonl(named, first, second))) == ["named", a1, a2], "one with an id"
 
     def test_an_id_survives_what_does_not_change_the_answer(self) -> None:
-        plain = ids(read(b'{"prompt": "A", "params": {"x": 1, "y": [2]}}'))
+        plain = ids(read(b'{"prompt": "A", "params": {"top_k": 1, "betas": []}}'))
 
         for same in (
-            b'{ "params" : {"y":[2],"x":1} , "prompt":"\\u0041" }',
-            b'{"prompt": "A", "params": {"x": 1, "y": [2]}, "kind": "claude"}',
-            b'{"prompt": "A", "params": {"x": 1, "y": [2]}, "labels": {"a": "b"}, "timeout": 9}',
-            b'{"prompt": "A", "params": {"x": 1, "y": [2]}, "max_attempts": 2}',
+            b'{ "params" : {"betas":[],"top_k":1} , "prompt":"\\u0041" }',
+            b'{"prompt": "A", "params": {"top_k": 1, "betas": []}, "kind": "claude"}',
+            b'{"prompt": "A", "params": {"top_k": 1, "betas": []}, "labels": {"a": "b"}}',
+            b'{"prompt": "A", "params": {"top_k": 1, "betas": []}, "max_attempts": 2}',
         ):
             assert ids(read(same)) == plain
         for other in (
-            b'{"prompt": "A", "params": {"x": 1, "y": [3]}}',
-            b'{"prompt": "A", "params": {"x": 1, "y": [2]}, "system": "S"}',
-            b'{"prompt": "A", "params": {"x": 1, "y": [2]}, "model": "claude-haiku-5-5"}',
-            b'{"prompt": "A", "params": {"x": 1, "y": [2]}, "max_tokens": 9}',
-            b'{"prompt": "A", "params": {"x": 1, "y": [2]}, "kind": "echo"}',
-            b'{"prompt": "A "  , "params": {"x": 1, "y": [2]}}',
+            b'{"prompt": "A", "params": {"top_k": 2, "betas": []}}',
+            b'{"prompt": "A", "params": {"top_k": 1, "betas": []}, "system": "S"}',
+            b'{"prompt": "A", "params": {"top_k": 1, "betas": []}, "model": "claude-haiku-5-5"}',
+            b'{"prompt": "A", "params": {"top_k": 1, "betas": []}, "max_tokens": 9}',
+            b'{"prompt": "A", "params": {"top_k": 1, "betas": []}, "kind": "echo"}',
+            b'{"prompt": "A "  , "params": {"top_k": 1, "betas": []}}',
         ):
             assert ids(read(other)) != plain
 
@@ -187,11 +187,11 @@ class TestSource:
             read(jsonl({"prompt": "A"}), model="x" * 201)
 
     def test_what_the_queue_would_refuse_is_refused_before_anything_is_spent(self) -> None:
-        quotes = b'"' * (limits.TASK_BYTES - 10)  # twice as long as JSON
+        quotes = b'"' * (limits.PAYLOAD_BYTES - 10)  # twice as long as JSON
         far = jsonl({"prompt": "A", "not_before": "2999-01-01T00:00:00Z"})
         for data, as_json, reason in (
-            (b"x" * (limits.TASK_BYTES + 1), False, "bytes, at most 4,194,304 are allowed"),
-            (quotes, False, "bytes, at most 4,194,304 are allowed"),
+            (b"x" * (limits.PAYLOAD_BYTES + 1), False, "bytes, at most 33,554,432 are allowed"),
+            (quotes, False, "bytes, at most 33,554,432 are allowed"),
             (far, True, "more than 6 days ahead"),
         ):
             with pytest.raises(InvalidInput, match=reason):

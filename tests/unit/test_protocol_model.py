@@ -53,8 +53,10 @@ class OneScheduleSubject(Model):
 class OriginalClaimsParked(Model):
     """A redelivered original claims the log it parked itself."""
 
-    def decide(self, message: int, follows: int, delivered: int, old: bool, entry: Entry) -> Act:
-        act = super().decide(message, follows, delivered, old, entry)
+    def decide(
+        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+    ) -> Act:
+        act = super().decide(message, follows, delivered, old, entry, asked)
         return Act.CLAIM if act == Act.REPUBLISH_SCHEDULE else act
 
 
@@ -71,10 +73,44 @@ class NoFollows(Model):
     def continuation(self, follows: int) -> int:
         return 0
 
-    def decide(self, message: int, follows: int, delivered: int, old: bool, entry: Entry) -> Act:
+    def decide(
+        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+    ) -> Act:
         if entry.state in (SCHEDULED, RETRYING, FAILED) and message != entry.message:
             return Act.CLAIM
-        return super().decide(message, follows, delivered, old, entry)
+        return super().decide(message, follows, delivered, old, entry, asked)
+
+
+class DropsEveryDuplicate(Model):
+    """A second message with a known id is dropped, whatever it asks."""
+
+    def decide(
+        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+    ) -> Act:
+        act = super().decide(message, follows, delivered, old, entry, asked)
+        return Act.ACK if act == Act.DISOWN else act
+
+
+class DisownsByRequestAlone(Model):
+    """The message that began a log is another's, once a corrected retry asks something else."""
+
+    def decide(
+        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+    ) -> Act:
+        act = super().decide(message, follows, delivered, old, entry, asked)
+        other = entry.asked is not None and entry.asked != asked and not follows
+        return Act.DISOWN if act == Act.ACK and other and message != entry.message else act
+
+
+class DisownsContinuations(Model):
+    """A continuation is compared too, although it may have been overtaken by a corrected one."""
+
+    def decide(
+        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+    ) -> Act:
+        act = super().decide(message, follows, delivered, old, entry, asked)
+        other = entry.asked is not None and entry.asked != asked and follows
+        return Act.DISOWN if act == Act.ACK and other and message != entry.message else act
 
 
 class AckBeforeResult(Model):
@@ -220,6 +256,9 @@ VARIANTS = [
     (AckBeforeDeadLetter, Kind.ACKED_TOO_EARLY, {D: 1, F: 1}),
     (DeletesAnyDeadLetter, Kind.NO_DEAD_LETTER, {D: 2, F: 2, B.MANUAL: 1}),
     (ReadsLogBeforeDeadLetter, Kind.NO_DEAD_LETTER, {D: 2, F: 2, B.MANUAL: 2}),
+    (DropsEveryDuplicate, Kind.DROPPED, {D: 3, B.REUSE: 1}),
+    (DisownsByRequestAlone, Kind.DISOWNED, {D: 3, F: 1, B.CORRECT: 1}),
+    (DisownsContinuations, Kind.DISOWNED, {D: 3, F: 1, B.MANUAL: 1, B.CORRECT: 1}),
     (SweepRepublishes, Kind.ENDLESS, {D: 1, B.LOSE: 1, B.SWEEP: 1}),
     (SweepAsksOnlyTheSchedule, Kind.HEALTHY_TASK_FAILED, {D: 2, P: 1, B.SWEEP: 1}),
     (SweepIgnoresDueTasks, Kind.HEALTHY_TASK_FAILED, {D: 1, P: 1, B.SWEEP: 1}),

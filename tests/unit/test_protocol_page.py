@@ -64,6 +64,9 @@ def test_every_subject_is_told() -> None:
         subjects.dead("x", "x"),
         batches.entry("x", "x", "x", 0).replace("0", "x"),
         subjects.kv("x"),
+        subjects.cached("x"),
+        f"{subjects.OBJECT_CHUNKS}.x",
+        f"{subjects.OBJECT_INFOS}.x",
         subjects.LIVE,
         subjects.tokens("x"),
         subjects.presence("x", "x"),
@@ -190,6 +193,9 @@ def test_the_limits_are_told() -> None:
         count = seconds // limits.DAY
         assert told[what] == f"{count} day" + ("s" if count > 1 else ""), what
     assert told["payload of a task"] == f"{limits.TASK_BYTES // limits.MIB} MiB"
+    assert told["object that a task refers to"] == f"{limits.PAYLOAD_BYTES // limits.MIB} MiB"
+    parts = f"{limits.CHUNKS:,}, ours of {limits.CHUNK_BYTES // limits.KIB} KiB"
+    assert told["parts of objects"] == parts
     assert told["max_payload of our servers"] == f"{limits.SERVER_MAX_PAYLOAD // limits.MIB} MiB"
     assert told["carry"] == f"{limits.CARRY_BYTES // limits.KIB} KiB"
     assert told["error message in a record"] == f"{limits.ERROR_TEXT} characters"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.protocol import record
-from agentflow.protocol.record import EMPTY, Failure, Last, Record, State, Timings, Usage
+from agentflow.protocol.record import EMPTY, Failure, Last, Record, Repair, State, Timings, Usage
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
 
@@ -53,6 +53,8 @@ def test_every_field_survives_the_wire() -> None:
         assumed=["usage"],
         saved_usd=0.5,
         pool="pool",
+        asked={"kind": "claude", "max_tokens": 5},
+        repair=Repair(2, Usage(1, 2), 0.5),
         carry=msgspec.Raw(b'{"a":1}'),
     )
     assert record.decode(record.encode(whole)) == whole

@@ -30,7 +30,7 @@ def answered(definition: Json, **changed: Any) -> Json:
 def test_the_streams_of_the_design() -> None:
     assert set(BY_NAME) == {
         "AGENTFLOW_TASKS", "AGENTFLOW_RECORDS", "AGENTFLOW_SCHEDULE", "AGENTFLOW_DEAD",
-        "AGENTFLOW_BATCH", "KV_agentflow",
+        "AGENTFLOW_BATCH", "KV_agentflow", "OBJ_agentflow",
     }  # fmt: skip
 
 
@@ -98,6 +98,8 @@ def test_a_raised_limit_is_no_difference_and_is_kept(name: str, raised: Json) ->
         (subjects.SCHEDULE, {"max_msgs": 1000}),
         (subjects.SCHEDULE, {"max_age": limits.DAY * S}),
         (subjects.KV_STREAM, {"max_age": limits.DAY * S}),
+        (subjects.OBJECTS, {"max_age": limits.DAY * S}),
+        (subjects.OBJECTS, {"max_msgs_per_subject": 1}),
         # Lowered: a parked log would go before its schedule fires.
         (subjects.RECORDS, {"max_age": limits.DAY * S}),
         (subjects.RECORDS, {"max_msgs_per_subject": 1}),

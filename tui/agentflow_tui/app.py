@@ -11,14 +11,17 @@ key bar and a traceback in the log, and the dashboard goes on.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import events
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.screen import Screen
@@ -28,13 +31,13 @@ from agentflow.dashboard.reader.effects import Effect
 from agentflow.dashboard.render.amounts import size
 from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.dashboard.store.store import Store
-from agentflow.errors import UsageError
+from agentflow.errors import AgentFlowError, UsageError
 from agentflow.telemetry import logs
 from agentflow.views import feed
+from agentflow.views.display import one_line
 from agentflow_tui import files, habits
 from agentflow_tui.driver import Terminal
 from agentflow_tui.frame import Clock, FrameRate, fastest
-from agentflow_tui.host import Host
 from agentflow_tui.opening import opened
 from agentflow_tui.outside import Outside
 from agentflow_tui.screens.dialog import Dialog
@@ -44,6 +47,8 @@ from agentflow_tui.widgets.canvas import Canvas
 
 if TYPE_CHECKING:
     from textual.command import Provider
+
+_log = logging.getLogger(__name__)
 
 TWICE: Final = 1.0
 """Seconds within which ctrl+c must come again to end the dashboard."""
@@ -71,7 +76,7 @@ class Main(Screen[None], inherit_bindings=False):
         yield self.canvas
 
 
-class DashboardApp(Host, inherit_bindings=False):
+class DashboardApp(App[int], inherit_bindings=False):
     """The dashboard in a terminal."""
 
     TITLE = "AgentFlow"
@@ -82,7 +87,11 @@ class DashboardApp(Host, inherit_bindings=False):
     COMMANDS = {_palette}  # noqa: RUF012 -- Textual's own declaration
 
     def __init__(self, dash: Dashboard, source: Source, *, theme: Theme, rate: FrameRate) -> None:
-        super().__init__(dash, source, theme)
+        # With NO_COLOR Textual would make greys of what it draws itself; so it makes nothing.
+        super().__init__(ansi_color=theme.chrome == "ansi-dark")
+        self.dash = dash
+        self.source = source
+        self.look = theme
         for chrome in chromes():
             self.register_theme(chrome)
         self.theme = theme.chrome
@@ -200,6 +209,31 @@ class DashboardApp(Host, inherit_bindings=False):
         """Something other than the store has changed: draw soon."""
         self._touched = True
         self.clock.hurry()
+
+    def tell(self, text: str, token: str = "text") -> None:
+        """A sentence above the key bar."""
+        self.dash.tell(text, self.source.now, token)
+        self.touch()
+
+    @contextmanager
+    def guarded(self, what: str) -> Iterator[None]:
+        """No error of ours ends the picture: it is told instead."""
+        try:
+            yield
+        except Exception as error:
+            self.report(what, error)
+
+    def report(self, what: str, error: Exception) -> None:
+        """An error that is not the person's."""
+        if not isinstance(error, AgentFlowError):
+            _log.error("%s", what, exc_info=error)
+        text = one_line(str(error) or type(error).__name__, 200)
+        self.tell(f"{what}: {text}", "crit")
+
+    def suspended(self, work: Callable[[], bool]) -> bool:
+        """Leave the terminal to another program meanwhile; False where it failed."""
+        with self.suspend():
+            return work()
 
     def _carry_out(self, effects: list[Effect]) -> None:
         self.touch()

@@ -17,7 +17,7 @@ import msgspec
 from agentflow.bus.streams.pages import sequence_of, stored_ns
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
-from agentflow.errors import NoAnswer, NotFound, Refused, StreamFull, WrongSequence
+from agentflow.errors import NoAnswer, NoStream, NotFound, Refused, StreamFull, WrongSequence
 from agentflow.protocol import headers as blocks
 
 Json = dict[str, Any]
@@ -72,12 +72,18 @@ _got = msgspec.json.Decoder(_Got)
 _WRONG_SEQUENCE: Final = frozenset({10071, 10164})
 _FULL: Final = frozenset({10077})
 _NO_STREAM: Final = 10059
+LEADERLESS: Final = frozenset({10008, 10009})
+"""The cluster has no leader, or a stream has none."""
+NOT_OURS: Final = frozenset({10035, 10039, 10076})
+"""JetStream is there, but not for this account."""
 _MISSING: Final = frozenset({10037, _NO_STREAM, 10014, 10043})
 
 
 def refusal(code: int, text: str, status: int, what: str) -> Refused:
     """The error for a JetStream err_code."""
     sentence = f"{what}: {text}" + (f" (err_code {code})" if code else "")
+    if code in LEADERLESS:
+        sentence += "; fewer than half of the cluster's servers reach each other"
     kind: type[Refused] = Refused
     if code in _WRONG_SEQUENCE:
         kind = WrongSequence
@@ -127,7 +133,13 @@ class JetStream:
     async def api(self, verb: str, body: Json | None = None, timeout: float = 5.0) -> Json:
         """One request to `$JS.API.<verb>`."""
         payload = msgspec.json.encode(body) if body is not None else b""
-        message = await self.connection.request(f"$JS.API.{verb}", payload, timeout=timeout)
+        try:
+            message = await self.connection.request(f"$JS.API.{verb}", payload, timeout=timeout)
+        except NoStream:
+            where = self.connection.options.shown
+            raise NoStream(
+                f"JetStream does not answer at {where}; `agentflow doctor` says why"
+            ) from None
         try:
             answer = msgspec.json.decode(message.data, type=Json)
         except msgspec.DecodeError:
@@ -159,7 +171,7 @@ class JetStream:
         )
         try:
             got = _got.decode(message.data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise NoAnswer(f"what answered for {stream} is not JetStream") from None
         if got.error is not None:
             if got.error.code == 404 and got.error.err_code != _NO_STREAM:
@@ -200,10 +212,10 @@ class JetStream:
             raise
         return True
 
-    async def purge(self, stream: str, filter: str, *, below: int | None = None) -> int:
-        """Remove all messages whose subject matches (`below` a sequence); how many there were."""
-        body: Json = {"filter": filter} if below is None else {"filter": filter, "seq": below}
-        answer = await self.api(f"STREAM.PURGE.{stream}", body)
+    async def purge(self, stream: str, filter: str, *, before: int | None = None) -> int:
+        """Remove all messages whose subject matches (`before` a sequence); how many there were."""
+        bound = {} if before is None else {"seq": before}
+        answer = await self.api(f"STREAM.PURGE.{stream}", {"filter": filter, **bound})
         return int(answer.get("purged", 0))
 
     # Streams and consumers.

@@ -120,7 +120,7 @@ def left_after(message: Message) -> int:
 
 def subject_of(message: Message) -> str:
     """The subject under which a live copy or a message of a page is stored."""
-    return _value(message.block, _SUBJECT).decode()
+    return _value(message.block, _SUBJECT).decode(errors="backslashreplace")
 
 
 def stored_ns(message: Message) -> int:

@@ -7,6 +7,7 @@ reported, and `apply` (the command `agentflow streams apply`) is how they are pu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import msgspec
@@ -38,7 +39,16 @@ async def apply_streams(
     js: JetStream, *, retention: float = limits.RETENTION, replicas: int = 1
 ) -> list[Difference]:
     """Create what is missing and change what differs; what could not be changed is returned."""
-    return await _streams(js, streams.streams(retention=retention, replicas=replicas), change=True)
+    wanted = streams.streams(retention=retention, replicas=replicas)
+    with contextlib.suppress(NotFound, PermissionDenied):
+        await js.stream_info(subjects.CACHE_STREAM)
+        wanted.append(streams.cache(replicas=replicas))
+    return await _streams(js, wanted, change=True)
+
+
+async def make(js: JetStream, definition: Json) -> list[Difference]:
+    """Create one stream where it is missing; what may not be created is returned."""
+    return await _streams(js, [definition], change=False)
 
 
 async def check_streams(js: JetStream, *, retention: float = limits.RETENTION) -> list[Difference]:

@@ -10,7 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import ParseResult, unquote
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
@@ -21,6 +23,9 @@ Callback = Callable[[Message], None]
 
 _log = logging.getLogger(__name__)
 
+NO_TLS: Final = (
+    "TLS is wanted (tls:// or a TLS option) and the server offers none; nothing was sent to it"
+)
 LINGER: Final = 5.0
 """Seconds in which messages that were sent before the server read an UNSUB are still taken."""
 
@@ -28,8 +33,9 @@ LINGER: Final = 5.0
 class MendedClient(Client):
     """A client whose received messages go straight to a callback, and that nothing makes deaf."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: bool = False) -> None:
         super().__init__()
+        self._tls = tls
         self._callbacks: dict[int, Callback] = {}
         self._ps = ShortcutParser(self, self._callbacks)
         self._flushes: set[asyncio.Future[bool]] = set()
@@ -128,10 +134,30 @@ class MendedClient(Client):
             await super()._process_msg(sid, subject, reply, data, headers)
             return
         try:
-            callback(Message(subject.decode(), reply.decode(), data, headers or b""))
+            named = subject.decode(errors="backslashreplace")
+            back = reply.decode(errors="backslashreplace")
+            callback(Message(named, back, data, headers or b""))
         except Exception:
             # One bad message must not make the whole connection deaf.
             _log.exception("a callback failed on %s", subject.decode(errors="replace"))
+
+    # Who we are.
+
+    def _setup_server_pool(self, connect_url: Any) -> None:
+        super()._setup_server_pool(connect_url)
+        for server in self._server_pool:
+            server.uri = _Address(*server.uri)
+
+    # TLS.
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # Before CONNECT, on every server and each time: nats-py asks for TLS only where the server
+        # does, so whoever answers in its place would be told the password.
+        if self._tls and initial_connection and not self.options["tls_handshake_first"]:
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise nats.errors.Error(NO_TLS)
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
     # Losing and leaving.
 
@@ -199,6 +225,20 @@ class MendedClient(Client):
             self._drop()
             raise asyncio.CancelledError
         await super()._process_connect_init()
+
+
+class _Address(ParseResult):
+    """A server's URL; nats-py sends its user name, password or token as they stand there."""
+
+    @property
+    def username(self) -> str | None:
+        name = super().username
+        return None if name is None else unquote(name)
+
+    @property
+    def password(self) -> str | None:
+        password = super().password
+        return None if password is None else unquote(password)
 
 
 def _nothing() -> None:

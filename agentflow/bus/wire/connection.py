@@ -21,9 +21,10 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
+from agentflow.bus.wire.absence import absence, look, refused_entry, said
 from agentflow.bus.wire.answers import Answers
 from agentflow.bus.wire.client import Callback, MendedClient
-from agentflow.bus.wire.dial import RECONNECT_WAIT, DialFailed, cause, dial
+from agentflow.bus.wire.dial import RECONNECT_WAIT, DialFailed, dial
 from agentflow.bus.wire.listeners import Listeners
 from agentflow.bus.wire.message import Message
 from agentflow.bus.wire.subscription import Subscription
@@ -64,6 +65,7 @@ class Connection:
         self.name = name
         self.connected = asyncio.Event()
         self.last_error = ""
+        self._remedy = look(options)
         self.reconnects = 0
         self._client: MendedClient | None = None
         self._newest: MendedClient | None = None
@@ -94,10 +96,11 @@ class Connection:
         try:
             client = await dial(options, name, timeout, self._callbacks)
         except DialFailed as error:
-            self.last_error = str(error)
+            self._failed(error)
             if error.denied:
                 raise PermissionDenied(
-                    f"the NATS server at {options.shown} does not accept these credentials"
+                    f"the NATS server at {options.shown} does not accept these credentials; "
+                    f"{refused_entry(options)}"
                 ) from None
             raise NotConnected(self._absence()) from None
         self._client = client
@@ -287,10 +290,11 @@ class Connection:
         if self._closing:
             return "this connection to NATS was closed"
         why = f" ({self.last_error})" if self.last_error else ""
-        return (
-            f"cannot reach NATS at {self.options.shown}{why}; start the local stack with "
-            "`agentflow up`, or name a server with --nats"
-        )
+        return f"cannot reach NATS at {self.options.shown}{why}; {self._remedy}"
+
+    def _failed(self, error: DialFailed) -> None:
+        self.last_error = str(error)
+        self._remedy = error.remedy or self._remedy
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"nats {name}")
@@ -310,6 +314,7 @@ class Connection:
 
     def _callbacks(self, client: MendedClient) -> dict[str, Callable[..., Awaitable[None]]]:
         """What nats-py is to call; a client that was replaced is not listened to any more."""
+        options = self.options
 
         async def connected() -> None:
             if client is self._client:
@@ -321,7 +326,9 @@ class Connection:
 
         async def failed(error: Exception) -> None:
             if client is self._client:
-                self._note(cause(error))
+                if not client.is_connected:
+                    self._remedy = absence(error, options, client._server_info).remedy
+                self._note(said(error))
 
         def lost() -> None:
             if client is self._client:
@@ -364,7 +371,7 @@ class Connection:
             try:
                 return await dial(self.options, self.name, 2.0, self._callbacks)
             except DialFailed as error:
-                self.last_error = str(error)
+                self._failed(error)
                 # Wrong credentials are not right a moment later, and each attempt is logged there.
                 pause = DENIED_WAIT if error.denied else pause
             except Exception as error:

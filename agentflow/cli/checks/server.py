@@ -7,6 +7,7 @@ it expects a stream of another name.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -20,12 +21,13 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.monitoring import sync_of
 from agentflow.cli import inventory
 from agentflow.cli.checks.check import Check, Status
+from agentflow.cli.checks.jetstream import jetstream
 from agentflow.cli.inventory import ConsumerStatus, StreamStatus
 from agentflow.cli.output import seconds
 from agentflow.client.operate.pauses import standing
 from agentflow.client.operate.serving import any_worker, unserved
 from agentflow.config import Connect
-from agentflow.errors import BusError, NoAnswer, NoStream, NotFound, PermissionDenied, Refused
+from agentflow.errors import BusError, NoStream, NotFound, PermissionDenied
 from agentflow.protocol import api, headers, limits, subjects
 from agentflow.protocol.api import QueueView, StatsView
 from agentflow.protocol.record import decode
@@ -55,9 +57,8 @@ async def all_of(
     async with connection:
         js = JetStream(connection)
         checks = [server(connection)]
-        jetstream = await _jetstream(js)
-        checks.append(jetstream)
-        if jetstream.status is Status.FAIL:
+        checks.append(await jetstream(js))
+        if checks[-1].status is Status.FAIL:
             return checks, True
         checks += await _definitions(js)
         checks.append(await _permissions(js))
@@ -83,22 +84,6 @@ def server(connection: Connection) -> Check:
     return Check("server", Status.OK, text)
 
 
-async def _jetstream(js: JetStream) -> Check:
-    try:
-        info = await js.api("INFO", timeout=2.0)
-    except (NoAnswer, Refused):
-        return Check(
-            "jetstream",
-            Status.FAIL,
-            "JetStream does not answer: it is not enabled, or not for this account",
-            "enable it: a jetstream block in the server's configuration, and in the account",
-        )
-    except PermissionDenied as error:
-        return Check("jetstream", Status.UNKNOWN, str(error))
-    text = f"enabled; {info.get('streams', 0)} streams, {info.get('storage', 0):,} bytes stored"
-    return Check("jetstream", Status.OK, text)
-
-
 async def _definitions(js: JetStream) -> list[Check]:
     """Streams and consumers against what they should be."""
     try:
@@ -115,9 +100,24 @@ def _streams(streams: Sequence[StreamStatus]) -> Check:
         return Check("streams", Status.WARN, text, APPLY)
     if missing:
         return Check("streams", Status.FAIL, f"missing: {', '.join(missing)}", APPLY)
-    return _as_defined("streams", streams) or Check(
-        "streams", Status.OK, f"all {len(streams)} as defined"
+    return (
+        _copies(streams)
+        or _as_defined("streams", streams)
+        or Check("streams", Status.OK, f"all {len(streams)} as defined")
     )
+
+
+def _copies(streams: Sequence[StreamStatus]) -> Check | None:
+    """A failure where a stream has no leader, a warning where a copy of one is away."""
+    lost = [stream.name for stream in streams if stream.leaderless]
+    if lost:
+        text = f"without a leader, so nothing is stored: {', '.join(lost)}"
+        return Check("streams", Status.FAIL, text, "bring the cluster's other servers back")
+    away = sorted({server for stream in streams for server in stream.away})
+    if not away:
+        return None
+    text = f"copies on {', '.join(away)} are away or behind; the loss of another server stops all"
+    return Check("streams", Status.WARN, text, "bring these servers back, and look at their logs")
 
 
 def _consumers(consumers: Sequence[ConsumerStatus]) -> Check:
@@ -328,7 +328,7 @@ def _named(names: list[str]) -> Check:
         "queues",
         Status.WARN,
         f"tasks wait in queues that no worker serves: {', '.join(names)}",
-        f"agentflow worker --queues {','.join(names)}",
+        f"agentflow worker --queues {shlex.quote(','.join(names))}",
     )
 
 

@@ -7,7 +7,10 @@ are in machine.py and server.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -15,7 +18,7 @@ from agentflow.cli import output
 from agentflow.cli.checks import machine
 from agentflow.cli.checks.check import Check, Status, worst
 from agentflow.cli.options import connection_options, json_option, resolve, run_async
-from agentflow.config import Connect, store_dir
+from agentflow.config import DEFAULT_URL, Connect, store_dir
 from agentflow.errors import BusError
 from agentflow.local.store import StackInfo, running
 from agentflow.views.display import one_line
@@ -62,8 +65,8 @@ def _show(check: Check) -> None:
 
 
 async def _examine(options: Connect, store: str | None, durable: bool) -> tuple[list[Check], bool]:
-    stack = _stack(options, store)
-    here = asyncio.create_task(machine.all_of(stack, store_dir(store)))
+    place, stack = _stack(options, store)
+    here = asyncio.create_task(machine.all_of(stack))
     # Imported here: a machine without nats-py is one of the things to be found out.
     try:
         from agentflow.cli.checks import server
@@ -75,13 +78,30 @@ async def _examine(options: Connect, store: str | None, durable: bool) -> tuple[
         there, reached = await server.all_of(options, monitor, durable=durable)
     except BusError as error:
         there, reached = [Check("server", Status.FAIL, str(error))], False
-    return [*await here, *there], reached
+    elsewhere = reached or options.urls != (DEFAULT_URL,)
+    log = machine.log(place, stack, [] if elsewhere else _stores(store))
+    return [*await here, log, *there], reached
 
 
-def _stack(options: Connect, store: str | None) -> StackInfo | None:
-    """The local stack, where it is what the options mean."""
-    for folder in (store_dir(store), store_dir(store, simulate=True)):
+def _stores(store: str | None) -> list[Path]:
+    """Where a local stack of this user may be."""
+    return list(dict.fromkeys((store_dir(store), store_dir(store, simulate=True))))
+
+
+def _stack(options: Connect, store: str | None) -> tuple[Path | None, StackInfo | None]:
+    """The local stack and its store, where it is what the options mean."""
+    meant = {_listener(url) for url in options.urls}
+    for folder in _stores(store):
         info = running(folder)
-        if info is not None and info.url in options.urls:
-            return info
-    return None
+        if info is not None and _listener(info.url) in meant:
+            return folder, info
+    return None, None
+
+
+def _listener(url: str) -> tuple[str, int]:
+    """Host and port, however this machine is called."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        return "127.0.0.1" if host in ("localhost", "::1") else host, parts.port or 4222
+    return url, 0

@@ -68,7 +68,9 @@ async def _listen(options: Connect, role: str | None, within: float) -> bool:
         try:
             await provision.wait_ready(JetStream(opened), within)
         except TimeoutError:
-            raise BusError(f"JetStream does not answer at {options.shown}") from None
+            raise BusError(
+                f"JetStream does not answer at {options.shown}; `agentflow doctor` says why"
+            ) from None
         if role is None:
             return True
         try:

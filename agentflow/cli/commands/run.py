@@ -77,7 +77,17 @@ INTERRUPTED = 130
 @click.option("--yes", "-y", is_flag=True, help="Go on after --sample without being asked.")
 @click.option("--estimate", "only_estimate", is_flag=True, help="Say what it would cost, run none.")
 @click.option("--dry-run", is_flag=True, help="Print what would be asked, run none.")
+@click.option(
+    "--cache",
+    "cache_days",
+    type=click.IntRange(1, 3650),
+    metavar="DAYS",
+    help="Take whole answers to the same requests that are no older, and keep new ones so long.",
+)
 @click.option("--retry-failed", is_flag=True, help="Run failed tasks again.")
+@click.option(
+    "--fresh", is_flag=True, help="Ask anew what was answered before; interrupted, go on with that."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and no progress.")
 @connection_options(store=False)
 def command(file: str, **options: Any) -> int:
@@ -94,7 +104,7 @@ def command(file: str, **options: Any) -> int:
     from agentflow.cli import preview
 
     reading = ("format_name", "prompt", "template", "carry", "app", "simulate")
-    defaults = ("model", "system", "max_tokens", "temperature", "max_attempts")
+    defaults = ("model", "system", "max_tokens", "temperature", "max_attempts", "schema", "repair")
     batch = batch_of(*(options.pop(name) for name in ("batch", "batch_after", "batch_expired")))
     job = _Command(file, {name: options.pop(name) for name in _OURS}, options)
     source = job.read({name: job.options[name] for name in (*reading, *defaults)} | batch)
@@ -109,7 +119,10 @@ def command(file: str, **options: Any) -> int:
     return job.run(source)
 
 
-_OURS = ("out", "dry_run", "only_estimate", "sample", "seed", "yes", "limit", "as_json", "max_cost")
+_OURS = (
+    *("out", "dry_run", "only_estimate", "sample", "seed", "yes", "limit", "as_json", "max_cost"),
+    "fresh",
+)
 
 
 class _Command:
@@ -129,12 +142,15 @@ class _Command:
     def read(self, how: dict[str, Any]) -> Source:
         """The input, checked; says what it was taken for."""
         from agentflow.cli import output, reading
+        from agentflow.job.fresh import Round
         from agentflow.protocol import subjects
 
         subjects.check_queue(self.options["queue"])
         if not self._printed and _same(self._file, self.out):
             raise UsageError(f"{self.out} is the input; name another file for the results: -o")
-        source = reading.source(self._file, **how)
+        results = None if self._printed else self._results()
+        self._round = Round(results, wanted=self.ours["fresh"])
+        source = reading.source(self._file, round=self._round.word, served=self._served(), **how)
         if not self.ours["as_json"]:
             output.note(source.taken_for)
         return source
@@ -153,14 +169,28 @@ class _Command:
             results=None if self._printed else outputs.journal_of(self.out) if table else self.out,
             table=self.out if table else None,
             append=options["append"],
+            replace=bool(self._round.word),
             only=only,
             connect=resolve(_connection(options), local=False),
             kinds=tuple(kinds),
             served=served.kinds_of(kinds, self._own()),
             max_cost_micro=None if max_cost is None else micro(max_cost),
             retry_failed=options["retry_failed"],
+            cache_days=options["cache_days"],
             **{name: options[name] for name in names},
         )
+
+    def _served(self) -> frozenset[str] | None:
+        """The kinds that workers of this job will run; None where others may run them."""
+        from agentflow.config import store_dir
+        from agentflow.job import served
+        from agentflow.local.store import running
+
+        options = self.options
+        folder = store_dir(options["store"], simulate=options["simulate"])
+        if resolve(_connection(options), local=False).urls or running(folder) is not None:
+            return None
+        return served.kinds_of(chosen(options["app"], options["kinds"]), self._own())
 
     def _own(self) -> list[str]:
         from agentflow.cli import apps
@@ -171,6 +201,8 @@ class _Command:
         """The whole job."""
         limit = self.ours["limit"]
         job, ending = self._run(source, None if limit is None else range(limit))
+        if job.tally.done == len(source):
+            self._round.done()
         self._summary(job)
         return self._told(ending, job.tally)
 
@@ -236,6 +268,7 @@ class _Command:
         from agentflow.cli.report import Display
         from agentflow.job.job import Job
 
+        self._round.begin()
         job = Job(self.spec(only), source)
         return job, asyncio.run(_run(job, Display(job.tally, quiet=self.ours["as_json"])))
 

@@ -19,9 +19,21 @@ from agentflow.errors import UsageError
     "--tokens-per-s", type=click.FloatRange(min=0, min_open=True), help="Pace of the output."
 )
 @click.option("--script", type=Path, metavar="FILE", help="JSON: which prompts meet which faults.")
+@click.option(
+    "--breaking",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    envvar="AGENTFLOW_SIMULATE_BREAKING",
+    help="Share of the answers to a JSON schema that break it.",
+)
 @click.option("--seed", type=int, default=0, help="Of everything random.")
 def command(
-    port: int, latency: float, tokens_per_s: float | None, script: Path | None, seed: int
+    port: int,
+    latency: float,
+    tokens_per_s: float | None,
+    script: Path | None,
+    breaking: float,
+    seed: int,
 ) -> int:
     """Serve a simulated Messages API on 127.0.0.1, for tests and demonstrations.
 
@@ -33,7 +45,7 @@ def command(
     stop_with_parent()
     try:
         scripts = parse_scripts(script.read_bytes()) if script is not None else []
-        knobs = Knobs(latency=latency, tokens_per_s=tokens_per_s, seed=seed)
+        knobs = Knobs(latency=latency, tokens_per_s=tokens_per_s, breaking=breaking, seed=seed)
         return asyncio.run(main(port, knobs, scripts=scripts))
     except KnobError as error:
         raise UsageError(f"{script or 'the simulator'}: {error}") from None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentflow.attachments import Folder
 from agentflow.cli import intake, options
 from agentflow.cli.options import Duration, connection_options, json_option
 from agentflow.cli.reading import batch_of, batch_options, reading_options
@@ -116,6 +119,7 @@ def command(
     how = {"format_name": format_name, "prompt": prompt, "template": template}
     task = _read(text, file, bool(fields["params"]), plain, how)
     if not (task is None or isinstance(task, str)):
+        task.refuse_overdue()
         if len(task) == 1:
             body = _changed(next(iter(task)).body, fields)
             return options.run_async(
@@ -126,6 +130,8 @@ def command(
         work = _submit_all(connection, task, fields, queue, priority, as_json)
         return options.run_async(work)
     body = _body(task, plain, fields)
+    folder = Folder(Path(file).parent if file not in (None, "-") else Path())
+    body.params = folder.attached(body.kind, body.params)
     return options.run_async(
         _submit(connection, body, queue, priority, wait or stream, stream, as_json)
     )
@@ -233,11 +239,19 @@ async def _submit_all(
     priority: str,
     as_json: bool,
 ) -> int:
+    import msgspec
+
     from agentflow.cli import output
+    from agentflow.job import reuse
 
     if not as_json:
         output.note(source.taken_for)
     async with options.client(connection, patience=PATIENCE) as client:
+        if source.named:
+            changed = (
+                msgspec.structs.replace(item, body=_changed(item.body, fields)) for item in source
+            )
+            await reuse.check(client, changed, name=source.name)
         await intake.submit_all(
             client,
             iter(source),
@@ -267,7 +281,7 @@ async def _warn_unserved(client: Client, queue: str) -> None:
         if await client.unserved(queue):
             output.warn(
                 f"no worker serves the queue {queue}; the task waits until one does "
-                f"(agentflow worker --queues {queue})"
+                f"(agentflow worker --queues {shlex.quote(queue)})"
             )
     except BusError:
         return  # this user may not ask; the task is submitted all the same

@@ -13,7 +13,7 @@ import click
 
 from agentflow.cli.options import connection_options, resolve
 from agentflow.cli.telemetry import log_environment, log_options, metrics_option
-from agentflow.cli.workforce import chosen, workforce_options
+from agentflow.cli.workforce import LEASE, QUEUES, SLOTS, chosen, separated, workforce_options
 from agentflow.config import Connect, connection_environment, store_dir
 
 if TYPE_CHECKING:
@@ -25,17 +25,8 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", type=click.IntRange(0, 200), default=2, show_default=True, help="Worker processes."
 )
-@click.option(
-    "--concurrency",
-    "-c",
-    type=click.IntRange(1, 10_000),
-    default=10,
-    show_default=True,
-    help="Tasks at once in each worker.",
-)
-@click.option(
-    "--queues", default="default", show_default=True, help="Queues to serve, separated by commas."
-)
+@SLOTS
+@QUEUES
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
@@ -54,11 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="With --simulate: seconds an answer takes.",
 )
-@click.option(
-    "--lease",
-    type=click.FloatRange(0.5, 3600),
-    help="Seconds a task stays with a silent worker. [default: 15]",
-)
+@LEASE
 @click.option(
     "--durable", is_flag=True, help="Write every message to disk before it is acknowledged."
 )
@@ -98,7 +85,7 @@ def command(
         port=port,
         workers=workers,
         concurrency=concurrency,
-        queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+        queues=separated(queues),
         processes=processes,
         app=app,
         kinds=chosen(app, kinds),
@@ -141,6 +128,7 @@ async def _stay(stack: LocalStack, options: Connect, workers: int, simulate: boo
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked)
+    _say(f"starting the stack, {workers} workers in it (their imports take some seconds) ...")
     starting = asyncio.ensure_future(stack.start())
     ended = asyncio.ensure_future(stop.wait())
     await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)

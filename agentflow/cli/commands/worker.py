@@ -11,6 +11,7 @@ import click
 
 from agentflow.cli.options import connection_options, resolve
 from agentflow.cli.telemetry import log_options, metrics_option, start_log
+from agentflow.cli.workforce import LEASE, QUEUES, SLOTS, separated
 from agentflow.errors import UsageError
 from agentflow.handlers.registry import ALL
 from agentflow.protocol.identity import process_name
@@ -18,22 +19,9 @@ from agentflow.protocol.identity import process_name
 
 @click.command("worker")
 @click.argument("target", metavar="[MODULE:APP]", required=False)
-@click.option(
-    "--queues", default="default", show_default=True, help="Queues to serve, separated by commas."
-)
-@click.option(
-    "--concurrency",
-    "-c",
-    type=click.IntRange(1, 10_000),
-    default=10,
-    show_default=True,
-    help="Tasks at once.",
-)
-@click.option(
-    "--lease",
-    type=click.FloatRange(0.5, 3600),
-    help="Seconds a task stays with a silent worker. [default: 15, or what the consumers have]",
-)
+@QUEUES
+@SLOTS
+@LEASE
 @click.option(
     "--name", help="Name to show for this worker; with --processes, NAME.1, NAME.2, and so on."
 )
@@ -112,7 +100,7 @@ def command(
         run(
             serve(
                 resolve(connection),
-                queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
+                queues=separated(queues),
                 slots=concurrency,
                 lease=lease,
                 name=shown,

@@ -35,6 +35,7 @@ from agentflow.client.live.following import RECORDS, TASKS, Followed
 from agentflow.client.live.older import older_rows
 from agentflow.client.live.parts import Parts
 from agentflow.client.session import Session
+from agentflow.client.tasks.several import several
 from agentflow.errors import MasterAbsent, NoStream, NotFound, PermissionDenied
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import GateView
@@ -309,6 +310,7 @@ class Live:
     def follow_tokens(self, ids: Iterable[str]) -> None:
         """Hear what is generated for exactly these tasks."""
         self._session.check()
+        several(ids, "ids")
         wanted = {task_id for task_id in ids if all(map(subjects.is_id, task_id.split(".")))}
         for task_id in self._tokens.keys() - wanted:
             self._tokens.pop(task_id).end()

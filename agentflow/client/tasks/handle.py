@@ -10,8 +10,10 @@ from agentflow.client.tasks.lookup import Lookup
 from agentflow.client.tasks.steering import Steering
 from agentflow.client.tasks.waiting import Expected, Waiting, failing
 from agentflow.client.tasks.watching import Event, Watching
-from agentflow.errors import ResultTimeout
+from agentflow.errors import IdReused, ResultTimeout
+from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import Record
+from agentflow.rules import reuse
 from agentflow.views.result import Result, result_of_record
 from agentflow.waits import waiting_for
 
@@ -44,7 +46,16 @@ class TaskHandle:
     `message_sequence` is where its message stands in AGENTFLOW_TASKS, 0 where that is not known.
     """
 
-    __slots__ = ("_expected", "_future", "_origin", "id", "message_sequence", "newer_than", "queue")
+    __slots__ = (
+        "_expected",
+        "_future",
+        "_origin",
+        "asked",
+        "id",
+        "message_sequence",
+        "newer_than",
+        "queue",
+    )
 
     def __init__(
         self, origin: Origin, task_id: str, *, newer_than: int = 0, message_sequence: int = 0
@@ -54,6 +65,8 @@ class TaskHandle:
         self.message_sequence = message_sequence
         self.queue: str | None = None
         """Where it was submitted, where that was done here."""
+        self.asked: Asked | None = None
+        """What was asked under an id that somebody gave it: no other answer is its result."""
         self._origin = origin
         self._expected: Expected | None = None
         self._future: asyncio.Future[Ended] | None = None
@@ -86,12 +99,13 @@ class TaskHandle:
         """The result, when the task has ended; with `type`, its value as that class.
 
         Raises ResultTimeout after `timeout` seconds (the task goes on), TaskNotFound where the task
-        is neither queued nor on record (it never was, or the record has expired), and TaskFailed or
-        TaskCancelled unless `raise_on_failure` is false.
+        is neither queued nor on record (it never was, or the record has expired), IdReused where
+        the result is that of another request with this id, and TaskFailed or TaskCancelled unless
+        `raise_on_failure` is false.
         """
         if newer_than is not None and newer_than != self.newer_than:
             self.expect_nothing()
-            self.newer_than = newer_than
+            self.newer_than, self.asked = newer_than, None  # a retry may ask otherwise
         future = self.awaited()
         if not future.done():
             try:
@@ -155,15 +169,23 @@ class TaskHandle:
         self._origin.check()
         future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
+        fail = failing(future)
+
         def deliver(record: Record, sequence: int) -> None:
-            if not future.done():
-                future.set_result((record, sequence))
+            try:
+                if self.asked is not None:
+                    reuse.check(self.id, self.asked, record)
+            except IdReused as error:
+                fail(error)
+            else:
+                if not future.done():
+                    future.set_result((record, sequence))
 
         self._future = future
         self._expected = self._origin.waiting.expect(
             self.id,
             deliver,
-            failing(future),
+            fail,
             newer_than=self.newer_than,
             fresh=fresh,
             idle=idle,

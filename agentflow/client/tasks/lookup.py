@@ -17,7 +17,7 @@ from agentflow.errors import (
     TaskNotFound,
 )
 from agentflow.protocol import limits, subjects
-from agentflow.protocol.record import EMPTY, Last
+from agentflow.protocol.record import EMPTY, Last, Record
 from agentflow.views.result import Result, result_of_record
 
 _log = logging.getLogger(__name__)
@@ -42,6 +42,17 @@ class Lookup:
             raise NoStream(
                 "JetStream does not answer; `agentflow doctor` says what is wrong with the server"
             ) from error
+
+    async def known(self, task_id: str) -> Record | None:
+        """The last record before its task is submitted, None also where it cannot be read.
+
+        Whoever may only submit reads no log, and a worker compares again.
+        """
+        try:
+            return (await self.read(task_id)).record
+        except BusError as error:
+            _log.debug("the log of %s before its submission: %s", task_id, error)
+            return None
 
     async def get(self, task_id: str) -> Result:
         """See Client.get."""

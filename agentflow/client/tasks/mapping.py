@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
 from agentflow.bus.wire.connection import Connection
@@ -19,19 +20,25 @@ from agentflow.bus.wire.message import Message
 from agentflow.client.tasks.handle import Ended, TaskHandle
 from agentflow.client.tasks.submission import OUTSTANDING, Sender, Submission
 from agentflow.client.tasks.waiting import Expected, Waiting
-from agentflow.errors import BusError, ResultTimeout
+from agentflow.errors import BusError, IdReused, ResultTimeout
+from agentflow.protocol.asked import NOTHING, Asked, differences
 from agentflow.protocol.record import Record
+from agentflow.rules import reuse
 from agentflow.views.result import Result, result_of_record
 from agentflow.waits import waiting_for
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 TURN = 64
 """Submissions between two turns of the event loop; results must be read meanwhile."""
 
 
 class Mapping(Generic[T]):
-    """One `Client.map`. `prepare` gives a submission, and whether its id is new."""
+    """One `Client.map`. `prepare` gives a submission, and whether its id is new.
+
+    Of an id that is not, `compare` raises IdReused where its log holds another request.
+    """
 
     def __init__(
         self,
@@ -39,6 +46,7 @@ class Mapping(Generic[T]):
         waiting: Waiting,
         sender: Sender,
         prepare: Callable[[T, int], tuple[Submission, bool]],
+        compare: Callable[[Submission, str], Awaitable[None]],
         *,
         concurrency: int,
         ordered: bool,
@@ -47,6 +55,8 @@ class Mapping(Generic[T]):
         self._waiting = waiting
         self._sender = sender
         self._prepare = prepare
+        self._compare = compare
+        self._named: dict[str, Asked] = {}
         self._concurrency = concurrency
         self._ordered = ordered
         self._ended: deque[tuple[int, Record, int]] = deque()
@@ -123,10 +133,19 @@ class Mapping(Generic[T]):
         submission, fresh = self._prepare(item, index)
         self._submitted += 1
         self._queues.add(submission.queue)
+        ask = None if fresh else self._taken(submission, index)
         self._open += 1
         self._expected[index] = self._waiting.expect(
-            submission.id, functools.partial(self._arrived, index), self._fail, fresh=fresh
+            submission.id, functools.partial(self._arrived, index, ask), self._fail, fresh=fresh
         )
+        compared = "" if fresh else f"item {index}: "
+        if submission.large is not None:
+            # Here: of many at once there would be no end of memory.
+            await self._send(submission, compared)
+            return
+        if compared:
+            self._send_slowly(submission, compared)
+            return
         try:
             answer = self._connection.ask(
                 submission.subject, submission.payload, block=submission.block
@@ -139,6 +158,13 @@ class Mapping(Generic[T]):
         if self._submitted % TURN == 0:
             await asyncio.sleep(0)
 
+    def _taken(self, submission: Submission, index: int) -> Asked | None:
+        """What is asked under the id that an item gives. Raises IdReused for two with one id."""
+        ask = submission.asked
+        if ask is not None and (before := self._named.setdefault(submission.id, ask)) != ask:
+            raise IdReused(submission.id, differences(before, ask), where=f"item {index}: ")
+        return ask
+
     def _answered(self, submission: Submission, answer: asyncio.Future[Message]) -> None:
         self._unanswered -= 1
         self._room.set()
@@ -147,16 +173,18 @@ class Mapping(Generic[T]):
         if answer.exception() is not None or not _stored(answer.result()):
             self._send_slowly(submission)
 
-    def _send_slowly(self, submission: Submission) -> None:
+    def _send_slowly(self, submission: Submission, compared: str = "") -> None:
         # It keeps its id, so a message that was stored after all does no harm.
-        task = self._loop.create_task(self._send(submission))
+        task = self._loop.create_task(self._send(submission, compared))
         self._slow.add(task)
         task.add_done_callback(self._slow.discard)
 
-    async def _send(self, submission: Submission) -> None:
+    async def _send(self, submission: Submission, compared: str) -> None:
         try:
+            if compared:
+                await self._compare(submission, compared)
             await self._sender.send(submission)
-        except BusError as error:
+        except (BusError, IdReused) as error:
             self._fail(error)
 
     def _fail(self, error: BaseException | None) -> None:
@@ -165,8 +193,12 @@ class Mapping(Generic[T]):
 
     # Results.
 
-    def _arrived(self, index: int, record: Record, sequence: int) -> None:
+    def _arrived(self, index: int, ask: Asked | None, record: Record, sequence: int) -> None:
         del self._expected[index]
+        if ask is not None and reuse.asks_otherwise(record, ask):
+            told = differences(record.asked or NOTHING, ask)
+            self._fail(IdReused(record.id, told, where=f"item {index}: "))
+            return
         ended = (index, record, sequence)
         if not self._ordered:
             self._ended.append(ended)
@@ -208,3 +240,12 @@ async def as_completed(
     finally:
         for future in futures:
             future.remove_done_callback(ended.put_nowait)
+
+
+async def typed(results: AsyncGenerator[Result], kind: type[V]) -> AsyncGenerator[V]:
+    """Each result's value as a class. Raises TaskError for the first that is none."""
+    async with aclosing(results):
+        async for result in results:
+            if (failure := result.failure()) is not None:
+                raise failure
+            yield result.value_as(kind)

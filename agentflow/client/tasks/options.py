@@ -5,9 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypedDict, TypeVar
+from typing import Any, Final, Literal, TypedDict, TypeVar
+
+from agentflow.protocol.subjects import Priority
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+Urgency = Literal["high", "normal", "low"] | Priority
+"""Of its queue's tasks, the higher ones come first."""
 
 DEFAULTS: Final[Mapping[str, str]] = {"queue": "default", "priority": "normal"}
 
@@ -19,7 +24,7 @@ class TaskOptions(TypedDict, total=False):
     """
 
     queue: str
-    priority: str
+    priority: Urgency
     kind: str | None
     model: str | None
     system: str | None
@@ -33,6 +38,8 @@ class TaskOptions(TypedDict, total=False):
     start_within: float | None
     batch: bool | str | None
     batch_after: float | None
+    schema: Mapping[str, Any] | type | None
+    repair: int | None
     reply: str | None
     needs: str | None
 

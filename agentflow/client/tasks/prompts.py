@@ -10,18 +10,33 @@ ended otherwise gone
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
+
+import msgspec
 
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns
+from agentflow.bus.streams.payloads import Payloads
 from agentflow.client.asking import Asking
 from agentflow.client.session import Session
-from agentflow.errors import InvalidTask, MasterAbsent, NoStream, NotFound, TaskNotFound
+from agentflow.errors import (
+    InvalidTask,
+    MasterAbsent,
+    NoStream,
+    NotFound,
+    PayloadLost,
+    TaskNotFound,
+)
 from agentflow.log.task import last_of
-from agentflow.protocol import subjects
+from agentflow.protocol import limits, subjects
+from agentflow.protocol import payload as payloads
 from agentflow.protocol import task as tasks
 from agentflow.protocol.identity import parse_message
+from agentflow.protocol.payload import Payload as Reference
 from agentflow.protocol.record import PARKED, Record, State
 from agentflow.protocol.task import TaskBody
 
+SHOWN: Final = limits.SERVER_MAX_PAYLOAD
+"""Bytes of a payload in the object bucket up to which it is shown; a longer one nobody reads."""
 Payload = tuple[bytes, Mapping[str, str]]
 """A message's payload and its headers."""
 
@@ -37,14 +52,32 @@ class Prompts:
         """The task's fields, None where its payload is gone or cannot be found.
 
         `message` is the identity of its message, as a row without a record has it. What is no valid
-        task is given as its text. Raises BusError.
+        task is given as its text; a payload in the object bucket of more than 8 MiB as its
+        reference. Raises BusError.
         """
         subjects.check_id(task_id)
         try:
             payload = await self._payload(task_id, message)
         except (NotFound, NoStream):
             return None
-        return None if payload is None else _body(*payload)
+        if payload is None:
+            return None
+        body = _body(*payload)
+        if body.payload is not None and body.payload.size <= SHOWN:
+            return await self._whole(task_id, body, body.payload)
+        return body
+
+    async def _whole(self, task_id: str, body: TaskBody, reference: Reference) -> TaskBody:
+        """With what lies in the object bucket; as it is where that is gone."""
+        try:
+            data = await Payloads(self._session.js).get(task_id, reference)
+            content = payloads.read_content(data)
+            whole = payloads.together(body.prompt, body.system, body.params, content)
+        except (PayloadLost, InvalidTask):
+            return body
+        return msgspec.structs.replace(
+            body, prompt=whole.prompt, system=whole.system, params=whole.params, payload=None
+        )
 
     async def _payload(self, task_id: str, message: str) -> Payload | None:
         last = last_of(await self._session.js.last(subjects.RECORDS, subjects.log(task_id)))

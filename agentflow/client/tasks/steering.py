@@ -8,12 +8,21 @@ import time
 from typing import Final, NamedTuple
 
 from agentflow.bus.streams.jetstream import Stored
+from agentflow.bus.streams.payloads import Payloads
 from agentflow.client.asking import Asking
 from agentflow.client.session import Session
-from agentflow.client.tasks.submission import Sender, Submission
-from agentflow.errors import BusError, MasterAbsent, TaskError, TaskNotFound
-from agentflow.protocol import control, subjects
+from agentflow.client.tasks.submission import Sender, Submission, fitting
+from agentflow.errors import (
+    BusError,
+    InvalidTask,
+    MasterAbsent,
+    PayloadLost,
+    TaskError,
+    TaskNotFound,
+)
+from agentflow.protocol import control, limits, subjects
 from agentflow.protocol import headers as blocks
+from agentflow.protocol import task as tasks
 from agentflow.protocol.control import Cancel
 from agentflow.protocol.identity import identity_sequence, parse_message
 from agentflow.protocol.record import EMPTY, PARKED, Last, Record, State
@@ -160,6 +169,8 @@ class Steering:
                 task_id=task_id,
             )
         submission = _continuation(task_id, last, dead, payload)
+        if submission.large is None:
+            await self._renew(submission)
         await self._sender.send(submission)
         if dead is not None:
             try:
@@ -168,6 +179,20 @@ class Steering:
                 # It stays as a copy of a payload; the log says what is true.
                 _log.debug("the dead letter of %s stays: %s", task_id, error)
         return submission, last.sequence
+
+    async def _renew(self, submission: Submission) -> None:
+        """Let the payload that it refers to live as long as a new one's; raise where it is gone."""
+        try:
+            reference = tasks.parse_body(submission.payload, {}).payload
+        except InvalidTask:
+            return  # it will fail again, and say why
+        if reference is None:
+            return
+        if not await Payloads(self._session.js).renew(submission.id, reference):
+            raise PayloadLost(
+                f"the payload of task {submission.id} is no longer kept; submit it anew",
+                task_id=submission.id,
+            )
 
     async def _failed(self, task_id: str, *, patient: bool) -> tuple[Last, Stored | None]:
         """The end of its log, and its dead letter, which is stored just after that."""
@@ -200,8 +225,13 @@ def _continuation(
         extra[subjects.FOLLOWS] = str(last.sequence)
     block = _own_headers(dead.block) if dead is not None else b""
     data = payload if payload is not None else dead.data if dead is not None else b""
+    large: bytes | None = None
+    if len(data) > limits.TASK_BYTES:
+        data, _, large = fitting(data)
+        needs = headers.get(subjects.NEEDS)
+        extra[subjects.NEEDS] = f"{needs},payload" if needs else "payload"
     return Submission(
-        task_id, queue, subjects.task(queue, priority), data, blocks.carried(block, extra)
+        task_id, queue, subjects.task(queue, priority), data, blocks.carried(block, extra), large
     )
 
 

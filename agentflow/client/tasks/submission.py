@@ -14,40 +14,51 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from agentflow import classes
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream, PubAck
+from agentflow.bus.streams.payloads import Payloads
 from agentflow.client.session import Session
 from agentflow.errors import (
     InvalidTask,
     NoAnswer,
     NoStream,
     NotConnected,
+    NotFound,
     StreamFull,
     UsageError,
 )
 from agentflow.protocol import headers as blocks
-from agentflow.protocol import subjects, task
+from agentflow.protocol import limits, subjects, task
+from agentflow.protocol.asked import Asked, asked
 from agentflow.protocol.faithful import flaw
 from agentflow.protocol.subjects import Priority
-from agentflow.protocol.task import FIELDS, TaskBody
+from agentflow.protocol.task import TaskBody
 
 OUTSTANDING: Final = 4096
 """Publishes without an answer; far below the 10,000 at which a server begins to refuse them."""
 PATIENCE: Final = 30.0
 """Seconds to go on while the server is away."""
 
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=classes.encode_hook)
 _PRIORITIES: Final = frozenset(Priority)
 
 
 class Submission(NamedTuple):
-    """A task message ready to be sent."""
+    """A task message ready to be sent; `large` is what its reference leads to."""
 
     id: str
     queue: str
     subject: str
     payload: bytes
     block: bytes
+    large: bytes | None = None
+    body: TaskBody | None = None
+
+    @property
+    def asked(self) -> Asked | None:
+        """What it asks, None of a task that is asked already."""
+        return None if self.body is None else asked(self.body)
 
 
 def fields_of(item: str | Mapping[str, Any] | TaskBody) -> dict[str, Any]:
@@ -55,7 +66,8 @@ def fields_of(item: str | Mapping[str, Any] | TaskBody) -> dict[str, Any]:
     if isinstance(item, str):
         return {"prompt": item}
     if isinstance(item, TaskBody):
-        return {name: value for name in FIELDS if (value := getattr(item, name)) is not None}
+        names = item.__struct_fields__
+        return {name: value for name in names if (value := getattr(item, name)) is not None}
     if not isinstance(item, Mapping):
         raise InvalidTask(
             f"{item!r:.80} is a {type(item).__name__}, not a task; give a prompt as text, or a "
@@ -82,11 +94,31 @@ def prepare(
     subjects.check_queue(queue)
     if priority not in _PRIORITIES:
         raise UsageError(f"priority {priority[:40]!r} is not one of high, normal, low")
-    payload = _payload(fields)
-    body = task.parse_body(payload, {})
-    if body.not_before is not None:
-        task.build(body, {}, "", Priority.NORMAL, "")  # checks how far ahead it lies
-    headers = {subjects.ID: task_id, subjects.KIND: body.kind or "claude"}
+    payload, body, large = fitting(_payload(fields))
+    if body.not_before is not None or body.schema is not None:
+        _check(body)
+    headers = {subjects.ID: task_id, **_headers(body, reply, needs)}
+    if follows:
+        headers[subjects.FOLLOWS] = str(follows)
+    return Submission(
+        task_id,
+        queue,
+        subjects.task(queue, priority),
+        payload,
+        blocks.encode(headers),
+        large,
+        None if follows else body,
+    )
+
+
+def asked_as_sent(body: TaskBody) -> Asked:
+    """What a task asks, long as it may be: as its message has it. Raises InvalidTask."""
+    return asked(fitting(_payload(body))[1])
+
+
+def _headers(body: TaskBody, reply: str | None, needs: str | None) -> dict[str, str]:
+    """What a task message says beside its payload. Raises UsageError."""
+    headers = {subjects.KIND: body.kind or "claude"}
     if body.model:
         headers[subjects.MODEL] = body.model
     if body.labels:
@@ -95,13 +127,31 @@ def prepare(
         if not reply or not reply.isprintable() or any(char in reply for char in " *>"):
             raise UsageError(f"{reply[:80]!r} is not a subject to reply to")
         headers[subjects.REPLY] = reply
-    if asked := dict.fromkeys([*task.abilities(body), *_names(needs)]):
-        headers[subjects.NEEDS] = ",".join(asked)
-    if follows:
-        headers[subjects.FOLLOWS] = str(follows)
-    return Submission(
-        task_id, queue, subjects.task(queue, priority), payload, blocks.encode(headers)
-    )
+    # A worker that does not know these fields must leave the task to one that does.
+    if needed := dict.fromkeys([*task.abilities(body), *_names(needs)]):
+        headers[subjects.NEEDS] = ",".join(needed)
+    return headers
+
+
+def _check(body: TaskBody) -> None:
+    """Raise InvalidTask for what its worker would refuse: too far ahead, no schema of ours."""
+    task.build(body, {}, "", Priority.NORMAL, "")
+    if body.schema is not None:
+        from agentflow.rules import schemas  # 30 ms that only these pay
+
+        schemas.checked(body.schema)
+
+
+def fitting(payload: bytes) -> tuple[bytes, TaskBody, bytes | None]:
+    """A payload as a message takes it, its fields, and what must lie in the bucket of payloads.
+
+    Raises InvalidTask.
+    """
+    if len(payload) <= limits.TASK_BYTES:
+        return payload, task.parse_body(payload, {}), None
+    task.check_size(len(payload))
+    body, large = task.split(task.decode_body(payload))
+    return task.encode_body(body), body, large
 
 
 def _names(needs: str | None) -> list[str]:
@@ -111,6 +161,9 @@ def _names(needs: str | None) -> list[str]:
 def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
     """The task as JSON, without an id: that is in the headers."""
     try:
+        kind = fields.get("schema") if isinstance(fields, Mapping) else None
+        if isinstance(fields, Mapping) and isinstance(kind, type):
+            fields = {**fields, "schema": classes.schema_of(kind)}
         wrong = flaw(fields, "")
         if wrong is not None:
             raise InvalidTask(f"the task's {wrong}")
@@ -119,6 +172,13 @@ def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
         return _encoder.encode({name: value for name, value in fields.items() if name != "id"})
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidTask(f"the task cannot be written as JSON: {error}") from None
+
+
+_WITHOUT: Final = {
+    False: "JetStream is not enabled there",
+    True: "the streams are missing, it is not enabled for this account, or has no leader",
+}
+"""Why no stream takes a task, by whether the server says that it has JetStream."""
 
 
 class _Room:
@@ -167,10 +227,13 @@ class Sender:
         self._patience = patience
         self._timeout = min(5.0, patience)
         self._provisioned = False
+        self._large = asyncio.Semaphore(1)
 
     async def send(self, message: Submission, *, wait_full: bool = True) -> PubAck:
         """Store a message. Raises BusError; StreamFull only with `wait_full=False`."""
         js = self._session.js
+        if message.large is not None:
+            await self._put(message.id, message.large, wait_full)
         try:
             async with self._room:
                 return await self._store(js, message)
@@ -182,6 +245,24 @@ class Sender:
         except (NoAnswer, NotConnected):
             pass
         return await self._again(message, wait_full)
+
+    async def _put(self, task_id: str, large: bytes, wait_full: bool) -> None:
+        """Store what is too long for the message, one at a time: many would fill the memory."""
+        loop = asyncio.get_running_loop()
+        async with self._large:
+            end = loop.time() + self._patience
+            while True:
+                try:
+                    await Payloads(self._session.js).put(task_id, large, wait_full=wait_full)
+                    return
+                except (NoStream, NotFound) as error:
+                    if self._provisioned:
+                        raise
+                    await self._provide(error)
+                except (NoAnswer, NotConnected):
+                    if loop.time() > end:
+                        raise
+                    await asyncio.sleep(0.5 + random.random())
 
     async def _store(self, js: JetStream, message: Submission) -> PubAck:
         return await js.store(message.subject, message.payload, message.block, self._timeout)
@@ -207,10 +288,10 @@ class Sender:
                 # A server that has JetStream may only be loading its streams.
                 connection = js.connection
                 if loop.time() > end or not connection.server.get("jetstream"):
-                    server = connection.options.shown
                     raise NoStream(
-                        f"nothing takes tasks at {server}: JetStream is not enabled there, or the "
-                        "streams are missing; `agentflow doctor` says which"
+                        f"nothing takes tasks at {connection.options.shown}: "
+                        f"{_WITHOUT[bool(connection.server.get('jetstream'))]}; "
+                        "`agentflow doctor` says more"
                     ) from None
             except NoAnswer as error:
                 if loop.time() > end:
@@ -221,7 +302,7 @@ class Sender:
             await asyncio.sleep(pause * (0.5 + random.random()))
             pause = min(pause * 1.5, 5.0)
 
-    async def _provide(self, error: NoStream) -> None:
+    async def _provide(self, error: NoStream | NotFound) -> None:
         """Create the streams where this is the first to use the server. Raises NoStream."""
         if self._provisioned:
             return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Unpack
 
+from agentflow.attachments import Folder
 from agentflow.client.asking import Asking
 from agentflow.client.session import Session
 from agentflow.client.tasks import mapping
@@ -14,6 +16,7 @@ from agentflow.client.tasks.ids import Ids
 from agentflow.client.tasks.lookup import Lookup
 from agentflow.client.tasks.options import DEFAULTS, MapOptions, SubmitOptions
 from agentflow.client.tasks.prompts import Prompts
+from agentflow.client.tasks.several import several
 from agentflow.client.tasks.steering import Steering
 from agentflow.client.tasks.submission import Sender, Submission, fields_of, prepare
 from agentflow.client.tasks.waiting import Waiting, failing
@@ -22,6 +25,7 @@ from agentflow.errors import UsageError
 from agentflow.protocol import subjects
 from agentflow.protocol.record import Record
 from agentflow.protocol.task import TaskBody
+from agentflow.rules import reuse
 from agentflow.views.result import Result
 
 Item = str | Mapping[str, Any] | TaskBody
@@ -85,6 +89,9 @@ class Tasks:
     ) -> TaskHandle:
         handle = TaskHandle(self, message.id, newer_than=newer_than)
         handle.queue = message.queue
+        if not fresh:
+            handle.asked = message.asked
+            await self._compare(message)
         if fresh and self.waiting.up:
             # The result may be here before somebody asks for it.
             handle.expect(fresh=True, idle=True)
@@ -96,6 +103,11 @@ class Tasks:
         handle.message_sequence = ack.seq
         return handle
 
+    async def _compare(self, message: Submission, where: str = "") -> None:
+        """Raise IdReused where the log of its id holds another request."""
+        if (ask := message.asked) is not None:
+            reuse.check(message.id, ask, await self.lookup.known(message.id), where=where)
+
     def map(
         self,
         items: Iterable[Item] | AsyncIterable[Item],
@@ -105,6 +117,7 @@ class Tasks:
         **options: Unpack[MapOptions],
     ) -> AsyncGenerator[Result]:
         """See Client.map."""
+        several(items, "tasks", waits=True)
         if concurrency < 1:
             raise UsageError(f"concurrency is {concurrency}, should be 1 or more")
         if "id" in options:
@@ -125,6 +138,7 @@ class Tasks:
             self.waiting,
             self.sender,
             prepared,
+            self._compare,
             concurrency=concurrency,
             ordered=ordered,
         )
@@ -138,6 +152,8 @@ class Tasks:
         needs: str | None,
     ) -> Submission:
         """The message for a task; where it goes is taken out of the fields."""
+        if isinstance(fields.get("params"), dict):
+            fields["params"] = Folder(Path()).attached(fields.get("kind"), fields["params"])
         queue = fields.pop("queue", DEFAULTS["queue"])
         priority = fields.pop("priority", DEFAULTS["priority"])
         return prepare(

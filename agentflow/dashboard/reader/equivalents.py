@@ -50,7 +50,7 @@ def by_group(verb: str) -> Command:
             (fingerprint,) = causes
             known = scene.answers.letters or ()
             if {each.id for each in known if each.fingerprint == fingerprint} == wanted:
-                return f"agentflow dead {verb} --fingerprint {fingerprint}"
+                return f"agentflow dead {verb} --fingerprint {shlex.quote(fingerprint)}"
         return by_ids(f"dead {verb}")(scene, targets)
 
     return command
@@ -69,7 +69,7 @@ def resumed(scene: Scene, targets: Sequence[str]) -> str:
     if all(gates_of) and len(gates_of) == len(scene.store.gates) > 1:
         return "agentflow resume --all"
     return "; ".join(
-        gateviews.remedy(gate) if gate is not None else f"agentflow resume {target}"
+        gateviews.remedy(gate) if gate is not None else f"agentflow resume {shlex.quote(target)}"
         for gate, target in zip(gates_of, targets, strict=True)
     )
 
@@ -78,27 +78,28 @@ def paused_with_nats(scene: Scene, target: str) -> str:
     """Pause a queue."""
     value = gates.Paused(since=datetime.fromtimestamp(int(scene.now), UTC), actor="nats")
     text = shlex.quote(msgspec.json.encode(value).decode())
-    return f"nats kv put agentflow {gates.queue_key(target)} {text}"
+    return f"nats kv put agentflow {shlex.quote(gates.queue_key(target))} {text}"
 
 
 def resumed_with_nats(scene: Scene, target: str) -> str:
     """Lift a pause or a closure."""
     gate = stopped(scene.store, target)
     key = gate.key if gate is not None else gates.queue_key(target)
-    return f"nats kv del agentflow {key} --force"
+    return f"nats kv del agentflow {shlex.quote(key)} --force"
 
 
 def drained_with_nats(scene: Scene, target: str) -> str:
     """Tell a worker to stop."""
     data = control.encode(Drain()).decode()
-    return f"nats pub {subjects.control('worker', target)} {shlex.quote(data)}"
+    mailbox = shlex.quote(subjects.control("worker", target))
+    return f"nats pub {mailbox} {shlex.quote(data)}"
 
 
 def dropped_with_nats(scene: Scene, target: str) -> str:
     """Delete a dead letter."""
     letters = letters_of(scene, {target})
-    queue = letters[0].queue if letters else "'*'"
-    return f"nats stream purge AGENTFLOW_DEAD --subject agentflow.dead.{queue}.{target} --force"
+    subject = shlex.quote(subjects.dead(letters[0].queue if letters else "*", target))
+    return f"nats stream purge AGENTFLOW_DEAD --subject {subject} --force"
 
 
 def stopped(store: Store, target: str) -> GateView | None:

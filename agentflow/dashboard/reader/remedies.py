@@ -122,6 +122,11 @@ REASONS: Final[dict[str, Remedy]] = {
     "bad_json": Remedy("its JSON cannot be read", _MESSAGE, False),
     "bad_field": Remedy("a field of it is not allowed", _MESSAGE, False),
     "bad_id": Remedy("its id cannot be one", _MESSAGE, False),
+    "id_reused": Remedy(
+        "its id belongs to another request",
+        "retry it: it runs under this id; or submit it anew with an id of its own",
+        True,
+    ),
     "bad_subject": Remedy("it came on a subject that is none of a task", _MESSAGE, False),
     "invalid": Remedy("its kind refuses it", _MESSAGE, False),
     "unknown_kind": Remedy(

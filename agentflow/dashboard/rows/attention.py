@@ -6,6 +6,7 @@ What one rule says no other says again: of a paused queue nobody need hear that 
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -197,7 +198,7 @@ def _unserved(facts: _Facts) -> Iterator[Item]:
                 "crit",
                 f"no worker serves queue {name}",
                 f"{_tasks(depth.messages)} wait",
-                f"agentflow worker --queues {name}",
+                f"agentflow worker --queues {shlex.quote(name)}",
                 "view",
                 "queues",
             )

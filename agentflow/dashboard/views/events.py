@@ -7,6 +7,7 @@ still, with a count of what came since.
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Final
 
 from agentflow.dashboard.reader import query
@@ -141,7 +142,7 @@ class Events(View):
                 text = event.row.id if event.row is not None else text_of(scene, event)
                 return [Copy(text, "the id" if event.row is not None else "the event")]
             case "copy_command" if (event := self._event()) is not None and event.row is not None:
-                return [Copy(f"agentflow get {event.row.id}", "the command")]
+                return [Copy(f"agentflow get {shlex.quote(event.row.id)}", "the command")]
             case "export":
                 texts = (f"{scene.clock(each.at)} {text_of(scene, each)}" for each in self._shown)
                 return [Export("events", "txt", "\n".join(texts) + "\n")]

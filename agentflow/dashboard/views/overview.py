@@ -6,6 +6,7 @@ leave first, then the events, then the lines of single queues.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import Any, Final
 
@@ -266,7 +267,7 @@ class Overview(View):
                 text = item.hint if item.hint.startswith("agentflow ") else "agentflow stats"
                 return [Copy(text, "the command")]
             case "copy_command" if task is not None:
-                return [Copy(f"agentflow get {task.id}", "the command")]
+                return [Copy(f"agentflow get {shlex.quote(task.id)}", "the command")]
         return None
 
     def chosen(self) -> Way | None:

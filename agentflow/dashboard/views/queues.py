@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.column import Column
-from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.reader.table import Table
-from agentflow.dashboard.reader.view import View, Way
+from agentflow.dashboard.reader.view import Way
 from agentflow.dashboard.render.amounts import count, rate, short, span, sparks
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, columns_of, line, rule
 from agentflow.dashboard.render.plots import chart
-from agentflow.dashboard.render.separated import separated
 from agentflow.dashboard.rows.queues import SPARK, Queue, queues
 from agentflow.dashboard.store.totals import SLOT
+from agentflow.dashboard.views.listing import Listing
 from agentflow.protocol.api import GateView
 from agentflow.rules import presence
 from agentflow.views import gates as gateviews
@@ -200,30 +199,25 @@ ABOUT: Final = 7
 """Lines about the queue under the cursor, where there is room for them."""
 
 
-class Queues(View):
+class Queues(Listing[Queue]):
     """The view."""
 
     name = "queues"
     title = "Queues"
+    looks_at = "a part of the name"
+    drawn = frozenset({"ends", "ends-short"})
 
     def __init__(self) -> None:
-        self._table: Table[Queue] = Table(
-            COLUMNS, sort="state", empty="no queue yet: the first task makes one"
+        super().__init__(
+            Table(COLUMNS, sort="state", empty="no queue yet: the first task makes one")
         )
-        self._filter = ""
-
-    @property
-    def table(self) -> Table[Any]:
-        """The queues by name."""
-        return self._table
 
     # Drawing.
 
     def body(self, scene: Scene, width: int, height: int) -> list[Line]:
         """The table, and below it all that is paused or closed."""
         rows = queues(scene)
-        wanted = self._filter.lower()
-        items = {queue.queue: queue for queue in rows if wanted in queue.queue}
+        items = {queue.queue: queue for queue in rows if self.wanted(queue.queue)}
         self._table.hidden = {"ends-short" if width >= WIDE else "ends"}
         self._table.refresh(items, scene.now)
         waiting = sum(queue.queued for queue in rows)
@@ -303,39 +297,18 @@ class Queues(View):
 
     # Commands.
 
-    def do(self, scene: Scene, command: str, argument: str) -> list[Effect] | None:
-        """Filter, copy, export."""
-        match command:
-            case "filter" if not argument:
-                return [Prompt("/", "filter_set", self._filter, "a part of the name")]
-            case "filter" | "filter_set":
-                self._filter = argument
-                self._table.invalidate()
-                return []
-            case "back" if self._filter:
-                self._filter = ""
-                self._table.invalidate()
-                return []
-            case "copy_command" if (queue := self._table.item()) is not None:
-                verb = "resume" if queue.state == "paused" else "pause"
-                return [Copy(f"agentflow {verb} {queue.queue}", "the command")]
-            case "export":
-                wanted = [column for column in COLUMNS if not column.key.startswith("ends")]
-                lines = [
-                    [column.text(queue, scene) for column in wanted] for queue in queues(scene)
-                ]
-                text = separated([[column.key for column in wanted], *lines], "\t")
-                return [Export("queues", "txt", text)]
-        return None
+    def command(self, row: Queue) -> str:
+        """What pauses it, or lets it go on."""
+        return f"agentflow {'resume' if row.state == 'paused' else 'pause'} {row.queue}"
+
+    def exported(self, scene: Scene) -> list[Queue]:
+        """All of them."""
+        return queues(scene)
 
     def chosen(self) -> Way | None:
         """The tasks of the queue under the cursor."""
         queue = self._table.item()
         return Way("show_tasks", query.term("queue", queue.queue)) if queue is not None else None
-
-    def targets(self, scene: Scene, act: str) -> list[str]:
-        """The marked queues, else the one under the cursor."""
-        return self._table.chosen()
 
 
 def gate_line(scene: Scene, gate: GateView, width: int) -> Line:

@@ -170,7 +170,9 @@ class Tasks(View):
                 return [Fetch("why", self._rows.cursor)]
             case "copy_command":
                 chosen = " ".join(shlex.quote(key) for key in self._rows.chosen()[:1])
-                return [Copy(f"agentflow get {chosen}", "the command")] if chosen else []
+                return (
+                    [Copy(f"agentflow get {shlex.quote(chosen)}", "the command")] if chosen else []
+                )
             case "export":
                 return self._export(scene)
         return None

@@ -5,20 +5,19 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.column import Column, listed
-from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.reader.table import Table
-from agentflow.dashboard.reader.view import View, Way
+from agentflow.dashboard.reader.view import Way
 from agentflow.dashboard.render.amounts import bar, count, short, size, span, sparks
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, line, rule
-from agentflow.dashboard.render.separated import separated
 from agentflow.dashboard.rows.workers import Worker, worker_state, workers
 from agentflow.dashboard.store.store import LOADS, Actor
 from agentflow.dashboard.views.fleet import grid, title
+from agentflow.dashboard.views.listing import Listing
 from agentflow.protocol.record import State
 from agentflow.views.row import Row
 
@@ -231,22 +230,18 @@ WORK: Final[tuple[Column[_Work], ...]] = (
 )
 
 
-class Workers(View):
+class Workers(Listing[Worker]):
     """The view."""
 
     name = "workers"
     title = "Workers"
+    looks_at = "name, host, queue, kind, version"
+    drawn = frozenset({"load", "history"})
 
     def __init__(self) -> None:
-        self._table: Table[Worker] = Table(
-            COLUMNS, sort="state", empty="no worker: agentflow worker starts one"
+        super().__init__(
+            Table(COLUMNS, sort="state", empty="no worker: agentflow worker starts one")
         )
-        self._filter = ""
-
-    @property
-    def table(self) -> Table[Any]:
-        """The workers by actor."""
-        return self._table
 
     # Drawing.
 
@@ -256,8 +251,7 @@ class Workers(View):
             text = "  heartbeats are not recorded: L goes back to now"
             return [rule("workers", width), clip(line((text, "dim")), width)]
         rows = workers(scene)
-        wanted = self._filter.lower()
-        shown = {worker.actor: worker for worker in rows if not wanted or wanted in _words(worker)}
+        shown = {worker.actor: worker for worker in rows if self.wanted(_words(worker))}
         self._table.refresh(shown, scene.now)
         lines = self._fleet(scene, rows, width, height)
         chosen = self._chosen(scene)
@@ -326,31 +320,14 @@ class Workers(View):
 
     # Commands.
 
-    def do(self, scene: Scene, command: str, argument: str) -> list[Effect] | None:
-        """Filter, copy, export."""
-        match command:
-            case "filter" if not argument:
-                return [Prompt("/", "filter_set", self._filter, "name, host, queue, kind, version")]
-            case "filter" | "filter_set":
-                self._filter = argument
-                self._table.invalidate()
-                return []
-            case "back" if self._filter:
-                self._filter = ""
-                self._table.invalidate()
-                return []
-            case "copy_command" if (worker := self._table.item()) is not None:
-                return [Copy(f"agentflow drain {shlex.quote(worker.name)}", "the command")]
-            case "export":
-                return [Export("workers", "txt", self._exported(scene))]
-        return None
+    def command(self, row: Worker) -> str:
+        """What lets it finish and exit."""
+        return f"agentflow drain {shlex.quote(row.name)}"
 
-    def _exported(self, scene: Scene) -> str:
-        wanted = [column for column in COLUMNS if column.key not in ("load", "history")]
+    def exported(self, scene: Scene) -> list[Worker]:
+        """Those that are shown, as they are sorted."""
         known = {worker.actor: worker for worker in workers(scene)}
-        shown = [known[name] for name in self._table.order if name in known]
-        lines = [[column.text(worker, scene) for column in wanted] for worker in shown]
-        return separated([[column.key for column in wanted], *lines], "\t")
+        return [known[name] for name in self._table.order if name in known]
 
     def chosen(self) -> Way | None:
         """The tasks of the worker under the cursor."""
@@ -358,10 +335,6 @@ class Workers(View):
         if worker is None:
             return None
         return Way("show_tasks", query.term("worker", worker.actor))
-
-    def targets(self, scene: Scene, act: str) -> list[str]:
-        """The marked workers, else the one under the cursor."""
-        return self._table.chosen()
 
 
 def _words(worker: Worker) -> str:

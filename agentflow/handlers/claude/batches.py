@@ -61,6 +61,12 @@ def request(task: Task, *, model: str, max_tokens: int) -> bytes:
                 f"task {task.id}: params.{name} cannot go into a batch, whose requests have no"
                 " headers and no query of their own; submit it without batch"
             )
+    for name, given in (("schema", task.schema), ("payload", task.payload)):
+        if given is not None:
+            raise InvalidTask(
+                f"task {task.id}: a task with {name} cannot go into a batch; submit it without"
+                " batch"
+            )
     arguments = build(task, _Everything(), model=model, max_tokens=max_tokens)
     extra = arguments.pop("extra_body", None) or {}
     try:

@@ -37,7 +37,7 @@ from agentflow.handlers.claude.reader import BEGINNING
 from agentflow.handlers.claude.secrets import Secrets
 from agentflow.handlers.contract import AttemptFailed, Run
 from agentflow.protocol.record import Failure
-from agentflow.rules.retry import Signal
+from agentflow.rules.retry import SCHEMA, Signal
 
 NOT_AN_ANSWER: Final = "not_an_answer"
 _PROXY_AUTHENTICATION: Final = 407
@@ -159,6 +159,12 @@ class Failures:
         """For an answer that pauses its turn again and again: it is not whole, and is paid."""
         text = f"the answer paused its turn {turns} times and is not complete; what came is kept"
         return self._failed(None, text, Signal(status=200, type="pause_turn"), run)
+
+    def breaking(self, fault: str, repairs: int, run: Run) -> AttemptFailed:
+        """For a whole answer that does not fit its schema, also when asked again."""
+        often = f" after it was asked {repairs} more time{'s' * (repairs > 1)}" if repairs else ""
+        text = f"the answer breaks its schema{often}: {fault}; its text is kept"
+        return self._failed(None, text, Signal(status=200, type=SCHEMA), run)
 
     def _failed(
         self, error: BaseException | None, text: str, signal: Signal, run: Run

@@ -23,7 +23,7 @@ import gc
 import inspect
 import time
 import urllib.request
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
@@ -47,10 +47,12 @@ from agentflow.handlers.claude.request import (
     DEFAULT_MODEL,
     build,
 )
-from agentflow.handlers.contract import Outcome, Run
+from agentflow.handlers.claude.structured import Structured, again
+from agentflow.handlers.contract import WHOLE, Outcome, Run
 from agentflow.handlers.credential import checked_pool, pool_of
-from agentflow.protocol.record import Usage
+from agentflow.protocol.record import Repair, Usage
 from agentflow.protocol.task import Defaults, Task
+from agentflow.rules.records import add_repair
 from agentflow.rules.routes import prices as pricing
 from agentflow.rules.routes import usage
 from agentflow.rules.routes.models import family
@@ -167,23 +169,52 @@ class ClaudeHandler:
         return batches.ClaudeBatches(self._client, self._prices, self._secrets)
 
     async def __call__(self, run: Run) -> Outcome:
-        """One answer, of as many requests as it pauses for. Raises InvalidTask, AttemptFailed."""
+        """One answer, of as many requests as it takes. Raises InvalidTask, AttemptFailed.
+
+        An answer that breaks the task's schema is asked for again, as often as the task says.
+        """
         arguments = build(run.task, _KNOWN, model=self._model, max_tokens=self._max_tokens)
         run.model = arguments["model"]
         state = self._families.setdefault(family(arguments["model"]), _Family())
-        said: list[Outcome] = []
         state.in_flight += 1
         try:
-            while True:
-                said.append(await self._turn(arguments, run, state, said))
-                if said[-1].stop_reason != turns.PAUSED:
-                    return turns.joined(said)
-                if len(said) == turns.TURNS_MOST:
-                    run.partial = turns.joined(said)
-                    raise self._failures.paused(len(said), run)
-                arguments = turns.continued(arguments, said[-1])
+            if run.task.schema is None:
+                return await self._answer(arguments, run, state)
+            wanted = Structured(run.task)
+            return await self._fitting(wanted, wanted.asked(arguments), run, state)
         finally:
             state.in_flight -= 1
+
+    async def _fitting(
+        self, wanted: Structured, arguments: dict[str, Any], run: Run, state: _Family
+    ) -> Outcome:
+        """An answer with its value; or a cut one and the like, which is what it is."""
+        asked, repairs = arguments, 0
+        while True:
+            with _repairing(run, repairs):
+                outcome = await self._answer(asked, run, state)
+            if outcome.stop_reason not in WHOLE:
+                return outcome
+            value, fault = wanted.read(outcome)
+            if fault is None:
+                return msgspec.structs.replace(outcome, value=value)
+            if repairs == run.task.repair:
+                run.partial = outcome
+                raise self._failures.breaking(fault, repairs, run)
+            repairs += 1
+            asked = again(arguments, outcome, fault)
+
+    async def _answer(self, arguments: dict[str, Any], run: Run, state: _Family) -> Outcome:
+        """One answer, of as many requests as it pauses for."""
+        said: list[Outcome] = []
+        while True:
+            said.append(await self._turn(arguments, run, state, said))
+            if said[-1].stop_reason != turns.PAUSED:
+                return turns.joined(said)
+            if len(said) == turns.TURNS_MOST:
+                run.partial = turns.joined(said)
+                raise self._failures.paused(len(said), run)
+            arguments = turns.continued(arguments, said[-1])
 
     async def _turn(
         self, arguments: dict[str, Any], run: Run, state: _Family, said: list[Outcome]
@@ -319,6 +350,19 @@ class ClaudeHandler:
             cost = pricing.cost(parts, self._prices)
         run.assumed = [*run.assumed, *(name for name in missing if name not in run.assumed)]
         bill.add(run, bought.usage, usage.kept(told), cost)
+
+
+@contextlib.contextmanager
+def _repairing(run: Run, repairs: int) -> Iterator[None]:
+    """Count apart what is used within, where something is repaired."""
+    usage, micro = run.usage, run.cost_micro
+    try:
+        yield
+    finally:
+        if repairs:
+            known = micro is not None and run.cost_micro is not None
+            cost = (run.cost_micro - micro) / 1_000_000 if known else None  # type: ignore[operator]
+            run.repair = add_repair(run.repair, Repair(1, run.usage - usage, cost))
 
 
 class _Bill:

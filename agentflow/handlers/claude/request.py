@@ -8,7 +8,7 @@ would be lost, and nobody would know which.
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 from agentflow.errors import InvalidTask
@@ -45,6 +45,12 @@ NOT_ITS_OWN: Final = {
     "accept-encoding": "the connection sets it",
 }
 """Headers a task cannot set, and why."""
+
+
+def has_format(params: Mapping[str, Any]) -> bool:
+    """Whether params ask for a format of the answer, in the API's own words."""
+    config = params.get("output_config")
+    return "output_format" in params or (isinstance(config, dict) and "format" in config)
 
 
 class NotItsOwn(InvalidTask):
@@ -94,6 +100,8 @@ def build(
 
 def _check(task: Task) -> None:
     params = task.params
+    if task.schema is not None and has_format(params):
+        raise InvalidTask(f"task {task.id}: both schema and a format in params are given")
     for name, reason in REFUSED.items():
         if name in params:
             raise InvalidTask(f"task {task.id}: params.{name} cannot be set: {reason}")

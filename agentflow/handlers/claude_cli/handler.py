@@ -107,7 +107,10 @@ class ClaudeCliHandler:
         if _program(self._environ) is None:
             raise ClaudeMissing(_missing(self._environ))
         if not self._has_key:
-            raise KeyMissing
+            raise KeyMissing(
+                "Claude Code has no key here: set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or "
+                "CLAUDE_CODE_OAUTH_TOKEN, or say CLAUDE_CODE_USE_BEDROCK=1 (or _VERTEX, _FOUNDRY)"
+            )
         self._prices = self._prices or price_file.load()
         self._workspaces.open()
         self._clear(self._workspaces.tidy)

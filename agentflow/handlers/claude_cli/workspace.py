@@ -30,12 +30,16 @@ from typing import Any, Final
 
 from agentflow.errors import InvalidTask, StackError
 from agentflow.handlers.claude_cli.arguments import Binary
+from agentflow.handlers.claude_cli.collecting import DEPTH, ENTRIES, SECONDS, matching
 
 _log = logging.getLogger(__name__)
 
 COLLECTED_BYTES: Final = 2 * 1024 * 1024
 """Of all files that a result carries; a result has to fit one message."""
 COLLECTED_FILES: Final = 500
+NOT_SEARCHED: Final = (
+    f"(what is {DEPTH} folders deep, beyond {ENTRIES:,} entries or {SECONDS:g} s of searching)"
+)
 LISTED: Final = 50
 """Names of files left out that a result carries."""
 OLD: Final = 7 * 86_400
@@ -78,23 +82,19 @@ class Workspace:
         files: dict[str, Any] = {}
         left_out: list[str] = []
         left = COLLECTED_BYTES
-        seen: set[Path] = set()
-        for pattern in patterns:
-            try:
-                matches = sorted(self.work.glob(pattern))
-            except (OSError, ValueError, NotImplementedError):
-                continue  # e.g. "**x", or a folder that nobody may read
-            for path in matches:
-                if path in seen or not _is_ours(self.work, path):
-                    continue
-                seen.add(path)
-                name = path.relative_to(self.work).as_posix()
-                data = _read(path, left) if len(files) < COLLECTED_FILES else None
-                if data is None:
-                    left_out.append(name)
-                    continue
-                left -= len(data)
-                files[_shown(name)] = _content(data)
+        paths, whole = matching(self.work, patterns)
+        for path in paths:
+            if not _is_ours(self.work, path):
+                continue
+            name = path.relative_to(self.work).as_posix()
+            data = _read(path, left) if len(files) < COLLECTED_FILES else None
+            if data is None:
+                left_out.append(name)
+                continue
+            left -= len(data)
+            files[_shown(name)] = _content(data)
+        if not whole:
+            left_out.insert(0, NOT_SEARCHED)
         return files, [_shown(name) for name in left_out]
 
 

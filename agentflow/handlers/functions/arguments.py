@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect as types
 
+from agentflow import classes
 from agentflow.errors import InvalidHandler, InvalidTask
 from agentflow.protocol.task import Task
 
@@ -32,20 +33,6 @@ _AT: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _PATHS: Final = (Path, PurePath)
 _ANSWER: Final = "return"
 _BINARY: Final = (types.BytesType, types.ByteArrayType, types.MemoryViewType)
-
-
-def decode_hook(kind: type, value: Any) -> Any:
-    """What msgspec does not know by itself: a path."""
-    if not isinstance(value, str):
-        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
-    return kind(value)
-
-
-def encode_hook(value: Any) -> Any:
-    """The other way round."""
-    if isinstance(value, PurePath):
-        return str(value)
-    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
 
 
 class Arguments:
@@ -60,10 +47,11 @@ class Arguments:
         "_model",
         "_optional",
         "_required",
-        "_whole",
+        "_takes_more",
         "answer",
         "binary",
         "context",
+        "whole",
     )
 
     def __init__(
@@ -92,12 +80,14 @@ class Arguments:
             else:
                 plain[parameter.name] = parameter
         self._optional = False
-        self._whole = _whole(plain, hints)
+        self._takes_more = False
+        self.whole = _whole(plain, hints)
         """Name of the parameter that takes all arguments as its fields."""
-        if self._whole is not None:
-            self._model: Any = hints[self._whole]
+        if self.whole is not None:
+            self._model: Any = hints[self.whole]
             self._fields, self._required = _fields_of(self._model)
-            self._optional = plain[self._whole].default is not inspect.Parameter.empty
+            self._takes_more = classes.takes_more(self._model)
+            self._optional = plain[self.whole].default is not inspect.Parameter.empty
         else:
             self._model = _model_of(plain, hints, name)
             self._fields = tuple(plain)
@@ -118,7 +108,7 @@ class Arguments:
         if self._optional and not values:
             return {}
         for field in values:
-            if field not in self._fields:
+            if field not in self._fields and not self._takes_more:
                 raise InvalidTask(f"{self._where(task)} takes no {_shown(field)}; {self._takes()}")
         for field in self._required:
             if field not in values:
@@ -133,21 +123,26 @@ class Arguments:
                 continue
             if field in values:
                 raise InvalidTask(f"{self._where(task)}: both {field} and params.{field} are given")
-            if field in self._fields or field == "prompt" or self.context is None:
+            if (
+                field in self._fields
+                or self._takes_more
+                or field == "prompt"
+                or self.context is None
+            ):
                 values[field] = value
         return values
 
     def _convert(self, values: Mapping[str, Any], task: Task) -> dict[str, Any]:
         try:
-            taken = msgspec.convert(values, self._model, dec_hook=decode_hook)
+            taken = classes.read(values, self._model)
         except msgspec.ValidationError as error:
             at = _AT.fullmatch(str(error))
             what = f"{_shown(at[2])}: {at[1]}" if at else str(error)
             raise InvalidTask(f"{self._where(task)}: {what}") from None
         except RecursionError:
             raise InvalidTask(f"{self._where(task)}: params are nested too deeply") from None
-        if self._whole is not None:
-            return {self._whole: taken}
+        if self.whole is not None:
+            return {self.whole: taken}
         return {
             name: value for name in self._fields if (value := getattr(taken, name)) is not _MISSING
         }
@@ -196,6 +191,8 @@ def _whole(plain: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> 
     (name,) = plain
     if name not in hints or name == "prompt":
         return None
+    if classes.is_model(hints[name]):
+        return name
     try:
         info = types.type_info(hints[name])
     except TypeError:
@@ -207,6 +204,9 @@ def _whole(plain: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> 
 
 def _fields_of(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names in JSON of a structure's fields, and of those that must be given."""
+    if classes.is_model(model):
+        schema = classes.schema_of(model)
+        return tuple(schema.get("properties", ())), tuple(schema.get("required", ()))
     info = types.type_info(model)
     assert isinstance(info, types.StructType | types.DataclassType | types.TypedDictType)
     names = [field.encode_name for field in info.fields]
@@ -234,7 +234,7 @@ def _model_of(
 
 def _check_types(model: Any, name: str, what: str = "an argument") -> None:
     try:
-        msgspec.json.Decoder(model, dec_hook=decode_hook)
+        msgspec.json.Decoder(model, dec_hook=classes.decode_hook)
         foreign = _foreign(types.type_info(model))
     except Exception as error:
         raise InvalidHandler(f"{name}: {what} has a type that JSON cannot hold: {error}") from None
@@ -242,14 +242,17 @@ def _check_types(model: Any, name: str, what: str = "an argument") -> None:
         shown = getattr(foreign, "__qualname__", repr(foreign))
         raise InvalidHandler(
             f"{name}: {what} is a {shown}, which JSON cannot hold; use types that msgspec knows "
-            "(numbers, text, lists, dicts, dataclasses, msgspec.Struct, datetime, Path, ...)"
+            "(numbers, text, lists, dicts, dataclasses, msgspec.Struct, datetime, Path, ...), or "
+            "models of pydantic"
         )
 
 
 def _foreign(info: Any) -> Any:
     """The first type within that is none of msgspec's; None when all are."""
     custom = (one.cls for one in _within(info, set()) if isinstance(one, types.CustomType))
-    return next((kind for kind in custom if kind not in _PATHS), None)
+    return next(
+        (kind for kind in custom if kind not in _PATHS and not classes.is_model(kind)), None
+    )
 
 
 def _within(info: Any, seen: set[int]) -> Iterator[Any]:

@@ -13,21 +13,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 
+from agentflow import classes
 from agentflow.errors import InvalidTask, KeyMissing
-from agentflow.handlers.contract import AttemptFailed, Outcome, Run
+from agentflow.handlers.contract import WHOLE, AttemptFailed, Outcome, Run
 from agentflow.handlers.functions import reports
 from agentflow.handlers.functions.reports import Reports
 from agentflow.handlers.functions.shared_claude import SharedClaude
+from agentflow.protocol import limits
 from agentflow.protocol.faithful import flaw
 from agentflow.protocol.record import Failure, Usage
 from agentflow.protocol.task import Task
-from agentflow.rules.retry import Signal
+from agentflow.rules.records import add_repair
+from agentflow.rules.retry import SCHEMA, Signal
 
 OVER_PAUSE: Final = 1.0
 HANG_UP: Final = 2.0
@@ -35,7 +38,11 @@ HANG_UP: Final = 2.0
 
 
 class ClaudeAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole message of Claude's. `content` has its blocks, `text` the text in them."""
+    """A whole message of Claude's. `content` has its blocks, `text` the text in them.
+
+    `value` is the answer to a schema: of the class that was given, else plain JSON; None where it
+    was cut or refused (`stop_reason`).
+    """
 
     text: str
     content: list[dict[str, Any]]
@@ -44,6 +51,7 @@ class ClaudeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None
     model: str | None
     request_id: str | None
+    value: Any = None
 
 
 class TaskLogger(logging.LoggerAdapter[logging.Logger]):
@@ -106,7 +114,7 @@ class _Base:
             await asyncio.wait(calls, timeout=HANG_UP)
         await self._reports.close(flush=flush)
 
-    async def _ask(self, task: Task, stream: bool) -> ClaudeAnswer:
+    async def _ask(self, task: Task, stream: bool, kind: type | None) -> ClaudeAnswer:
         run = self._run
         if self._over:
             # A function that swallows this and asks again must leave time for others.
@@ -135,7 +143,7 @@ class _Base:
                     _add(run, part, began)
         finally:
             self._calls.discard(current)
-        return _answer(part, outcome)
+        return _answer(part, outcome, kind)
 
 
 class Context(_Base):
@@ -154,15 +162,20 @@ class Context(_Base):
         max_tokens: int | None = None,
         messages: Sequence[Any] | None = None,
         stream: bool = False,
+        schema: Mapping[str, Any] | type | None = None,
+        repair: int = limits.REPAIR,
         **params: Any,
     ) -> ClaudeAnswer:
         """Ask Claude; what it costs is the task's. With `stream` the text is shown as it comes.
 
         `params` are further parameters of messages.create. What is left out comes from the task.
+        With `schema`, a JSON Schema or a class, the answer's `value` fits it; one that breaks it is
+        asked again, `repair` times.
         Raises AttemptFailed: let it pass, and the retry table decides.
         """
         request = _request(self._run, prompt, system, model, max_tokens, messages, params)
-        return await self._ask(request, stream)
+        request = _with_schema(request, schema, repair)
+        return await self._ask(request, stream, schema if isinstance(schema, type) else None)
 
 
 class SyncContext(_Base):
@@ -192,12 +205,16 @@ class SyncContext(_Base):
         max_tokens: int | None = None,
         messages: Sequence[Any] | None = None,
         stream: bool = False,
+        schema: Mapping[str, Any] | type | None = None,
+        repair: int = limits.REPAIR,
         **params: Any,
     ) -> ClaudeAnswer:
         """As Context.claude, and waits. Raises CancelledError once the run is over."""
         request = _request(self._run, prompt, system, model, max_tokens, messages, params)
+        request = _with_schema(request, schema, repair)
+        kind = schema if isinstance(schema, type) else None
         self._check()
-        asked = asyncio.run_coroutine_threadsafe(self._ask(request, stream), self._loop)
+        asked = asyncio.run_coroutine_threadsafe(self._ask(request, stream, kind), self._loop)
         try:
             return asked.result()
         except asyncio.CancelledError:
@@ -240,6 +257,20 @@ def _request(
     )
 
 
+def _with_schema(task: Task, schema: Mapping[str, Any] | type | None, repair: int) -> Task:
+    if schema is None:
+        return task
+    if type(repair) is not int or not 0 <= repair <= limits.REPAIR_MAX:
+        raise InvalidTask(
+            f"task {task.id}: ctx.claude: repair is a number from 0 to {limits.REPAIR_MAX}"
+        )
+    try:
+        given = classes.schema_of(schema) if isinstance(schema, type) else dict(schema)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise InvalidTask(f"task {task.id}: ctx.claude: schema: {error}") from None
+    return msgspec.structs.replace(task, schema=given, repair=repair)
+
+
 def _add(run: Run, part: Run, began: float) -> None:
     """Add what one request used to the run that made it."""
     run.usage += part.usage
@@ -250,11 +281,15 @@ def _add(run: Run, part: Run, began: float) -> None:
     run.model = part.model
     run.request_id = part.request_id or run.request_id
     run.simulated = run.simulated or part.simulated
+    run.repair = add_repair(run.repair, part.repair)
     if run.first_token_s is None and part.first_token_s is not None:
         run.first_token_s = began + part.first_token_s
 
 
-def _answer(part: Run, outcome: Outcome) -> ClaudeAnswer:
+def _answer(part: Run, outcome: Outcome, kind: type | None) -> ClaudeAnswer:
+    value = outcome.value if part.task.schema is not None and outcome.stop_reason in WHOLE else None
+    if kind is not None and value is not None:
+        value = _of_class(value, kind, part)
     text = outcome.text or ""
     content = outcome.content
     if content is None:
@@ -267,4 +302,15 @@ def _answer(part: Run, outcome: Outcome) -> ClaudeAnswer:
         cost_usd=None if part.cost_micro is None else part.cost_micro / 1_000_000,
         model=part.model,
         request_id=part.request_id,
+        value=value,
     )
+
+
+def _of_class(value: Any, kind: type, part: Run) -> Any:
+    """The answer as the class whose schema it fits; a class may want more than a schema can say."""
+    try:
+        return classes.read(value, kind)
+    except msgspec.ValidationError as error:
+        text = f"the answer fits the schema of {kind.__name__}, and is none: {error}"
+        failure = Failure(type=SCHEMA, message=text, request_id=part.request_id)
+        raise AttemptFailed(failure, Signal(status=200, type=SCHEMA)) from None

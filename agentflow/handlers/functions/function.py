@@ -22,11 +22,12 @@ from typing import Any, Final
 
 import msgspec
 
+from agentflow import classes
 from agentflow.errors import AgentFlowError, Fail, InvalidHandler, InvalidTask, Retry
 from agentflow.handlers import trace
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
 from agentflow.handlers.functions import raised
-from agentflow.handlers.functions.arguments import Arguments, decode_hook, encode_hook
+from agentflow.handlers.functions.arguments import Arguments
 from agentflow.handlers.functions.context import ClaudeAnswer, Context, SyncContext
 from agentflow.handlers.functions.shared_claude import SharedClaude
 from agentflow.handlers.functions.threads import Threads
@@ -254,6 +255,7 @@ class OwnHandler:
                 text=value.text or None,
                 content=None if value.content in (plain, []) else value.content,
                 stop_reason=value.stop_reason,
+                value=classes.plain(value.value),
             )
         annotation = self._definition.arguments.answer
         where = f"task {run.task.id}: kind {run.task.kind}"
@@ -261,10 +263,10 @@ class OwnHandler:
             wrong = flaw(value, "its result", binary=self._definition.arguments.binary)
             if wrong:
                 raise InvalidTask(f"{where}: {wrong}", reason="result_not_json")
-            plainly = msgspec.to_builtins(value, enc_hook=encode_hook)
+            plainly = classes.plain(value)
             # A structure of the very class promised is taken as it is.
             if annotation is not Any and type(value) is not annotation:
-                msgspec.convert(plainly, annotation, dec_hook=decode_hook)
+                classes.read(plainly, annotation)
         except msgspec.ValidationError as error:
             text = f"{where} did not return what it promised: {error}"
             raise InvalidTask(text, reason="bad_outcome") from error

@@ -14,7 +14,7 @@ from agentflow.job.formats.template import Template
 from agentflow.protocol import limits
 
 _CHUNK: Final = 1 << 18
-_MOST: Final = 2 * limits.TASK_BYTES
+_MOST: Final = 2 * limits.PAYLOAD_BYTES
 _BLANK: Final = " \t\r\n"
 
 
@@ -86,8 +86,8 @@ class _Text:
                 raise InvalidTask("the JSON is nested too deeply") from None
             except ValueError as error:
                 raise InvalidTask(f"the JSON cannot be read: {error}") from None
-            if end - self._at > limits.TASK_BYTES:
-                raise InvalidTask(f"it is longer than {limits.TASK_BYTES:,} bytes")
+            if end - self._at > limits.PAYLOAD_BYTES:
+                raise InvalidTask(f"it is longer than {limits.PAYLOAD_BYTES:,} bytes")
             self._at = end
             return value
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from agentflow.errors import InvalidTask
+from agentflow.protocol.faithful import flaw
 from agentflow.protocol.task import TaskBody, decode_body
 
 
@@ -32,7 +33,16 @@ class Entry(msgspec.Struct, frozen=True):
 def body_of(fields: dict[str, Any]) -> TaskBody:
     """A task of its fields. Raises InvalidTask naming the field at fault."""
     try:
+        if wrong := flaw(fields, ""):
+            raise InvalidTask(wrong)
         data = msgspec.json.encode(fields)
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
         raise InvalidTask(f"this cannot be sent as JSON: {error}") from None
-    return decode_body(data)
+    return given(decode_body(data))
+
+
+def given(body: TaskBody) -> TaskBody:
+    """A task as people give it. Raises InvalidTask for one with a reference to a payload."""
+    if body.payload is not None:
+        raise InvalidTask("payload is made by whoever submits; give prompt, system and params")
+    return body

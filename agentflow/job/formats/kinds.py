@@ -68,7 +68,10 @@ def format_of(file: InputFile, name: str, *, template: bool) -> Format:
 
 def _refuse_spread(file: InputFile, start: bytes) -> None:
     """Refuse an object over many lines as what it is, instead of each of its lines."""
-    first = start.split(b"\n", 1)[0].strip()
+    line, end, _ = start.partition(b"\n")
+    first = line.strip()
+    if not end:
+        return  # the line is longer than what was looked at
     if first != b"{" and (first.endswith(b"},") or not first.endswith((b"{", b"[", b","))):
         return
     raise UsageError(
@@ -77,13 +80,20 @@ def _refuse_spread(file: InputFile, start: bytes) -> None:
     )
 
 
-def _of_text(file: InputFile, name: str, start: bytes, *, template: bool) -> Format:
-    """The format of a text whose name says nothing."""
+def table_of(start: bytes, *, template: bool) -> Format | None:
+    """The format of a text that begins with a header, None for one that does not."""
     header = start.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
     delimiter = table.delimiter_of(header)
     cells = [cell.strip().strip('"') for cell in header.split(delimiter)]
     if len(cells) > 1 and ("prompt" in cells or template):
         return BY_NAME["tsv" if delimiter == "\t" else "csv"]
+    return None
+
+
+def _of_text(file: InputFile, name: str, start: bytes, *, template: bool) -> Format:
+    """The format of a text whose name says nothing."""
+    if found := table_of(start, template=template):
+        return found
     if name == "-" or not start:
         return BY_NAME["mixed"]
     raise UsageError(

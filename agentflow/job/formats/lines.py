@@ -12,7 +12,7 @@ from agentflow.job.formats.template import Template
 from agentflow.protocol import limits
 from agentflow.protocol.task import TaskBody, check_body
 
-_MOST: Final = 2 * limits.TASK_BYTES
+_MOST: Final = 2 * limits.PAYLOAD_BYTES
 """Bytes of a line that are read at all, so that a file without an end of line fills no memory."""
 
 
@@ -72,9 +72,11 @@ def row_of_text(number: int, raw: bytes, template: Template | None) -> Entry:
 
 def check_size(raw: bytes) -> None:
     """Raise InvalidTask for a line that no message can carry."""
-    if len(raw) > limits.TASK_BYTES:
+    if len(raw) > limits.PAYLOAD_BYTES:
         size = f"{len(raw):,}" if len(raw) < _MOST else f"more than {_MOST:,}"
-        raise InvalidTask(f"the line has {size} bytes, at most {limits.TASK_BYTES:,} are allowed")
+        raise InvalidTask(
+            f"the line has {size} bytes, at most {limits.PAYLOAD_BYTES:,} are allowed"
+        )
 
 
 def not_utf8(error: UnicodeError) -> str:

@@ -6,12 +6,13 @@ column called `model` may well be a car's.
 
 from __future__ import annotations
 
+import difflib
 import json
 from typing import Any, Final
 
 from agentflow.errors import InvalidTask
 from agentflow.job.formats import anthropic_batch, openai_batch
-from agentflow.job.formats.entry import Entry, body_of
+from agentflow.job.formats.entry import Entry, body_of, given
 from agentflow.job.formats.template import Template
 from agentflow.protocol import limits
 from agentflow.protocol.task import FIELDS, TaskBody, check_body, decode_body
@@ -29,9 +30,9 @@ LIKE_THIS: Final = 'this is not a task object; a line looks like {"prompt": "...
 def row_of_json(number: int, raw: bytes, template: Template | None) -> Entry:
     """The row in a line of JSON."""
     try:
-        if len(raw) > limits.TASK_BYTES:
+        if len(raw) > limits.PAYLOAD_BYTES:
             raise InvalidTask(
-                f"the line has {len(raw):,} bytes, at most {limits.TASK_BYTES:,} are allowed"
+                f"the line has {len(raw):,} bytes, at most {limits.PAYLOAD_BYTES:,} are allowed"
             )
         if not raw.startswith(b"{"):
             raise InvalidTask(LIKE_THIS)
@@ -60,15 +61,19 @@ def _row(number: int, value: dict[str, Any], raw: bytes | None, template: Templa
         return openai_batch.row(number, value)
     if "messages" in value:
         return Entry(number, _bare(value))
-    return Entry(number, body_of(value) if raw is None else decode_body(raw))
+    return Entry(number, body_of(value) if raw is None else given(decode_body(raw)))
 
 
 def _bare(value: dict[str, Any]) -> TaskBody:
     """{"messages": [...]}, with fields of a task or of a request beside it."""
     unknown = value.keys() - REQUEST - set(FIELDS)
     if unknown:
+        first = min(unknown)
+        near = difflib.get_close_matches(first, [*REQUEST, *FIELDS], 1)
         raise InvalidTask(
-            f"Object contains unknown field `{min(unknown)}`; beside messages may stand "
+            f"Object contains unknown field `{first}`"
+            + (f" (did you mean {near[0]}?)" if near else "")
+            + "; beside messages may stand "
             f"{', '.join(FIELDS)} and {', '.join(sorted(REQUEST - {'messages', 'stream'}))}"
         )
     fields = {name: value[name] for name in FIELDS if name in value}

@@ -24,6 +24,8 @@ _TYPED: Final = frozenset(
     {"max_tokens", "timeout", "max_attempts", "start_within", "params", "labels"}
 )
 """Fields that are no text: their cells hold JSON."""
+_COLUMNS: Final = frozenset(FIELDS) - {"schema", "repair"}
+"""Fields that a cell may give: a schema is for all rows, and tables have columns called so."""
 
 
 def delimiter_of(header: str) -> str:
@@ -36,7 +38,7 @@ def rows(
     stream: BinaryIO, name: str, template: Template | None, *, delimiter: str | None = None
 ) -> Iterator[Entry]:
     """The rows, numbered by the line they begin in. Raises UsageError for a useless header."""
-    csv.field_size_limit(2 * limits.TASK_BYTES)
+    csv.field_size_limit(2 * limits.PAYLOAD_BYTES)
     lines = _Lines(stream, name)
     first = lines.peek()
     if not first:
@@ -94,9 +96,9 @@ def row_of_columns(line: int, columns: dict[str, Any], template: Template | None
         fields = {
             name: _field(name, value)
             for name, value in columns.items()
-            if name in FIELDS and value is not None and value != ""
+            if name in _COLUMNS and value is not None and value != ""
         }
-        others = {name: value for name, value in columns.items() if name not in FIELDS}
+        others = {name: value for name, value in columns.items() if name not in _COLUMNS}
         return Entry(line, body_of(fields), others)
     except InvalidTask as error:
         return Entry(line, problem=str(error))
@@ -147,7 +149,7 @@ class _Lines:
         return line
 
     def _read(self) -> str:
-        raw = self._stream.readline(2 * limits.TASK_BYTES)
+        raw = self._stream.readline(2 * limits.PAYLOAD_BYTES)
         if b"\0" in raw:
             raise UsageError(
                 f"{self._name}: line {self.number + 1} holds NUL bytes; this is no text"

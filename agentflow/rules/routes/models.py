@@ -27,3 +27,16 @@ def family(model: str) -> str:
 def undated(model: str) -> str:
     """claude-haiku-4-5-20251001 is claude-haiku-4-5."""
     return _DATED.sub("", model)
+
+
+_WITHOUT_STRUCTURED: Final = re.compile(
+    r"claude-(?:[123]\b|instant|v\d|(?:sonnet|opus|haiku)-4(?:-0)?\Z)"
+)
+
+
+def answers_structured(model: str) -> bool:
+    """Whether the API holds this model's answers to a schema; older ones are told of it in words.
+
+    A name that is not known is taken for a later one: the API says where that is wrong.
+    """
+    return _WITHOUT_STRUCTURED.match(undated(model)) is None

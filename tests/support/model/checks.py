@@ -23,9 +23,9 @@ from tests.support.model.world import (
     Violation,
     World,
     end,
-    publish,
     put,
     remove,
+    resume,
 )
 
 
@@ -38,8 +38,10 @@ class Checks:
 
     # ------------------------------------------------------------ the rules, one method each
 
-    def decide(self, message: int, follows: int, delivered: int, old: bool, entry: Entry) -> Act:
-        return rules.decide(message, follows, delivered, old, entry)
+    def decide(
+        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+    ) -> Act:
+        return rules.decide(message, follows, delivered, old, entry, asked)
 
     def is_own(self, process: Process, entry: Entry) -> bool:
         """Whether the end of the log is what this process tried to write."""
@@ -96,6 +98,8 @@ class Checks:
             raise Violation(Kind.NOT_A_CONTINUATION, (before, entry))
         if not rules.may_follow(before.state or None, entry.state):
             raise Violation(Kind.LIFECYCLE, (before, entry))
+        held = before.held if entry.asked is None else before.held | 1 << entry.asked
+        entry = entry._replace(first=before.first or entry.message, held=held)
         log = (*world.log, entry)[-self.scenario.tail :]
         return world._replace(top=entry.seq, log=log)
 
@@ -117,7 +121,12 @@ class Checks:
     def check_ack(self, world: World, process: Process) -> None:
         """No message is acked while the log still needs it (by the real table)."""
         entry = end(world)
-        act = rules.decide(process.message, process.follows, 2, process.old, entry)
+        act = rules.decide(process.message, process.follows, 2, process.old, entry, process.asked)
+        if act == Act.DISOWN:
+            # A corrected retry may have come between the look and the ack.
+            if not entry.held & 1 << process.asked:
+                raise Violation(Kind.DROPPED, (process, entry))
+            return
         named = {*(f for _, f in world.schedules), *world.due, *(m.follows for m in world.tasks)}
         continued = self.continuation(entry.seq) in named or world.lost
         if not (
@@ -127,6 +136,11 @@ class Checks:
         ):
             raise Violation(Kind.ACKED_TOO_EARLY, (process, entry))
 
+    def check_disowned(self, world: World, process: Process) -> None:
+        """Only a message that is not of the log is failed under another id."""
+        if process.message == end(world).first or process.follows:
+            raise Violation(Kind.DISOWNED, (process, end(world)))
+
     def recover(self, world: World, *, oldest_first: bool) -> None:
         """Every process died; new workers take what is stored until nothing is left."""
         for _ in range(40):
@@ -134,7 +148,7 @@ class Checks:
             if follows and (oldest_first or not world.tasks):
                 world = world._replace(schedules=frozenset(), due=())
                 for names in sorted(follows):
-                    world = publish(world, names)
+                    world = resume(world, names)
             elif world.tasks:
                 world = self._recover_one(world, world.tasks[0 if oldest_first else -1])
             elif world.lost and end(world).seq and end(world).state not in TERMINAL:
@@ -150,7 +164,7 @@ class Checks:
 
     def _recover_one(self, world: World, message: Message) -> World:
         entry = end(world)
-        act = self.decide(message.id, message.follows, 2, message.old, entry)
+        act = self.decide(message.id, message.follows, 2, message.old, entry, message.asked)
         if act == Act.ASK:
             act = rules.after_silence(message.id, 2, entry, self.scenario.max_attempts)
         match act:
@@ -160,7 +174,9 @@ class Checks:
                 world = world._replace(dead=True)
             case Act.CLAIM | Act.EXPIRE | Act.REJECT | Act.LOST:
                 for state in (RUNNING, SUCCEEDED) if act == Act.CLAIM else (FAILED,):
-                    new = Entry(world.top + 1, state, message.id, 0, end(world).seq)
+                    new = Entry(
+                        world.top + 1, state, message.id, 0, end(world).seq, asked=message.asked
+                    )
                     world = self.append(world, new, message.follows)
                 world = world._replace(dead=world.dead or act != Act.CLAIM)
         return remove(world, message.id)
@@ -172,5 +188,5 @@ class Checks:
             return world
         if not world.lost:
             raise Violation(Kind.HEALTHY_TASK_FAILED, entry)
-        new = Entry(world.top + 1, FAILED, entry.message, SWEEP, entry.seq)
+        new = Entry(world.top + 1, FAILED, entry.message, SWEEP, entry.seq, asked=entry.asked)
         return self.append(world, new, 0)

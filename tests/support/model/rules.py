@@ -6,9 +6,18 @@ from datetime import UTC, datetime
 from functools import cache, lru_cache
 
 from agentflow.protocol import limits, record
+from agentflow.protocol.asked import Asked
 from agentflow.rules import claim, lifecycle
 from agentflow.rules.claim import Act
 from tests.support.model.world import Entry
+
+
+def _instant(message: int) -> datetime:
+    return datetime.fromtimestamp(message, UTC)
+
+
+def _request(number: int) -> Asked:
+    return {"kind": "echo", "prompt": str(number)}
 
 
 @cache
@@ -22,23 +31,32 @@ def last(entry: Entry) -> record.Last:
             v=record.VERSION, id="t", state=entry.state, attempt=1, failures=entry.failures,
             actor=str(entry.actor), follows=entry.follows, message=str(entry.message),
             time=datetime.fromtimestamp(0, UTC), queue="q", priority="normal", kind="echo",
-            labels={}, usage=record.Usage(), cost_usd=None, timings=record.Timings(),
+            labels={}, usage=record.Usage(), cost_usd=None,
+            timings=record.Timings(submitted=_instant(entry.first)),
+            asked=None if entry.asked is None else _request(entry.asked),
         ),
     )  # fmt: skip
 
 
 @cache
-def delivery(message: int, follows: int, delivered: int, old: bool) -> claim.Delivery:
+def delivery(
+    message: int, follows: int, delivered: int, old: bool, asked: int = 0
+) -> claim.Delivery:
     """The real struct for a delivery of the model; one too many is deadly there, as it may be."""
     age = limits.HORIZON + 1.0 if old else 1.0
     deadly = delivered > limits.MAX_DELIVERIES
-    return claim.Delivery(str(message), follows, delivered, age, deadly=deadly)
+    return claim.Delivery(
+        str(message), follows, delivered, age, deadly=deadly,
+        asked=_request(asked), stored=_instant(message),
+    )  # fmt: skip
 
 
 @cache
-def decide(message: int, follows: int, delivered: int, old: bool, entry: Entry) -> Act:
+def decide(
+    message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+) -> Act:
     """The real decision."""
-    return claim.decide(delivery(message, follows, delivered, old), last(entry))
+    return claim.decide(delivery(message, follows, delivered, old, asked), last(entry))
 
 
 @cache

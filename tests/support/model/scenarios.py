@@ -53,10 +53,27 @@ SCENARIOS: Final = [
         "the sweep, a lost message, a cancel",
         {B.DELIVER: 2, B.SWEEP: 1, B.LOSE: 1, B.PARK: 1, B.CANCEL: 1},
     ),
+    Scenario(
+        "another request has its id",
+        {B.DELIVER: 3, B.REUSE: 1, B.PARK: 1},
+    ),
+    Scenario(
+        "another request, cancels and failures",
+        {B.DELIVER: 3, B.REUSE: 1, B.CANCEL: 1, B.FAIL: 1, B.MANUAL: 1},
+    ),
+    Scenario("stale reads of another request", {B.DELIVER: 3, B.REUSE: 1, B.HANDBACK: 1}, tail=3),
+    Scenario(
+        "a retry is corrected",
+        {B.DELIVER: 3, B.FAIL: 1, B.CORRECT: 1, B.DUPLICATE: 1},
+    ),
     Scenario("the sweep beside two workers", {B.DELIVER: 3, B.SWEEP: 1, B.PARK: 1}),
 ]
 
 DEEP: Final = [
+    Scenario(
+        "another request, a duplicate and a corrected retry",
+        {B.DELIVER: 4, B.REUSE: 1, B.DUPLICATE: 1, B.FAIL: 1, B.CORRECT: 1},
+    ),
     Scenario("parked twice", {B.DELIVER: 4, B.PARK: 2}),
     Scenario(
         "parked, failed, fires twice, retried by hand, cancelled",

@@ -31,6 +31,7 @@ from tests.support.model.world import (
     publish,
     put,
     remove,
+    resume,
 )
 
 Step = tuple[str, World]
@@ -68,22 +69,28 @@ class Model(Checks):
                 yield from self._deliver(world, message)
         if budget[B.DUPLICATE]:
             yield "submitted again", publish(pay(world, B.DUPLICATE), 0)
+        if budget[B.REUSE]:
+            yield "another request has its id", publish(pay(world, B.REUSE), 0, 1)
         if budget[B.CANCEL] and entry.state not in TERMINAL:
-            new = Entry(world.top + 1, CANCELLED, entry.message, CLIENT, entry.seq)
+            asked = entry.asked if entry.seq else None
+            new = Entry(world.top + 1, CANCELLED, entry.message, CLIENT, entry.seq, asked=asked)
             after = self.append(pay(world, B.CANCEL), new, 0)
             yield "cancelled", after._replace(others=(*world.others, Other("purge")))
         if budget[B.MANUAL]:
             yield from self.manual_retry(pay(world, B.MANUAL))
+        if budget[B.CORRECT] and entry.state == FAILED:
+            corrected = publish(pay(world, B.CORRECT), entry.seq, 1)
+            yield "retried by hand, corrected", corrected
         for item in world.schedules:
             gone = world._replace(schedules=world.schedules - {item})
             if self.scenario.spend.get(B.SWEEP):  # only the sweep can tell due from delivered
                 yield "schedule fires", gone._replace(due=(*world.due, item[1]))
             else:
-                yield "schedule fires", publish(gone, item[1])
+                yield "schedule fires", resume(gone, item[1])
             if budget[B.TWICE]:
-                yield "schedule fires, and will again", publish(pay(world, B.TWICE), item[1])
+                yield "schedule fires, and will again", resume(pay(world, B.TWICE), item[1])
         if world.due:
-            yield "due task is sourced", publish(world._replace(due=world.due[1:]), world.due[0])
+            yield "due task is sourced", resume(world._replace(due=world.due[1:]), world.due[0])
         if (
             budget[B.EXPIRE]
             and world.log
@@ -126,7 +133,7 @@ class Model(Checks):
                 fresh = rules.is_fresh(message.id, message.follows, delivered, message.old)
                 process = Process(
                     "claim" if fresh else "read", actor, message.id, message.follows,
-                    delivered, message.old, 0 if fresh else -1,
+                    delivered, message.old, 0 if fresh else -1, asked=message.asked,
                 )  # fmt: skip
                 yield (
                     f"m{message.id} is delivered to {actor}",
@@ -175,6 +182,9 @@ class Model(Checks):
                 )
                 after = world._replace(dead=True, others=tuple(sorted(others)))
                 yield "", process._replace(at="ack"), after
+            case "disowned":  # its other log is like any; here it is gone
+                self.check_disowned(world, process)
+                yield "", None, remove(world, process.message)
             case "ack":
                 self.check_ack(world, process)
                 yield "", None, remove(world, process.message)
@@ -191,10 +201,13 @@ class Model(Checks):
                 else ("superseded", self.superseded(process), world)
             )
             return
-        act = self.decide(process.message, process.follows, process.delivered, process.old, entry)
+        act = self.decide(
+            process.message, process.follows, process.delivered, process.old, entry, process.asked
+        )
         at = {
             Act.CLAIM: "claim", Act.ASK: "ask", Act.ACK: "ack", Act.REPUBLISH_DEAD: "dead",
             Act.REPUBLISH_SCHEDULE: "schedule", Act.EXPIRE: "fail", Act.REJECT: "fail",
+            Act.DISOWN: "disowned",
         }[act]  # fmt: skip
         failures = 0 if entry.state == FAILED else entry.failures
         after = process._replace(at=at, seq=entry.seq, sent="", failures=failures)
@@ -226,8 +239,9 @@ class Model(Checks):
             return
         failures = process.failures + (state == RETRYING)
         entry = Entry(
-            world.top + 1, state, process.message, process.actor, end(world).seq, failures
-        )
+            world.top + 1, state, process.message, process.actor, end(world).seq, failures,
+            process.asked,
+        )  # fmt: skip
         stored = self.append(world, entry, process.follows)
         yield f"{state} stored", self.after(process, entry), stored
         if world.budget[B.UNANSWERED]:
@@ -273,7 +287,7 @@ class Model(Checks):
     def _manual_retry(self, world: World, other: Other) -> Iterator[OtherStep]:
         entry = end(world)
         if entry.state == FAILED or (world.expired and not entry.seq):
-            after = publish(world, self.continuation(entry.seq))
+            after = publish(world, self.continuation(entry.seq), entry.asked or 0)
             yield "manual retry", (Other("delete", 0, other.flag),), after
         else:
             yield "manual retry given up", (), world

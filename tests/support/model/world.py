@@ -32,6 +32,8 @@ class Kind(StrEnum):
     ENDLESS = "recovery does not come to an end"
     NO_DEAD_LETTER = "failed without a dead letter"
     TWO_RUNS = "two runs on one claim"
+    DROPPED = "another request was dropped without a word"
+    DISOWNED = "a message of the log was taken for another request"
     HEALTHY_TASK_FAILED = "the sweep failed a task that was well"
 
 
@@ -52,15 +54,20 @@ class Entry(NamedTuple):
     actor: int = 0
     follows: int = 0
     failures: int = 0
+    asked: int | None = 0  # its request; None: the writer did not know it
+    held: int = 0  # a bit for each request that the log has had
+    first: int = 0  # the message that began the log
 
 
 class Message(NamedTuple):
-    """A message in AGENTFLOW_TASKS; `old` when it was stored more than 6 days ago."""
+    """A message in AGENTFLOW_TASKS; `old` when it was stored more than 6 days ago, `asked` which
+    request it is."""
 
     id: int
     follows: int = 0
     seen: bool = False
     old: bool = False
+    asked: int = 0
 
 
 class Process(NamedTuple):
@@ -76,6 +83,7 @@ class Process(NamedTuple):
     seq: int
     sent: str = ""
     failures: int = 0
+    asked: int = 0
 
 
 class Other(NamedTuple):
@@ -121,6 +129,8 @@ class B(IntEnum):
     EXPIRE = 11
     LOSE = 12
     SWEEP = 13
+    REUSE = 14  # another request is submitted under the id
+    CORRECT = 15  # manual retries that ask something else
 
 
 class Scenario(NamedTuple):
@@ -153,9 +163,15 @@ def put(schedules: frozenset[tuple[int, int]], item: tuple[int, int]) -> frozens
     return frozenset({other for other in schedules if other[0] != item[0]} | {item})
 
 
-def publish(world: World, follows: int) -> World:
-    message = Message(world.next_id, follows)
+def publish(world: World, follows: int, asked: int = 0) -> World:
+    message = Message(world.next_id, follows, asked=asked)
     return world._replace(tasks=(*world.tasks, message), next_id=world.next_id + 1)
+
+
+def resume(world: World, follows: int) -> World:
+    """A schedule's message, of the request that the log had when it was parked."""
+    entry = end(world)
+    return publish(world, follows, (entry.asked or 0) if entry.seq == follows else 0)
 
 
 def remove(world: World, message: int) -> World:

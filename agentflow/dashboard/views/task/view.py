@@ -20,6 +20,7 @@ from agentflow.dashboard.views.task import texts
 from agentflow.dashboard.views.task.facts import facts
 from agentflow.dashboard.views.task.history import error_text, history
 from agentflow.dashboard.views.task.subject import Subject, subject
+from agentflow.protocol import subjects
 from agentflow.protocol.record import State
 from agentflow.views import display
 from agentflow.views.row import Row
@@ -346,8 +347,9 @@ class Task(View):
             f"agentflow watch {name}",
             f"agentflow why {name}",
             "nats req '$JS.API.STREAM.MSG.GET.AGENTFLOW_RECORDS' "
-            f"""'{{"last_by_subj": "agentflow.*.{self.id}"}}' --raw""",
-            f"nats sub 'agentflow.live.*.{self.id}'",
+            + shlex.quote(f'{{"last_by_subj": "{subjects.log(self.id)}"}}')
+            + " --raw",
+            f"nats sub {shlex.quote(f'agentflow.live.*.{self.id}')}",
             f"nats sub agentflow.tokens.{name}",
         )
         return Choose("copy a command", tuple(("copy_text", each, each) for each in commands))
