@@ -144,7 +144,8 @@ def _check_url(url: str) -> None:
     try:
         bad = bad or address.port == 0
     except ValueError:
-        bad = True
+        # A number that is no port is one that was mistyped: whoever connects says so.
+        bad = bad or "@" in url or re.fullmatch(r".*:\d+", address.netloc) is None
     if bad:
         # Nothing of it is shown: what looks like a host or a port may be a part of a password.
         raise UsageError(

@@ -20,6 +20,7 @@ returns for it (the table stands in README.md).
         PayloadLost
       ResultsLost                      1   the file of results was taken away while a job wrote it
       CostLimitReached                 4
+      GaveUp                           5   nothing goes on without a person
       Retry · Fail                     1   raised by one's own handlers: try again; do not
 """
 
@@ -222,6 +223,26 @@ class CostLimitReached(AgentFlowError):
     """The cost limit was reached; the rest was not submitted."""
 
     exit_code = 4
+
+
+class GaveUp(AgentFlowError):
+    """Nothing of the job goes on without a person; the same command goes on once that is done."""
+
+    exit_code = 5
+
+
+class BudgetSpent(AgentFlowError):
+    """A budget has no room for a request, whatever comes back of what others hold.
+
+    `fails`: the budget lets such tasks fail; else they wait for a higher limit.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, scope: str = "", fails: bool = False) -> None:
+        super().__init__(message)
+        self.scope = scope
+        self.fails = fails
 
 
 class Retry(AgentFlowError):

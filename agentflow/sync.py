@@ -274,6 +274,7 @@ class SyncClient:
     pauses = _run(Client.pauses)
     drain = _run(Client.drain)
     drain_tasks = _run(Client.drain_tasks)
+    limits = _run(Client.limits)
     why = _run(Client.why)
     batches = _run(Client.batches)
     cancel_batch = _run(Client.cancel_batch)

@@ -14,6 +14,7 @@ NAMES = {
     "report": "report and charts from the results of compare",
     "core": "speed and weight of the queue itself, beside the bare protocol",
     "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
+    "governor": "a fleet against the limits of its account: how much is used, how much refused",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
     "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
     "peers": "AgentFlow beside other Python task queues, and the tables of docs/peers.md",
@@ -133,6 +134,25 @@ def claude(quick: bool, out: Path | None) -> None:
     """Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes."""
     module = importlib.import_module("bench.claude.run")
     raise SystemExit(asyncio.run(module.main(quick=quick, out=out or module.RESULTS)))
+
+
+@bench.command("governor")
+@click.option("--seconds", default=300.0, show_default=True, type=click.FloatRange(5, 3600))
+@click.option("--ramp", default=60.0, show_default=True, type=click.FloatRange(0, 600))
+@click.option("--only", default="", metavar="WORDS", help="Shapes with these words in their name.")
+@click.option("--ours", is_flag=True, help="Only with the governor, not with closures beside it.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+@click.option("--page", is_flag=True, help="Only write docs/limits.md from the result.")
+def governor(
+    seconds: float, ramp: float, only: str, ours: bool, out: Path | None, page: bool
+) -> None:
+    """A fleet against the limits of its account: how much is used, how much refused."""
+    module = importlib.import_module("bench.governor.run")
+    if page:
+        importlib.import_module("bench.governor.page").refresh(out or module.RESULTS)
+        return
+    kept = out or module.RESULTS
+    raise SystemExit(asyncio.run(module.main(only, ramp, seconds, kept, closed=not ours)))
 
 
 @bench.command("index")

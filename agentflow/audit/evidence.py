@@ -100,5 +100,7 @@ class Evidence:
     calls: Calls | None = None
     dropped: dict[str, str] = field(default_factory=dict)
     """Messages that a worker says it dropped, and the id of each."""
+    withdrawn: set[int] = field(default_factory=set)
+    """Sequences of messages that jobs took back before anybody had begun them."""
     moved_on: set[str] = field(default_factory=set)
     """Ids whose log has another last record by now: what was read of them is not their end."""

@@ -48,6 +48,7 @@ class Figures(msgspec.Struct, kw_only=True):
     named_by_a_record: int = 0
     named_by_the_ledger: int = 0
     dropped: int = 0
+    withdrawn: int = 0
     forgotten: int = 0
     unproved: int = 0
     paid_calls: int | None = None
@@ -238,6 +239,8 @@ def _sequences(evidence: Evidence, figures: Figures) -> Iterable[Finding]:
             figures.named_by_the_ledger += 1
         elif sequence in dropped:
             figures.dropped += 1
+        elif sequence in evidence.withdrawn:
+            figures.withdrawn += 1
         elif 0 < later < evidence.expires_ns:
             figures.forgotten += 1
         else:

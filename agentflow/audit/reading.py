@@ -22,7 +22,7 @@ from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
 from agentflow.errors import InvalidTask, NoStream, NotFound
 from agentflow.log.task import last_of
-from agentflow.protocol import batches, control, streams, subjects
+from agentflow.protocol import batches, control, jobs, streams, subjects
 from agentflow.protocol import payload as payloads
 from agentflow.protocol import record as records
 from agentflow.protocol import task as tasks
@@ -81,6 +81,7 @@ async def read_evidence(js: JetStream) -> Evidence:
             evidence.requests.add(record.request_id)
     async for message in read_messages(js, subjects.DEAD):
         evidence.letters.add(subjects.parse_dead(subject_of(message))[1])
+    await _read_jobs(js, evidence)
     await _read_payloads(js, evidence)
     for stream in _WATCHED:
         try:
@@ -128,6 +129,18 @@ async def _read_batches(js: JetStream, evidence: Evidence) -> None:
                 evidence.entries.add((entry.id, entry.waiting))
     except NoStream:
         return  # of a version before batches
+
+
+async def _read_jobs(js: JetStream, evidence: Evidence) -> None:
+    """What jobs took back. A queue made anew gives its sequences again, so older ones are none."""
+    try:
+        async for key, _, value in read_all(js):
+            job = jobs.decode(value) if key.startswith(jobs.PREFIX) else None
+            if job is not None and job.seen.timestamp() * 1e9 >= evidence.created_ns:
+                for first, last in job.withdrawn:
+                    evidence.withdrawn.update(range(first, last + 1))
+    except NoStream:
+        return  # a server whose bucket nobody has made
 
 
 def _refer(evidence: Evidence, message: Message) -> None:

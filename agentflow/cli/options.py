@@ -41,6 +41,26 @@ _STORE = click.option(
 )
 
 
+class Dollars(click.ParamType[float]):
+    """An amount of money that can be a limit, as a float of USD."""
+
+    name = "USD"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The amount; anything else is wrong usage."""
+        from agentflow.rules.routes import budgets
+
+        try:
+            dollars = float(value)
+        except ValueError:
+            dollars = 0.0
+        if budgets.micro_of(dollars) is None:
+            self.fail(f"{value!r} is no amount of dollars above 0, such as 2.50", param, ctx)
+        return dollars
+
+
 def connection_options(
     function: Callable[..., R] | None = None, *, store: bool = True
 ) -> Callable[..., Any]:
@@ -101,6 +121,21 @@ def labels(pairs: tuple[str, ...]) -> dict[str, str]:
     return values
 
 
+def job_option(function: Callable[..., R]) -> Callable[..., R]:
+    """Add --job."""
+    help_text = "Only tasks of this job (`agentflow jobs`)."
+    return click.option("--job", metavar="JOB", help=help_text)(function)
+
+
+async def with_job(open_client: Client, label: dict[str, str], job: str | None) -> dict[str, str]:
+    """The labels that tasks must have, that of a job among them. Raises UsageError."""
+    if job is None:
+        return label
+    from agentflow.protocol import jobs
+
+    return {**label, jobs.LABEL: (await open_client.operate.jobs.find(job)).id}
+
+
 def parameters(pairs: tuple[str, ...]) -> dict[str, Any]:
     """`k=v` pairs; a value that is JSON is taken as such, any other as text."""
     values: dict[str, Any] = {}
@@ -144,3 +179,14 @@ class Duration(click.ParamType[float]):
         if not 0 < seconds < float("inf"):
             self.fail(f"{text!r} is not a duration such as 90, 90s, 10m, 2h or 1d", param, ctx)
         return seconds
+
+
+class Patience(Duration):
+    """A duration, or `never`, which is infinite."""
+
+    name = "patience"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        return float("inf") if value == "never" else super().convert(value, param, ctx)

@@ -72,6 +72,8 @@ def sentences(figures: Estimate) -> list[str]:
         if figures.learned_from
         else "by the size of the texts and max_tokens; --sample 20 learns more"
     )
+    if figures.counted:
+        source = f"the API counted {figures.counted} prompts; the rest {source}"
     lines = [
         f"estimate of {figures.tasks:,} tasks, {source}:",
         f"  tokens in   {_span(figures.input_tokens)}",
@@ -83,8 +85,12 @@ def sentences(figures: Estimate) -> list[str]:
     else:
         low, likely, high = (dollars(round(value)) for value in (cost.low, cost.likely, cost.high))
         lines.append(f"  cost        {likely} ({low} to {high})")
-    if figures.seconds is not None:
-        lines.append(f"  time        {_duration(figures.seconds)}, where no limit slows it down")
+    if figures.uncounted:
+        lines.append(f"  (no prompt was counted by the API: {figures.uncounted})")
+    if figures.duration is not None:
+        low, likely, high = map(_duration, msgspec.structs.astuple(figures.duration))
+        why = "by the account's limits" if figures.limited else "where no limit slows it down"
+        lines.append(f"  time        {likely} ({low} to {high}), {why}")
     return lines
 
 

@@ -115,13 +115,19 @@ def source(
     app: str | None = None,
     simulate: bool = False,
     round: str = "",
+    labelled: bool = False,
+    limited: bool = False,
     served: frozenset[str] | None = None,
     opened: InputFile | None = None,
     schema: str | None = None,
     **defaults: Any,
 ) -> Source:
-    """The input, read and checked whole. Raises UsageError."""
+    """The input, read and checked whole; where its cost is `limited`, so is that there is one.
+
+    Raises UsageError.
+    """
     from agentflow.cli import apps
+    from agentflow.handlers import price_file
     from agentflow.job.defaults import Defaults
     from agentflow.job.formats.template import Template
     from agentflow.job.source import Reading, Source
@@ -139,6 +145,8 @@ def source(
         own=apps.load(app).checks if app else {},
         simulate=simulate,
         round=round,
+        labelled=labelled,
+        prices=price_file.load() if limited else None,
         served=served,
     )
     return Source(name, sys.stdin.buffer, reading, opened)

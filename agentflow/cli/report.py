@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agentflow.job.tally import Tally, dollars
 from agentflow.protocol.record import State
+from agentflow.rules.answers import TITLES
 from agentflow.rules.records import micro
+from agentflow.views.display import one_line
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from agentflow.cli.bar import Bar
+    from agentflow.job.spec import Held
+    from agentflow.rules.routes.budgets import Budget
 
 PLAIN_EVERY: Final = 5.0
+WAITS_EVERY: Final = 60.0
+"""Seconds between two lines that say what is waited for, where there is no terminal."""
+GROUPS_SHOWN: Final = 5
+MESSAGE_SHOWN: Final = 200
 
 
 def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
@@ -35,9 +43,12 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
     entries += [(f"  {reason}", f"{count:,}") for reason, count in tally.reasons.most_common(8)]
     if tally.total > tally.done:
         entries.append(("not run", f"{tally.total - tally.done:,}"))
-    entries.append(("answers cut by max_tokens", f"{tally.cut:,}"))
-    if tally.refused:
-        entries.append(("refused by the model", f"{tally.refused:,}"))
+    entries.append(("answers that are none", f"{tally.flaws.total():,}"))
+    entries += [
+        (f"  {title}", f"{tally.flaws[name]:,}")
+        for name, title in TITLES.items()
+        if tally.flaws[name]
+    ]
     entries.append(("retried", f"{tally.retried:,}"))
     if tally.repaired:
         turns, cost = tally.repair.turns, tally.repair.cost_usd
@@ -60,6 +71,9 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
         entries.append((f"  saved by batches ({tally.batched:,} tasks)", saved))
     if tally.unpriced:
         entries.append(("  not known", "; ".join(sorted(tally.why_unpriced))))
+    if tally.unknown_micro:
+        most = dollars(tally.unknown_micro)
+        entries.append(("  not known, and counted at its most", most))
     entries.append(("time", f"{tally.seconds:.1f} s"))
     p50, p99 = tally.percentile(0.5), tally.percentile(0.99)
     if p50 is not None and p99 is not None:
@@ -73,13 +87,51 @@ def print_summary(tally: Tally, results: str, *, to_stderr: bool = False) -> Non
     from rich.console import Console
     from rich.table import Table
 
-    title = "SIMULATED run: no answer is real, nothing was paid" if tally.simulated else None
-    table = Table(title=title, show_header=False, title_justify="left")
+    console = Console(highlight=False, stderr=to_stderr)
+    if tally.simulated:
+        console.print("SIMULATED run: no answer is real, nothing was paid", style="italic")
+    table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right", overflow="fold")
     for what, figure in rows(tally, results):
         table.add_row(what, figure)
-    Console(highlight=False, stderr=to_stderr).print(table)
+    console.print(table)
+
+
+def next_steps(tally: Tally, command: str, results: str) -> list[str]:
+    """What failed and why, and the commands that go on from here; none where nothing did."""
+    sentences = []
+    for group in tally.failures[:GROUPS_SHOWN]:
+        lines = ", ".join(f"{line:,}" for line in group.lines)
+        more = ", ..." if group.count > len(group.lines) else ""
+        said = one_line(group.message)[:MESSAGE_SHOWN]
+        where = f"line {lines}" if group.count == 1 else f"lines {lines}{more}"
+        sentences.append(f"{group.count:,} x {group.reason}: {said or 'no message'} ({where})")
+    if len(tally.failures) > GROUPS_SHOWN:
+        sentences.append(f"... and {len(tally.failures) - GROUPS_SHOWN} other kinds of failures")
+    if tally.failed:
+        sentences.append(f"To run what failed again: {command} --retry-failed")
+        sentences.append(f"The whole error of each stands in {results}")
+    if tally.flaws:
+        kinds = ",".join(name for name in TITLES if tally.flaws[name])
+        sentences.append(f"To ask again where the answer is none: {command} --again {kinds}")
+    return sentences
+
+
+def limit_reached(tally: Tally, budget: Budget | None, limit: float) -> str:
+    """What a job has cost that its limit has ended, and how it goes on."""
+    left = tally.total - tally.done
+    text = f"Stopped by --max-cost {limit:g} with {left} tasks not asked"
+    text += f": the job has cost {tally.cost_text}"
+    if budget is not None and (rest := budget.spent - budget.unknown - tally.cost_micro) > 0:
+        text += f"; {dollars(rest)} more by tasks that have no result yet"
+    if tally.unknown_micro:
+        text += f"; {dollars(tally.unknown_micro)} count for requests whose cost is not known"
+    if budget is not None and budget.short:
+        text += f", and the next request may cost {dollars(budget.short)}"
+        if budget.short > budget.limit - budget.spent and not tally.cost_micro:
+            text += " (with --max-tokens it may cost less)"
+    return f"{text}. Run the same command with a higher --max-cost to go on."
 
 
 class Display:
@@ -88,44 +140,32 @@ class Display:
     def __init__(self, tally: Tally, *, quiet: bool) -> None:
         self._tally = tally
         self._quiet = quiet
-        self._progress: Progress | None = None
-        self._bar: Any = None
+        self._bar: Bar | None = None
         self._next_line = 0.0
+        self._next_waits = 0.0
+        self._waits = ""
 
     def begin(self) -> None:
         """Show the bar, where there is a terminal."""
         if self._quiet or not sys.stderr.isatty():
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from agentflow.cli.bar import Bar
 
-        prefix = "[yellow]SIMULATED[/] " if self._tally.simulated else ""
-        self._progress = Progress(
-            TextColumn(prefix + "{task.completed:>,}/{task.total:,}"),
-            BarColumn(bar_width=None),
-            TextColumn(
-                "[green]{task.fields[succeeded]} ok[/] [red]{task.fields[failed]} failed[/]"
-            ),
-            TextColumn("{task.fields[running]} running"),
-            TextColumn("{task.fields[tokens]} tok {task.fields[cost]}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            expand=True,
-            refresh_per_second=8,
-        )
-        self._bar = self._progress.add_task("", total=self._tally.total, **self._fields())
-        self._progress.start()
+        mark = "[yellow]SIMULATED[/] " if self._tally.simulated else ""
+        self._bar = Bar(self._tally.total, mark, self._fields())
+        self._bar.line = self._waits
+        self._bar.start()
 
     def end(self) -> None:
         """Leave the bar as it is last."""
-        if self._progress is not None:
+        if self._bar is not None:
             self.update()
-            self._progress.stop()
+            self._bar.stop()
 
     def update(self) -> None:
         """Show the tally as it is now."""
-        if self._progress is not None:
-            self._progress.update(self._bar, completed=self._tally.done, **self._fields())
+        if self._bar is not None:
+            self._bar.show(self._tally.done, self._fields())
         elif not self._quiet and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + PLAIN_EVERY
             fields = self._fields()
@@ -142,15 +182,27 @@ class Display:
 
     def warn(self, text: str) -> None:
         """A sentence that has to be read, also by whoever wanted none."""
-        if self._progress is not None:
-            self._progress.console.print(text, highlight=False, markup=False)
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False)
         else:
             sys.stderr.write(text + "\n")
+
+    def waits(self, held: Held | None) -> None:
+        """What the tasks wait for: under the bar, or as a line a minute."""
+        self._waits = "" if held is None else one_line(held.text)
+        if self._bar is not None:
+            self._bar.line = self._waits
+        elif held is not None and not self._quiet and time.monotonic() >= self._next_waits:
+            self._next_waits = time.monotonic() + WAITS_EVERY
+            sys.stderr.write(self._waits + "\n")
 
     def stopping(self, grace: float | None) -> None:
         """What becomes of the tasks that run when the job is interrupted."""
         if grace is None:
-            self.say("stopping; what was submitted goes on in the stack it runs on")
+            self.say(
+                "stopping; what waits is withdrawn, and what runs goes on where it runs "
+                "(its results are waited for; Ctrl-C again to hurry)"
+            )
         else:
             self.say(f"stopping; running tasks have {grace:g} s (Ctrl-C again to hurry)")
 

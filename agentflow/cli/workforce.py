@@ -1,16 +1,24 @@
-"""What the commands that start workers share: how many tasks, of what, and whose handlers."""
+"""What workers, and the commands that start some, share: slots, queues, handlers, limits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from agentflow.cli import apps
 
+if TYPE_CHECKING:
+    from agentflow.rules.routes.clock import Limits
+
 R = TypeVar("R")
 
+_LIMITS: Final = (
+    ("rpm", "requests", "Requests"),
+    ("itpm", "input", "Input tokens"),
+    ("otpm", "output", "Output tokens"),
+)
 SLOTS: Final = click.option(
     "--concurrency",
     "-c",
@@ -66,3 +74,23 @@ def chosen(app: str | None, kinds: str | None) -> list[str]:
         apps.split(app)
     named = separated(kinds or "")
     return named or (["all"] if app else [])
+
+
+def limit_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add --rpm, --itpm and --otpm; `limits_of` takes them out again."""
+    for name, _, what in reversed(_LIMITS):
+        option = click.option(
+            f"--{name}",
+            type=click.FloatRange(min=0, min_open=True, max=1e12),
+            metavar="N",
+            help=f"{what} a minute for each model family, where answers tell no limits, or more.",
+        )
+        function = option(function)
+    return function
+
+
+def limits_of(options: dict[str, Any]) -> Limits:
+    """The limits that workers are started with."""
+    from agentflow.rules.routes.clock import Limits
+
+    return Limits(**{axis: options.pop(name) for name, axis, _ in _LIMITS})

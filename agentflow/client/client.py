@@ -14,6 +14,7 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.client.asking import Asking
 from agentflow.client.live.history import History
 from agentflow.client.live.live import NEWEST, Live, Sink, snapshot
+from agentflow.client.operate import limits
 from agentflow.client.operate.bulk import Selection
 from agentflow.client.operate.deadletters import DeadLetters
 from agentflow.client.operate.operate import Operate
@@ -42,6 +43,7 @@ from agentflow.protocol.task import TaskBody
 from agentflow.rules.draining import DrainView
 from agentflow.views import feed
 from agentflow.views.batches import BatchView
+from agentflow.views.limits import RouteView
 from agentflow.views.result import Result
 from agentflow.views.why import Why
 
@@ -51,6 +53,7 @@ SNAPSHOT: Final = 20_000
 """Messages of a stream that a snapshot reads."""
 
 _Gates = list[GateView]
+_Routes = list[RouteView]
 _Items = list[feed.Item]
 _Results = list[Result]  # within the class `list` is a method
 _Workers = list[WorkerView]
@@ -358,12 +361,15 @@ class Client:
         several(states, "states")
         return bulk.cancel(Selection(states=tuple(states), queue=queue, label=dict(label or {})))
 
-    async def retry(self, task_id: str, payload: bytes | None = None) -> TaskHandle:
+    async def retry(
+        self, task_id: str, payload: bytes | None = None, *, queue: str | None = None
+    ) -> TaskHandle:
         """Run a failed task again, its count of failures anew; the handle waits for the new result.
 
-        The payload is kept for 30 days in AGENTFLOW_DEAD (see `client.dead`); another may be given.
+        The payload is kept for 30 days in AGENTFLOW_DEAD (see `client.dead`); another may be given,
+        and another queue than it was in.
         """
-        return await self.tasks.retry(task_id, payload)
+        return await self.tasks.retry(task_id, payload, queue=queue)
 
     # Pause, resume, drain, why.
 
@@ -418,6 +424,10 @@ class Client:
         return await self.operate.draining.tasks(
             queue, kind, reason=reason, timeout=timeout, told=told
         )
+
+    async def limits(self) -> _Routes:
+        """How the limits of all routes stand, and who waits for them. Needs no master."""
+        return await limits.standing(self.js)
 
     async def why(self, task_id: str) -> Why:
         """Why a task waits, or where it stands; while a master lives it knows a queued one's place.

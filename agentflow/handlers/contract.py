@@ -19,6 +19,8 @@ from agentflow.errors import AgentFlowError
 from agentflow.protocol.record import Failure, Repair, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.retry import Signal
+from agentflow.rules.routes.clock import Reading
+from agentflow.rules.routes.prices import Cost
 from agentflow.rules.routes.route import Route
 from agentflow.waits import Waits
 
@@ -44,6 +46,26 @@ WHOLE: Final = frozenset({None, "end_turn", "stop_sequence"})
 what they are, and asking again would not mend them."""
 
 
+class Payment:
+    """What a request has cost, in micro-USD; None, as at first: nobody knows."""
+
+    __slots__ = ("cost",)
+
+    def __init__(self) -> None:
+        self.cost: int | None = None
+
+
+class Purse(Protocol):
+    """The money that an attempt may spend, where budgets limit it."""
+
+    def hold(self, most: Cost) -> AbstractAsyncContextManager[Payment]:
+        """Enter it before a request that may cost so much, and send the request within.
+
+        Entering waits until the budgets have room. Raises AttemptFailed where they will have none,
+        or where nobody knows what the request may cost.
+        """
+
+
 class AttemptFailed(AgentFlowError):
     """An attempt failed; `signal` decides whether the task is tried again.
 
@@ -65,6 +87,10 @@ class Run:
     `unpriced` why there is no cost, `estimated` that output tokens are counted by what came,
     `assumed` what an answer left out, `partial` what came of an answer that broke off.
 
+    One whose service tells its limits says what it learns of them as it goes: `reading` what the
+    headers say, `counted` the input tokens that count on a limit, `characters` how long the answer
+    is so far.
+
     `fencing_token` is the sequence of the claiming record: of two attempts the later one has the
     greater token, which lets a handler's own side effects refuse the earlier.
     """
@@ -76,13 +102,17 @@ class Run:
         "_progress",
         "assumed",
         "attempt",
+        "characters",
         "cost_micro",
+        "counted",
         "estimated",
         "fencing_token",
         "first_token_s",
         "model",
         "over",
         "partial",
+        "purse",
+        "reading",
         "repair",
         "request_id",
         "simulated",
@@ -102,8 +132,9 @@ class Run:
         fencing_token: int = 0,
         emit: Callable[[str], None] = lambda _: None,
         progress: Callable[[float | None, str | None], Awaitable[None]] | None = None,
-        admit: Callable[[Route], AbstractAsyncContextManager[None]] | None = None,
+        admit: Callable[[Route, Run | None], AbstractAsyncContextManager[None]] | None = None,
         answered: Callable[[], None] = lambda: None,
+        purse: Purse | None = None,
     ) -> None:
         self.task = task
         self.attempt = attempt
@@ -127,6 +158,11 @@ class Run:
         self.partial: Outcome | None = None
         self.repair: Repair | None = None
         """What of usage and cost asking again took."""
+        self.purse = purse
+        """Where there is one, each request that costs money is sent within its `hold`."""
+        self.reading: Reading | None = None
+        self.counted: int | None = None
+        self.characters = 0
         self._emit = emit
         self._progress = progress
         self._admit = admit
@@ -146,13 +182,19 @@ class Run:
         if self._progress is not None and not self.over:
             await self._progress(clamped(fraction), note)
 
-    def admit(self, route: Route) -> AbstractAsyncContextManager[None]:
+    def when_answered(self, answered: Callable[[], None]) -> None:
+        """Call this when the API begins to answer."""
+        self._answered = answered
+
+    def admit(self, route: Route, part: Run | None = None) -> AbstractAsyncContextManager[None]:
         """Enter it before a request by this route, and send the request within.
 
-        Entering waits while the route is closed; what leaves it may close the route for others.
+        Entering waits while the route is closed, and for the limits of its account where the
+        request is made by `part`, a run of its own that tells them; what leaves it may close the
+        route for others.
         For handlers that ask while they run; tasks of a `Routed` handler are admitted as a whole.
         """
-        return nullcontext() if self._admit is None else self._admit(route)
+        return nullcontext() if self._admit is None else self._admit(route, part)
 
 
 def clamped(fraction: float | None) -> float | None:
@@ -171,6 +213,23 @@ class Routed(Protocol):
 
     def route(self, task: Task) -> Route | None:
         """By which a task would ask, None where it asks nobody."""
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A handler that knows what a task's first request may cost."""
+
+    def most(self, task: Task) -> Cost:
+        """Micro-USD at most; without them where there is no price. Raises InvalidTask."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A handler of whose requests the service tells its limits (`Run.reading`)."""
+
+    @property
+    def metered(self) -> bool:
+        """Whether it does."""
 
 
 @runtime_checkable

@@ -20,9 +20,11 @@ from agentflow.handlers.claude import request
 from agentflow.handlers.claude_cli import arguments
 from agentflow.handlers.echo import check_prompt
 from agentflow.handlers.sleep import seconds_of
-from agentflow.protocol import limits, task
+from agentflow.protocol import jobs, limits, task
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task, TaskBody, encode_body
+from agentflow.rules.routes.dearest import dearest
+from agentflow.rules.routes.prices import Prices
 
 Check = Callable[[Task], object]
 """Raises InvalidTask for a task that its kind would refuse."""
@@ -67,10 +69,17 @@ class _Everything:
 EVERYTHING: Final = _Everything()
 
 
-def check(body: TaskBody, size: int, *, own: Mapping[str, Check] | None = None) -> None:
+def check(
+    body: TaskBody,
+    size: int,
+    *,
+    own: Mapping[str, Check] | None = None,
+    prices: Prices | None = None,
+) -> None:
     """Raise InvalidTask for a task that would be refused later.
 
-    `size`: bytes of its texts; `own`: what one's own handlers say of theirs, by kind.
+    `size`: bytes of its texts; `own`: what one's own handlers say of theirs, by kind; `prices`
+    where the cost is limited: what has no price cannot be held to it.
     """
     if size * _GROWS > limits.PAYLOAD_BYTES:
         task.check_size(len(encode_body(body)))  # a text may be longer as JSON
@@ -83,8 +92,35 @@ def check(body: TaskBody, size: int, *, own: Mapping[str, Check] | None = None) 
         return
     try:
         checked(made)
+        if prices is not None and made.kind not in (own or {}):
+            _check_price(made, prices)
     except InvalidTask as error:
         raise InvalidTask(str(error).removeprefix("task : "), reason=error.reason) from None
+
+
+def check_room(labels: Mapping[str, str]) -> None:
+    """Raise InvalidTask where a job cannot put its own label beside these."""
+    if jobs.LABEL in labels:
+        raise InvalidTask(f"the label {jobs.LABEL!r} is the job's own; give it another name")
+    if len(labels) >= limits.LABELS:
+        raise InvalidTask(
+            f"it has {len(labels)} labels; with the job's own a task has {limits.LABELS} at most"
+        )
+
+
+def _check_price(made: Task, prices: Prices) -> None:
+    match made.kind:
+        case "claude":
+            with suppress(request.NotItsOwn):
+                most = dearest(request.build(made, EVERYTHING), prices)
+                if most.micro is None:
+                    text = f"--max-cost cannot hold: {most.unpriced}"
+                    raise InvalidTask(f"{text}; AGENTFLOW_PRICES may give one")
+        case "claude-cli":
+            if arguments.build(made).params.max_budget_usd is None:
+                raise InvalidTask(
+                    "--max-cost needs params.max_budget_usd of kind claude-cli, its own bound"
+                )
 
 
 def overdue(body: TaskBody) -> str | None:

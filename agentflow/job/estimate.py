@@ -1,8 +1,14 @@
-"""What a job will cost, before it is paid: from its size, and from answers where there are some."""
+"""What a job will cost and take, before it is paid.
+
+Its input is that of prompts that the API counted, else of answers that are there, else of its size.
+Its output is that of answers, else between a few tokens and max_tokens. It takes as long as its
+answers took, and no less than the account's limits let it, where these are known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +25,8 @@ BYTES_A_TOKEN: Final = (5.0, 3.5, 2.0)
 """Few, likely and many tokens of a text, where no answer has told its ratio."""
 OUTPUT: Final = (20, 400)
 """Tokens of a short answer and of a likely one; the longest is max_tokens."""
+COUNT_SPREAD: Final = 0.02
+"""How far the mean of a counted sample is trusted at best."""
 SPREAD: Final = 0.15
 """How far a learned mean is trusted."""
 
@@ -44,6 +52,42 @@ class Learned(msgspec.Struct):
         self.run_s += line.timings.run_s or line.latency_s or 0.0
 
 
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """A sample of prompts that the API counted; `why` it was none.
+
+    `spread` is how far the mean of the sample may be from that of all. `limits` are the rate limits
+    that came with the counts: name and number, each a minute.
+    """
+
+    tasks: int = 0
+    bytes: int = 0
+    tokens: int = 0
+    spread: float = 0.0
+    limits: Mapping[str, str] = {}
+    why: str = ""
+
+    @staticmethod
+    def of(
+        pairs: Sequence[tuple[int, int]],
+        *,
+        whole: bool,
+        limits: Mapping[str, str] | None = None,
+        why: str = "",
+    ) -> Counted:
+        """Of bytes and tokens of each; `whole` where these are all there are."""
+        size, tokens = sum(size for size, _ in pairs), sum(tokens for _, tokens in pairs)
+        spread = 0.0
+        if tokens and not whole:
+            ratio = tokens / max(1, size)
+            off = sum((told - ratio * size) ** 2 for size, told in pairs)
+            many = len(pairs)
+            spread = 2 * math.sqrt(off / max(1, many - 1) / many) / (tokens / many)
+            spread = min(0.9, max(COUNT_SPREAD, spread))
+        return Counted(
+            tasks=len(pairs), bytes=size, tokens=tokens, spread=spread, limits=limits or {}, why=why
+        )
+
+
 class Range(msgspec.Struct, frozen=True):
     """Three of a figure."""
 
@@ -62,7 +106,14 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     cost_micro: Range | None
     unpriced: tuple[str, ...]
     seconds: float | None
-    """None where no answer has told how long one takes."""
+    """None where neither an answer nor a limit has told how long it takes."""
+    duration: Range | None = None
+    counted: int = 0
+    """Prompts of which the API has told the tokens."""
+    uncounted: str = ""
+    """Why there are none."""
+    limited: bool = False
+    """Whether the account's limits, and not the slots, decide how long it takes."""
 
 
 def learn(path: Path | None, items: Iterable[Item], *, simulate: bool) -> Learned:
@@ -83,15 +134,21 @@ def learn(path: Path | None, items: Iterable[Item], *, simulate: bool) -> Learne
 
 
 def estimate(
-    models: Mapping[str | None, Load], prices: Prices, learned: Learned, *, slots: int
+    models: Mapping[str | None, Load],
+    prices: Prices,
+    learned: Learned,
+    *,
+    slots: int,
+    counted: Counted | None = None,
 ) -> Estimate:
     """Of the tasks of kind claude; `slots` run at once."""
+    counted = counted or Counted()
     sums = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     costs: list[float] = [0.0, 0.0, 0.0]
     unpriced = []
     for model, load in models.items():
         name = model or DEFAULT_MODEL
-        for at, (tokens_in, tokens_out) in enumerate(_tokens(load, learned)):
+        for at, (tokens_in, tokens_out) in enumerate(_tokens(load, learned, counted)):
             sums[0][at] += tokens_in
             sums[1][at] += tokens_out
             # Priced a task at a time: a long prompt's tier is chosen by its own length.
@@ -103,7 +160,7 @@ def estimate(
             else:
                 costs[at] += cost * tasks
     tasks = sum(load.tasks for load in models.values())
-    seconds = learned.run_s / learned.tasks * tasks / slots if learned.tasks else None
+    duration, limited = _duration(tasks, sums, learned, counted.limits, slots)
     return Estimate(
         tasks=tasks,
         learned_from=learned.tasks,
@@ -111,19 +168,61 @@ def estimate(
         output_tokens=Range(*sums[1]),
         cost_micro=None if unpriced else Range(*costs),
         unpriced=tuple(dict.fromkeys(unpriced)),
-        seconds=seconds,
+        seconds=duration.likely if duration else None,
+        duration=duration,
+        counted=counted.tasks,
+        uncounted="" if counted.tasks else counted.why,
+        limited=limited,
     )
 
 
-def _tokens(load: Load, learned: Learned) -> Iterator[tuple[float, float]]:
+def _duration(
+    tasks: int,
+    sums: Sequence[Sequence[float]],
+    learned: Learned,
+    limits: Mapping[str, str],
+    slots: int,
+) -> tuple[Range | None, bool]:
+    """Few, likely and many seconds, and whether limits decide them."""
+    free = [0.0, 0.0, 0.0]
+    if learned.tasks:
+        likely = learned.run_s / learned.tasks * tasks / slots
+        free = [likely * (1 - SPREAD), likely, likely * (1 + 2 * SPREAD)]
+    held = [0.0, 0.0, 0.0]
+    axes = {"requests": [float(tasks)] * 3, "input-tokens": sums[0], "output-tokens": sums[1]}
+    for name, wanted in axes.items():
+        a_minute = limits.get(f"{name}-limit", "")
+        if a_minute.isdecimal() and int(a_minute):
+            held = [
+                max(so_far, 60 * one / int(a_minute))
+                for so_far, one in zip(held, wanted, strict=True)
+            ]
+    if not learned.tasks and not any(held):
+        return None, False
+    longest = [max(pair) for pair in zip(free, held, strict=True)]
+    return Range(*longest), held[1] > free[1]
+
+
+def _tokens(load: Load, learned: Learned, counted: Counted) -> Iterator[tuple[float, float]]:
     """Input and output tokens of a model's tasks: few, likely, many."""
+    yield from zip(_input(load, learned, counted), _output(load, learned), strict=True)
+
+
+def _input(load: Load, learned: Learned, counted: Counted) -> list[float]:
+    if counted.bytes:
+        return _around(load.bytes * counted.tokens / counted.bytes, counted.spread)
     if learned.tasks and learned.bytes:
-        tokens_in = load.bytes * learned.input_tokens / learned.bytes
-        tokens_out = load.tasks * learned.output_tokens / learned.tasks
-        for part in (1 - SPREAD, 1.0, 1 + SPREAD):
-            yield tokens_in * part, min(tokens_out * part, float(load.most_output))
-        return
-    few, likely = (min(load.tasks * tokens, load.most_output) for tokens in OUTPUT)
-    outputs = (few, likely, load.most_output)
-    for bytes_a_token, tokens_out in zip(BYTES_A_TOKEN, outputs, strict=True):
-        yield load.bytes / bytes_a_token, float(tokens_out)
+        return _around(load.bytes * learned.input_tokens / learned.bytes, SPREAD)
+    return [load.bytes / bytes_a_token for bytes_a_token in BYTES_A_TOKEN]
+
+
+def _output(load: Load, learned: Learned) -> list[float]:
+    most = float(load.most_output)
+    if learned.tasks and learned.bytes:
+        likely = load.tasks * learned.output_tokens / learned.tasks
+        return [min(tokens, most) for tokens in _around(likely, SPREAD)]
+    return [*(min(float(load.tasks * tokens), most) for tokens in OUTPUT), most]
+
+
+def _around(likely: float, spread: float) -> list[float]:
+    return [likely * (1 - spread), likely, likely * (1 + spread)]

@@ -29,9 +29,9 @@ class Holds:
 
     def hold(self, item: Item) -> bool:
         """A task waits for a batch; False where it did before."""
-        if item.id in self._held:
+        if item.task_id in self._held:
             return False
-        amount = self._held[item.id] = self._most(item) if self._limited else 0
+        amount = self._held[item.task_id] = self._most(item) if self._limited else 0
         self.micro += amount
         return True
 

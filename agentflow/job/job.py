@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Container, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from agentflow.errors import BusError, StoreBusy
 from agentflow.job import outputs, ownership, served
 from agentflow.job.ledger import Ledger, Printed, Results
 from agentflow.job.source import Item
-from agentflow.job.spec import Ending, FrontEnd, JobSpec, Tasks
+from agentflow.job.spec import Ending, FrontEnd, Held, JobSpec, Tasks
 from agentflow.job.tally import Tally
+from agentflow.protocol.record import State
+from agentflow.rules.routes import budgets
+from agentflow.rules.routes.budgets import Budget
+from agentflow.rules.routes.models import family
 from agentflow.views.ledger import Line
 
 if TYPE_CHECKING:
     from agentflow.client import Client
     from agentflow.job.driver import Driver
     from agentflow.job.placement import Placement, Placements
-
-
-RESULTS_EVERY: Final = 0.5
-"""Seconds between two looks at the file of results."""
 
 
 class Job:
@@ -40,6 +42,11 @@ class Job:
         self._placement: Placement | None = None
         self._driver: Driver | None = None
         self._limit_reached = False
+        self._withdrawn = False
+        self.held: Held | None = None
+        """Why it gave up."""
+        self.budget: Budget | None = None
+        """What was spent and held of the limit, as it was last seen."""
 
     async def run(self, front_end: FrontEnd) -> Ending:
         """Why it ended. Raises UsageError, StackError, BusError, ResultsLost."""
@@ -56,14 +63,19 @@ class Job:
 
     @property
     def _ending(self) -> Ending:
-        if self._stopping.is_set():
+        if self.held is not None and not self._stopping.is_set():
+            return Ending.GAVE_UP
+        if self._stopping.is_set() or self._withdrawn:
             return Ending.INTERRUPTED
         return Ending.COST_LIMIT if self._limit_reached else Ending.DONE
 
     def stop(self) -> None:
         """Submit no more and let running tasks end; a second time, without waiting for them."""
-        if self._stopping.is_set() and self._placement and self._placement.stack:
-            self._placement.stack.hurry()
+        if self._stopping.is_set():
+            if self._placement and self._placement.stack:
+                self._placement.stack.hurry()
+            if self._driver is not None:
+                self._driver.hurried = True
         self._stopping.set()
         if self._driver is None and self._work is not None:
             self._work.cancel()  # the stack is still starting
@@ -81,17 +93,26 @@ class Job:
 
     def _left(self) -> Iterator[Item]:
         """The tasks to run."""
-        retry = self._spec.retry_failed
-        return (
-            item for item in self._chosen() if not self._ledger.settled(item.id, retry_failed=retry)
-        )
+        for item in self._chosen():
+            if self._settled(item):
+                continue
+            line = self._ledger.get(item.id)
+            if line is None:
+                yield item
+            else:  # what has failed is retried, an answer that is none is another task
+                take = line.take + (line.state == State.SUCCEEDED)
+                yield msgspec.structs.replace(item, take=take)
+
+    def _settled(self, item: Item) -> bool:
+        spec = self._spec
+        return self._ledger.settled(item.id, retry_failed=spec.retry_failed, again=spec.again)
 
     def _survey(self, front_end: FrontEnd) -> None:
         """Count what has its result. Raises UsageError where the file is not of this job alone."""
         if self._ledger.ids():
             ownership.check(self._ledger, self._items, self._spec)
             for item in self._chosen():
-                if self._ledger.settled(item.id, retry_failed=self._spec.retry_failed):
+                if self._settled(item):
                     line = self._ledger.get(item.id)
                     assert line is not None
                     self.tally.add(line, before=True)
@@ -105,7 +126,7 @@ class Job:
             )
 
     def _finish_results(self) -> None:
-        if self._ending is not Ending.INTERRUPTED:
+        if self._ending not in (Ending.INTERRUPTED, Ending.GAVE_UP):
             self._ledger.compact(self._items, others=self._spec.append)
         if self._spec.table is not None:
             outputs.write(self._spec.table, self.results)
@@ -143,13 +164,17 @@ class Job:
     async def _run_at(self, placement: Placement, window: int, front_end: FrontEnd) -> bool:
         """Whether the placement ended before the job did."""
         from agentflow.client import Client
+        from agentflow.job.costlimit import CostLimit
         from agentflow.job.driver import Driver
+        from agentflow.job.stay import Stay
 
-        alone = placement.stack is not None and not self._spec.connect.urls
+        alone = placement.own or (placement.stack is not None and not self._spec.connect.urls)
         if alone:
             served.check(getattr(self._items, "kinds", {}), self._spec.served)
         async with placement.opened() as connect, Client(connect) as client:
             front_end.begin()
+            scope = f"{budgets.JOB}{self._spec.id}"
+            limit = CostLimit(client, scope, self._spec.max_cost_micro)
             driver = self._driver = Driver(
                 client,
                 self._left(),
@@ -157,23 +182,47 @@ class Job:
                 self.tally,
                 front_end,
                 self._spec,
+                limit=limit,
                 window=window,
+                queue=placement.queue,
                 own_workers=placement.stack is not None,
+            )
+            stay = Stay(
+                client,
+                self._spec,
+                placement,
+                driver,
+                self._ledger,
+                self.tally,
+                front_end,
+                self._stopping,
+                families=self._families(),
             )
             try:
                 if not alone:
-                    await self._refuse_unserved(client)
+                    await self._refuse_unserved(client, placement.queue)
                 await self._refuse_reused(client)
-                return await self._drive(driver, placement, front_end)
+                return await stay.run()
             finally:
+                self.held = stay.held
                 self._limit_reached = driver.limit_reached
+                self._withdrawn = driver.withdrawn > 0
+                self.budget = limit.budget
+                self.tally.unknown_micro = self.budget.unknown if self.budget else 0
                 self._driver = None
                 front_end.end()
 
-    async def _refuse_unserved(self, client: Client) -> None:
+    def _families(self) -> frozenset[str]:
+        """Families of the models that are asked, as far as the input says."""
+        from agentflow.handlers.claude.request import DEFAULT_MODEL
+
+        models: Iterable[str | None] = getattr(self._items, "models", ())
+        return frozenset(family(model or DEFAULT_MODEL) for model in models)
+
+    async def _refuse_unserved(self, client: Client, queue: str) -> None:
         """Raise UsageError for a kind that no worker there runs; each line of it would wait."""
         kinds: dict[str, int] = getattr(self._items, "kinds", {})
-        there = await served.elsewhere(client, self._spec.queue, kinds)
+        there = await served.elsewhere(client, queue, kinds)
         if there is not None:
             served.check(kinds, there | (self._spec.served if self._spec.workers else frozenset()))
 
@@ -186,44 +235,6 @@ class Job:
             retry = self._spec.retry_failed
             await reuse.check(client, self._left(), name=name, retry_failed=retry)
 
-    async def _drive(self, driver: Driver, placement: Placement, front_end: FrontEnd) -> bool:
-        working = asyncio.ensure_future(driver.run())
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        ended = asyncio.ensure_future(placement.wait_ended())
-        taken = asyncio.ensure_future(self._watch_results())
-        watched: set[asyncio.Future[Any]] = {working, stopping, ended, taken}
-        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        try:
-            for future in watched:
-                if future.done():
-                    future.result()
-            if self._stopping.is_set() and not working.done():
-                await _finish(driver, placement, front_end)
-            return ended.done() and not working.done()
-        finally:
-            driver.abandon()
-            for future in watched:
-                future.cancel()
-            await asyncio.gather(*watched, return_exceptions=True)
-
-    async def _watch_results(self) -> None:
-        """Raise ResultsLost as soon as the results would go nowhere."""
-        while True:
-            await asyncio.sleep(RESULTS_EVERY)
-            self._ledger.check()
-
 
 def _count(only: Container[int], total: int) -> int:
     return sum(at in only for at in range(total))
-
-
-async def _finish(driver: Driver, placement: Placement, front_end: FrontEnd) -> None:
-    """Let the workers end in order while results still come in."""
-    from agentflow.job.placement import FINISH_WITHIN
-
-    driver.stop_submitting()
-    if placement.stack is None:
-        front_end.stopping(None)
-        return
-    front_end.stopping(FINISH_WITHIN)
-    await placement.stack.stop_workers()

@@ -23,6 +23,7 @@ import msgspec
 from agentflow.errors import ResultsLost, UsageError
 from agentflow.job.source import Item
 from agentflow.protocol.record import State
+from agentflow.rules.answers import flaw_of
 from agentflow.views.ledger import Line, decode_line, encode_line
 
 _BEGINNING: Final = b'{"line":'
@@ -49,8 +50,13 @@ class Results(Protocol):
     def get(self, task_id: str) -> Line | None:
         """The result of a task."""
 
-    def settled(self, task_id: str, *, retry_failed: bool) -> bool:
-        """Whether a task needs no run: it succeeded, or failed and may not be tried again."""
+    def settled(
+        self, task_id: str, *, retry_failed: bool, again: frozenset[str] = frozenset()
+    ) -> bool:
+        """Whether a task needs no run: it succeeded, or failed and may not be tried again.
+
+        `again`: kinds of answers (rules/answers.py) that earlier runs got and that do not count.
+        """
 
     def append(self, line: Line) -> None:
         """Keep a result; it is kept when this returns. Raises ResultsLost."""
@@ -164,12 +170,19 @@ class Ledger:
             assert line is not None
             yield line
 
-    def settled(self, task_id: str, *, retry_failed: bool) -> bool:
+    def settled(
+        self, task_id: str, *, retry_failed: bool, again: frozenset[str] = frozenset()
+    ) -> bool:
         """Whether a task needs no run: it succeeded, or failed and may not be tried again."""
         place = self._places.get(task_id)
         if place is None:
             return False
-        return bool(place & 1) or not retry_failed or place >> 1 >= self._began
+        if place >> 1 >= self._began:
+            return True
+        if not place & 1 and retry_failed:
+            return False
+        line = self.get(task_id) if again else None
+        return line is None or flaw_of(line) not in again
 
     def append(self, line: Line) -> None:
         """Keep a result; it is in the file when this returns. Raises ResultsLost."""
@@ -298,7 +311,9 @@ class Printed:
         """Nothing is kept."""
         return None
 
-    def settled(self, task_id: str, *, retry_failed: bool) -> bool:
+    def settled(
+        self, task_id: str, *, retry_failed: bool, again: frozenset[str] = frozenset()
+    ) -> bool:
         """Whether this run has written it."""
         return task_id in self._done
 

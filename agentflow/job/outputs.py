@@ -13,7 +13,7 @@ import msgspec
 from agentflow.errors import ResultsLost, UsageError
 from agentflow.job.formats.parquet import pyarrow_parquet
 from agentflow.protocol.record import Usage
-from agentflow.views.ledger import Line
+from agentflow.views.ledger import Line, encode_line
 
 CSV: Final = ".csv"
 PARQUET: Final = ".parquet"
@@ -38,8 +38,12 @@ def is_table(path: Path) -> bool:
     return suffix in (CSV, PARQUET)
 
 
-def write(path: Path, results: Callable[[], Iterator[Line]]) -> None:
-    """Write the table at once, or leave what is there. `results` begins anew with each call."""
+def write(path: Path, results: Callable[[], Iterator[Line]], format: str = "") -> None:
+    """Write the results at once, or leave what is there. `results` begins anew with each call.
+
+    `format` is csv, parquet or jsonl; without one the name says which table it is.
+    """
+    format = format or path.suffix.lower().lstrip(".")
     columns = {name: name for line in results() for name in line.input}
     for name in columns:
         if name in COLUMNS:
@@ -47,8 +51,10 @@ def write(path: Path, results: Callable[[], Iterator[Line]]) -> None:
     rows = ({**row(line), **_input(line, columns)} for line in results())
     part = path.with_name(path.name + ".part")
     try:
-        if path.suffix.lower() == PARQUET:
+        if format == "parquet":
             _write_parquet(part, rows, columns, results)
+        elif format == "jsonl":
+            _write_lines(part, results())
         else:
             _write_csv(part, rows, [*COLUMNS, *columns.values()])
         part.replace(path)
@@ -78,6 +84,11 @@ def _cell(value: Any) -> Any:
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def _write_lines(path: Path, results: Iterator[Line]) -> None:
+    with path.open("wb") as file:
+        file.writelines(encode_line(line) + b"\n" for line in results)
 
 
 def _write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from agentflow.client import Client
 from agentflow.client.tasks.submission import asked_as_sent
@@ -19,6 +19,12 @@ _TOLD: Final = 1000
 """Bad lines after which no more are looked for: they are the ids of another file."""
 
 
+class _Named(NamedTuple):
+    line: int
+    id: str
+    asked: Asked
+
+
 async def check(
     client: Client, items: Iterable[Item], *, name: str, retry_failed: bool = False
 ) -> None:
@@ -27,7 +33,8 @@ async def check(
     A failed task that is tried again may be asked otherwise. Raises BusError.
     """
     problems: list[tuple[int, str]] = []
-    named = (item for item in items if item.body.id is not None)
+    # Without their texts: a batch of long ones would be gigabytes.
+    named = (_Named(item.line, item.task_id, asked_of(item)) for item in items if item.body.id)
     for some in _batches(named):
         found = await asyncio.gather(*(_problem(client, item, retry_failed) for item in some))
         problems += [one for one in found if one is not None]
@@ -42,17 +49,17 @@ def asked_of(item: Item) -> Asked:
     return asked_as_sent(item.body) if item.large else asked(item.body)
 
 
-def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
+def _batches(items: Iterator[_Named]) -> Iterator[list[_Named]]:
     while some := list(islice(items, _AT_ONCE)):
         yield some
 
 
-async def _problem(client: Client, item: Item, retry_failed: bool) -> tuple[int, str] | None:
+async def _problem(client: Client, item: _Named, retry_failed: bool) -> tuple[int, str] | None:
     record = await client.tasks.lookup.known(item.id)
     if record is not None and record.failed and retry_failed:
         return None
     try:
-        reuse.check(item.id, asked_of(item), record)
+        reuse.check(item.id, item.asked, record)
     except IdReused as error:
         return item.line, str(error)
     return None

@@ -28,10 +28,12 @@ from agentflow.job.formats.template import Template
 from agentflow.job.served import lack
 from agentflow.protocol import limits
 from agentflow.protocol.task import TaskBody
+from agentflow.rules.routes.prices import Prices
 
 HASH_CHARS: Final = 24
 LARGE: Final = limits.MIB
 _MADE: Final = HASH_CHARS + 1
+_ID_MOST: Final = 64
 _PROBLEMS: Final = 10_000
 """Bad lines after which no more are looked for: it is the wrong file."""
 
@@ -50,6 +52,17 @@ class Item(msgspec.Struct, frozen=True):
     custom_id: str | None = None
     large: bool = False
     """Whether it is so long that not many of its kind should be in memory at once."""
+    take: int = 1
+    """How often it is asked anew: an answer that is there ends its task, so another take is another
+    task."""
+
+    @property
+    def task_id(self) -> str:
+        """The id of its task; `id` is that of the line."""
+        if self.take == 1:
+            return self.id
+        end = f"-r{self.take}"
+        return self.id[: _ID_MOST - len(end)] + end
 
     def forget(self) -> None:
         """What is asked is needed no more; its answer may be hours away."""
@@ -79,6 +92,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     simulate: bool = False
     round: str = ""
     """A word at the end of the ids made here, so that they are asked anew."""
+    labelled: bool = False
+    """Whether its tasks get the label of a job."""
+    prices: Prices | None = None
+    """Where there is a limit on the cost: each line must have a price."""
     served: frozenset[str] | None = None
     """The kinds that somebody will run, where that is known."""
 
@@ -108,6 +125,7 @@ class Source:
         """Whether a line gives its task an id."""
         self._timed = False
         self._columns: dict[str, None] = {}
+        self._digest = hashlib.sha256()
         self._total = 0
         self._repeated: frozenset[str] = frozenset()
         self._check()
@@ -140,6 +158,11 @@ class Source:
                 row.custom_id,
                 size_of(row.body) > LARGE,
             )
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that is asked, in order, and of the ids."""
+        return self._digest.hexdigest()
 
     @property
     def taken_for(self) -> str:
@@ -226,13 +249,16 @@ class Source:
             self.notes[f"body.model {row.foreign_model}"] += 1
         reading.defaults.fill(body)
         request = request_hash(body, simulate=reading.simulate)
-        checks.check(body, size, own=reading.own)
+        checks.check(body, size, own=reading.own, prices=reading.prices)
         if body.id is not None and reading.round:
             raise InvalidTask(
                 f"--fresh makes new ids, and the id {body.id} that this names is asked only once; "
                 "leave it out, or give another"
             )
         self.named |= body.id is not None
+        if reading.labelled and body.labels:
+            checks.check_room(body.labels)
+        self._digest.update(f"{request} {body.id}\n".encode())
         kind = body.kind or "claude"
         if reading.served is not None and (why := lack(kind, reading.served)):
             raise InvalidTask(why)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from agentflow.config import Connect
+from agentflow.rules.routes.clock import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from agentflow.job.source import Item
@@ -22,6 +23,13 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     start; where it names none the stack of `store` is used, or one is started on it.
     """
 
+    id: str
+    """The job's id, which its tasks bear as a label; also the queue that only its own workers
+    serve."""
+    file: str = ""
+    """The input, as it is called."""
+    defaults: str = ""
+    """Hash of what holds for lines that do not say it."""
     results: Path | None
     """The file of results; one that is there is continued. None: they are printed."""
     append: bool = False
@@ -32,7 +40,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A CSV or Parquet file that is made of the results at the end."""
     only: Container[int] | None = None
     """Positions of the tasks to run, from 0; None for all."""
-    queue: str = "default"
+    queue: str | None = None
+    """The queue to use; None for the job's own where it has its own workers, else `default`."""
     simulate: bool = False
     connect: Connect = Connect()
     store: str | None = None
@@ -42,13 +51,31 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks at once in each worker process."""
     app: str | None = None
     kinds: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS
+    """Of the workers that are started, a minute and model family."""
     max_cost_micro: int | None = None
-    """Micro-dollars, earlier runs included, at which nothing more is submitted."""
+    """Micro-dollars that the job may cost, earlier runs included."""
     retry_failed: bool = False
     cache_days: int | None = None
     """How old an answer may be that is taken from the cache; None: it is not used."""
+    again: frozenset[str] = frozenset()
+    """Kinds of answers (rules/answers.py) that are asked for again."""
+    give_up: float | None = None
+    """Seconds after which it ends where nothing goes on without a person; None for never."""
     served: frozenset[str] = frozenset()
     """Kinds that workers of our own would serve."""
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """Tasks that wait, and why: `text` is one line.
+
+    `stuck`: nothing goes on before a person has done something; `remedy` says what.
+    """
+
+    count: int
+    text: str
+    stuck: bool = False
+    remedy: str = ""
 
 
 class Tasks(Protocol):
@@ -67,8 +94,10 @@ class Ending(StrEnum):
 
     DONE = "done"
     """Every task has its result."""
+    GAVE_UP = "gave_up"
+    """Nothing went on without a person; the same job started again goes on."""
     COST_LIMIT = "cost_limit"
-    """No more may be spent, or a price is unknown and no limit can hold."""
+    """There was no money for a request, whatever came back of what others held."""
     INTERRUPTED = "interrupted"
     """It was told to stop; the same job started again goes on where it was."""
 
@@ -90,6 +119,9 @@ class FrontEnd(Protocol):
 
     def warn(self, text: str) -> None:
         """A sentence that has to be read, also by whoever wanted none."""
+
+    def waits(self, held: Held | None) -> None:
+        """What the tasks that are left wait for now, None where nothing keeps them."""
 
     def stopping(self, grace: float | None) -> None:
         """It was told to stop: running tasks have `grace` seconds, None where they go on."""

@@ -9,10 +9,21 @@ from typing import Any, Final
 import msgspec
 
 from agentflow.protocol.record import Repair, State, Usage
+from agentflow.rules.answers import flaw_of
 from agentflow.rules.records import add_repair, micro
+from agentflow.views.failures import fingerprint
 from agentflow.views.ledger import Line
 
-CUT: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
+LINES_NAMED: Final = 3
+
+
+class Failures(msgspec.Struct):
+    """Failures of one kind: how many, what one of them says, and the first lines they are of."""
+
+    reason: str
+    message: str
+    count: int = 0
+    lines: list[int] = []
 
 
 class Tally:
@@ -44,9 +55,9 @@ class Tally:
         """Models whose price is unknown."""
         self.why_unpriced: set[str] = set()
         """Sentences that say why."""
+        self.unknown_micro = 0
+        """What counts against the limit for requests whose cost nobody knows."""
         self.retried = 0
-        self.cut = 0
-        self.refused = 0
         self.repaired = 0
         """Tasks whose answers were asked again because they broke their schema."""
         self.repair = Repair()
@@ -54,6 +65,9 @@ class Tally:
         self.cached = 0
         """Answers of the cache, and what they cost when they were asked."""
         self.cached_micro = 0
+        self.flaws: Counter[str] = Counter()
+        """Answers that are none, by kind (rules/answers.py)."""
+        self._failures: dict[str, Failures] = {}
         self.latencies: list[float] = []
         self.began = time.monotonic()
         self.seconds = 0.0
@@ -80,9 +94,9 @@ class Tally:
         self.states[line.state] += 1
         self.running.discard(line.id)
         if line.state != State.SUCCEEDED:
-            self.reasons[line.reason or line.state] += 1
-        self.cut += line.stop_reason in CUT
-        self.refused += line.stop_reason == "refusal"
+            self._add_failure(line)
+        if (flaw := flaw_of(line)) is not None:
+            self.flaws[flaw] += 1
         self.repaired += line.repair is not None
         self.repair = add_repair(self.repair, line.repair) or self.repair
         self.usage += line.usage
@@ -108,6 +122,20 @@ class Tally:
         submitted, ended = line.timings.submitted, line.timings.ended
         if submitted is not None and ended is not None:
             self.latencies.append(max(0.0, (ended - submitted).total_seconds()))
+
+    def _add_failure(self, line: Line) -> None:
+        reason = line.reason or line.state
+        self.reasons[reason] += 1
+        message = line.error.message if line.error else ""
+        key = fingerprint(reason, line.error).key
+        group = self._failures.setdefault(key, Failures(reason, message))
+        group.count += 1
+        group.lines = sorted([*group.lines, line.line])[:LINES_NAMED]
+
+    @property
+    def failures(self) -> list[Failures]:
+        """What failed, by what its messages have in common, the most frequent first."""
+        return sorted(self._failures.values(), key=lambda group: -group.count)
 
     def finish(self) -> None:
         """Stop the clock."""
@@ -145,8 +173,8 @@ class Tally:
             if self.spared_unknown
             else (self.spared_micro + self.cached_micro) / 1_000_000,
             "reasons": dict(self.reasons),
-            "cut_by_max_tokens": self.cut,
-            "refused": self.refused,
+            "answers": dict(self.flaws),
+            "failures": msgspec.to_builtins(self.failures),
             "from_cache": self.cached,
             "repaired": self.repaired,
             "repair": msgspec.to_builtins(self.repair),
@@ -157,6 +185,7 @@ class Tally:
             "batched": self.batched,
             "unpriced_models": sorted(self.unpriced),
             "unpriced": sorted(self.why_unpriced),
+            "held_for_unknown_usd": self.unknown_micro / 1_000_000,
             "seconds": round(self.seconds, 3),
             "latency_p50_s": self.percentile(0.50),
             "latency_p99_s": self.percentile(0.99),

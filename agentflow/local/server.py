@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -39,8 +40,9 @@ STOP_WITHIN: Final = 10.0
 LEFTOVER_WITHIN: Final = 5.0
 """How long a server that holds the store may take to write its pid file."""
 POLL: Final = 0.005
+POLL_OWN: Final = 0.02
 POLL_ADOPTED: Final = 0.25
-"""Only a parent is told that a process has ended; the adopted one is asked for."""
+"""To look for a process that is not our child costs more."""
 
 # The same base as nats.conf at the top of the repository; the reasons stand there.
 CONFIG: Final = """\
@@ -113,7 +115,8 @@ class LocalServer:
         # A broken configuration and a crash of the server's own go to stderr, not to its log.
         self._stderr = LogFile(self.store.logs / "nats-server.err")
         self._environment = environment
-        self._process: asyncio.subprocess.Process | None = None
+        # Not one of asyncio's, which is killed with its loop: a server may be left to others.
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -170,11 +173,18 @@ class LocalServer:
     async def wait(self) -> str:
         """Return when the server has ended, with how it did."""
         if self._process is not None:
-            return process.ending(await self._process.wait())
+            return process.ending(await self._returncode(self._process))
         while True:
             if self.pid is None or not self._is_server(self.pid):
                 return "it ended"
             await asyncio.sleep(POLL_ADOPTED)
+
+    async def _returncode(self, server: subprocess.Popen[bytes]) -> int:
+        returncode = server.poll()
+        while returncode is None:
+            await asyncio.sleep(POLL_OWN)
+            returncode = server.poll()
+        return returncode
 
     def ask(self) -> None:
         self._signal(signal.SIGTERM)
@@ -185,6 +195,12 @@ class LocalServer:
 
     def last_words(self) -> list[str]:
         return self._stderr.last_lines() or self.log.last_lines()
+
+    def forget(self) -> None:
+        """It is somebody else's from now on."""
+        if self._process is not None:
+            self._process.returncode = 0  # nobody is warned of a child that still runs
+            self._process = None
 
     async def end_leftover(self) -> None:
         """End a server that an earlier owner left on the store, where ours would not run."""
@@ -278,31 +294,32 @@ class LocalServer:
         replace(self.store.config, os.fsencode(self._config(self.port or FREE)))
         self.log.begin()
         self._stderr.path.unlink(missing_ok=True)
+        self._process = self._spawn(binary, lock)
+        try:
+            await self._until_ready(self._process)
+        except BaseException:
+            self.kill()
+            await self.wait()
+            raise
+
+    def _spawn(self, binary: str, lock: int) -> subprocess.Popen[bytes]:
         with self._stderr.open() as stderr:
-            self._process = await asyncio.create_subprocess_exec(
-                binary,
-                "-c",
-                os.fspath(self.store.config),
-                stdin=asyncio.subprocess.DEVNULL,
+            return subprocess.Popen(
+                [binary, "-c", os.fspath(self.store.config)],
+                stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
                 env=self._environment,
                 start_new_session=True,
                 pass_fds=(lock,),
             )
-        try:
-            await self._until_ready(self._process)
-        except BaseException:
-            self.kill()
-            await self._process.wait()
-            raise
 
-    async def _until_ready(self, server: asyncio.subprocess.Process) -> None:
+    async def _until_ready(self, server: subprocess.Popen[bytes]) -> None:
         try:
             async with asyncio.timeout(START_WITHIN):
                 while (ports := self._read_ports(server.pid)) is None:
-                    if server.returncode is not None:
-                        raise await self._failure(process.ending(server.returncode))
+                    if (returncode := server.poll()) is not None:
+                        raise await self._failure(process.ending(returncode))
                     await asyncio.sleep(POLL)
         except TimeoutError:
             raise await self._failure(f"it was not ready within {START_WITHIN:g} s") from None
@@ -342,7 +359,7 @@ class LocalServer:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
-            process.send(self._process, number)
+            self._process.send_signal(number)  # does nothing once it has ended
         elif self.pid is not None and self._is_server(self.pid):
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)

@@ -11,7 +11,8 @@ themselves (see parent), and the next start deals with the server (see server).
 A worker that somebody drained stays down, and the stack goes on without it; one that
 `needs_workers` ends with the last of them.
 
-With `nats` the parts work on a server that is there already, and none is started.
+With `nats` the parts work on a server that is there already, and none is started. Where such guests
+work on the server of this stack it is left to them when the stack ends; one of them takes it over.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from agentflow.local.server import LocalServer
 from agentflow.local.store import StackInfo, Store
 from agentflow.local.supervisor import Event, Supervisor
 from agentflow.rules.restarts import RestartPolicy
+from agentflow.rules.routes.clock import NO_LIMITS, Limits
 
 SIMULATED_KEY: Final = "simulated"
 SIMULATOR_URL: Final = re.compile(r"http://127\.0\.0\.1:(\d+)")
@@ -67,6 +69,7 @@ class LocalStack:
         processes: int | None = None,
         app: str | None = None,
         kinds: Sequence[str] = (),
+        limits: Limits = NO_LIMITS,
         needs_workers: bool = False,
         lease: float | None = None,
         master: bool = True,
@@ -87,6 +90,7 @@ class LocalStack:
         self.durable = durable
         self._nats = nats
         self._workers = workers
+        self._queues = tuple(queues) or ("default",)
         self._processes = processes or 1
         self._kinds = kinds
         self._worker_args = [
@@ -98,6 +102,9 @@ class LocalStack:
                     "--concurrency": concurrency,
                     "--processes": processes,
                     "--lease": lease,
+                    "--rpm": limits.requests,
+                    "--itpm": limits.input,
+                    "--otpm": limits.output,
                 }
             ),
         ]
@@ -114,6 +121,7 @@ class LocalStack:
         self._lifeline: Lifeline | None = None
         self._simulator_lifeline: Lifeline | None = None
         self._ready = False
+        self._working = False
         self.server = LocalServer(
             self.store, port=port, durable=durable, environment=self._environment()
         )
@@ -166,14 +174,21 @@ class LocalStack:
 
     async def stop_workers(self) -> None:
         """Stop the workers, which were started last; results still come in."""
-        await self._supervisor.stop_last()
+        if self._working:
+            self._working = False
+            await self._supervisor.stop_last()
 
     async def stop(self) -> None:
         """Stop all parts in order and let go of the store."""
-        self._ready = False
+        self._working = self._ready = left = False
         if self.store.owned:
             self.store.clear_state()
+            left = not self._nats and self.store.has_guests()
+            if left:
+                self._supervisor.leave(self.server)
         await self._supervisor.stop()
+        if left:
+            self.server.forget()
         for lifeline in (self._lifeline, self._simulator_lifeline):
             if lifeline is not None:
                 lifeline.close()
@@ -211,7 +226,7 @@ class LocalStack:
                 for number in range(1, self._workers + 1)
             )
         )
-        self._ready = True
+        self._working = self._ready = True
         self._write_state()
 
     async def _start_simulator(self) -> str:
@@ -330,6 +345,8 @@ class LocalStack:
                 simulate=self.simulate,
                 simulator_url=self.simulator_url,
                 durable=self.durable,
+                for_job=self._needs_workers,
+                queues=self._queues if self._workers else (),
             )
         )
 

@@ -1,6 +1,7 @@
 """A store: the directory of one local stack, and who may use it.
 
     owner.lock    held by the process that started the stack; its pid is inside
+    guests.lock   held, shared, by those who work on the stack's server with workers of their own
     server.lock   held by the nats-server on the store, which inherits it from its starter
     stack.json    where the running stack is; written when all of it is up
     nats.conf     the server's configuration
@@ -44,6 +45,10 @@ class StackInfo(msgspec.Struct, frozen=True, kw_only=True):
     simulate: bool = False
     simulator_url: str | None = None
     durable: bool = False
+    for_job: bool = False
+    """It is there for one job, and ends with it."""
+    queues: tuple[str, ...] = ()
+    """What its workers serve; empty where it has none, or is of a version that did not say."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -75,6 +80,7 @@ class Store:
         self.logs = self.path / "logs"
         self.pid_file = self.run / "nats-server.pid"
         self._owner_lock = self.path / "owner.lock"
+        self._guests_lock = self.path / "guests.lock"
         self._server_lock = self.path / "server.lock"
         self._state = self.path / "stack.json"
         self._held: int | None = None
@@ -161,6 +167,30 @@ class Store:
     def clear_state(self) -> None:
         """Be found no more."""
         self._state.unlink(missing_ok=True)
+
+    # ----------------------------------------------------------------- guests
+
+    def visit(self) -> int:
+        """Be a guest until this descriptor is closed: the server is left to its guests.
+
+        The owner hides its state before it looks for guests, so who visits looks at the state once
+        more.
+        """
+        lock = os.open(self._guests_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        return lock
+
+    def has_guests(self) -> bool:
+        """Whether somebody else's workers need the server."""
+        lock = os.open(self._guests_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(lock)
 
     # ----------------------------------------------------------------- server
 

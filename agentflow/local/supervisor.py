@@ -78,6 +78,7 @@ class Supervisor:
         self._on_event = on_event
         self._policy = policy or RestartPolicy()
         self._steps: list[list[_Kept]] = []
+        self._left: list[Part] = []
         self._stopping: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
         self._failure: StackError | None = None
@@ -109,6 +110,10 @@ class Supervisor:
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop_all(), name="stop all parts")
         await asyncio.shield(self._stopping)
+
+    def leave(self, part: Part) -> None:
+        """Let a part run on when all are stopped: somebody else needs it, and ends it."""
+        self._left.append(part)
 
     def fail(self, error: StackError) -> None:
         """Stop everything; `wait` raises `error`."""
@@ -184,7 +189,8 @@ class Supervisor:
         for kept in step:
             kept.keeper.cancel()
         await asyncio.gather(*(kept.keeper for kept in step), return_exceptions=True)
-        await asyncio.gather(*(self._end(kept.part) for kept in step))
+        parts = [kept.part for kept in step if kept.part not in self._left]
+        await asyncio.gather(*(self._end(part) for part in parts))
 
     async def _end(self, part: Part) -> None:
         pid = part.pid

@@ -61,6 +61,14 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batches: list[Progress] = []
 
 
+class RouteWait(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Requests of a route that wait: how many, on which axis, seconds until the first starts."""
+
+    waiting: int
+    axis: str = ""
+    seconds: float = 0.0
+
+
 class Holds(msgspec.Struct, frozen=True, tag="holds"):
     """Do you hold this task message? Answered with Held."""
 
@@ -82,11 +90,35 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     id: str
 
 
+class Waits(msgspec.Struct, frozen=True, tag="waits", omit_defaults=True):
+    """For what does this task wait with you? Without an id: who waits with you for limits?
+
+    Answered with Waiting, where any does.
+    """
+
+    id: str = ""
+
+
+class Waiting(msgspec.Struct, frozen=True, tag="waiting", kw_only=True, omit_defaults=True):
+    """Who waits for the limits of routes.
+
+    `routes` has of each by name (`<pool>.<family>`) how many requests wait, on which axis, and in
+    how many seconds the first is expected to start; `route`, `axis` and `seconds` are of the task
+    that was asked for.
+    """
+
+    actor: str = ""
+    route: str = ""
+    axis: str = ""
+    seconds: float = 0.0
+    routes: dict[str, RouteWait] = {}
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Stop pulling, finish or hand back what runs, and exit."""
 
 
-Control = Holds | Held | Cancel | Drain
+Control = Holds | Held | Cancel | Drain | Waits | Waiting
 
 _encoder = msgspec.json.Encoder()
 _control: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)

@@ -49,6 +49,8 @@ CACHED_BYTES: Final = MIB
 ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
 QUEUE_PATTERN: Final = r"[a-z0-9-]{1,24}"
 KIND_PATTERN: Final = r"[A-Za-z0-9_.-]{1,64}"
+BUDGET_PATTERN: Final = r"job\.[A-Za-z0-9_-]{1,64}"
+"""What a task may name as its budget: those of queues, pools and labels find it themselves."""
 LABELS: Final = 16
 """Labels of a task; they travel in a header of its live copy too."""
 LABEL_CHARS: Final = 64
@@ -71,6 +73,8 @@ UNKNOWN_KIND_FOR: Final = 300.0
 UNKNOWN_KIND_EVERY: Final = 15.0
 UPGRADE_DELAY: Final = 60.0
 """A message this version does not understand comes back after so long."""
+ADD_AGAIN: Final = 120
+"""How long an addition to a counter that had no answer may be sent again."""
 DEAD_RETENTION: Final = 30 * DAY
 
 # Counts.

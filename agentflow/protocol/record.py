@@ -28,7 +28,7 @@ TOKENS_MOST: Final = 10**12
 # the record unreadable, and nothing else.
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Times = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
-Tokens = Annotated[int, msgspec.Meta(ge=0, le=1000 * TOKENS_MOST)]
+Tokens = Annotated[int, msgspec.Meta(ge=-1000 * TOKENS_MOST, le=1000 * TOKENS_MOST)]
 Dollars = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 

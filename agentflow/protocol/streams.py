@@ -10,6 +10,8 @@ Reasons that are easy to forget:
 - AGENTFLOW_RECORDS never has max_msgs or max_bytes: evicting the log of a waiting task loses it.
 - AGENTFLOW_SCHEDULE is its own stream, because schedules cannot be combined with discard new.
 - AGENTFLOW_BATCH has no limits at all: what it would evict waits for its batch, or is in one.
+- AGENTFLOW_COUNTERS adds (`allow_msg_counter`), which the server allows only from the beginning and
+  not with discard new; its window is that in which an addition without an answer is sent again.
 - The server has no way to switch the duplicate window off; 100 ms is the least it takes. The log,
   not the window, is what makes a second submission of an id harmless.
 - The bucket of payloads has no max_age: what a task waits with would be gone before the task; the
@@ -43,6 +45,7 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
     subjects.SCHEDULE: _LIMITS,
     subjects.DEAD: ("max_msg_size",),
     subjects.BATCH: _LIMITS,
+    subjects.COUNTERS: ("max_msg_size",),
     subjects.KV_STREAM: ("max_age", "max_msg_size"),
     subjects.OBJECTS: ("max_age", "max_msgs_per_subject"),
 }
@@ -112,6 +115,16 @@ def streams(*, retention: float = limits.RETENTION, replicas: int = 1) -> list[J
             "retention": "limits",
             "discard": "old",
             "duplicate_window": _WINDOW,
+            **common,
+        },
+        {
+            "name": subjects.COUNTERS,
+            "subjects": ["agentflow.counters.>"],
+            "retention": "limits",
+            "discard": "old",
+            "max_msgs_per_subject": 1,
+            "allow_msg_counter": True,
+            "duplicate_window": limits.ADD_AGAIN * _S,
             **common,
         },
         {

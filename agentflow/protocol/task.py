@@ -32,9 +32,10 @@ _Kind = Annotated[str, msgspec.Meta(pattern=rf"^{limits.KIND_PATTERN}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 _Repair = Annotated[int, msgspec.Meta(ge=0, le=limits.REPAIR_MAX)]
+_Budget = Annotated[str, msgspec.Meta(pattern=rf"^{limits.BUDGET_PATTERN}\Z")]
 
 ABILITIES: Final[frozenset[str]] = frozenset(
-    {"batch", "deadline", "payload", "schema", "start_within"}
+    {"batch", "budget", "deadline", "payload", "schema", "start_within"}
 )
 """What a task may ask for in Agentflow-Needs and this version has."""
 
@@ -57,6 +58,7 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     start_within: _Seconds | None = None
     schema: dict[str, Any] | None = None
     repair: _Repair | None = None
+    budget: _Budget | None = None
     batch: bool | Literal["once"] | None = None
     batch_after: _Seconds | None = None
     payload: Payload | None = None
@@ -88,6 +90,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     start_within: float | None = None
     schema: dict[str, Any] | None = None
     repair: int = limits.REPAIR
+    budget: str | None = None
     payload: Payload | None = None
     batch: bool | Literal["once"] = False
     batch_after: float | None = None
@@ -283,6 +286,13 @@ def missing_abilities(headers: Mapping[str, str]) -> list[str]:
     return [name for name in names if name and name not in ABILITIES]
 
 
+class _Labelled(msgspec.Struct):
+    labels: _Labels | None = None
+
+
+_labelled = msgspec.json.Decoder(_Labelled)
+
+
 def labels_header(labels: Mapping[str, str]) -> str:
     """Labels as the value of Agentflow-Labels: compact ASCII JSON."""
     return _ascii(msgspec.json.encode(dict(labels)))
@@ -308,6 +318,16 @@ def labels_from(header: str | None) -> dict[str, str]:
         return _label_decoder.decode(header)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}
+
+
+def labels_of(headers: Mapping[str, str], payload: bytes) -> dict[str, str]:
+    """The labels of a task message: its payload's come before its header's."""
+    try:
+        if payload.lstrip()[:1] == b"{" and (labels := _labelled.decode(payload).labels):
+            return labels
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    return labels_from(headers.get(subjects.LABELS))
 
 
 def _header(headers: Mapping[str, str], name: str, kind: Any) -> str | None:
@@ -366,6 +386,7 @@ def build(
         start_within=body.start_within,
         schema=body.schema,
         repair=limits.REPAIR if body.repair is None else body.repair,
+        budget=body.budget,
         payload=body.payload,
         batch=body.batch or False,
         batch_after=body.batch_after,

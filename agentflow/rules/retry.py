@@ -42,7 +42,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
     `type` and `code` are the API's error.type and error.details.error_code, `exception` a category:
     connection, dropped, stalled, broken_json, timeout, handler, asked (by the handler, for
-    `retry_after` seconds later), batch_expired, batch_canceled, lost. `should_retry` is the header
+    `retry_after` seconds later), batch_expired, batch_canceled, lost, budget, budget_fails,
+    unpriced. `should_retry` is the header
     x-should-retry. `message` is the API's sentence: two of the account's failures are told by
     nothing else.
     """
@@ -190,6 +191,10 @@ TABLE: Final[tuple[Rule, ...]] = (
     Rule(reason="batch_expired",   exceptions=("batch_expired",), backoff=AT_ONCE),
     Rule(reason="batch_canceled",  exceptions=("batch_canceled",)),
     Rule(reason="worker_lost",     exceptions=("lost",), backoff=AT_ONCE),
+    # A budget without room: the task was not asked, and waits for a higher limit, or fails by it.
+    Rule(reason="budget",          exceptions=("budget",), backoff=RATE, counts=False),
+    Rule(reason="budget",          exceptions=("budget_fails",)),
+    Rule(reason="unpriced",        exceptions=("unpriced",)),
 )
 # fmt: on
 

@@ -84,12 +84,13 @@ class Api:
         return self._sticky
 
     def set_mode(self, mode: Layer) -> None:
-        """Replaces the sticky layer. Buckets start full again only if the limits changed."""
+        """Replaces the sticky layer. Where limits were and change, their buckets keep what they
+        held: an administrator has lowered or raised them."""
         self._mode = knob.checked(mode, sticky=True)
         self._sticky = knob.overlay(self._default, self._mode)
         self._sticky_knobs = knob.knobs_of(self._sticky)
         if self._limiter.limits != self._sticky_knobs.limits:
-            self._limiter = Limiter(self._sticky_knobs.limits)
+            self._limiter = self._limiter.changed(self._sticky_knobs.limits, self.clock())
 
     def reset(self) -> None:
         """Back to the server default: no mode, no script, full buckets, empty log."""

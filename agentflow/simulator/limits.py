@@ -38,24 +38,38 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     burst: Annotated[float, Meta(gt=0)] = 60.0
     """Seconds of refill that a full bucket holds."""
 
+    full: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """How full the buckets are at first."""
+
+    stranger: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Share of each refill that somebody else takes, who has the same account."""
+
 
 class Bucket:
     """Fills at `limit` a minute up to its capacity; may be in debt."""
 
-    def __init__(self, limit: float, burst: float, now: float) -> None:
+    def __init__(
+        self, limit: float, burst: float, now: float, *, full: float = 1.0, stranger: float = 0.0
+    ) -> None:
         self.limit = limit
         self.rate = limit / 60.0
         self.capacity = self.rate * burst
-        self._level = self.capacity
+        self._gain = self.rate * (1.0 - stranger)
+        self._level = self.capacity * full
         self._at = now
 
     def level(self, now: float) -> float:
         """What is in it; negative in debt."""
         # A clock read before another one may arrive after it; a bucket never runs backwards.
         if now > self._at:
-            self._level = min(self.capacity, self._level + (now - self._at) * self.rate)
+            self._level = min(self.capacity, self._level + (now - self._at) * self._gain)
             self._at = now
         return self._level
+
+    def after(self, other: Bucket, now: float) -> None:
+        """Hold what `other` held, as far as it fits: a limit was changed."""
+        self._level = min(self.capacity, other.level(now))
+        self._at = now
 
     def take(self, amount: float, now: float) -> None:
         """Takes it, there or not."""
@@ -78,11 +92,23 @@ class Meter:
 
     def __init__(self, limits: Limits, now: float) -> None:
         def bucket(limit: float | None) -> Bucket | None:
-            return None if limit is None else Bucket(limit, limits.burst, now)
+            if limit is None:
+                return None
+            return Bucket(limit, limits.burst, now, full=limits.full, stranger=limits.stranger)
 
         self._requests = bucket(limits.requests)
         self._input = bucket(limits.input_tokens)
         self._output = bucket(limits.output_tokens)
+
+    def after(self, other: Meter, now: float) -> None:
+        """Go on with what another one's buckets held."""
+        for own, before in (
+            (self._requests, other._requests),
+            (self._input, other._input),
+            (self._output, other._output),
+        ):
+            if own is not None and before is not None:
+                own.after(before, now)
 
     def admit(self, input_tokens: int, now: float) -> float:
         """Takes a request and its input and returns 0.0; or takes nothing and returns the wait."""
@@ -141,6 +167,15 @@ class Limiter:
         if name not in self._meters:
             self._meters[name] = Meter(self.limits, now)
         return self._meters[name]
+
+    def changed(self, limits: Limits | None, now: float) -> Limiter:
+        """One with other limits, whose buckets hold what these held."""
+        limiter = Limiter(limits)
+        if limits is not None:
+            for name, meter in self._meters.items():
+                limiter._meters[name] = Meter(limits, now)
+                limiter._meters[name].after(meter, now)
+        return limiter
 
     def idle_lines(self, wall: float) -> str:
         """The twelve headers of an account that has used nothing."""

@@ -47,6 +47,13 @@ WAIT_BUCKETS: Final = (
 )
 
 
+class Limited(NamedTuple):
+    """Who waits for the limits of a route: how many, how long the first of them."""
+
+    waiting: int
+    seconds: float
+
+
 class Figures(NamedTuple):
     """A worker at this moment."""
 
@@ -56,6 +63,7 @@ class Figures(NamedTuple):
     batches: int = 0
     batches_unknown: int = 0
     batches_twice: int = 0
+    limited: Mapping[str, Limited] = {}
 
 
 class Reconnecting(Protocol):
@@ -203,6 +211,29 @@ class WorkerMetrics(_Process):
             ),
         ):
             Gauge(name, text, registry=registry).set_function(read)
+
+        self._route = Words()
+        self._limit_waiting = Gauge(
+            "agentflow_limit_waiting",
+            "Requests here that wait for the limits of a route.",
+            ["route"],
+            registry=registry,
+        )
+        self._limit_seconds = Gauge(
+            "agentflow_limit_wait_seconds",
+            "In how many seconds the first of them is expected to start.",
+            ["route"],
+            registry=registry,
+        )
+
+    async def refresh(self) -> None:
+        await super().refresh()
+        self._limit_waiting.clear()
+        self._limit_seconds.clear()
+        for name, limited in self._figures().limited.items():
+            route = self._route(name)
+            self._limit_waiting.labels(route).set(limited.waiting)
+            self._limit_seconds.labels(route).set(limited.seconds)
 
     def claimed(self, record: Record, not_before: datetime | None) -> None:
         """An attempt begins; `record` is its claim."""

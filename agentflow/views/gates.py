@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import Final
 
 from agentflow.protocol.api import GateView
-from agentflow.rules.routes import closures, gates
+from agentflow.rules.routes import budgets, closures, gates
+from agentflow.rules.routes.budgets import OnLimit
 
 QUEUE: Final = "queue"
 KIND: Final = "kind"
 POOL: Final = "pool"
+BUDGET: Final = "budget"
 
 _CLOSED_BY: Final = {
     "auth": "Claude refused its credential",
@@ -47,6 +49,8 @@ def view(key: str, value: bytes, now: datetime) -> GateView | None:
             request_id=closed.request_id,
             message=closed.message,
         )
+    if key.startswith(budgets.PREFIX):
+        return _budget(key, value, now)
     if not key.startswith(gates.PAUSED):
         return None
     paused = gates.read_paused(value)
@@ -63,10 +67,34 @@ def view(key: str, value: bytes, now: datetime) -> GateView | None:
     )
 
 
+def _budget(key: str, value: bytes, now: datetime) -> GateView | None:
+    """A budget that tasks wait for; one that fails them, or ends their job, stops nobody."""
+    budget = budgets.read(value)
+    budget = budget and budgets.current(budget, now)
+    if budget is None or not budget.stops or budget.on_limit != OnLimit.WAIT:
+        return None
+    return GateView(
+        key=key,
+        what=BUDGET,
+        name=budgets.shown(key.removeprefix(budgets.PREFIX)),
+        since=budget.since or now,
+        until=budgets.next_period(budget.per, now),
+        reason=BUDGET,
+        actor=budget.actor,
+        message=f"${budget.spent / 1e6:.4f} of ${budget.limit / 1e6:.4f} are spent, and the next "
+        f"request may cost ${budget.short / 1e6:.4f}",
+    )
+
+
 def views(items: Iterable[tuple[str, bytes]], now: datetime) -> list[GateView]:
     """All that is paused or closed now: what needs a person first, then by key."""
     stopped = [gate for key, value in items if (gate := view(key, value, now)) is not None]
     return sorted(stopped, key=lambda gate: (not alerting(gate), gate.key))
+
+
+def word(gate: GateView) -> str:
+    """What it is: paused, closed, without room."""
+    return {POOL: "closed", BUDGET: "spent"}.get(gate.what, "paused")
 
 
 def alerting(gate: GateView) -> bool:
@@ -76,6 +104,8 @@ def alerting(gate: GateView) -> bool:
 
 def remedy(gate: GateView) -> str:
     """The command that lifts it."""
+    if gate.what == BUDGET:
+        return f"agentflow budget raise {shlex.quote(gate.name)} USD"
     option = {QUEUE: "", KIND: "--kind ", POOL: "--pool "}[gate.what]
     return f"agentflow resume {option}{shlex.quote(gate.name)}"
 
@@ -84,6 +114,9 @@ def sentence(gate: GateView) -> str:
     """What is stopped, why, since when and by whom."""
     by = f" by {gate.actor}" if gate.actor else ""
     since = f"since {clock(gate.since)}{by}"
+    if gate.what == BUDGET:
+        until = f" until {clock(gate.until)}" if gate.until is not None else ""
+        return f"budget {gate.name} has no room{until}, since {clock(gate.since)}: {gate.message}"
     if gate.what != POOL:
         why = f" ({gate.reason})" if gate.reason not in ("", "operator") else ""
         return f"{gate.what} {gate.name} is paused {since}{why}"

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agentflow.protocol import jobs
 from agentflow.protocol.record import Failure, Record, State, Timings, Usage
 from agentflow.views.result import Result, result_of_record
 
@@ -17,7 +18,7 @@ _WRITTEN: Final = (
     *("line", "id", "custom_id", "state", "text", "value", "content", "input", "usage"),
     *("cost_usd", "stop_reason", "attempts", "timings", "latency_s", "error", "reason", "kind"),
     *("model", "request_id", "labels", "request", "truncated", "simulated", "unpriced"),
-    *("estimated", "partial", "repair", "cached", "saved_usd"),
+    *("estimated", "partial", "repair", "cached", "take", "saved_usd"),
 )
 """In this order: every line begins with `{"line":`."""
 
@@ -45,6 +46,8 @@ class Line(Result, frozen=True, kw_only=True):
     """Seconds from the submission to the end."""
     cached: datetime | None = None
     """When an answer was stored that was taken from the cache, and cost nothing."""
+    take: int = 1
+    """The how manieth answer it is, where the one before was none."""
 
 
 def line_of(
@@ -55,12 +58,18 @@ def line_of(
     simulate: bool,
     custom_id: str | None = None,
     carried: dict[str, Any] | None = None,
+    id: str | None = None,
+    take: int = 1,
 ) -> Line:
-    """The line of a task that ended in a simulated job or in a real one."""
+    """The line of a task that ended in a simulated job or in a real one; `id` is the line's."""
     result = result_of_record(record, 0)
     # What failed before it was answered bears no mark of the simulator.
     unanswered = simulate and record.kind == "claude" and record.state != State.SUCCEEDED
-    fields = msgspec.structs.asdict(result) | {"simulated": record.simulated or unanswered}
+    fields = msgspec.structs.asdict(result) | {
+        "id": id or record.id,
+        "labels": _own(record.labels, line),
+        "simulated": record.simulated or unanswered,
+    }
     submitted, ended = record.timings.submitted, record.timings.ended
     latency = None
     if submitted is not None and ended is not None:
@@ -71,8 +80,20 @@ def line_of(
         custom_id=custom_id,
         input=carried or {},
         latency_s=latency,
+        take=take,
         **fields,
     )
+
+
+def _own(labels: dict[str, str], line: int) -> dict[str, str]:
+    """The labels without those that the job gave."""
+    if jobs.LABEL not in labels:
+        return labels
+    return {
+        name: text
+        for name, text in labels.items()
+        if name != jobs.LABEL and (name, text) != (jobs.LINE, str(line))
+    }
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Line)}

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from agentflow.protocol.api import GateView, WorkerView
+from agentflow.protocol.control import Waiting
 from agentflow.protocol.record import PARKED, State
 from agentflow.rules import presence
 from agentflow.rules.routes.models import family
@@ -44,8 +45,9 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """A task, and what is known of all that it may wait for. None: nobody could tell.
 
-    `workers` are all workers, `served` says whether anybody takes from the queue, `per_minute` how
-    many of its tasks ended a minute lately, `batch` is that which it waits for.
+    `waiting` is what a worker says that has it in hand, `workers` are all workers, `served` says
+    whether anybody takes from the queue, `per_minute` how many of its tasks ended a minute lately,
+    `batch` is that which it waits for.
     """
 
     task: Result
@@ -53,6 +55,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     workers: Sequence[WorkerView] | None = None
     served: bool | None = None
     position: Position | None = None
+    waiting: Waiting | None = None
     per_minute: float | None = None
     batch: BatchView | None = None
 
@@ -171,6 +174,21 @@ def _paused(situation: Situation, now: datetime) -> Told | None:
     return f"paused_{paused[0].what}", ". ".join(told)
 
 
+def _over_budget(situation: Situation, now: datetime) -> Told | None:
+    task = situation.task
+    mine = {"*", f"queue:{task.queue}", *(f"{name}={value}" for name, value in task.labels.items())}
+    fitting = [
+        gate
+        for gate in situation.gates
+        if gate.what == gateviews.BUDGET and (gate.name in mine or gate.name.startswith("pool:"))
+    ]
+    if not fitting:
+        return None
+    gate = fitting[0]
+    text = f"Its {gateviews.sentence(gate)}. To let it go on: {gateviews.remedy(gate)}"
+    return "budget", text, gate.until
+
+
 def _unserved(situation: Situation, now: datetime) -> Told | None:
     task = situation.task
     start = f"Start one: agentflow worker --queues {shlex.quote(task.queue)}"
@@ -213,6 +231,17 @@ def _unknown_kind(situation: Situation, now: datetime) -> Told | None:
     return None
 
 
+def _limited(situation: Situation, now: datetime) -> Told | None:
+    waiting = situation.waiting
+    if waiting is None or not waiting.route:
+        return None
+    starts = now + timedelta(seconds=waiting.seconds)
+    axis = f"{waiting.axis} limit" if waiting.axis else "limits"
+    text = f"A worker has it; it waits for the {axis} of pool {waiting.route}"
+    text += f" and is expected to start at {clock(starts)}, in {_long(waiting.seconds)}."
+    return "limit", text, starts
+
+
 def _taken(situation: Situation, now: datetime) -> Told | None:
     if situation.position is not None and situation.position.taken:
         text = "A worker has taken it and starts it as soon as it may"
@@ -229,7 +258,9 @@ _REASONS: Final[tuple[Callable[[Situation, datetime], Told | None], ...]] = (
     _paused,
     _unserved,
     _closed,
+    _over_budget,
     _unknown_kind,
+    _limited,
     _taken,
 )
 

@@ -1,7 +1,8 @@
 """One attempt at a task, from the gate to the record with which it ends.
 
-    admit    wait, unclaimed and without a record, until the task may start; what came too early is
-             parked, what came too late is failed; fetch what is too long for a message
+    admit    wait, unclaimed and without a record, until the task may start and budgets hold its
+             money; what came too early is parked, what came too late is failed; fetch what is too
+             long for a message
     claim    write `running` after what the log ends with
     run      the handler, within the task's time
     end      write what became of it, and answer the queue (endings.py)
@@ -32,7 +33,8 @@ from typing import Any
 
 from agentflow import waits
 from agentflow.errors import InvalidTask, PayloadLost, Superseded
-from agentflow.handlers.contract import Handler, Outcome, Run
+from agentflow.governor.call import Call
+from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Last, Record, State
 from agentflow.rules import records, retry, starting
@@ -41,12 +43,14 @@ from agentflow.rules.retry import Signal
 from agentflow.rules.routes.closures import Blame
 from agentflow.rules.routes.route import Route
 from agentflow.rules.starting import Arrival, IntoBatch, Park, TooLate, Verdict
-from agentflow.worker import failed, handed
+from agentflow.worker import failed, handed, purse
 from agentflow.worker.deaf import LeftBehind
 from agentflow.worker.failed import Failed
+from agentflow.worker.gates import REFUSED
 from agentflow.worker.held import Ending, Interrupted
 from agentflow.worker.parsed import Parsed
 from agentflow.worker.progress import Progress
+from agentflow.worker.purse import FilledPurse
 from agentflow.worker.shared import Shared
 from agentflow.worker.tokens import TokenStream
 
@@ -59,6 +63,7 @@ class Attempt:
     __slots__ = (
         "_before",
         "_began",
+        "_call",
         "_handler",
         "_held",
         "_left",
@@ -67,6 +72,7 @@ class Attempt:
         "_parsed",
         "_probe",
         "_progress",
+        "_purse",
         "_route",
         "_run",
         "_seconds",
@@ -88,8 +94,10 @@ class Attempt:
         self._origin = parsed.origin
         self._before = last
         self._route: Route | None = None
+        self._call: Call | None = None
         self._began = 0.0
         self._probe = False
+        self._purse: FilledPurse | None = None
         self._opening: asyncio.Task[None] | None = None
         self._seconds = 0.0
         self._left = False
@@ -97,11 +105,21 @@ class Attempt:
     async def go(self) -> None:
         """From stage to stage. Raises Superseded, BusError."""
         if self._may_start() or await self.admit():
-            if self._task.payload is None:
-                await self.claim()
-                await self.end(await self.run())
-            else:
-                await self._go_whole()
+            try:
+                if self._task.payload is None:
+                    await self._go_on()
+                else:
+                    await self._go_whole()
+            finally:
+                self._shared.gates.left(self._call)
+
+    async def _go_on(self) -> None:
+        try:
+            await self.claim()
+        except BaseException:
+            self._put_back()
+            raise
+        await self.end(await self.run())
 
     async def _go_whole(self) -> None:
         """Fetch what the task says besides its message, and go on where that is there."""
@@ -119,11 +137,11 @@ class Attempt:
                 await self._not_asked()
                 shared.endings.give_back(self._held)
                 return
-            await self.claim()
-            await self.end(await self.run())
+            await self._go_on()
 
     async def _not_asked(self) -> None:
-        """Let another task be the probe of the route, where this one was to be it."""
+        """Let others have the money, and be the probe of the route, where this one was to be it."""
+        self._put_back()
         if self._route is not None:
             await self._shared.gates.settle(self._route, probe=self._probe, answered=False)
 
@@ -135,9 +153,27 @@ class Attempt:
         handlers = shared.kinds.handlers
         if not starting.is_plain(task, handlers):
             return False
-        self._handler = handlers[task.kind]
+        self._choose()
+        if shared.gates.budgets.scopes(task, self._route):
+            return False  # there is money to be held
+        return shared.gates.open(task.queue, task.kind, self._route, self._call)
+
+    def _choose(self) -> None:
+        """Who runs the task, by which route, and what that asks of the route."""
+        shared, task = self._shared, self._task
+        kind = task.kind
+        self._handler = shared.kinds.handlers[kind]
         self._route = shared.kinds.route(task)
-        return shared.gates.open(task.queue, task.kind, self._route)
+        if self._route is not None and self._call is None:
+            self._call = shared.gates.governor.call(
+                self._route,
+                (kind, task.labels.get("job", "")),
+                self._size,
+                task.max_tokens,
+                shared.kinds.metered(kind),
+            )
+            if self._call is not None:
+                self._call.name = task.id
 
     async def admit(self) -> bool:
         """Return when the task may start; False where it does not, and is dealt with."""
@@ -154,22 +190,75 @@ class Attempt:
                     case IntoBatch():
                         await shared.into_batches.park(self._parsed, self._before)
                         return False
-            self._handler = shared.kinds.handlers[task.kind]
-            self._route = shared.kinds.route(task)
-            if shared.gates.open(task.queue, task.kind, self._route):
-                return True
+            self._choose()
             try:
                 with self._held.interruptible():
                     async with asyncio.timeout(self._batch_in()):
-                        self._probe = await shared.gates.admit(task.queue, task.kind, self._route)
+                        passed = await self._pass_gates()
+                    if passed:
+                        return True
             except TimeoutError:
                 continue  # it has waited for so long that it goes into a batch
             except Interrupted:
+                self._put_back()
+                shared.gates.left(self._call)
                 shared.endings.give_back(self._held)
                 return False
-            if self._probe:
-                return True
+            except AttemptFailed as failed:
+                shared.gates.left(self._call)
+                await self._end_at_gate(failed)
+                return False
         return True
+
+    async def _pass_gates(self) -> bool:
+        """Whether the task may start now, with the money it needs; else it is to be asked again."""
+        shared, task = self._shared, self._task
+        await self._afford()
+        if shared.gates.open(task.queue, task.kind, self._route, self._call):
+            return True
+        self._put_back()  # others may spend it meanwhile
+        self._probe = await shared.gates.admit(task.queue, task.kind, self._route, self._call)
+        if self._probe or (self._call is not None and self._call.probing):
+            await self._afford()
+            return True
+        return False
+
+    async def _afford(self) -> None:
+        """Hold what the first request may cost, where a budget limits it. Raises AttemptFailed."""
+        shared = self._shared
+        # Of a lost worker the task would be shown as running for as long as it waits.
+        patient = self._before.state != State.RUNNING
+        self._purse = await purse.filled(
+            shared.gates, shared.kinds, self._task, self._route, patient=patient
+        )
+
+    def _put_back(self) -> None:
+        """Hold no money; nothing was asked."""
+        if self._purse is not None:
+            self._purse.close(0)
+            self._purse = None
+
+    async def _end_at_gate(self, error: AttemptFailed) -> None:
+        """Park the task of a lost worker, or fail one that no budget will let pass."""
+        log, before = self._shared.log, self._before.record
+        signal = error.signal
+        if signal.retry_after is None:
+            text = error.failure.message
+            reason = retry.rule_of(signal).reason
+            await self._shared.endings.refuse(self._parsed, self._before, reason, text)
+            return
+        record = records.parked(
+            self._origin,
+            self._before,
+            State.RETRYING,
+            actor=log.actor,
+            now=log.now(),
+            resume_at=log.now() + timedelta(seconds=signal.retry_after),
+            reason=retry.rule_of(signal).reason,
+            error=error.failure,
+            failures=before.failures + 1 if before else 0,
+        )
+        await self._shared.endings.park(self._held, record)
 
     def _arrival(self) -> Arrival:
         before = self._before.record
@@ -207,6 +296,12 @@ class Attempt:
         )
         await self._shared.endings.park(self._held, record)
 
+    @property
+    def _size(self) -> int:
+        """Bytes of the task, those besides its message included."""
+        payload = self._task.payload
+        return len(self._held.delivered.message.data) + (payload.size if payload else 0)
+
     # Claim.
 
     async def claim(self) -> None:
@@ -236,15 +331,16 @@ class Attempt:
             progress=progress.report,
             admit=partial(shared.gates.request, task_id=self._task.id, again=self._waited_for),
             answered=self._answered,
+            purse=self._purse,
         )
         self._began = time.monotonic()
-        shared.gates.started(self._route)
+        shared.gates.started(self._route, self._call, run)
         try:
             result = await self._handle(run)
         except BaseException:
             if self._left:
                 raise LeftBehind from None
-            shared.gates.ended(self._route)
+            shared.gates.ended(self._route, self._call)
             raise
         if self._left:
             raise LeftBehind
@@ -254,11 +350,15 @@ class Attempt:
         """The run is over: take no more from it, and see whether a record can hold what it gave."""
         run = self._run
         run.over = True
-        self._shared.gates.ended(self._route)
+        signal = result.signal if isinstance(result, Failed) else None
+        refused = signal is not None and signal.status == REFUSED
+        self._shared.gates.ended(self._route, self._call, refused=refused)
         self._seconds = time.monotonic() - self._began
         self._stream.flush()
         await self._progress.close()
         wrong = handed.wrong_in_run(run)
+        if self._purse is not None:
+            self._purse.close(None if wrong else run.cost_micro)
         if wrong:
             handed.forget_spent(run)
             result = result and failed.by_outcome(wrong)
@@ -266,6 +366,8 @@ class Attempt:
 
     def _answered(self) -> None:
         """The API answers: nobody needs to wait for the end of it."""
+        if self._call is not None:
+            self._shared.gates.governor.answered(self._call)
         routes, route = self._shared.gates.routes, self._route
         if route is not None and routes.answered(route, probe=self._probe):
             opening = routes.opened(route, probe=self._probe)

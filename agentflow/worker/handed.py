@@ -16,7 +16,7 @@ import msgspec
 from agentflow.handlers.contract import Outcome, Run, Trace
 from agentflow.protocol import limits
 from agentflow.protocol.faithful import flaw
-from agentflow.protocol.record import Failure, Repair, Usage
+from agentflow.protocol.record import TOKENS_MOST, Failure, Repair, Usage
 from agentflow.rules.retry import Signal
 
 _TEXT: Final = (str, NoneType)
@@ -34,6 +34,8 @@ _SPENT: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
     ("partial", (Outcome, NoneType)),
     ("repair", (Repair, NoneType)),
 )
+COST_MOST: Final = 10**14
+"""Micro-dollars of one attempt: a hundred million dollars."""
 _TOKENS: Final = tuple(field.name for field in msgspec.structs.fields(Usage))
 _spent: Final = attrgetter(*(name for name, _ in _SPENT))
 _tokens: Final = attrgetter(*_TOKENS)
@@ -46,11 +48,25 @@ def wrong_in_run(run: Run) -> str | None:
     """What the handler set to a value of the wrong type, as a sentence; None when all is well."""
     types = tuple(map(type, _spent(run)))
     if types in _seen and tuple(map(type, _tokens(run.usage))) == _COUNTS:
-        return None
-    wrong = _wrong(run)
+        return _out_of_bounds(run)
+    wrong = _wrong(run) or _out_of_bounds(run)
     if wrong is None and len(_seen) < 100:
         _seen.add(types)
     return wrong
+
+
+def _out_of_bounds(run: Run) -> str | None:
+    """A number that no reader of records would take."""
+    for name, count in zip(_TOKENS, _tokens(run.usage), strict=True):
+        if not -TOKENS_MOST <= count <= TOKENS_MOST:
+            return f"the handler set run.usage.{name} to {_shown_number(count)}"
+    if run.cost_micro is not None and not -COST_MOST <= run.cost_micro <= COST_MOST:
+        return f"the handler set run.cost_micro to {_shown_number(run.cost_micro)}"
+    return None
+
+
+def _shown_number(number: int) -> str:
+    return f"{number:.3g}" if abs(number) < 1e300 else "a number without an end"
 
 
 def _wrong(run: Run) -> str | None:

@@ -18,6 +18,7 @@ from agentflow.config import Connect
 from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits
+from agentflow.rules.routes.clock import NO_LIMITS, Limits
 from agentflow.telemetry import logs
 from agentflow.worker.worker import GRACE, Worker
 
@@ -45,11 +46,17 @@ async def _measured(
     if address is None:
         yield
         return
-    from agentflow.telemetry.metrics import Figures, WorkerMetrics, served
+    from agentflow.telemetry.metrics import Figures, Limited, WorkerMetrics, served
+
+    def figures() -> Figures:
+        limited = {
+            route: Limited(told.waiting, told.seconds) for route, told in worker.limited.items()
+        }
+        return Figures(worker.slots, worker.running, worker.gate_held, *worker.batches, limited)
 
     metrics = WorkerMetrics(
         connection,
-        lambda: Figures(worker.slots, worker.running, worker.gate_held, *worker.batches),
+        figures,
         actor=worker.actor.name,
     )
     worker.observe(metrics)
@@ -92,9 +99,9 @@ async def serve(
     ready: Callable[[], None] = lambda: None,
     orderly: int = 0,
     batches: bool = True,
+    route_limits: Limits = NO_LIMITS,
 ) -> None:
-    """Be a worker, and for `batches` a batcher, until told to stop; `own` are an app's handlers.
-
+    """Be a worker, with `batches` a batcher too, until told to stop. `own` are an app's handlers.
     `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
     `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
     handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
@@ -110,13 +117,24 @@ async def serve(
                 lease=lease,
                 name=name,
                 grace=grace,
-                **_from_environment(batches=batches),
+                **_as_the_environment_says(route_limits, batches=batches),
             )
             async with _measured(worker, connection, metrics, metrics_shared):
                 await _work(worker, ready)
     finally:
         await connection.close()
     _leave_behind(worker.stuck, orderly)
+
+
+def _as_the_environment_says(route_limits: Limits, *, batches: bool) -> dict[str, Any]:
+    governed = os.environ.get("AGENTFLOW_GOVERNOR", "").lower() != "off"
+    unknown = os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR
+    return {
+        "simulated": "AGENTFLOW_SIMULATED" in os.environ,
+        "unknown_kind_for": float(unknown),
+        "route_limits": route_limits if governed else None,
+        "batches": pace.from_environment() if batches else None,
+    }
 
 
 async def _connected(
@@ -127,16 +145,6 @@ async def _connected(
 ) -> Connection:
     registry.import_ahead(kinds, own)
     return await connect_patiently(options, name or "agentflow worker", PATIENCE)
-
-
-def _from_environment(*, batches: bool) -> dict[str, Any]:
-    """What a worker is told by its environment. Raises UsageError."""
-    unknown = os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR")
-    return {
-        "simulated": "AGENTFLOW_SIMULATED" in os.environ,
-        "unknown_kind_for": float(unknown or limits.UNKNOWN_KIND_FOR),
-        "batches": pace.from_environment() if batches else None,
-    }
 
 
 def _leave_behind(stuck: int, status: int) -> None:

@@ -29,12 +29,15 @@ from agentflow.protocol.control import (
     Control,
     Drain,
     Holds,
+    RouteWait,
     RunningTask,
+    Waits,
 )
 from agentflow.protocol.control import (
     Held as HeldAnswer,
 )
 from agentflow.protocol.subjects import Priority
+from agentflow.rules.routes.clock import NO_LIMITS, Limits
 from agentflow.worker import reply
 from agentflow.worker.consumers import Consumers
 from agentflow.worker.deaf import Deaf, LeftBehind
@@ -58,7 +61,10 @@ HAND_BACK: Final = 5.0
 
 
 class Worker:
-    """Runs the tasks of some queues with some handlers, `slots` at once."""
+    """Runs the tasks of some queues with some handlers, `slots` at once.
+
+    `route_limits` are configured limits of its routes; None: it takes no tickets at all.
+    """
 
     def __init__(
         self,
@@ -73,6 +79,7 @@ class Worker:
         simulated: bool = False,
         unknown_kind_for: float = 0.0,
         batches: Pace | None = None,
+        route_limits: Limits | None = NO_LIMITS,
     ) -> None:
         self._js = JetStream(connection)
         self._connection = connection
@@ -89,17 +96,25 @@ class Worker:
         self._deaf = Deaf(self._holding, self._leave)
         self._starved = Starved(self._holding, self._queues, slots, self._free)
         self._lag = Lag()
-        board = Board(self._js)
-        self._gates = Gates(board, actor=self.actor.name, slots=slots, now=self._log.now)
+        self._gates = self._make_gates(route_limits)
         self._shared = Shared(connection, self._log, self._holding, self._gates, self._kinds)
         self._intake = Intake(self._shared)
-        self._batcher = self._make_batcher(board, batches)
+        self._batcher = self._make_batcher(self._gates.board, batches)
         self._consumers = Consumers(self._js, self._queues, self._holding, lease=lease)
         self._puller = self._make_puller()
         self._gates.on_open = self._puller.refill
         self._idle = asyncio.Event()
         self.stuck = 0
         """Handlers that did not end when the worker did; their process cannot exit by itself."""
+
+    def _make_gates(self, limits: Limits | None) -> Gates:
+        return Gates(
+            self._js,
+            actor=self.actor.name,
+            slots=self._slots,
+            limits=limits,
+            pools=lambda: list(self._kinds.pools()),
+        )
 
     def _make_puller(self) -> Puller:
         tiers = [
@@ -150,8 +165,15 @@ class Worker:
         if self._batcher is not None:
             self.actor.background("batches", self._batcher.keep)
             self.actor.on_stop("batches", self._batcher.stop)
+        self._gates.budgets.lease = self._holding.lease
+        self.actor.background("budgets", self._gates.budgets.keep)
+        if self._kinds.asks:
+            self.actor.background("growth", self._gates.governor.watch)
+            self.actor.background("slots", self._gates.governor.keep)
+            self.actor.on_stop("slots", self._gates.governor.forget)
         self.actor.on_stop("pulling", self._puller.stop)
         self.actor.on_stop("tasks", self._settle)
+        self.actor.on_stop("budgets", self._gates.budgets.close)
         if not self.actor.stopping.is_set():  # told so while it started
             await self._puller.start()
 
@@ -189,6 +211,12 @@ class Worker:
     def batches(self) -> tuple[int, int, int]:
         """Batches it looks after, those of unknown outcome among them, and those paid twice."""
         return self._batcher.figures() if self._batcher is not None else (0, 0, 0)
+
+    @property
+    def limited(self) -> dict[str, RouteWait]:
+        """Who waits for the limits of routes."""
+        told = self._gates.governor.waiting()
+        return {} if told is None else told.routes
 
     # Taking.
 
@@ -260,6 +288,8 @@ class Worker:
                 return self._cancel(task_id)
             case Drain():
                 self.actor.stop()
+            case Waits(id=task_id):
+                return self._gates.governor.waiting(task_id)
         return None
 
     def _cancel(self, task_id: str) -> HeldAnswer | Awaitable[HeldAnswer]:
@@ -293,7 +323,7 @@ class Worker:
                 *self._starved.notes(),
                 *self._kinds.notes(),
             ],
-            "pools": self._kinds.pools(),
+            "pools": _with(self._kinds.pools(), self._gates.governor.shown()),
             "batches": self._batcher.progress() if self._batcher is not None else [],
             "tasks": [_shown(held) for held in running[:LISTED_TASKS]],
         }
@@ -339,6 +369,16 @@ class Worker:
         except TimeoutError:
             return False
         return True
+
+
+def _with(pools: dict[str, Any], waiting: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """What handlers say of their pools, with who waits for them."""
+    merged = {pool: dict(families) for pool, families in pools.items()}
+    for pool, families in waiting.items():
+        own = merged.setdefault(pool, {})
+        for family, figures in families.items():
+            own[family] = {**own.get(family, {}), **figures}
+    return merged
 
 
 def _work(running: list[Held]) -> dict[str, dict[str, int]]:

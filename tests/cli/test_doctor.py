@@ -109,12 +109,14 @@ def test_a_fresh_server_has_no_failures(
         "sync interval",
         "max_payload",
         "clock",
+        "limits",
         "costs",
         "pauses",
         "prices",
         "master",
         "workers",
         "queues",
+        "jobs",
     }
     assert found.checks.keys() == names
     assert found["streams"].status is Status.WARN

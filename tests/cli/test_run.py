@@ -83,7 +83,10 @@ class TestInput:
             (["absent.jsonl"], "cannot read absent.jsonl: No such file or directory"),
             (["t.jsonl", "--out", "t.jsonl"], "t.jsonl is the input; name another file"),
             (["t.jsonl", "--queue", "No!"], "queue 'No!' is not allowed"),
-            (["t.jsonl", "--max-cost", "0"], "0 is not in the range"),
+            *(
+                (["t.jsonl", "--max-cost", limit], f"'{limit}' is no amount of dollars above 0")
+                for limit in ("0", "-1", "nan", "inf", "1e400", "", "5$", "0.0000001")
+            ),
             (["t.jsonl", "--nats", "nats://127.0.0.1:1"], "the workers are those that run else"),
         ],
     )
@@ -186,19 +189,18 @@ class TestLimit:
         self, home: Home
     ) -> None:
         home.simulator("mode", {"usage": {"input_tokens": 500, "output_tokens": 400}})
-        file = home.tasks({"prompt": f"C{number}"} for number in range(30))  # half a cent each
+        # Each costs half a cent, and may cost 0.7 cents.
+        file = home.tasks({"prompt": f"C{number}", "max_tokens": 500} for number in range(30))
         job = ("run", file, "--simulate", "--json", "-c", "2", "--max-cost")
         stopped = await home.command(*job, "0.0245")
         asked = home.asked()
 
         assert stopped.code == 4
-        ended = summary(stopped.out)["succeeded"]
-        assert 5 <= ended <= 6, "those that were under way when the limit was met"
-        assert summary(stopped.out)["not_run"] == 30 - ended
-        assert len(asked) == len(home.results()) == ended
-        assert (
-            f"Stopped with {30 - ended} tasks not submitted: the job has cost $0.0" in stopped.err
-        )
+        assert summary(stopped.out)["succeeded"] == 4, "a fifth might cost more than is left"
+        assert summary(stopped.out)["not_run"] == 26
+        assert len(asked) == len(home.results()) == 4
+        assert "with 26 tasks not asked: the job has cost $0.0200" in stopped.err
+        assert "the next request may cost $0.00" in stopped.err
 
         still = await home.command(*job, "0.0245")
         assert (still.code, home.asked()) == (4, asked), "earlier runs count"
@@ -209,12 +211,17 @@ class TestLimit:
         assert summary(done.out)["cost_usd"] == pytest.approx(0.15)
 
     async def test_without_a_price_no_limit_can_hold(self, home: Home) -> None:
-        tasks = [{"prompt": f"D{number}", "model": "claude-nova-9"} for number in range(9)]
+        tasks = [
+            {"prompt": "D0"},
+            *({"prompt": f"D{at}", "model": "claude-nova-9"} for at in (1, 2)),
+        ]
+        tasks.append({"prompt": "D3", "params": {"speed": "fast"}})
         job = ("run", home.tasks(tasks), "--simulate", "--json", "-c", "1")
-        stopped = await home.command(*job, "--max-cost", "100")
-        assert stopped.code == 4
-        assert "(no price for claude-nova-9), so no limit can hold" in stopped.err
-        assert summary(stopped.out)["cost_usd"] is None
+        refused = await home.command(*job, "--max-cost", "100")
+        assert refused.code == 2
+        for line, what in ((2, "claude-nova-9"), (3, "claude-nova-9"), (4, "fast mode")):
+            assert f"line {line}: --max-cost cannot hold: no price for {what}" in refused.err
+        assert home.asked() == []
 
         assert (await home.command(*job)).code == 0
 

@@ -18,6 +18,7 @@ from agentflow.audit import verify
 from agentflow.audit.evidence import Submission
 from agentflow.audit.trail import Kind
 from agentflow.local.store import running
+from agentflow.protocol import subjects
 from tests.support import checker
 from tests.support.jobs import Home
 from tests.support.tools import ROOT
@@ -68,7 +69,13 @@ async def test_the_examples(home: Home) -> None:
     assert "SIMULATED run: no answer is real, nothing was paid" in done.out
     first, *progress = done.err.splitlines()
     assert first == f"{file}: {len(tasks)} tasks, read as JSON lines"
-    assert all(line.startswith("SIMULATED ") for line in progress)
+    *progress, last = progress
+    assert progress.pop(0).startswith("starting workers: ")
+    # One is answered 529, so on a slow machine the others may be seen to wait.
+    others = [line for line in progress if not line.startswith("SIMULATED ")]
+    assert [line for line in others if " wait: " not in line] == []
+    assert last.startswith("To ask again where the answer is none: agentflow run")
+    assert last.endswith("--again cut")
     assert f"/{len(tasks)} done, 0 failed, " in done.err
     results = {line["line"]: line for line in home.results("prompts.results.jsonl")}
     assert list(results) == [number for number, _ in enumerate(tasks, 1)]
@@ -156,9 +163,13 @@ async def test_a_second_ctrl_c_hands_back_what_runs(home: Home) -> None:
     assert home.processes() == []
     async with home.streams() as js:
         log = (await checker.logs(js))["sleeper"]
-    assert [entry.state for entry in log] == ["running", "queued"]
+        letter = await js.last(subjects.DEAD, subjects.dead("*", "sleeper"))
+    assert [entry.state for entry in log] == ["running", "queued", "failed"]
     assert log[-1].record is not None
+    assert log[-1].record.reason == "withdrawn"
     assert log[-1].record.attempt == 0, "the attempt does not count"
+    assert letter is not None
+    assert home.results() == [], "what is withdrawn has no result"
 
 
 async def test_when_the_stack_that_it_used_ends_it_starts_its_own(home: Home) -> None:
@@ -217,3 +228,26 @@ async def test_a_table_broken_off_twice_has_every_row_once_and_in_order(home: Ho
     assert [row["name"] for row in out] == [f"r{number}" for number in range(24)]
     assert {row["state"] for row in out} == {"succeeded"}
     assert sum(float(row["cost_usd"]) for row in out) == pytest.approx(summary["cost_usd"])
+
+
+async def test_what_a_killed_worker_held_counts_and_the_limit_holds(home: Home) -> None:
+    file = home.tasks({"prompt": f"K{number}", "max_tokens": 500} for number in range(40))
+    job = ("run", file, "--simulate", "--json", "-c", "2")
+    program = home.start(*job, "--max-cost", "0.06")
+    await until(lambda: running(home.store) is not None and len(home.asked()) >= 1)
+    home.simulator("mode", {"latency": 20.0})
+    # Both workers hold for two requests, and no answer comes before one of them is dead.
+    await until(lambda: home.simulator("stats")["in_flight"] == 4)
+    home.processes(" worker ")[0].kill()
+    usage = {"input_tokens": 500, "output_tokens": 400}  # half a cent
+    home.simulator("mode", {"latency": 0.1, "usage": usage})
+    stopped = await program.done()
+
+    assert stopped.code == 4, stopped.err
+    figures = json.loads(stopped.out)
+    lost = figures["held_for_unknown_usd"]
+    assert 0.007 < lost < 0.015, "two requests of at most 0.7 cents, which nobody heard the end of"
+    assert 0.05 < figures["cost_usd"] + lost <= 0.06
+    assert f"${lost:.4f} count for requests whose cost is not known" in stopped.err
+    done = await home.command(*job, "--max-cost", "1")
+    assert (done.code, len(home.results())) == (0, 40)

@@ -380,7 +380,7 @@ async def test_each_request_passes_the_gate(simulator: Simulator) -> None:
             passed.append(error.signal.status)
             raise
 
-    def admit(route: tuple[str, str]) -> AbstractAsyncContextManager[None]:
+    def admit(route: tuple[str, str], part: Run | None) -> AbstractAsyncContextManager[None]:
         return gate(route)
 
     async with app.open() as handlers:

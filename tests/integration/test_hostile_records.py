@@ -49,7 +49,7 @@ BAD: dict[str, tuple[bytes, dict[str, object]]] = {
     "failures": (b"bad", {"failures": 2**63}),
     "follows": (b"bad", {"follows": HUGE}),
     "tokens": (b"bad", {"usage": {"output_tokens": HUGE}}),
-    "negative tokens": (b"bad", {"usage": {"input_tokens": -5}}),
+    "tokens far below nothing": (b"bad", {"usage": {"input_tokens": -HUGE}}),
     "cost": (b"bad", {"cost_usd": 1e300}),
     "a run of ages": (b"bad", {"timings": {"run_s": 1e300}}),
     "the year 9999": (b"bad", {"timings": {"submitted": "9999-12-31T23:59:59-14:00"}}),

@@ -14,7 +14,7 @@ from agentflow.errors import ResultsLost, UsageError
 from agentflow.handlers.contract import Outcome, Run
 from agentflow.job.job import Job
 from agentflow.job.source import Reading, Source
-from agentflow.job.spec import Ending, JobSpec
+from agentflow.job.spec import Ending, Held, JobSpec
 from agentflow.protocol.record import Usage
 from agentflow.rules.routes import closures
 from agentflow.rules.routes.closures import Closed
@@ -32,6 +32,7 @@ class Told:
         self.moments: list[str] = []
         self.sentences: list[str] = []
         self.graces: list[float | None] = []
+        self.held: list[Held | None] = []
 
     def begin(self) -> None:
         self.moments.append("begin")
@@ -48,6 +49,9 @@ class Told:
     def warn(self, text: str) -> None:
         self.sentences.append(text)
 
+    def waits(self, held: Held | None) -> None:
+        self.held.append(held)
+
     def stopping(self, grace: float | None) -> None:
         self.graces.append(grace)
 
@@ -59,6 +63,7 @@ def tasks(count: int, kind: str) -> Source:
 
 def spec(server: NatsServer, folder: Path, *, max_cost_micro: int | None = None) -> JobSpec:
     return JobSpec(
+        id="a-job",
         results=folder / "results.jsonl",
         connect=Connect(urls=(server.url,)),
         concurrency=1,
@@ -93,6 +98,7 @@ async def test_a_job_that_is_told_to_stop_says_what_becomes_of_its_tasks(
     running = asyncio.ensure_future(job.run(told))
     await gate.started.wait()
 
+    job.stop()
     job.stop()
 
     assert await running is Ending.INTERRUPTED

@@ -72,6 +72,7 @@ async def test_a_master_makes_the_streams(nats_server: NatsServer) -> None:
             subjects.RECORDS,
             subjects.SCHEDULE,
             subjects.DEAD,
+            subjects.COUNTERS,
             subjects.KV_STREAM,
             subjects.OBJECTS,
         }
@@ -130,7 +131,7 @@ async def test_who_may_not_create_streams_says_what_to_do(tmp_path: Path) -> Non
         await found.start()
         try:
             answer = await masters.ask(connection, api.STATS, StatsView)
-            assert len([note for note in answer.notes if "agentflow streams apply" in note]) == 6
+            assert len([note for note in answer.notes if "agentflow streams apply" in note]) == 7
             assert not answer.ready
             with pytest.raises(masters.Refusal) as refused:
                 await masters.ask_raw(connection, api.SUBMIT, b"x")

@@ -139,7 +139,6 @@ REFUSED = {
         "agentflow.progress.x",
         "agentflow.schedule.x.1",
         "agentflow.due.default.normal",
-        "agentflow.dead.default.x",
         "agentflow.live.results.x",
         "agentflow.tokens.x",
         "agentflow.control.master",

@@ -20,6 +20,7 @@ from agentflow.client.operate.bulk import Selection
 from agentflow.client.operate.deadletters import DeadFilter
 from agentflow.config import Connect
 from agentflow.errors import NotConnected, UsageError
+from agentflow.protocol.jobs import Job
 from agentflow.protocol.task import TaskBody
 
 GIVEN: Final[dict[str, Any]] = {
@@ -30,6 +31,19 @@ GIVEN: Final[dict[str, Any]] = {
     "handles": [],
     "ids": ["t1"],
     "items": ["x"],
+    "job": Job(
+        id="j",
+        file="f",
+        results="r",
+        queue="q",
+        lines=1,
+        defaults="",
+        who="me",
+        started=datetime(2026, 1, 1, tzinfo=UTC),
+        seen=datetime(2026, 1, 1, tzinfo=UTC),
+    ),
+    "most": 1,
+    "named": "j",
     "now": datetime(2026, 1, 1, tzinfo=UTC),
     "priority": "normal",
     "queue": "default",

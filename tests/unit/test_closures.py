@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentflow.rules.routes import closures
@@ -155,6 +155,7 @@ def test_what_a_person_closed_only_a_person_opens() -> None:
     assert (verdict.closed, verdict.blame) == (closed, Blame.ROUTE)
 
 
+@example(steps=[("auth", "a", "meet", 0.0, 4), ("server", "a", "meet", 0.0, 4)])
 @given(
     st.lists(
         st.tuples(

@@ -11,7 +11,7 @@ import pytest
 from anthropic.resources.messages import AsyncMessages
 
 from agentflow.handlers.claude import request
-from agentflow.protocol import subjects, task
+from agentflow.protocol import streams, task
 from agentflow.protocol.subjects import Priority
 from agentflow.rules.routes import prices
 
@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs/settings.md").read_text()
 CLAUDE = (ROOT / "docs/claude.md").read_text()
 SOURCES = [*(ROOT / "agentflow").rglob("*.py"), *(ROOT / "tui").rglob("*.py")]
 NAME = re.compile(r"_?AGENTFLOW_[A-Z_]*[A-Z]")
-STREAMS = {subjects.TASKS, subjects.RECORDS, subjects.SCHEDULE, subjects.DEAD}
+STREAMS = {definition["name"] for definition in streams.streams()}
 CONFIGURED = ["deploy/nats-roles.conf", "docker-compose.yml", "deploy/env.example", "nats.conf"]
 
 

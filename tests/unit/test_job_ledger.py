@@ -73,7 +73,7 @@ def check(path: Path, tasks: Source, *, append: bool = False) -> None:
     book = Ledger(path, simulate=False)
     book.open()
     try:
-        ownership.check(book, tasks, JobSpec(results=path, append=append))
+        ownership.check(book, tasks, JobSpec(id="job", results=path, append=append))
     finally:
         book.close()
 

@@ -264,7 +264,7 @@ class TestTally:
         assert (shown["tasks"], shown["succeeded"], shown["failed"]) == (8, 3, 2)
         assert (shown["cancelled"], shown["not_run"], shown["had_results_before"]) == (1, 2, 1)
         assert shown["reasons"] == {"invalid_request": 2, "cancelled": 1}
-        assert (shown["cut_by_max_tokens"], shown["refused"], shown["retried"]) == (1, 1, 1)
+        assert (shown["answers"], shown["retried"]) == ({"cut": 1, "refused": 1}, 1)
         assert shown["usage"]["input_tokens"] == 60
         assert shown["simulated"] is True
         assert tally.running == set()

@@ -10,12 +10,22 @@ from typing import Any
 
 import msgspec
 
-from agentflow.protocol import api, batches, control, limits, record, streams, subjects, task
+from agentflow.protocol import (
+    api,
+    batches,
+    control,
+    jobs,
+    limits,
+    record,
+    streams,
+    subjects,
+    task,
+)
 from agentflow.protocol.record import EMPTY, Last, State
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import claim, lifecycle, retry
 from agentflow.rules.claim import Act, Delivery
-from agentflow.rules.routes import closures, gates
+from agentflow.rules.routes import budgets, clock, closures, gates, tickets
 from agentflow.rules.routes.route import Route
 from agentflow.views.api import TASK_FIELDS
 from tests.support import tools
@@ -63,6 +73,7 @@ def test_every_subject_is_told() -> None:
         subjects.due("x", "x"),
         subjects.dead("x", "x"),
         batches.entry("x", "x", "x", 0).replace("0", "x"),
+        tickets.counter(Route("x", "x"), "x"),
         subjects.kv("x"),
         subjects.cached("x"),
         f"{subjects.OBJECT_CHUNKS}.x",
@@ -137,6 +148,8 @@ def test_heartbeats_and_control_messages_are_told() -> None:
         control.Held,
         control.Cancel,
         control.Drain,
+        control.Waits,
+        control.Waiting,
     }
 
 
@@ -170,10 +183,21 @@ def test_the_keys_of_the_bucket_are_told() -> None:
         gates.closed_key(Route("<pool>", "<family>")),
         batches.key("<pool>", "<queue>"),
         batches.lease_key("<pool>", "<queue>"),
+        budgets.key("<scope>"),
+        jobs.key("<id>"),
+        clock.clock_key(Route("<pool>", "<family>")),
+        f"{clock.SLOTS}<actor>",
+        f"{clock.POOL}<pool>",
     }
+    assert set(fields(budgets.Budget)) == told["budgets.<scope>"]
+    assert set(fields(jobs.Job)) == told["job.<id>"]
+    assert set(fields(budgets.Holder)) <= quoted(section("Budgets"))
     assert fields(batches.Table) == told["batches.<pool>.<queue>"]
     assert set(fields(closures.Closed)) <= told["closed.<pool>.<family>"]
     assert fields(gates.Paused) == told["pause.<queue>"]
+    assert fields(clock.Limits) == told["pool.<pool>"]
+    known = quoted(section("Tickets and the clock"))
+    assert (fields(clock.Clock) - {"v"}) | fields(clock.Axis) <= known
     (value,) = re.findall(r"nats kv put agentflow pause\.\w+ '(.*)'", PAGE.read_text("utf-8"))
     paused = gates.read_paused(value.encode())
     assert paused is not None

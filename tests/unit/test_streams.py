@@ -30,7 +30,7 @@ def answered(definition: Json, **changed: Any) -> Json:
 def test_the_streams_of_the_design() -> None:
     assert set(BY_NAME) == {
         "AGENTFLOW_TASKS", "AGENTFLOW_RECORDS", "AGENTFLOW_SCHEDULE", "AGENTFLOW_DEAD",
-        "AGENTFLOW_BATCH", "KV_agentflow", "OBJ_agentflow",
+        "AGENTFLOW_BATCH", "AGENTFLOW_COUNTERS", "KV_agentflow", "OBJ_agentflow",
     }  # fmt: skip
 
 

@@ -108,6 +108,7 @@ def test_each_stored_subject_is_of_exactly_one_stream(
         subjects.schedule(task_id, 7): subjects.SCHEDULE,
         subjects.due(queue, priority): subjects.SCHEDULE,
         subjects.dead(queue, task_id): subjects.DEAD,
+        "agentflow.counters.pool.opus.input": subjects.COUNTERS,
         subjects.kv("lease.master"): subjects.KV_STREAM,
     }
     for subject, stream in expected.items():

@@ -30,11 +30,15 @@ class _ApiError(msgspec.Struct):
 
 
 class PubAck(msgspec.Struct):
-    """The server's word that a message is stored, at which sequence of which stream."""
+    """The server's word that a message is stored, at which sequence of which stream.
+
+    `val` is what a counter says after it.
+    """
 
     stream: str = ""
     seq: int = 0
     duplicate: bool = False
+    val: str = ""
     error: _ApiError | None = None
 
 
@@ -234,6 +238,10 @@ class JetStream:
     async def consumer_info(self, stream: str, consumer: str) -> Json:
         """Configuration and state of a consumer."""
         return await self.api(f"CONSUMER.INFO.{stream}.{consumer}")
+
+    async def delete_consumer(self, stream: str, consumer: str) -> None:
+        """Remove a consumer. Raises NotFound where there is none."""
+        await self.api(f"CONSUMER.DELETE.{stream}.{consumer}")
 
     async def consumers(self, stream: str) -> list[Json]:
         """Configuration and state of all consumers of a stream."""

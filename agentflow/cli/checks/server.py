@@ -22,8 +22,10 @@ from agentflow.bus.wire.monitoring import sync_of
 from agentflow.cli import inventory
 from agentflow.cli.checks.check import Check, Status
 from agentflow.cli.checks.jetstream import jetstream
+from agentflow.cli.checks.jobs import abandoned
 from agentflow.cli.inventory import ConsumerStatus, StreamStatus
 from agentflow.cli.output import seconds
+from agentflow.client.operate.limits import standing as standing_limits
 from agentflow.client.operate.pauses import standing
 from agentflow.client.operate.serving import any_worker, unserved
 from agentflow.config import Connect
@@ -33,6 +35,7 @@ from agentflow.protocol.api import QueueView, StatsView
 from agentflow.protocol.record import decode
 from agentflow.rules.durability import weaker
 from agentflow.views import gates as gateviews
+from agentflow.views.limits import sentence
 
 NEEDED: Final = (2, 12)
 """Message schedules came with it."""
@@ -66,8 +69,10 @@ async def all_of(
         checks.append(payload(connection.max_payload))
         checks.append(await clock(js))
         checks += await _gates(js)
+        checks.append(await rate_limits(js))
         checks.append(await costs(js))
         checks += await _fleet(js)
+        checks.append(await abandoned(js))
         return checks, True
 
 
@@ -82,6 +87,17 @@ def server(connection: Connection) -> Check:
     if numbers < TESTED:
         return Check("server", Status.WARN, text, "it is tested with 2.15; consider a newer one")
     return Check("server", Status.OK, text)
+
+
+async def rate_limits(js: JetStream) -> Check:
+    """By what the fleet knows the limits of its routes."""
+    try:
+        routes = await standing_limits(js)
+    except BusError as error:
+        return Check("limits", Status.UNKNOWN, f"they cannot be read: {error}")
+    if not routes:
+        return Check("limits", Status.OK, "none known yet; the first answer of a worker tells them")
+    return Check("limits", Status.OK, "; ".join(sentence(route) for route in routes))
 
 
 async def _definitions(js: JetStream) -> list[Check]:

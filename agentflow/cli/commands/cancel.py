@@ -8,7 +8,7 @@ import click
 
 from agentflow.cli import options
 from agentflow.cli.confirm import confirm, counted
-from agentflow.cli.options import connection_options, json_option
+from agentflow.cli.options import connection_options, job_option, json_option
 from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ STATES = ("queued", "scheduled", "retrying", "waiting", "running")
 @click.option("--state", multiple=True, type=click.Choice(STATES), help="All in it. Repeatable.")
 @click.option("--queue", "-q", help="All of this queue.")
 @click.option("--label", multiple=True, metavar="K=V", help="All with it. Repeatable.")
+@job_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask, however many they are.")
 @json_option
 @connection_options
@@ -32,6 +33,7 @@ def command(
     state: tuple[str, ...],
     queue: str | None,
     label: tuple[str, ...],
+    job: str | None,
     yes: bool,
     as_json: bool,
     **connection: str | None,
@@ -39,18 +41,19 @@ def command(
     """End tasks that have not ended.
 
     A task that waits never starts. Of one that runs, what Claude generates is hung up on, and what
-    it used so far stays in its record. Selecting by --state, --queue and --label needs a master;
-    all given must hold. Exits 1 where an ID is unknown.
+    it used so far stays in its record. Selecting by --state, --queue, --label and --job needs a
+    master; all given must hold. Exits 1 where an ID is unknown. What is cancelled is over; to take
+    a job back so that it can go on later: agentflow withdraw.
     """
     labels = options.labels(label)
-    if bool(ids) == bool(state or queue or labels):
-        raise UsageError("say which tasks: ids, or --state, --queue, --label (not both)")
+    if bool(ids) == bool(state or queue or labels or job):
+        raise UsageError("say which tasks: ids, or --state, --queue, --label, --job (not both)")
     if ids:
         return options.run_async(_cancel_ids(connection, ids, yes, as_json))
     from agentflow.client.operate.bulk import Selection
 
     selection = Selection(states=state, queue=queue, label=labels)
-    return options.run_async(_cancel_all(connection, selection, yes, as_json))
+    return options.run_async(_cancel_all(connection, selection, job, yes, as_json))
 
 
 async def _cancel_ids(
@@ -79,10 +82,18 @@ async def _cancel_ids(
 
 
 async def _cancel_all(
-    connection: dict[str, str | None], selection: Selection, yes: bool, as_json: bool
+    connection: dict[str, str | None],
+    selection: Selection,
+    job: str | None,
+    yes: bool,
+    as_json: bool,
 ) -> int:
+    import msgspec
+
     report = CancelReport(as_json)
     async with options.client(connection) as client:
+        label = await options.with_job(client, selection.label, job)
+        selection = msgspec.structs.replace(selection, label=label)
         await _confirm(client, selection, yes)
         async for outcome in client.operate.bulk.cancel(selection):
             report.add(outcome)

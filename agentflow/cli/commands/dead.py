@@ -277,7 +277,7 @@ async def _ids(
     confirm(len(unique), f"this would {verb} {counted(len(unique), 'task')}", yes)
     async with options.client(connection) as client:
         work = client.dead.retry_one if verb == "retry" else client.dead.drop_one
-        return await _report(concurrently(as_stream(unique), work), verb, as_json)
+        return await _report(client, concurrently(as_stream(unique), work), verb, as_json)
 
 
 async def _many(
@@ -288,7 +288,7 @@ async def _many(
             count = await _count(client, wanted)
             confirm(count, f"this would {verb} {counted(count, 'dead letter')}", yes)
         work = client.dead.retry(wanted) if verb == "retry" else client.dead.drop(wanted)
-        return await _report(work, verb, as_json)
+        return await _report(client, work, verb, as_json)
 
 
 async def _count(client: Client, wanted: DeadFilter) -> int:
@@ -298,13 +298,18 @@ async def _count(client: Client, wanted: DeadFilter) -> int:
     return count
 
 
-async def _report(outcomes: AsyncGenerator[Outcome], verb: str, as_json: bool) -> int:
+async def _report(
+    client: Client, outcomes: AsyncGenerator[Outcome], verb: str, as_json: bool
+) -> int:
     from agentflow.cli import output
 
     done = 0
+    queues: dict[str, None] = {}
     problems: list[str] = []
     async for outcome in outcomes:
         done += outcome.done
+        if outcome.queue:
+            queues[outcome.queue] = None
         if not outcome.done:
             problems.append(outcome.text)
         if as_json:
@@ -315,4 +320,25 @@ async def _report(outcomes: AsyncGenerator[Outcome], verb: str, as_json: bool) -
         output.warn(f"... and {len(problems) - SHOWN_PROBLEMS:,} more")
     if not as_json:
         output.show(f"{counted(done, 'task')} {_DONE[verb]}")
+    for queue in queues:
+        await _warn_unserved(client, queue)
     return 1 if problems else 0
+
+
+async def _warn_unserved(client: Client, queue: str) -> None:
+    """A task that is run again waits where it was, which may have been the queue of a job."""
+    from agentflow.cli import output
+    from agentflow.errors import BusError
+
+    try:
+        if not await client.unserved(queue):
+            return
+        job = await client.operate.jobs.get(queue)
+    except BusError:
+        return  # this user may not ask
+    how = f"agentflow worker --queues {queue}"
+    if job is not None:
+        how = (
+            f"agentflow run {job.file} --retry-failed, which does the same for the whole job; {how}"
+        )
+    output.warn(f"no worker serves the queue {queue}; it waits until one does: {how}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentflow.cli import options
-from agentflow.cli.options import connection_options, json_option
+from agentflow.cli.options import connection_options, job_option, json_option
 
 if TYPE_CHECKING:
     from agentflow.views.result import Result
@@ -28,6 +28,7 @@ STATES = (
 @click.option("--state", type=click.Choice(STATES), help="Only tasks in this state.")
 @click.option("--queue", "-q", help="Only tasks of this queue.")
 @click.option("--label", multiple=True, metavar="K=V", help="Only tasks with it. Repeatable.")
+@job_option
 @click.option(
     "--limit",
     "-n",
@@ -42,12 +43,13 @@ def command(
     state: str | None,
     queue: str | None,
     label: tuple[str, ...],
+    job: str | None,
     limit: int,
     as_json: bool,
     **connection: str | None,
 ) -> None:
     """List tasks, newest first. Needs a master."""
-    options.run_async(_list(connection, state, queue, options.labels(label), limit, as_json))
+    options.run_async(_list(connection, state, queue, options.labels(label), job, limit, as_json))
 
 
 async def _list(
@@ -55,6 +57,7 @@ async def _list(
     state: str | None,
     queue: str | None,
     label: dict[str, str],
+    job: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -62,6 +65,7 @@ async def _list(
     from agentflow.views.api import task_json
 
     async with options.client(connection) as client:
+        label = await options.with_job(client, label, job)
         tasks = await client.list(state=state, queue=queue, label=label, limit=limit)
     if as_json:
         for task in tasks:

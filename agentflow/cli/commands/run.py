@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
+import shlex
 import signal
+import socket
+import sys
 from collections.abc import Collection
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agentflow.cli.options import connection_options, resolve
+from agentflow.cli.options import Dollars, Patience, connection_options, resolve
 from agentflow.cli.reading import batch_of, batch_options, default_options, reading_options
-from agentflow.cli.workforce import chosen, workforce_options
-from agentflow.errors import CostLimitReached, UsageError
+from agentflow.cli.workforce import chosen, limit_options, limits_of, workforce_options
+from agentflow.errors import CostLimitReached, GaveUp, UsageError
 
 if TYPE_CHECKING:
     from agentflow.cli.report import Display
     from agentflow.job.job import Job
     from agentflow.job.source import Source
     from agentflow.job.spec import Ending, JobSpec
-    from agentflow.job.tally import Tally
 
 INTERRUPTED = 130
+NO_ANSWERS = 6
+GIVE_UP = 600.0
+"""Seconds of patience where nobody looks."""
 
 
 @click.command("run")
@@ -53,7 +60,11 @@ INTERRUPTED = 130
     help="Tasks at once in each worker.",
 )
 @workforce_options
-@click.option("--queue", default="default", show_default=True, help="Queue to use.")
+@limit_options
+@click.option(
+    "--queue",
+    help="Queue to use. [default: one of the job's own; `default` where others run the workers]",
+)
 @click.option(
     "--simulate", is_flag=True, help="Answer from a local simulator: costs nothing, needs no key."
 )
@@ -62,9 +73,9 @@ INTERRUPTED = 130
 @batch_options
 @click.option(
     "--max-cost",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="USD",
-    help="Stop submitting when the job has cost this much, earlier runs included.",
+    type=Dollars(),
+    help="Never spend more on the job, earlier runs included: what a request may cost is held "
+    "before it is sent. The rest is left for a higher limit.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run only the first N.")
 @click.option(
@@ -88,6 +99,19 @@ INTERRUPTED = 130
 @click.option(
     "--fresh", is_flag=True, help="Ask anew what was answered before; interrupted, go on with that."
 )
+@click.option(
+    "--again",
+    metavar="KIND,...",
+    help="Ask again where an earlier run got none: cut, empty, refused, paused, schema.",
+)
+@click.option("--strict", is_flag=True, help="Exit 6 where an answer is none (see --again).")
+@click.option(
+    "--give-up",
+    type=Patience(),
+    metavar="TIME",
+    help="End where nothing goes on without a person for so long (10m, 2h), or never. "
+    "[default: never on a terminal, else 10m]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and no progress.")
 @connection_options(store=False)
 def command(file: str, **options: Any) -> int:
@@ -99,7 +123,8 @@ def command(file: str, **options: Any) -> int:
     where it was: what has succeeded is neither run nor paid again.
 
     Exit codes: 0 all succeeded, 1 some failed or the file of results was lost, 2 wrong usage or
-    input, 3 the stack could not start, 4 stopped by the cost limit, 130 interrupted.
+    input, 3 the stack could not start, 4 stopped by the cost limit, 5 nothing went on without a
+    person (--give-up), 6 all succeeded and some answers are none (--strict), 130 interrupted.
     """
     from agentflow.cli import preview
 
@@ -121,7 +146,7 @@ def command(file: str, **options: Any) -> int:
 
 _OURS = (
     *("out", "dry_run", "only_estimate", "sample", "seed", "yes", "limit", "as_json", "max_cost"),
-    "fresh",
+    *("fresh", "strict", "give_up", "again"),
 )
 
 
@@ -130,6 +155,7 @@ class _Command:
 
     def __init__(self, file: str, ours: dict[str, Any], options: dict[str, Any]) -> None:
         self.ours = ours
+        self._limits = limits_of(options)
         self.options = options
         self._printed = ours["out"] == "-"
         self._file = file
@@ -143,14 +169,24 @@ class _Command:
         """The input, checked; says what it was taken for."""
         from agentflow.cli import output, reading
         from agentflow.job.fresh import Round
-        from agentflow.protocol import subjects
+        from agentflow.protocol import jobs, subjects
 
-        subjects.check_queue(self.options["queue"])
+        if self.options["queue"] is not None:
+            subjects.check_queue(self.options["queue"])
         if not self._printed and _same(self._file, self.out):
             raise UsageError(f"{self.out} is the input; name another file for the results: -o")
         results = None if self._printed else self._results()
         self._round = Round(results, wanted=self.ours["fresh"])
-        source = reading.source(self._file, round=self._round.word, served=self._served(), **how)
+        source = reading.source(
+            self._file,
+            labelled=True,
+            limited=self.ours["max_cost"] is not None,
+            round=self._round.word,
+            served=self._served(),
+            **how,
+        )
+        self._job = jobs.job_id(_stem(self._file), self._identity(source))
+        self._defaults = _hash(how)
         if not self.ours["as_json"]:
             output.note(source.taken_for)
         return source
@@ -159,6 +195,7 @@ class _Command:
         """What to run, of the positions `only`."""
         from agentflow.job import outputs, served
         from agentflow.job.spec import JobSpec
+        from agentflow.rules.answers import named
         from agentflow.rules.records import micro
 
         options, max_cost = self.options, self.ours["max_cost"]
@@ -166,6 +203,11 @@ class _Command:
         names = ("workers", "processes", "concurrency", "app", "queue", "simulate", "store")
         kinds = chosen(options["app"], options["kinds"])
         return JobSpec(
+            id=self._job,
+            file=self._file,
+            defaults=self._defaults,
+            again=named(self.ours["again"]) if self.ours["again"] else frozenset(),
+            give_up=self._patience(),
             results=None if self._printed else outputs.journal_of(self.out) if table else self.out,
             table=self.out if table else None,
             append=options["append"],
@@ -173,12 +215,28 @@ class _Command:
             only=only,
             connect=resolve(_connection(options), local=False),
             kinds=tuple(kinds),
+            limits=self._limits,
             served=served.kinds_of(kinds, self._own()),
             max_cost_micro=None if max_cost is None else micro(max_cost),
             retry_failed=options["retry_failed"],
             cache_days=options["cache_days"],
             **{name: options[name] for name in names},
         )
+
+    def _identity(self, source: Source) -> str:
+        """What makes it the same job: its file of results; else its file, else what is asked."""
+        who = f"{os.getuid()}@{socket.gethostname()}"
+        if not self._printed:
+            return f"{who}:{self.out.absolute()}"
+        if self._file != "-":
+            return f"{who}:{Path(self._file).absolute()}:-"
+        return f"{who}:{source.digest}"
+
+    def _patience(self) -> float | None:
+        given: float | None = self.ours["give_up"]
+        if given is None:
+            return None if sys.stderr.isatty() else GIVE_UP
+        return None if given == float("inf") else given
 
     def _served(self) -> frozenset[str] | None:
         """The kinds that workers of this job will run; None where others may run them."""
@@ -204,7 +262,7 @@ class _Command:
         if job.tally.done == len(source):
             self._round.done()
         self._summary(job)
-        return self._told(ending, job.tally)
+        return self._told(ending, job)
 
     def sampled(self, source: Source) -> int:
         """A sample, what it shows, and the rest where that is wanted."""
@@ -216,19 +274,19 @@ class _Command:
         job, ending = self._run(source, only)
         if ending is not Ending.DONE:
             self._summary(job)
-            return self._told(ending, job.tally)
+            return self._told(ending, job)
         self._show(source, only)
         left = min(len(source), ours["limit"] or len(source)) - len(only)
         if not left or not preview.go_on(left, ours["yes"]):
             self._summary(job)
-            return 1 if job.tally.failed else 0
+            return self._told(ending, job)
         return self.run(source)
 
     def estimate(self, source: Source) -> int:
         """Say what the job would cost."""
         from agentflow.cli import output, preview
 
-        figures = self._figures(source)
+        figures = self._figures(source, count=not self.options["simulate"])
         if self.ours["as_json"]:
             output.show_json(figures)
         else:
@@ -250,14 +308,17 @@ class _Command:
         for sentence in preview.sentences(self._figures(source)):
             output.note(sentence)
 
-    def _figures(self, source: Source) -> Any:
+    def _figures(self, source: Source, *, count: bool = False) -> Any:
         from agentflow.handlers import price_file
-        from agentflow.job import estimate
+        from agentflow.job import counting, estimate
 
         options = self.options
         learned = estimate.learn(self._results(), source, simulate=options["simulate"])
         slots = (options["workers"] or 2) * (options["processes"] or 1) * options["concurrency"]
-        return estimate.estimate(source.models, price_file.load(), learned, slots=slots)
+        counted = counting.count(source) if count else None
+        return estimate.estimate(
+            source.models, price_file.load(), learned, slots=slots, counted=counted
+        )
 
     def _results(self) -> Path:
         from agentflow.job import outputs
@@ -274,21 +335,34 @@ class _Command:
 
     def _summary(self, job: Job) -> None:
         """The figures: on standard output, where the results do not go there."""
-        from agentflow.cli.report import print_summary
+        from agentflow.cli.report import next_steps, print_summary
 
         if self.ours["as_json"]:
             import msgspec
 
-            document = {**job.tally.as_json(), "results": str(self.out)}
+            document = {"job": self._job, **job.tally.as_json(), "results": str(self.out)}
             click.echo(msgspec.json.encode(document), err=self._printed)
         else:
             where = "standard output" if self._printed else str(self.out)
             print_summary(job.tally, where, to_stderr=self._printed)
+            for sentence in next_steps(job.tally, self._command(), where):
+                click.echo(sentence, err=True)
 
-    def _told(self, ending: Ending, tally: Tally) -> int:
-        """The exit code, after a sentence about what is left. Raises CostLimitReached."""
+    def _command(self) -> str:
+        """This command, without what says which tasks to run again."""
+        given = sys.argv[1:]
+        if given[:1] != ["run"]:  # it was not started from a command line
+            return shlex.join(["agentflow", "run", self._file])
+        if (again := self.ours["again"]) is not None:
+            given = [word for word in given if word not in ("--again", again, f"--again={again}")]
+        return shlex.join(["agentflow", *(word for word in given if word != "--retry-failed")])
+
+    def _told(self, ending: Ending, job: Job) -> int:
+        """The exit code, after a sentence about what is left. Raises CostLimitReached, GaveUp."""
+        from agentflow.cli.report import limit_reached
         from agentflow.job.spec import Ending
 
+        tally = job.tally
         left = tally.total - tally.done
         if ending is Ending.INTERRUPTED:
             click.echo(
@@ -298,14 +372,16 @@ class _Command:
             )
             return INTERRUPTED
         if ending is Ending.COST_LIMIT:
-            why = (
-                f"what some cost is not known ({'; '.join(sorted(tally.why_unpriced))}), "
-                "so no limit can hold"
-                if tally.unpriced
-                else f"the job has cost {tally.cost_text}, the limit is ${self.ours['max_cost']:g}"
+            raise CostLimitReached(limit_reached(tally, job.budget, self.ours["max_cost"]))
+        if ending is Ending.GAVE_UP and job.held is not None:
+            raise GaveUp(
+                f"Gave up with {left} of {tally.total} tasks left: {job.held.text}. "
+                f"To go on: {job.held.remedy}, and run the same command again; what has succeeded "
+                "is not paid twice."
             )
-            raise CostLimitReached(f"Stopped with {left} tasks not submitted: {why}.")
-        return 1 if tally.failed else 0
+        if tally.failed:
+            return 1
+        return NO_ANSWERS if self.ours["strict"] and tally.flaws else 0
 
 
 async def _run(job: Job, display: Display) -> Ending:
@@ -314,6 +390,10 @@ async def _run(job: Job, display: Display) -> Ending:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, job.stop)
     return await job.run(display)
+
+
+def _hash(how: dict[str, Any]) -> str:
+    return hashlib.sha256(repr(sorted(how.items())).encode()).hexdigest()[:8]
 
 
 def _stem(file: str) -> str:

@@ -13,7 +13,16 @@ import click
 
 from agentflow.cli.options import connection_options, resolve
 from agentflow.cli.telemetry import log_environment, log_options, metrics_option
-from agentflow.cli.workforce import LEASE, QUEUES, SLOTS, chosen, separated, workforce_options
+from agentflow.cli.workforce import (
+    LEASE,
+    QUEUES,
+    SLOTS,
+    chosen,
+    limit_options,
+    limits_of,
+    separated,
+    workforce_options,
+)
 from agentflow.config import Connect, connection_environment, store_dir
 
 if TYPE_CHECKING:
@@ -50,6 +59,7 @@ if TYPE_CHECKING:
     "--durable", is_flag=True, help="Write every message to disk before it is acknowledged."
 )
 @workforce_options
+@limit_options
 @metrics_option("Serve Prometheus metrics: the master's here, the workers' on the next ports.")
 @log_options
 @connection_options(store=False)
@@ -79,6 +89,7 @@ def command(
     from agentflow.local.stack import LocalStack
 
     log = log_environment(connection)
+    limits = limits_of(connection)
     options = resolve(connection, local=False)
     stack = LocalStack(
         store_dir(store, simulate=simulate),
@@ -89,6 +100,7 @@ def command(
         processes=processes,
         app=app,
         kinds=chosen(app, kinds),
+        limits=limits,
         lease=lease,
         simulate=simulate,
         simulator_args=["--latency", str(latency)],

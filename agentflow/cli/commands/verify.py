@@ -161,6 +161,7 @@ def _lines(figures: Figures) -> list[tuple[str, str | None]]:
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(figures.states.items()))
     told = f", {figures.named_by_the_ledger:,} in the ledger" if figures.named_by_the_ledger else ""
     drops = f", {figures.dropped:,} dropped as told" if figures.dropped else ""
+    drops += f", {figures.withdrawn:,} withdrawn by jobs" if figures.withdrawn else ""
     old = f", {figures.forgotten:,} older than their records" if figures.forgotten else ""
     calls = None
     if figures.paid_calls is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from agentflow.cli import options
-from agentflow.cli.options import connection_options, json_option
+from agentflow.cli.options import connection_options, job_option, json_option
+from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
     from agentflow.client import Event
@@ -18,18 +19,31 @@ if TYPE_CHECKING:
 @click.command("watch")
 @click.argument("task_id", metavar="ID", required=False)
 @click.option("--no-tokens", is_flag=True, help="Only the lifecycle.")
+@job_option
 @json_option
 @connection_options
-def command(task_id: str | None, no_tokens: bool, as_json: bool, **connection: str | None) -> None:
-    """Show what happens as it happens: to all tasks, or to one until it has ended.
+def command(
+    task_id: str | None,
+    no_tokens: bool,
+    job: str | None,
+    as_json: bool,
+    **connection: str | None,
+) -> None:
+    """Show what happens as it happens: to all tasks, to those of a job, or to one until it ends.
 
     Needs no master.
     """
-    options.run_async(_watch(connection, task_id, not no_tokens, as_json))
+    if job is not None and task_id is not None:
+        raise UsageError("watch one task or a job, not both")
+    options.run_async(_watch(connection, task_id, job, not no_tokens, as_json))
 
 
 async def _watch(
-    connection: dict[str, str | None], task_id: str | None, tokens: bool, as_json: bool
+    connection: dict[str, str | None],
+    task_id: str | None,
+    job: str | None,
+    tokens: bool,
+    as_json: bool,
 ) -> None:
     from agentflow.cli import output
     from agentflow.errors import TaskNotFound
@@ -46,11 +60,30 @@ async def _watch(
                 # It may be queued, or come later.
                 output.note(f"task {task_id} is not known yet; waiting for it")
         shown = Shown(one=wanted is not None)
+        of_job = OfJob((await client.operate.jobs.find(job)).id) if job is not None else None
         async for event in client.watch(wanted, tokens=tokens):
+            if of_job is not None and not of_job.has(event):
+                continue
             if as_json:
                 output.show_json(event)
             else:
                 shown.add(event)
+
+
+class OfJob:
+    """Tells the events of a job's tasks; a text's only once something else of its task came."""
+
+    def __init__(self, job: str) -> None:
+        self._job = job
+        self._ids: set[str] = set()
+
+    def has(self, event: Event) -> bool:
+        """Whether it is of the job."""
+        from agentflow.protocol import jobs
+
+        if event.labels.get(jobs.LABEL) == self._job:
+            self._ids.add(event.id)
+        return event.id in self._ids
 
 
 class Shown:

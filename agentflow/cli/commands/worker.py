@@ -11,7 +11,7 @@ import click
 
 from agentflow.cli.options import connection_options, resolve
 from agentflow.cli.telemetry import log_options, metrics_option, start_log
-from agentflow.cli.workforce import LEASE, QUEUES, SLOTS, separated
+from agentflow.cli.workforce import LEASE, QUEUES, SLOTS, limit_options, limits_of, separated
 from agentflow.errors import UsageError
 from agentflow.handlers.registry import ALL
 from agentflow.protocol.identity import process_name
@@ -50,6 +50,7 @@ from agentflow.protocol.identity import process_name
     help="Gather tasks that may wait into batches of the Message Batches API; for kind claude.",
 )
 @click.option("--reload", is_flag=True, help="For development: load new code when a file changes.")
+@limit_options
 @metrics_option("Serve Prometheus metrics here; with --processes N on N ports from here on.")
 @log_options
 @connection_options
@@ -80,6 +81,7 @@ def command(
     process with the code as it is then; no task is lost or run twice.
     """
     start_log(connection)
+    limits = limits_of(connection)
     from agentflow.local import parent
     from agentflow.telemetry import logs
     from agentflow.worker import orderly
@@ -112,6 +114,7 @@ def command(
                 ready=ready,
                 orderly=ends,
                 batches=batches,
+                route_limits=limits,
             )
         )
 

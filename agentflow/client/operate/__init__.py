@@ -1,1 +1,1 @@
-"""Operating the system: cancel, retry, dead letters, pauses, drains, why."""
+"""Operating the system: cancel, retry, dead letters, pauses, drains, why, jobs, withdraw."""

@@ -21,6 +21,7 @@ from agentflow.client.tasks.steering import Steering
 from agentflow.errors import NotFound, TaskError, TaskNotFound
 from agentflow.log.task import last_of
 from agentflow.protocol import subjects
+from agentflow.protocol import task as tasks
 from agentflow.protocol.headers import number
 from agentflow.protocol.record import Failure, Record
 from agentflow.views.failures import FailureGroup, FailureGroups, fingerprint
@@ -63,23 +64,15 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one letter: done, or why not."""
+    """What became of one letter: done, or why not. `queue`: where its task waits now."""
 
     id: str
     done: bool
     text: str = ""
+    queue: str = ""
 
 
 EVERYTHING: Final = DeadFilter()
-
-
-class _Labels(msgspec.Struct):
-    labels: dict[str, str] | None = None
-
-
-_labels = msgspec.json.Decoder(_Labels)
-_header = msgspec.json.Decoder(dict[str, str])
-_BAD: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class DeadLetters:
@@ -175,10 +168,10 @@ class DeadLetters:
     async def retry_one(self, task_id: str) -> Outcome:
         """Run one failed task again."""
         try:
-            await self._steering.retry(task_id)
+            submission, _ = await self._steering.retry(task_id)
         except TaskError as error:
             return Outcome(task_id, False, str(error))
-        return Outcome(task_id, True)
+        return Outcome(task_id, True, queue=submission.queue)
 
     async def drop(self, wanted: DeadFilter) -> AsyncGenerator[Outcome]:
         """Delete all such letters; the tasks stay failed, and cannot be retried any more."""
@@ -230,23 +223,10 @@ def _read(
         reason=reason,
         error=error,
         attempts=number(headers.get(subjects.ATTEMPT)) or 0,
-        labels=_labels_of(headers, payload),
+        labels=tasks.labels_of(headers, payload),
         time=time,
         follows=number(headers.get(subjects.SEQUENCE)) or 0,
         size=len(payload),
         truncated=subjects.TRUNCATED in headers,
         fingerprint=fingerprint(reason, error).key,
     )
-
-
-def _labels_of(headers: Mapping[str, str], payload: bytes) -> dict[str, str]:
-    """As the task had them: its payload's come before its header's."""
-    try:
-        if payload.lstrip()[:1] == b"{" and (labels := _labels.decode(payload).labels):
-            return labels
-    except _BAD:
-        pass
-    try:
-        return _header.decode(headers.get(subjects.LABELS, "{}"))
-    except _BAD:
-        return {}

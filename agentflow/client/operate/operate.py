@@ -7,8 +7,10 @@ from agentflow.client.operate.batches import Batches
 from agentflow.client.operate.bulk import Bulk
 from agentflow.client.operate.deadletters import DeadLetters
 from agentflow.client.operate.draining import Draining
+from agentflow.client.operate.jobs import Jobs
 from agentflow.client.operate.pauses import Pauses
 from agentflow.client.operate.why import Questions
+from agentflow.client.operate.withdrawing import Withdrawing
 from agentflow.client.session import Session
 from agentflow.client.tasks.tasks import Tasks
 
@@ -23,3 +25,5 @@ class Operate:
         self.draining = Draining(session, self.pauses, asking)
         self.batches = Batches(session, asking)
         self.questions = Questions(session, tasks.lookup, asking, self.pauses, self.batches)
+        self.jobs = Jobs(session)
+        self.withdrawing = Withdrawing(session, self.jobs)

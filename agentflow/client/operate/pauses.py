@@ -85,6 +85,8 @@ class Pauses:
         wanted = _paused_key(queue, kind) if pool is None and not all else ""
         lifted = []
         for gate in await self.standing():
+            if gate.what == gateviews.BUDGET:
+                continue  # `agentflow budget raise` is for those
             closed = gate.key.removeprefix(gates.CLOSED)
             named = gate.what == gateviews.POOL and pool in (closed, closed.partition(".")[0])
             if all or named or gate.key == wanted:

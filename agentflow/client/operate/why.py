@@ -14,6 +14,7 @@ import msgspec
 from agentflow.bus.streams.pages import left_after, page, stored_ns
 from agentflow.client.asking import Asking, only
 from agentflow.client.operate.batches import Batches
+from agentflow.client.operate.limits import first_waiting
 from agentflow.client.operate.pauses import Pauses
 from agentflow.client.operate.serving import unserved
 from agentflow.client.session import Session
@@ -64,11 +65,14 @@ class Questions:
         waits = task.state == State.QUEUED or (task.state in PARKED and situation.due(now))
         if waits:
             sequence = identity_sequence(task.message) if task.state == State.QUEUED else 0
+            position = await self._position(task.queue, task.priority, sequence)
+            in_hand = position is None or position.taken or not position.exact
             situation = msgspec.structs.replace(
                 situation,
                 gates=await self._pauses.standing(),
                 served=not await unserved(self._session.js, task.queue),
-                position=await self._position(task.queue, task.priority, sequence),
+                position=position,
+                waiting=await first_waiting(self._session.connection, task.id) if in_hand else None,
                 per_minute=await self._per_minute(task.queue, now),
             )
         return explain(situation, now)

@@ -40,6 +40,7 @@ class TaskOptions(TypedDict, total=False):
     batch_after: float | None
     schema: Mapping[str, Any] | type | None
     repair: int | None
+    budget: str | None
     reply: str | None
     needs: str | None
 

@@ -147,10 +147,13 @@ class Steering:
 
     # Retry.
 
-    async def retry(self, task_id: str, payload: bytes | None = None) -> tuple[Submission, int]:
+    async def retry(
+        self, task_id: str, payload: bytes | None = None, queue: str | None = None
+    ) -> tuple[Submission, int]:
         """Continue a failed task; returns what was submitted, and the sequence it follows.
 
-        The payload is the dead letter's unless one is given. Raises TaskNotFound, TaskError.
+        The payload is the dead letter's and the queue the task's unless they are given. Raises
+        TaskNotFound, TaskError.
         """
         last, dead = await self._failed(task_id, patient=payload is None)
         if last.record is not None and last.record.state != State.FAILED:
@@ -168,7 +171,7 @@ class Steering:
                 f"the message of task {task_id} was too large to be kept whole; submit it anew",
                 task_id=task_id,
             )
-        submission = _continuation(task_id, last, dead, payload)
+        submission = _continuation(task_id, last, dead, payload, queue)
         if submission.large is None:
             await self._renew(submission)
         await self._sender.send(submission)
@@ -209,7 +212,7 @@ class Steering:
 
 
 def _continuation(
-    task_id: str, last: Last, dead: Stored | None, payload: bytes | None
+    task_id: str, last: Last, dead: Stored | None, payload: bytes | None, wanted: str | None
 ) -> Submission:
     headers = dead.headers if dead is not None else {}
     if last.record is not None and last.record.queue:
@@ -223,6 +226,7 @@ def _continuation(
     extra = {subjects.ID: task_id}
     if last.sequence:
         extra[subjects.FOLLOWS] = str(last.sequence)
+    queue = wanted or queue
     block = _own_headers(dead.block) if dead is not None else b""
     data = payload if payload is not None else dead.data if dead is not None else b""
     large: bytes | None = None

@@ -195,9 +195,11 @@ class Tasks:
         subjects.check_id(task_id)
         return self.watching.one(task_id, newer_than=newer_than, tokens=tokens)
 
-    async def retry(self, task_id: str, payload: bytes | None = None) -> TaskHandle:
+    async def retry(
+        self, task_id: str, payload: bytes | None = None, *, queue: str | None = None
+    ) -> TaskHandle:
         """See Client.retry."""
-        message, follows = await self.steering.retry(subjects.check_id(task_id), payload)
+        message, follows = await self.steering.retry(subjects.check_id(task_id), payload, queue)
         return TaskHandle(self, message.id, newer_than=follows)
 
 

@@ -262,7 +262,7 @@ def menu(scene: Scene, view: str, targets: Callable[[str], list[str]]) -> Choose
         options += [
             ("begin", f"resume {gate.key}", f"resume {gate.what} {gate.name}")
             for gate in scene.store.gates
-            if gate.what != gateviews.QUEUE
+            if gate.what not in (gateviews.QUEUE, gateviews.BUDGET)
         ]
     return Choose("what can be done here", tuple(options)) if options else None
 

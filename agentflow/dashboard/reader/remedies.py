@@ -65,6 +65,11 @@ REASONS: Final[dict[str, Remedy]] = {
         "look at the model's name; submit it with another one",
         False,
     ),
+    "schema": Remedy(
+        "the answer breaks its schema, after all repairs",
+        "its text is kept; loosen the schema, or allow more repairs, and retry",
+        True,
+    ),
     "invalid_request": Remedy(
         "the API refuses the request", "correct what the error names; the same fails again", False
     ),
@@ -83,6 +88,22 @@ REASONS: Final[dict[str, Remedy]] = {
     ),
     "deadline": Remedy(
         "its deadline has passed", "nothing can start it any more: submit it anew", False
+    ),
+    "budget": Remedy(
+        "a budget had no room for what it may cost",
+        "raise the budget, or lower max_tokens; then retry it",
+        True,
+    ),
+    "unpriced": Remedy(
+        "a budget limits it, and its model has no price",
+        "give the price (AGENTFLOW_PRICES), or another model; then retry it",
+        True,
+    ),
+    "withdrawn": Remedy(
+        "it was taken back before it was done", "run its job again, or retry it", True
+    ),
+    "payload_lost": Remedy(
+        "what it asks is not in the object bucket any more", "submit it anew", False
     ),
     "start_within": Remedy(
         "it waited longer than it asked to",

@@ -245,7 +245,7 @@ def _paused(facts: _Facts) -> Iterator[Item]:
         why = gate.reason if gate.reason != "operator" else ""
         yield Item(
             "warn",
-            f"{gate.what} {gate.name} is paused{waiting}",
+            f"{gate.what} {gate.name} is {gateviews.word(gate)}{waiting}",
             f"for {since}" + (f" {by}" if by else "") + (f": {why}" if why else ""),
             gateviews.remedy(gate),
             "view",

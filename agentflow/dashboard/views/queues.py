@@ -313,7 +313,6 @@ class Queues(Listing[Queue]):
 
 def gate_line(scene: Scene, gate: GateView, width: int) -> Line:
     """What is paused or closed, why, since when, and what lifts it."""
-    pool = gate.what == gateviews.POOL
     crit = gateviews.alerting(gate)
     sign = scene.glyph("crit" if crit else "paused")
     since = span(scene.now - gate.since.timestamp())
@@ -324,7 +323,7 @@ def gate_line(scene: Scene, gate: GateView, width: int) -> Line:
     text = line(
         (f" {sign} ", "crit" if crit else "warn"),
         (f"{gate.what} {gate.name}  ", "bold"),
-        (f"{'closed' if pool else 'paused'}{until}, for {since}{by}  ", "warn"),
+        (f"{gateviews.word(gate)}{until}, for {since}{by}  ", "warn"),
         (why, "dim"),
     )
     return columns_of([clip(text, width - min(40, width // 3) - 2), remedy], width)

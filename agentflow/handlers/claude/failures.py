@@ -41,6 +41,8 @@ from agentflow.rules.retry import SCHEMA, Signal
 
 NOT_AN_ANSWER: Final = "not_an_answer"
 _PROXY_AUTHENTICATION: Final = 407
+_UNHEARD: Final = (408, 499, 504, 524)
+"""Answers of those on the way who did not wait for the API's."""
 
 # What the SDK raises for arguments of a wrong shape before anything is sent; JSONDecodeError and
 # pydantic's ValidationError are ValueErrors.
@@ -178,6 +180,18 @@ class Failures:
             request_id=run.request_id,
         )
         return AttemptFailed(failure, signal)
+
+
+def unbilled(error: BaseException) -> bool:
+    """Whether nothing can have been bought by a request that ended so, before any of its answer."""
+    if isinstance(error, InvalidTask):
+        return True
+    if not isinstance(error, AttemptFailed):
+        return False
+    signal = error.signal
+    if signal.status is None:
+        return signal.exception in ("connection", None)
+    return signal.status not in _UNHEARD and signal.type != NOT_AN_ANSWER
 
 
 def _plain_connect(cause: BaseException) -> bool:

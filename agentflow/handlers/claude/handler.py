@@ -37,9 +37,9 @@ from agentflow.handlers import price_file
 from agentflow.handlers.batching import Batching
 from agentflow.handlers.claude import batches, secrets, turns
 from agentflow.handlers.claude import client as clients
-from agentflow.handlers.claude.estimate import Ratio
-from agentflow.handlers.claude.failures import MISSHAPEN, Failures
-from agentflow.handlers.claude.headers import rate_limits
+from agentflow.handlers.claude.estimate import Prompts, Ratio
+from agentflow.handlers.claude.failures import MISSHAPEN, Failures, unbilled
+from agentflow.handlers.claude.headers import rate_limits, reading
 from agentflow.handlers.claude.message import Message, Refused
 from agentflow.handlers.claude.reader import Reader, Unreadable
 from agentflow.handlers.claude.request import (
@@ -53,10 +53,11 @@ from agentflow.handlers.credential import checked_pool, pool_of
 from agentflow.protocol.record import Repair, Usage
 from agentflow.protocol.task import Defaults, Task
 from agentflow.rules.records import add_repair
+from agentflow.rules.routes import estimates, usage
 from agentflow.rules.routes import prices as pricing
-from agentflow.rules.routes import usage
+from agentflow.rules.routes.dearest import dearest, weigh
 from agentflow.rules.routes.models import family
-from agentflow.rules.routes.prices import Prices
+from agentflow.rules.routes.prices import Cost, Prices
 from agentflow.rules.routes.route import Route
 
 STALL: Final = 120.0
@@ -81,7 +82,7 @@ _BROKEN: Final = (*_CUT, *MISSHAPEN)
 class _Family:
     """Requests of one model family with this credential."""
 
-    __slots__ = ("headers", "headers_at", "in_flight", "ratio", "refused")
+    __slots__ = ("headers", "headers_at", "in_flight", "prompts", "ratio", "refused")
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -89,6 +90,7 @@ class _Family:
         self.headers: Mapping[str, str] = {}
         self.headers_at = 0.0
         self.ratio = Ratio()
+        self.prompts = Prompts()
 
     def answered(self, headers: Mapping[str, str]) -> None:
         # The whole object is kept and read only for a heartbeat: parsing twelve headers of every
@@ -105,6 +107,7 @@ class ClaudeHandler:
     """
 
     defaults = Defaults(timeout=HOUR)
+    metered = True
 
     def __init__(
         self,
@@ -168,12 +171,27 @@ class ClaudeHandler:
             raise RuntimeError("the handler is not started")
         return batches.ClaudeBatches(self._client, self._prices, self._secrets)
 
+    def most(self, task: Task) -> Cost:
+        """What a task's first request may cost. Raises InvalidTask."""
+        arguments = self._arguments(task)
+        if task.schema is not None:
+            arguments = Structured(task).asked(arguments)
+        return self._dearest(arguments, self._families.get(family(arguments["model"])))
+
+    def _arguments(self, task: Task) -> dict[str, Any]:
+        return build(task, _KNOWN, model=self._model, max_tokens=self._max_tokens)
+
+    def _dearest(self, arguments: dict[str, Any], state: _Family | None) -> Cost:
+        assert self._prices is not None
+        seen = state.prompts if state is not None else Prompts()
+        return dearest(arguments, self._prices, a_byte=seen.a_byte, overhead=seen.overhead)
+
     async def __call__(self, run: Run) -> Outcome:
         """One answer, of as many requests as it takes. Raises InvalidTask, AttemptFailed.
 
         An answer that breaks the task's schema is asked for again, as often as the task says.
         """
-        arguments = build(run.task, _KNOWN, model=self._model, max_tokens=self._max_tokens)
+        arguments = self._arguments(run.task)
         run.model = arguments["model"]
         state = self._families.setdefault(family(arguments["model"]), _Family())
         state.in_flight += 1
@@ -219,8 +237,31 @@ class ClaudeHandler:
     async def _turn(
         self, arguments: dict[str, Any], run: Run, state: _Family, said: list[Outcome]
     ) -> Outcome:
-        """One request; what it used is added to what the turns before it used."""
-        message, bill = Message(), _Bill(run)
+        """One request, and its money; what it used is added to what the turns before it used."""
+        bill = _Bill(run)
+        if run.purse is None:
+            return await self._request(arguments, run, state, said, bill)
+        async with run.purse.hold(self._dearest(arguments, state)) as payment:
+            try:
+                outcome = await self._request(arguments, run, state, said, bill)
+            except BaseException as error:
+                payment.cost = bill.cost.micro if bill.cost else 0 if unbilled(error) else None
+                raise
+            payment.cost = bill.cost.micro if bill.cost else None
+        prompt = run.usage.total - run.usage.output_tokens
+        before = bill.usage.total - bill.usage.output_tokens
+        state.prompts.learn(weigh(arguments), prompt - before)
+        return outcome
+
+    async def _request(
+        self,
+        arguments: dict[str, Any],
+        run: Run,
+        state: _Family,
+        said: list[Outcome],
+        bill: _Bill,
+    ) -> Outcome:
+        message = Message()
         began = time.monotonic()
         try:
             response = await self._open(arguments, run, state)
@@ -246,12 +287,13 @@ class ClaudeHandler:
     async def _open(self, arguments: dict[str, Any], run: Run, state: _Family) -> httpx2.Response:
         if self._messages is None:
             raise RuntimeError("the handler is not started")
+        sent = time.time()
         # Raised from None: a traceback shows the SDK's own errors, which may quote a key.
         try:
             stream = await self._messages.create(**arguments, stream=True)
         except anthropic.APIStatusError as error:
             state.refused += error.status_code == 429
-            self._answered(error.response.headers, run, state)
+            self._answered(error.response.headers, run, state, sent)
             raise self._failures.refused(error, run) from None
         except anthropic.APIConnectionError as error:
             raise self._failures.unreached(error, run) from None
@@ -262,11 +304,12 @@ class ClaudeHandler:
         except MISSHAPEN as error:
             raise self._failures.misshapen(error, run) from None
         response: httpx2.Response = stream.response
-        self._answered(response.headers, run, state)
+        self._answered(response.headers, run, state, sent)
         return response
 
-    def _answered(self, headers: httpx2.Headers, run: Run, state: _Family) -> None:
+    def _answered(self, headers: httpx2.Headers, run: Run, state: _Family, sent: float) -> None:
         state.answered(headers)
+        run.reading = reading(headers.raw, sent)
         run.simulated = headers.get("x-simulated") == "true"
         run.request_id = self._secrets.name(headers.get("request-id"))
 
@@ -275,7 +318,7 @@ class ClaudeHandler:
     ) -> None:
         reader = Reader()
         problem: Exception | None = None
-        begun = False
+        begun, before = False, run.characters
         now = asyncio.get_running_loop().time
         waits = (LAST_EVENT, LINGER)
         limit = asyncio.timeout(None)
@@ -290,7 +333,9 @@ class ClaudeHandler:
                             run.emit(text)
                     if message.begun and not begun:
                         begun = True
+                        run.counted = _counted(message)
                         run.answered()
+                    run.characters = before + message.characters
                     if run.first_token_s is None and message.characters:
                         run.first_token_s = time.monotonic() - began
                         run.usage = bill.usage + usage.counts(message.told)
@@ -345,7 +390,7 @@ class ClaudeHandler:
                 bought = usage.Billed(bought.usage + more, tuple(parts))
         if bought.usage.total == bought.usage.output_tokens:
             # A prompt of no tokens does not exist.
-            cost = pricing.Cost(None, "the answer told no usage")
+            cost = Cost(None, "the answer told no usage")
         else:
             cost = pricing.cost(parts, self._prices)
         run.assumed = [*run.assumed, *(name for name in missing if name not in run.assumed)]
@@ -369,13 +414,16 @@ class _Bill:
     """What the turns before this one used."""
 
     def __init__(self, run: Run) -> None:
+        self.cost: Cost | None = None
+        """Of this turn, once something of its answer came."""
         self.usage = run.usage
         self._micro = run.cost_micro
         self._unpriced = run.unpriced
         self._told = run.usage_told
 
-    def add(self, run: Run, used: Usage, told: dict[str, Any] | None, cost: pricing.Cost) -> None:
+    def add(self, run: Run, used: Usage, told: dict[str, Any] | None, cost: Cost) -> None:
         """Write into the run what all turns have used."""
+        self.cost = cost
         run.usage = self.usage + used
         known = self._micro is not None and cost.micro is not None
         run.cost_micro = self._micro + cost.micro if known else None  # type: ignore[operator]
@@ -388,6 +436,11 @@ def _pieces(response: httpx2.Response) -> AsyncIterable[bytes]:
     """The body; its decoders cost as much as reading it, so only what is packed passes them."""
     packed = "content-encoding" in response.headers
     return response.aiter_bytes() if packed else cast(httpx2.AsyncByteStream, response.stream)
+
+
+def _counted(message: Message) -> int | None:
+    """Input tokens that count on a limit, as the beginning of an answer tells them."""
+    return estimates.counted_input(usage.counts(message.told)) or None
 
 
 def _some(outcome: Outcome) -> Outcome | None:

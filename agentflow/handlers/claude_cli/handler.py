@@ -36,8 +36,9 @@ from agentflow.handlers.credential import checked_pool, pool_of
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure
 from agentflow.protocol.task import Defaults, Task
+from agentflow.rules.records import micro
 from agentflow.rules.retry import Signal
-from agentflow.rules.routes.prices import Prices
+from agentflow.rules.routes.prices import Cost, Prices
 from agentflow.rules.routes.route import Route
 
 _log = logging.getLogger(__name__)
@@ -123,6 +124,15 @@ class ClaudeCliHandler:
     def route(self, task: Task) -> Route:
         """The pool, and the family of the model that a task would ask first."""
         return Route(self.pool, family_of(task.model or DEFAULT_MODEL))
+
+    def most(self, task: Task) -> Cost:
+        """What a task may cost: Claude Code keeps to the budget it is given. Raises InvalidTask."""
+        budget = build(task).params.max_budget_usd
+        if budget is None:
+            return Cost(
+                None, "a task of kind claude-cli has no bound without params.max_budget_usd"
+            )
+        return Cost(micro(budget))
 
     async def __call__(self, run: Run) -> Outcome:
         """One run of Claude Code. Raises InvalidTask and AttemptFailed."""

@@ -129,12 +129,14 @@ class _Base:
             except KeyMissing as error:
                 failure = Failure(type="authentication_error", message=str(error))
                 raise AttemptFailed(failure, Signal(type=failure.type)) from error
-            async with run.admit(claude.route(task)):
-                part = Run(task, attempt=run.attempt, fencing_token=run.fencing_token)
-                if stream:
-                    part = Run(
-                        task, attempt=run.attempt, fencing_token=run.fencing_token, emit=run.emit
-                    )
+            part = Run(
+                task,
+                attempt=run.attempt,
+                fencing_token=run.fencing_token,
+                purse=run.purse,
+                emit=run.emit if stream else _to_nobody,
+            )
+            async with run.admit(claude.route(task), part):
                 began = time.monotonic() - self._began
                 try:
                     outcome = await claude(part)
@@ -269,6 +271,10 @@ def _with_schema(task: Task, schema: Mapping[str, Any] | type | None, repair: in
     except (TypeError, ValueError, NotImplementedError) as error:
         raise InvalidTask(f"task {task.id}: ctx.claude: schema: {error}") from None
     return msgspec.structs.replace(task, schema=given, repair=repair)
+
+
+def _to_nobody(_: str) -> None:
+    """For text that nobody is shown as it comes."""
 
 
 def _add(run: Run, part: Run, began: float) -> None:

@@ -197,10 +197,12 @@ def refused(
         return _shut(present, refusal, now, random)
     if met is None:
         return _suspected(present, refusal, now, random)
-    if met > OTHERS_IF_WELL:
-        return _shut(None, refusal, now, random)
-    soon = _spread(now, SUSPECT_FOR, random)
     probing = _is_probe(present, refusal)
+    if met > OTHERS_IF_WELL:
+        # What is closed for another reason, and longer, stays so.
+        held = present is not None and present.holds(now) and not probing
+        return _shut(present if held else None, refusal, now, random)
+    soon = _spread(now, SUSPECT_FOR, random)
     return Verdict(None if probing else present, Blame.TASK if refusal.again else Blame.ROUTE, soon)
 
 

@@ -121,7 +121,7 @@ def detail_of(told: Mapping[str, Any]) -> Detail:
         written_1h=_written_1h(told),
         searches=counted(tools.get("web_search_requests")) or 0,
         batch=told.get("service_tier") == "batch",
-        unlisted=_unlisted(told),
+        unlisted=unlisted(told),
     )
 
 
@@ -131,7 +131,8 @@ def shown(value: object) -> str:
     return "".join(filter(str.isprintable, text))[:40] or "unknown"
 
 
-def _unlisted(told: Mapping[str, Any]) -> str:
+def unlisted(told: Mapping[str, Any]) -> str:
+    """What of the way it was served, or is asked for, has no list price; "" where nothing."""
     tier, speed, region = (
         told.get("service_tier"),
         told.get("speed"),
