@@ -19,6 +19,7 @@ NAMES = {
     "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
     "peers": "AgentFlow beside other Python task queues, and the tables of docs/peers.md",
     "recovery": "until work goes on after kill -9 of worker, master, server, or all",
+    "batches": "tasks through the batch lane: time, operations and bytes a task, memory",
     "soak": "half an hour at 300 tasks/s: memory, streams, latency",
     "scale": "how the cost of a task grows, and the tables of docs/scaling.md",
 }
@@ -224,6 +225,15 @@ def recovery(kills: int, queued: int, out: Path | None) -> None:
     """Until work goes on after kill -9 of worker, master, server, or all."""
     module = importlib.import_module("bench.recovery")
     raise SystemExit(asyncio.run(module.main(kills, queued, out or module.RESULTS)))
+
+
+@bench.command("batches")
+@click.option("--tasks", default=20_000, show_default=True, help="How many.")
+@click.option("--out", type=click.Path(path_type=Path), help="File of the figures.")
+def batches(tasks: int, out: Path | None) -> None:
+    """Tasks through the batch lane, with what each costs the bus."""
+    module = importlib.import_module("bench.batch_lane")
+    raise SystemExit(asyncio.run(module.main(tasks, out or module.RESULTS)))
 
 
 @bench.command("soak")

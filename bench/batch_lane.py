@@ -42,9 +42,9 @@ async def main(count: int, out: Path = RESULTS) -> int:
 
     facts = machine.describe()
     with tempfile.TemporaryDirectory() as folder:
-        server = NatsServer(Path(folder) / "nats", extra="http_port: 18222\n").start()
+        server = NatsServer(Path(folder) / "nats").start()
         try:
-            figures = await _measure(server.url, 18222, count, Path(folder))
+            figures = await _measure(server.url, server.monitoring_port, count, Path(folder))
         finally:
             server.kill()
     out.write_text(json.dumps({"machine": facts, "tasks": count, "figures": figures}, indent=1))

@@ -64,8 +64,8 @@ class Driver:
         self._own_workers = own_workers
         self._cached = Cached(Cache(client.js), spec.cache_days) if spec.cache_days else None
         self._under_way: dict[str, Item] = {}
-        self._held = Holds(spec)
         self._running: dict[str, Record] = {}
+        self._held = Holds(spec)
         self._closed = asyncio.Event()
         self._moved = asyncio.Event()
         """Set when a task has begun, was parked or has ended."""

@@ -51,6 +51,9 @@ CONNECTION: Final = tuple(
 METRICS: Final = "AGENTFLOW_METRICS"
 """Where metrics are served; only one process can have it."""
 
+SIMULATED_BATCHES: Final = '{"gather": 3, "look": 0.2, "poll": 1, "settle": 10, "gone": 10}'
+"""The pace of batches against a simulator."""
+
 
 class LocalStack:
     """What is wanted of a stack, and once started, where it is."""
@@ -311,6 +314,8 @@ class LocalStack:
             "ANTHROPIC_BASE_URL": self.simulator_url,
             "ANTHROPIC_API_KEY": SIMULATED_KEY,
             "AGENTFLOW_SIMULATED": "1",
+            # Its batches take no hours, and are gone with it.
+            "AGENTFLOW_BATCHES": os.environ.get("AGENTFLOW_BATCHES") or SIMULATED_BATCHES,
             "NO_PROXY": direct,
             "no_proxy": direct,
         }

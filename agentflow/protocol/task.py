@@ -59,9 +59,9 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     schema: dict[str, Any] | None = None
     repair: _Repair | None = None
     budget: _Budget | None = None
-    payload: Payload | None = None
     batch: bool | Literal["once"] | None = None
     batch_after: _Seconds | None = None
+    payload: Payload | None = None
 
 
 FIELDS: Final = tuple(

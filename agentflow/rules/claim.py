@@ -95,7 +95,9 @@ def _waiting(delivery: Delivery, last: Last, record: Record) -> Act:
         return Act.UPGRADE
     if delivery.follows >= last.sequence:
         return Act.WAKE
-    return Act.REPUBLISH_ENTRY if record.message == delivery.message else Act.ACK
+    if record.message == delivery.message:
+        return Act.REPUBLISH_ENTRY
+    return Act.DISOWN if _asks_otherwise(delivery, record) else Act.ACK
 
 
 def _asks_otherwise(delivery: Delivery, record: Record) -> bool:

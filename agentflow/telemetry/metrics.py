@@ -60,10 +60,10 @@ class Figures(NamedTuple):
     slots: int
     running: int
     gate_held: int
-    limited: Mapping[str, Limited] = {}
     batches: int = 0
     batches_unknown: int = 0
     batches_twice: int = 0
+    limited: Mapping[str, Limited] = {}
 
 
 class Reconnecting(Protocol):

@@ -194,13 +194,11 @@ class Attempt:
             try:
                 with self._held.interruptible():
                     async with asyncio.timeout(self._batch_in()):
-                        if await self._pass_gates():
-                            return True
+                        passed = await self._pass_gates()
+                    if passed:
+                        return True
             except TimeoutError:
-                # It has waited for so long that it goes into a batch.
-                self._put_back()
-                shared.gates.left(self._call)
-                continue
+                continue  # it has waited for so long that it goes into a batch
             except Interrupted:
                 self._put_back()
                 shared.gates.left(self._call)

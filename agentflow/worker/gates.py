@@ -74,6 +74,11 @@ class Gates:
         self.on_open: Callable[[], None] = lambda: None
         board.on_change(self._learned)
 
+    @property
+    def board(self) -> Board:
+        """The bucket, as this worker knows it."""
+        return self._board
+
     async def start(self) -> None:
         """Follow the bucket. Raises BusError."""
         await self.board.start()

@@ -52,7 +52,7 @@ async def _measured(
         limited = {
             route: Limited(told.waiting, told.seconds) for route, told in worker.limited.items()
         }
-        return Figures(worker.slots, worker.running, worker.gate_held, limited, *worker.batches)
+        return Figures(worker.slots, worker.running, worker.gate_held, *worker.batches, limited)
 
     metrics = WorkerMetrics(
         connection,
@@ -98,36 +98,35 @@ async def serve(
     metrics_shared: int = 0,
     ready: Callable[[], None] = lambda: None,
     orderly: int = 0,
-    route_limits: Limits = NO_LIMITS,
     batches: bool = True,
+    route_limits: Limits = NO_LIMITS,
 ) -> None:
-    """Be a worker, and for `batches` a batcher, until told to stop; `own` are an app's handlers.
-
-    Prometheus may ask at `metrics`, with `metrics_shared` the first of so many ports; `ready` is
-    called when it serves and hears signals; `orderly` is the exit status where handlers are left
-    behind. Raises NotConnected, BusError, UsageError, PortTaken.
+    """Be a worker, with `batches` a batcher too, until told to stop. `own` are an app's handlers.
+    `metrics` is where Prometheus may ask, and with `metrics_shared` the first of so many ports;
+    `ready` is called when the worker serves and hears signals; `orderly` is the exit status where
+    handlers are left behind. Raises NotConnected, BusError, UsageError, PortTaken.
     """
-    async with (
-        _connected(options, name, kinds, own) as connection,
-        registry.open_handlers(kinds, own) as handlers,
-    ):
-        worker = Worker(
-            connection,
-            handlers,
-            queues=queues,
-            slots=slots,
-            lease=lease,
-            name=name,
-            grace=grace,
-            **_as_the_environment_says(route_limits, batches=batches),
-        )
-        async with _measured(worker, connection, metrics, metrics_shared):
-            await _work(worker, ready)
+    connection = await _connected(options, name, kinds, own)
+    try:
+        async with registry.open_handlers(kinds, own) as handlers:
+            worker = Worker(
+                connection,
+                handlers,
+                queues=queues,
+                slots=slots,
+                lease=lease,
+                name=name,
+                grace=grace,
+                **_as_the_environment_says(route_limits, batches=batches),
+            )
+            async with _measured(worker, connection, metrics, metrics_shared):
+                await _work(worker, ready)
+    finally:
+        await connection.close()
     _leave_behind(worker.stuck, orderly)
 
 
 def _as_the_environment_says(route_limits: Limits, *, batches: bool) -> dict[str, Any]:
-    """What a worker is told by its environment. Raises UsageError."""
     governed = os.environ.get("AGENTFLOW_GOVERNOR", "").lower() != "off"
     unknown = os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR
     return {
@@ -146,11 +145,7 @@ async def _connected(
     own: Mapping[str, Handler] | None,
 ) -> AsyncIterator[Connection]:
     registry.import_ahead(kinds, own)
-    connection = await connect_patiently(options, name or "agentflow worker", PATIENCE)
-    try:
-        yield connection
-    finally:
-        await connection.close()
+    return await connect_patiently(options, name or "agentflow worker", PATIENCE)
 
 
 def _leave_behind(stuck: int, status: int) -> None:

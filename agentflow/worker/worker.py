@@ -15,6 +15,7 @@ from typing import Any, Final
 from agentflow.actor import Actor
 from agentflow.batches.batcher import Batcher
 from agentflow.batches.pace import Pace
+from agentflow.bus.streams.bucket import Board
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.puller import Puller
 from agentflow.bus.wire.connection import Connection
@@ -77,8 +78,8 @@ class Worker:
         grace: float = GRACE,
         simulated: bool = False,
         unknown_kind_for: float = 0.0,
-        route_limits: Limits | None = NO_LIMITS,
         batches: Pace | None = None,
+        route_limits: Limits | None = NO_LIMITS,
     ) -> None:
         self._js = JetStream(connection)
         self._connection = connection
@@ -98,7 +99,7 @@ class Worker:
         self._gates = self._make_gates(route_limits)
         self._shared = Shared(connection, self._log, self._holding, self._gates, self._kinds)
         self._intake = Intake(self._shared)
-        self._batcher = self._make_batcher(batches)
+        self._batcher = self._make_batcher(self._gates.board, batches)
         self._consumers = Consumers(self._js, self._queues, self._holding, lease=lease)
         self._puller = self._make_puller()
         self._gates.on_open = self._puller.refill

@@ -39,6 +39,7 @@ def last(
         usage=Usage(),
         cost_usd=None,
         timings=Timings(),
+        reason="batch" if state == State.WAITING else None,
     )
     return Last(sequence, made)
 
@@ -54,11 +55,11 @@ def mine(
     return Delivery(MINE, follows, delivered, age, understood=known, deadly=deadly)
 
 
-def waiting(message: str = MINE) -> Last:
-    """What waits for a batch."""
-    end = last(State.WAITING, message=message)
+def waiting_for(reason: str) -> Last:
+    """What waits for something."""
+    end = last(State.WAITING)
     assert end.record is not None
-    return Last(end.sequence, msgspec.structs.replace(end.record, reason="batch"))
+    return Last(end.sequence, msgspec.structs.replace(end.record, reason=reason))
 
 
 S = State
@@ -86,13 +87,11 @@ TABLE = {
     **{
         f"{state}, of another message": (mine(follows=4), last(state, message=OTHER), Act.ACK)
         for state in State
-        if state != S.WAITING
     },
     # it waits for a batch
-    "waiting, the same": (mine(), waiting(), Act.REPUBLISH_ENTRY),
-    "waiting, of another message": (mine(), waiting(OTHER), Act.ACK),
-    "waiting, and brought back": (mine(follows=5), waiting(OTHER), Act.WAKE),
-    "waiting for what I do not know": (mine(), last(S.WAITING), Act.UPGRADE),
+    "waiting, the same": (mine(), last(S.WAITING), Act.REPUBLISH_ENTRY),
+    "waiting, and brought back": (mine(follows=5), last(S.WAITING, message=OTHER), Act.WAKE),
+    "waiting for what I do not know": (mine(), waiting_for("a signal"), Act.UPGRADE),
     # L.message is m
     "succeeded": (mine(), last(S.SUCCEEDED), Act.ACK),
     "cancelled": (mine(), last(S.CANCELLED), Act.ACK),

@@ -10,7 +10,17 @@ from typing import Any
 
 import msgspec
 
-from agentflow.protocol import api, batches, control, jobs, limits, record, streams, subjects, task
+from agentflow.protocol import (
+    api,
+    batches,
+    control,
+    jobs,
+    limits,
+    record,
+    streams,
+    subjects,
+    task,
+)
 from agentflow.protocol.record import EMPTY, Last, State
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import claim, lifecycle, retry
@@ -183,6 +193,7 @@ def test_the_keys_of_the_bucket_are_told() -> None:
     assert set(fields(budgets.Budget)) == told["budgets.<scope>"]
     assert set(fields(jobs.Job)) == told["job.<id>"]
     assert set(fields(budgets.Holder)) <= quoted(section("Budgets"))
+    assert fields(batches.Table) == told["batches.<pool>.<queue>"]
     assert set(fields(closures.Closed)) <= told["closed.<pool>.<family>"]
     assert fields(gates.Paused) == told["pause.<queue>"]
     assert fields(clock.Limits) == told["pool.<pool>"]
