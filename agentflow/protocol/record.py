@@ -172,7 +172,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimated: bool = False
     partial: bool = False
     assumed: list[str] | None = None
-    saved_usd: float = 0.0
+    saved_usd: float = NOTHING_SAVED
     pool: str | None = None
     repair: Repair | None = None
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

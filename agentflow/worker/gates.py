@@ -55,7 +55,7 @@ class Gates:
         limits: Limits | None = NO_LIMITS,
         pools: Callable[[], Sequence[str]] = list,
     ) -> None:
-        self.board = board = Board(js)
+        self._board = board = Board(js)
         self._slots = slots
         self._now = js.now
         self.routes = Routes(board, actor=actor, slots=slots, now=js.now)
@@ -81,11 +81,11 @@ class Gates:
 
     async def start(self) -> None:
         """Follow the bucket. Raises BusError."""
-        await self.board.start()
+        await self._board.start()
 
     async def watch(self) -> None:
         """Notice that the bucket itself is gone; runs until cancelled."""
-        await self.board.watch()
+        await self._board.watch()
 
     # Facts.
 
@@ -112,9 +112,9 @@ class Gates:
 
     def paused(self, queue: str, kind: str) -> str | None:
         """What pauses a task of this queue and kind, as a word for people."""
-        if self.board.get(gates.queue_key(queue)) is not None:
+        if self._board.get(gates.queue_key(queue)) is not None:
             return f"queue {queue}"
-        if self.board.get(gates.kind_key(kind)) is not None:
+        if self._board.get(gates.kind_key(kind)) is not None:
             return f"kind {kind}"
         return None
 
@@ -123,7 +123,7 @@ class Gates:
 
         Some may wait, because the next one may be of a kind or model that passes.
         """
-        if self.board.get(gates.queue_key(queue)) is not None:
+        if self._board.get(gates.queue_key(queue)) is not None:
             return False
         return self._waiting[queue] < max(1, self._slots // 2)
 

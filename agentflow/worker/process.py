@@ -137,13 +137,12 @@ def _as_the_environment_says(route_limits: Limits, *, batches: bool) -> dict[str
     }
 
 
-@contextlib.asynccontextmanager
 async def _connected(
     options: Connect,
     name: str | None,
     kinds: Sequence[str] | None,
     own: Mapping[str, Handler] | None,
-) -> AsyncIterator[Connection]:
+) -> Connection:
     registry.import_ahead(kinds, own)
     return await connect_patiently(options, name or "agentflow worker", PATIENCE)
 

@@ -133,14 +133,14 @@ class Worker:
             allowed=lambda consumer: self._gates.may_pull(queue_of[consumer]),
         )
 
-    def _make_batcher(self, pace: Pace | None) -> Batcher | None:
+    def _make_batcher(self, board: Board, pace: Pace | None) -> Batcher | None:
         handler = self._kinds.batched("claude")
         if pace is None or handler is None:
             return None
         return Batcher(
             self._js,
             self._log,
-            self._gates.board,
+            board,
             handler,
             self._queues,
             pace,

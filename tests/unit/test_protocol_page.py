@@ -189,7 +189,6 @@ def test_the_keys_of_the_bucket_are_told() -> None:
         f"{clock.SLOTS}<actor>",
         f"{clock.POOL}<pool>",
     }
-    assert fields(batches.Table) == told["batches.<pool>.<queue>"]
     assert set(fields(budgets.Budget)) == told["budgets.<scope>"]
     assert set(fields(jobs.Job)) == told["job.<id>"]
     assert set(fields(budgets.Holder)) <= quoted(section("Budgets"))
