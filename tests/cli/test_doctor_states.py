@@ -174,7 +174,7 @@ def test_a_server_that_is_full(servers: ExitStack, tmp_path: Path, doctor: Docto
 def test_an_address_of_no_server(doctor: Doctor) -> None:
     nobody = f"nats://127.0.0.1:{free_port()}"
     assert "`agentflow up`" in doctor.failure("--nats", nobody)
-    for wrong in ("http://127.0.0.1:4222", "nats://127.0.0.1:x", "nats://", "nats://:4222"):
+    for wrong in ("http://127.0.0.1:4222", "nats://127.0.0.1:99999"):
         assert "nats://HOST:PORT" in doctor.failure("--nats", wrong), wrong
     text = doctor.failure("--nats", "nats://no-such-host.invalid:4222")
     assert "name is not known" in text

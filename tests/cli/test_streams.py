@@ -24,6 +24,7 @@ NAMES = [
     subjects.TASKS,
     subjects.RECORDS,
     subjects.DEAD,
+    subjects.BATCH,
     subjects.COUNTERS,
     subjects.KV_STREAM,
     subjects.OBJECTS,
@@ -228,7 +229,7 @@ def test_diff_of_what_is_as_defined(
     with_js(applied, lambda js: provision.ensure_consumers(js, "default"))
     arguments = ["streams", "diff", "--nats", applied.url]
     assert main(arguments) == 0
-    assert capsys.readouterr().out == "All 10 as defined.\n"
+    assert capsys.readouterr().out == "All 11 as defined.\n"
     assert main([*arguments, "--all"]) == 0
     told = capsys.readouterr().out
     assert "discard" in told

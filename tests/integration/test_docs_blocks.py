@@ -36,12 +36,14 @@ NOT_RUN = {
     "pip install .": INSTALLS + "; tests/integration/test_wheel.py installs the wheel",
     ". .venv/bin/activate": "is the environment of the clone, in which this test runs",
     "export ANTHROPIC_API_KEY=...": "a real key",
+    "agentflow cache": "a server that runs on; tests/cli/test_cache.py has one",
     "agentflow tui": "needs a terminal; tests/tui runs it in one",
     "agentflow verify --simulator": "a simulator on that port; tests/cli/test_verify.py has one",
 }
 """The beginning of a line, and why it is not run here."""
 
 PAGES_NOT_RUN = {
+    "batches.md": "a batch takes minutes, and its id is the API's; tests/integration/batches",
     "claude-cli.md": "needs Claude Code; tests/integration/test_claude_cli.py",
     "deploy.md": "Docker, users, several hosts; test_compose_commands.py, test_roles.py, "
     "test_cluster.py",

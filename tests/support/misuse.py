@@ -25,23 +25,14 @@ from agentflow.protocol.task import TaskBody
 
 GIVEN: Final[dict[str, Any]] = {
     "at": datetime(2026, 1, 1, tzinfo=UTC),
+    "batch_id": "msgbatch_1",
     "body": TaskBody(prompt="x"),
     "count": 1,
     "first": 1,
     "handles": [],
     "ids": ["t1"],
     "items": ["x"],
-    "job": Job(
-        id="j",
-        file="f",
-        results="r",
-        queue="q",
-        lines=1,
-        defaults="",
-        who="me",
-        started=datetime(2026, 1, 1, tzinfo=UTC),
-        seen=datetime(2026, 1, 1, tzinfo=UTC),
-    ),
+    "job": "j",
     "most": 1,
     "named": "j",
     "now": datetime(2026, 1, 1, tzinfo=UTC),
@@ -63,6 +54,19 @@ GIVEN: Final[dict[str, Any]] = {
 """An argument for each parameter that has no default."""
 
 SENSIBLE: Final[dict[str, dict[str, Any]]] = {
+    "Jobs.keep": {
+        "job": Job(
+            id="j",
+            file="f",
+            results="r",
+            queue="q",
+            lines=1,
+            defaults="",
+            who="me",
+            started=datetime(2026, 1, 1, tzinfo=UTC),
+            seen=datetime(2026, 1, 1, tzinfo=UTC),
+        ),
+    },
     "Tasks.submit": {"prompt": "x"},
     "Pauses.pause": {"queue": "default"},
     "Pauses.resume": {"queue": "default"},

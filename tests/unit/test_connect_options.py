@@ -43,7 +43,6 @@ def test_a_prefix_that_is_no_subject_is_refused(prefix: str) -> None:
         "nats://ada:hunter%zz@h",
         "nats://ada:hunter,2@h",
         "ada:hunter",
-        "nats://h:99999",
         "nats://:hunter@",
     ],
 )
