@@ -56,6 +56,10 @@ async def test_what_is_parked_fails_and_goes_on_when_it_is_retried(
     await client.submit("A", kind="echo", id="a", labels=LABEL, not_before=later)
     await observer.state("a", "scheduled")
 
+    async def parked() -> bool:  # the record is seen before its schedule is stored
+        return await observer.messages(subjects.SCHEDULE) == 1
+
+    await observer.becomes(parked)
     assert await withdraw(client) == {"a": Step.FAIL}
 
     last = await observer.last("a")
