@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,9 +83,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     found.stop()
 
 
+READY = {"worker": b" slots on ", "master": b" is ready at "}
+
+
 def part(folder: Path, role: str, server: NatsServer, *arguments: str) -> Iterator[int]:
-    """A worker or a master; its log stands in the folder."""
-    with (folder / f"{role}.log").open("wb") as log:
+    """A worker or a master that is ready; its log stands in the folder."""
+    told = folder / f"{role}.log"
+    with told.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "agentflow", role, "--nats", server.url, *arguments],
             # A kind that nobody knows is waited for otherwise, until a worker has it.
@@ -93,11 +98,14 @@ def part(folder: Path, role: str, server: NatsServer, *arguments: str) -> Iterat
             stderr=log,
         )
     try:
+        while READY[role] not in told.read_bytes():
+            assert process.poll() is None, told.read_text()
+            time.sleep(0.02)
         yield process.pid
     finally:
         process.terminate()
         code = process.wait(30)
-    assert code == 0, (folder / f"{role}.log").read_text()
+    assert code == 0, told.read_text()
 
 
 @pytest.fixture(scope="module")
