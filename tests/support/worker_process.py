@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -57,7 +58,8 @@ class WorkerProcess:
         self, url: str, runs: Path, *, env: dict[str, str] | None = None, **options: Any
     ) -> None:
         self.log = runs.with_name(f"worker-{os.urandom(3).hex()}.log")
-        command = [sys.executable, "-m", "tests.support.worker_process", url, str(runs)]
+        command = [sys.executable, "-X", "faulthandler"]
+        command += ["-m", "tests.support.worker_process", url, str(runs)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, json.dumps(options)],
@@ -83,7 +85,10 @@ class WorkerProcess:
     async def exited(self, within: float) -> int:
         """Its exit code, once it has ended."""
         async with asyncio.timeout(within):
-            return await asyncio.to_thread(self.process.wait, within + 1)
+            code = await asyncio.to_thread(self.process.wait, within + 1)
+        if code not in (0, -signal.SIGKILL):
+            print(self.log.read_text())  # what a failed test shows
+        return code
 
 
 def handlers(runs: str) -> dict[str, Handler]:
