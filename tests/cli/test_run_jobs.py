@@ -121,7 +121,14 @@ async def test_what_a_killed_job_left_in_a_shared_queue_is_named_and_can_be_with
     await stack.done()
 
 
-@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(None, marks=pytest.mark.long("a calmer end than the next")),
+        signal.SIGINT,
+        pytest.param(signal.SIGKILL, marks=pytest.mark.long("the one above, with fewer words")),
+    ],
+)
 async def test_a_job_beside_another_outlives_it(home: Home, number: signal.Signals | None) -> None:
     first = await begun(home, "first", 1) if number else await begun(home, "first", 25)
     owner = running(home.store)

@@ -121,8 +121,16 @@ async def _value(board: Board, key: str) -> bytes | None:
     ("signal", "reason"),
     [
         (Signal(status=401, type="authentication_error"), "auth"),
-        (Signal(status=403, type="permission_error"), "auth"),
-        (Signal(status=402, type="billing_error"), "spend"),
+        pytest.param(
+            Signal(status=403, type="permission_error"),
+            "auth",
+            marks=pytest.mark.long("as the one above"),
+        ),
+        pytest.param(
+            Signal(status=402, type="billing_error"),
+            "spend",
+            marks=pytest.mark.long("as the one below"),
+        ),
         (
             Signal(status=429, type="rate_limit_error", code="enforced_spend_limit_reached"),
             "spend",

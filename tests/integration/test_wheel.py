@@ -130,6 +130,7 @@ def test_the_source_has_what_the_containers_are_made_of(source: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.long("installs all that the wheel needs")
 def test_it_runs_a_job_in_an_environment_of_its_own(scripts: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
