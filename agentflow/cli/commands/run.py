@@ -17,7 +17,7 @@ import click
 
 from agentflow.cli.options import Dollars, Patience, connection_options, resolve
 from agentflow.cli.reading import batch_of, batch_options, default_options, reading_options
-from agentflow.cli.workforce import chosen, limit_options, limits_of, workforce_options
+from agentflow.cli.workforce import SLOTS, chosen, limit_options, limits_of, workforce_options
 from agentflow.errors import CostLimitReached, GaveUp, UsageError
 
 if TYPE_CHECKING:
@@ -51,14 +51,7 @@ GIVE_UP = 600.0
     type=click.IntRange(0, 200),
     help="Worker processes to start. [default: 2, with --nats 0]",
 )
-@click.option(
-    "--concurrency",
-    "-c",
-    type=click.IntRange(1, 10_000),
-    default=10,
-    show_default=True,
-    help="Tasks at once in each worker.",
-)
+@SLOTS
 @workforce_options
 @limit_options
 @click.option(
@@ -185,6 +178,7 @@ class _Command:
             served=self._served(),
             **how,
         )
+        self._input = source.origin
         self._job = jobs.job_id(_stem(self._file), self._identity(source))
         self._defaults = _hash(how)
         if not self.ours["as_json"]:
@@ -205,6 +199,7 @@ class _Command:
         return JobSpec(
             id=self._job,
             file=self._file,
+            input=self._input,
             defaults=self._defaults,
             again=named(self.ours["again"]) if self.ours["again"] else frozenset(),
             give_up=self._patience(),
