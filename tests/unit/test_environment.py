@@ -20,7 +20,7 @@ def test_without_a_word_the_defaults_hold(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("text", ["abc", "-1", "nan", "inf", "5m", "1e400"])
 def test_no_number_of_seconds(text: str) -> None:
-    with pytest.raises(UsageError, match="AGENTFLOW_UNKNOWN_KIND_FOR is .*, not a number of"):
+    with pytest.raises(UsageError, match=r"AGENTFLOW_UNKNOWN_KIND_FOR is .*, not a number of"):
         unknown_kind_for({"AGENTFLOW_UNKNOWN_KIND_FOR": text})
 
 
