@@ -217,7 +217,7 @@ class Driver:
             submitted.set()
             record = await waiting
             self._compare(item, ask, record)
-        if _withdrawn(record):
+        if withdrawal.was(record):
             self.withdrawn += 1
             return  # by us, or by somebody who wants no more of it: no result of any kind
         line = line_of(
@@ -252,7 +252,7 @@ class Driver:
     def _goes_on(self, record: Record) -> bool:
         """Whether a task that has failed is to be tried again."""
         flawed = record.reason == "schema" and "schema" in self._spec.again
-        return record.failed and (self._spec.retry_failed or flawed or _withdrawn(record))
+        return record.failed and (self._spec.retry_failed or flawed or withdrawal.was(record))
 
     def _of_the_other_kind(self, record: Record) -> bool:
         """Whether the answer is simulated in a real job, or the other way round."""
@@ -319,7 +319,3 @@ class Driver:
 
 def _kind(record: Record) -> str:
     return "a simulated" if record.simulated else "a real"
-
-
-def _withdrawn(record: Record) -> bool:
-    return record.failed and record.reason == withdrawal.REASON
