@@ -63,6 +63,8 @@ class Job:
 
     @property
     def _ending(self) -> Ending:
+        if self.tally.done >= self.total:
+            return Ending.DONE  # whatever was asked for meanwhile
         if self.held is not None and not self._stopping.is_set():
             return Ending.GAVE_UP
         if self._stopping.is_set() or self._withdrawn:

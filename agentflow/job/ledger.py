@@ -23,6 +23,7 @@ import msgspec
 from agentflow.errors import ResultsLost, UsageError
 from agentflow.job.source import Item
 from agentflow.protocol.record import State
+from agentflow.rules import withdrawal
 from agentflow.rules.answers import flaw_of
 from agentflow.views.ledger import Line, decode_line, encode_line
 
@@ -140,6 +141,8 @@ class Ledger:
                 )
             self.ignored += 1
             return
+        if line.reason == withdrawal.REASON:
+            return  # it says what was paid; the task goes on
         self._places[line.id] = 2 * place + (line.state == State.SUCCEEDED)
 
     def close(self) -> None:
