@@ -41,7 +41,7 @@ class Driver:
     def __init__(
         self,
         client: Client,
-        items: Iterable[Item],
+        items: Iterable[Item | None],
         ledger: Results,
         tally: Tally,
         front_end: FrontEnd,
@@ -100,6 +100,9 @@ class Driver:
         limiting = asyncio.create_task(self._end_by_limit())
         try:
             for item in self._items:
+                if item is None:
+                    await asyncio.sleep(0)
+                    continue
                 await self._window.acquire()
                 if self._closed.is_set() or await self._over_limit():
                     break

@@ -184,7 +184,7 @@ class _Command:
         self._defaults = _hash(how)
         if not self.ours["as_json"]:
             output.note(source.taken_for)
-            if not self.ours["out"]:
+            if not (self.ours["out"] or self.ours["dry_run"] or self.ours["only_estimate"]):
                 output.note(resultsfile.told(self.out))
         return source
 
