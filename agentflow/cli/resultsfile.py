@@ -40,10 +40,10 @@ def told(out: Path) -> str:
     """Where the results go, and whose results lie beside them: they are of other jobs."""
     text = f"results go to {out}"
     try:
-        others = sorted(path.name for path in out.parent.glob(f"*{ENDING}"))
+        there = [path for path in out.parent.glob(f"*{ENDING}") if path.stat().st_size]
     except OSError:
         return text
-    others = [name for name in others if name != out.name]
+    others = sorted(path.name for path in there if path.name != out.name)
     if not others:
         return text
     more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""

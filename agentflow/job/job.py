@@ -142,7 +142,7 @@ class Job:
     def _finish_results(self) -> None:
         if self._ending not in (Ending.INTERRUPTED, Ending.GAVE_UP):
             self._ledger.compact(self._items, others=self._spec.append)
-        if self._spec.table is not None:
+        if self._spec.table is not None and any(True for _ in self._ledger.ids()):
             outputs.write(self._spec.table, self.results)
 
     async def _until_stopped(self, front_end: FrontEnd) -> None:

@@ -28,9 +28,10 @@ def test_results_of_other_jobs_are_named(tmp_path: Path) -> None:
     out = tmp_path / "b.results.jsonl"
     out.touch()
     assert resultsfile.told(out) == f"results go to {out}"
-    (tmp_path / "a.results.jsonl").touch()
+    (tmp_path / "empty.results.jsonl").touch()
+    (tmp_path / "a.results.jsonl").write_text("{}")
     said = resultsfile.told(out)
     assert said.endswith("; those of other jobs stay as they are: a.results.jsonl")
     for name in "cdef":
-        (tmp_path / f"{name}.results.jsonl").touch()
+        (tmp_path / f"{name}.results.jsonl").write_text("{}")
     assert resultsfile.told(out).endswith("d.results.jsonl and 2 more")
