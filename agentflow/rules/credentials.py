@@ -15,6 +15,10 @@ def usable(key: str | None, name: str) -> str | None:
     The sentence names the place and the character, never the key.
     """
     key = (key or "").strip()
+    if len(key) > 1 and key[0] == key[-1] and key[0] in "'\"`":
+        raise UsageError(
+            f"{name} stands in quotes, as some files of settings have it; leave them out"
+        )
     for place, character in enumerate(key, start=1):
         if character not in _PRINTABLE:
             raise UsageError(
