@@ -299,7 +299,8 @@ def start(task, before, act):
         bury(task, entry)
         return None
     at = task["body"].get("not_before")
-    if at and not task["follows"] and datetime.datetime.fromisoformat(at).timestamp() > time.time():
+    as_it_was = not task["follows"] or old.get("reason") == "withdrawn"
+    if at and as_it_was and datetime.datetime.fromisoformat(at).timestamp() > time.time():
         park(task, append(task, before, "scheduled", resume_at=at, reason="not_before"))
         return None
     return append(task, before, "running", attempt=old["attempt"] + 1, failures=failures)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from agentflow.errors import UsageError
 from agentflow.rules.batches import Gather
 
 PACE: Final = "AGENTFLOW_BATCHES"
 """The variable that gives another pace, as JSON: `{"gather": 60, "poll": 10}`."""
+
+
+_Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+_Count = Annotated[int, Meta(ge=1, le=100_000)]
+"""Requests of a batch; the API takes no more."""
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,15 +29,15 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `gone` is how long a batch may be missing before its tasks are given up.
     """
 
-    gather: float = 300.0
-    enough: int = 10_000
-    most: int = 100_000
-    look: float = 1.0
-    poll: float = 60.0
-    settle: float = 3_600.0
-    flush: float = 2.0
-    commit: float = 10.0
-    gone: float = 86_400.0
+    gather: _Seconds = 300.0
+    enough: _Count = 10_000
+    most: _Count = 100_000
+    look: _Seconds = 1.0
+    poll: _Seconds = 60.0
+    settle: _Seconds = 3_600.0
+    flush: _Seconds = 2.0
+    commit: _Seconds = 10.0
+    gone: _Seconds = 86_400.0
 
     def rule(self) -> Gather:
         """When a batch is made."""

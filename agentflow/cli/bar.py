@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
+
+_ROOM: Final = 3
+"""Columns left free: a terminal writes ^C behind the last line, and where that is full it goes to
+the next one, so that what is drawn again is drawn elsewhere."""
+_NARROW: Final = 100
+"""Columns below which the tokens are left out: the counts must not be cut."""
 
 
 class Bar(Progress):
@@ -15,6 +21,8 @@ class Bar(Progress):
 
     def __init__(self, total: int, mark: str, fields: dict[str, Any]) -> None:
         self.line = ""
+        console = Console(stderr=True)
+        tokens = "" if console.width < _NARROW else "{task.fields[tokens]} tok "
         super().__init__(
             TextColumn(mark + "{task.completed:>,}/{task.total:,}"),
             BarColumn(bar_width=None),
@@ -22,9 +30,9 @@ class Bar(Progress):
                 "[green]{task.fields[succeeded]} ok[/] [red]{task.fields[failed]} failed[/]"
             ),
             TextColumn("{task.fields[running]} running"),
-            TextColumn("{task.fields[tokens]} tok {task.fields[cost]}"),
+            TextColumn(tokens + "{task.fields[cost]}"),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=console,
             expand=True,
             refresh_per_second=8,
         )
@@ -36,6 +44,16 @@ class Bar(Progress):
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The bar and the line."""
-        yield from super().get_renderables()
+        yield from (_Narrower(each) for each in super().get_renderables())
         if self.line:
-            yield Text(self.line, style="yellow", overflow="fold")
+            yield _Narrower(Text(self.line, style="yellow", overflow="fold"))
+
+
+class _Narrower:
+    """Something, with room behind it that holds nothing, not even blanks."""
+
+    def __init__(self, inner: RenderableType) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self._inner, options.update_width(options.max_width - _ROOM))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from agentflow.client import Client
     from agentflow.job.formats.opening import InputFile
     from agentflow.job.source import Item, Source
-    from agentflow.protocol.task import TaskBody
 
 _FOREIGN: Final = frozenset({"messages", "custom_id", "body"})
 """Keys of objects that only the readers of files know."""
@@ -97,7 +96,6 @@ def _some(items: Iterator[Item]) -> Iterator[list[Item]]:
 async def submit_all(
     client: Client,
     items: Iterator[Item],
-    change: Callable[[TaskBody], TaskBody],
     *,
     queue: str,
     priority: str,
@@ -106,10 +104,7 @@ async def submit_all(
     """Put every task into the queue, and print its id. Raises BusError."""
     for some in _some(items):
         handles = await asyncio.gather(
-            *(
-                client.submit_body(change(item.body), queue=queue, priority=priority)
-                for item in some
-            )
+            *(client.submit_body(item.body, queue=queue, priority=priority) for item in some)
         )
         for item, handle in zip(some, handles, strict=True):
             if as_json:

@@ -15,6 +15,7 @@ from agentflow.errors import UsageError
 if TYPE_CHECKING:
     from agentflow.job.formats.opening import InputFile
     from agentflow.job.source import Source
+    from agentflow.protocol.task import TaskBody
 
 R = TypeVar("R")
 
@@ -46,17 +47,7 @@ def reading_options(function: Callable[..., R]) -> Callable[..., R]:
 def default_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add what holds for lines that name none of it."""
     for option in (
-        click.option(
-            "--repair",
-            type=click.IntRange(0, 10),
-            metavar="N",
-            help="Times an answer that breaks the schema is asked again.  [default: 2]",
-        ),
-        click.option(
-            "--schema",
-            metavar="FILE",
-            help="JSON Schema of the answers, or MODULE:CLASS; likewise. They are in `value`.",
-        ),
+        schema_options,
         click.option("--max-attempts", type=click.IntRange(1, 100), help="Failures, likewise."),
         click.option("--temperature", type=click.FloatRange(0, 1), help="Temperature, likewise."),
         click.option(
@@ -67,6 +58,32 @@ def default_options(function: Callable[..., R]) -> Callable[..., R]:
     ):
         function = option(function)
     return function
+
+
+def schema_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add --schema and --repair; `schema_of` reads the first."""
+    for option in (
+        click.option(
+            "--repair",
+            type=click.IntRange(0, 10),
+            metavar="N",
+            help="Times an answer that breaks the schema is asked again.  [default: 2]",
+        ),
+        click.option(
+            "--schema",
+            metavar="FILE",
+            help="JSON Schema of the answers, or MODULE:CLASS; `value` has them parsed.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def schema_of(given: str) -> dict[str, Any]:
+    """The schema that --schema names. Raises UsageError."""
+    from agentflow.cli import schemas
+
+    return schemas.load(given)
 
 
 def batch_options(function: Callable[..., R]) -> Callable[..., R]:
@@ -119,6 +136,7 @@ def source(
     limited: bool = False,
     served: frozenset[str] | None = None,
     opened: InputFile | None = None,
+    change: Callable[[TaskBody], TaskBody] | None = None,
     schema: str | None = None,
     **defaults: Any,
 ) -> Source:
@@ -134,9 +152,7 @@ def source(
 
     text = _template(prompt, template)
     if schema is not None:
-        from agentflow.cli import schemas
-
-        defaults["schema"] = schemas.load(schema)
+        defaults["schema"] = schema_of(schema)
     reading = Reading(
         format=format_name,
         template=None if text is None else Template(text),
@@ -148,6 +164,7 @@ def source(
         labelled=labelled,
         prices=price_file.load() if limited else None,
         served=served,
+        change=change,
     )
     return Source(name, sys.stdin.buffer, reading, opened)
 

@@ -35,7 +35,7 @@ LEASE: Final = click.option(
     type=click.FloatRange(0.5, 3600),
     help="Seconds a task stays with a silent worker. [default: 15, or what the consumers have]",
 )
-"""Those that `up` and `worker` share."""
+"""Those that `up` and `worker` share; `run` has the first of them too."""
 
 
 def workforce_options(function: Callable[..., R]) -> Callable[..., R]:

@@ -7,6 +7,7 @@ not say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from agentflow.handlers.claude import request
 from agentflow.handlers.claude_cli import arguments
 from agentflow.handlers.echo import check_prompt
 from agentflow.handlers.sleep import seconds_of
+from agentflow.job import conversations
 from agentflow.protocol import jobs, limits, task
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import Task, TaskBody, encode_body
@@ -34,6 +36,7 @@ _GROWS: Final = 6
 _MOST_OUTPUT: Final = 1_000_000
 """Tokens; far above what any model answers, so more is a mistake in typing."""
 _LEAST_THINKING: Final = 1_024
+_MODEL: Final = re.compile(r"\S+")
 
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Object = dict[str, Any]
@@ -133,6 +136,8 @@ def overdue(body: TaskBody) -> str | None:
 def _check_claude(made: Task) -> None:
     if made.prompt is not None and not made.prompt.strip():
         raise InvalidTask("prompt is blank")
+    if (model := made.model or made.params.get("model")) and _MODEL.fullmatch(str(model)) is None:
+        raise InvalidTask(f"the model {model!r:.80} is no name: it has white space in it")
     if made.max_tokens is not None and made.max_tokens > _MOST_OUTPUT:
         raise InvalidTask(f"max_tokens is {made.max_tokens:,}; no model answers as much")
     if made.schema is not None:
@@ -171,16 +176,13 @@ def _asks_for_betas(params: Mapping[str, Any]) -> bool:
 def _check_together(made: Task) -> None:
     """What no type says: fields against each other."""
     params = made.params
-    messages = params.get("messages") or []
-    for at, message in enumerate(messages):
-        last_word = message["role"] == "assistant" and at == len(messages) - 1
-        if not last_word and _says_nothing(message["content"]):
-            raise InvalidTask(f"params.messages[{at}].content is empty, or has an empty text")
+    conversations.check_messages(params.get("messages") or ())
     for at, sequence in enumerate(params.get("stop_sequences") or ()):
         if not sequence.strip():
             raise InvalidTask(f"params.stop_sequences[{at}] is blank")
     extra = params.get("extra_body") or {}
     tools = params.get("tools") or extra.get("tools")
+    conversations.check_tools(tools)
     choice = params.get("tool_choice")
     if choice and not tools and "mcp_servers" not in {*params, *extra}:
         raise InvalidTask("params.tool_choice is given without params.tools")
@@ -188,15 +190,12 @@ def _check_together(made: Task) -> None:
         names = [tool.get("name") for tool in tools if isinstance(tool, dict)]
         if choice.get("name") not in names:
             raise InvalidTask(f"params.tool_choice names {choice.get('name')!r:.80}, no tool of it")
+    form = (params.get("output_config") or {}).get("format") or {}
+    if isinstance(form.get("schema"), dict):
+        from agentflow.rules import schemas
+
+        schemas.check_form(form["schema"])
     _check_thinking(made, params.get("thinking") or {})
-
-
-def _says_nothing(content: str | list[Any]) -> bool:
-    """Whether there is nothing, or a text that is blank."""
-    if isinstance(content, str):
-        return not content.strip()
-    texts = [block["text"] for block in content if block.get("type") == "text"]
-    return not content or not all(text.strip() for text in texts)
 
 
 def _check_thinking(made: Task, thinking: Mapping[str, Any]) -> None:

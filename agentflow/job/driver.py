@@ -41,7 +41,7 @@ class Driver:
     def __init__(
         self,
         client: Client,
-        items: Iterable[Item],
+        items: Iterable[Item | None],
         ledger: Results,
         tally: Tally,
         front_end: FrontEnd,
@@ -64,6 +64,8 @@ class Driver:
         self._own_workers = own_workers
         self._cached = Cached(Cache(client.js), spec.cache_days) if spec.cache_days else None
         self._under_way: dict[str, Item] = {}
+        self._stopped: list[Item] = []
+        """What was under way when the limit was reached."""
         self._running: dict[str, Record] = {}
         self._held = Holds(spec)
         self._closed = asyncio.Event()
@@ -98,6 +100,9 @@ class Driver:
         limiting = asyncio.create_task(self._end_by_limit())
         try:
             for item in self._items:
+                if item is None:
+                    await asyncio.sleep(0)
+                    continue
                 await self._window.acquire()
                 if self._closed.is_set() or await self._over_limit():
                     break
@@ -139,12 +144,17 @@ class Driver:
                         await self._moved.wait()
         except AgentFlowError as error:
             self._error = self._error or error
+        self._stopped = list(self._under_way.values())
         self.abandon()
 
     async def _withdraw(self) -> None:
         """Take back what waits: it would keep others of its queue from starting."""
         async for _ in self._client.operate.withdrawing.job(self._spec.id):
             pass
+        for item in self._stopped:
+            record = (await self._client.read(item.task_id)).record
+            if record is not None and withdrawal.was(record) and record.attempt:
+                self._ledger.append(self._line(item, record))  # so that its cost is somewhere
 
     async def provide(self) -> None:
         """Make sure of the streams: on a new server this may come before its first worker."""
@@ -217,20 +227,10 @@ class Driver:
             submitted.set()
             record = await waiting
             self._compare(item, ask, record)
-        if _withdrawn(record):
+        if withdrawal.was(record):
             self.withdrawn += 1
             return  # by us, or by somebody who wants no more of it: no result of any kind
-        line = line_of(
-            record,
-            line=item.line,
-            request=item.request,
-            simulate=self._spec.simulate,
-            custom_id=item.custom_id,
-            carried=item.carried,
-            id=item.id,
-            take=item.take,
-        )
-        self._take(line, found=found)
+        self._take(self._line(item, record), found=found)
         if self._cached is not None:
             await self._cached.keep(item, record)
         if self._of_the_other_kind(record):
@@ -244,6 +244,18 @@ class Driver:
         """Raise IdReused where somebody else has asked something else under its id."""
         reuse.check(item.task_id, ask, record, where=f"line {item.line}: ")
 
+    def _line(self, item: Item, record: Record) -> Line:
+        return line_of(
+            record,
+            line=item.line,
+            request=item.request,
+            simulate=self._spec.simulate,
+            custom_id=item.custom_id,
+            carried=item.carried,
+            id=item.id,
+            take=item.take,
+        )
+
     def _take(self, line: Line, *, found: bool = False) -> None:
         self._ledger.append(line)
         self._tally.add(line, found=found)
@@ -252,7 +264,7 @@ class Driver:
     def _goes_on(self, record: Record) -> bool:
         """Whether a task that has failed is to be tried again."""
         flawed = record.reason == "schema" and "schema" in self._spec.again
-        return record.failed and (self._spec.retry_failed or flawed or _withdrawn(record))
+        return record.failed and (self._spec.retry_failed or flawed or withdrawal.was(record))
 
     def _of_the_other_kind(self, record: Record) -> bool:
         """Whether the answer is simulated in a real job, or the other way round."""
@@ -319,7 +331,3 @@ class Driver:
 
 def _kind(record: Record) -> str:
     return "a simulated" if record.simulated else "a real"
-
-
-def _withdrawn(record: Record) -> bool:
-    return record.failed and record.reason == withdrawal.REASON

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container, Iterable, Iterator
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from agentflow.client import Client
     from agentflow.job.driver import Driver
     from agentflow.job.placement import Placement, Placements
+
+TURN: Final = 200
+"""Lines that are looked at in one go while a connection is open: 10 ms."""
 
 
 class Job:
@@ -63,6 +67,8 @@ class Job:
 
     @property
     def _ending(self) -> Ending:
+        if self.tally.done >= self.total:
+            return Ending.DONE  # whatever was asked for meanwhile
         if self.held is not None and not self._stopping.is_set():
             return Ending.GAVE_UP
         if self._stopping.is_set() or self._withdrawn:
@@ -88,13 +94,21 @@ class Job:
                 yield line
 
     def _chosen(self) -> Iterator[Item]:
-        only = self._spec.only
-        return (item for at, item in enumerate(self._items) if only is None or at in only)
+        return (item for item in self._looked_at() if item is not None)
 
-    def _left(self) -> Iterator[Item]:
-        """The tasks to run."""
-        for item in self._chosen():
-            if self._settled(item):
+    def _looked_at(self) -> Iterator[Item | None]:
+        """The tasks chosen, with None for each line that is not, up to the last one chosen."""
+        only, items = self._spec.only, iter(self._items)
+        if isinstance(only, range):
+            items = islice(items, only.stop)
+        return (item if only is None or at in only else None for at, item in enumerate(items))
+
+    def _left(self) -> Iterator[Item | None]:
+        """The tasks to run; now and then None, where others on the loop should have their turn."""
+        for at, item in enumerate(self._looked_at()):
+            if at % TURN == 0:
+                yield None
+            if item is None or self._settled(item):
                 continue
             line = self._ledger.get(item.id)
             if line is None:
@@ -128,7 +142,7 @@ class Job:
     def _finish_results(self) -> None:
         if self._ending not in (Ending.INTERRUPTED, Ending.GAVE_UP):
             self._ledger.compact(self._items, others=self._spec.append)
-        if self._spec.table is not None:
+        if self._spec.table is not None and any(True for _ in self._ledger.ids()):
             outputs.write(self._spec.table, self.results)
 
     async def _until_stopped(self, front_end: FrontEnd) -> None:

@@ -23,6 +23,7 @@ import msgspec
 from agentflow.errors import ResultsLost, UsageError
 from agentflow.job.source import Item
 from agentflow.protocol.record import State
+from agentflow.rules import withdrawal
 from agentflow.rules.answers import flaw_of
 from agentflow.views.ledger import Line, decode_line, encode_line
 
@@ -79,11 +80,13 @@ class Ledger:
         # run lies behind `_began`.
         self._places: dict[str, int] = {}
         self._began = 0
+        self._made = False
         self.ignored = 0
         """Simulated results, which do not count in a real job and are dropped at its end."""
 
     def open(self) -> None:
         """Read what is there and lock the file. Raises UsageError."""
+        self._made = not self.path.exists()
         try:
             self._file = self.path.open("a+b")
         except OSError as error:
@@ -140,6 +143,8 @@ class Ledger:
                 )
             self.ignored += 1
             return
+        if line.reason == withdrawal.REASON:
+            return  # it says what was paid; the task goes on
         self._places[line.id] = 2 * place + (line.state == State.SUCCEEDED)
 
     def close(self) -> None:
@@ -151,6 +156,8 @@ class Ledger:
             with file:
                 file.flush()
                 os.fsync(file.fileno())
+                if self._made and not os.fstat(file.fileno()).st_size:
+                    self.path.unlink(missing_ok=True)  # nothing came of it: the input was refused
         except OSError as error:
             raise self._unwritten(error) from None
 

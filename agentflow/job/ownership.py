@@ -28,7 +28,7 @@ def check(results: Results, items: Tasks, spec: JobSpec) -> None:
         raise UsageError(
             f"{spec.results} holds results of other requests under the same ids:\n"
             + _listed(changed)
-            + "\nGive these lines other ids, or name another file with -o."
+            + "\nOne id is one request: give these lines other ids, or leave them out."
         )
     if foreign and spec.replace:
         asked = {item.request for item in items}

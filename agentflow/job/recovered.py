@@ -1,13 +1,14 @@
 """The results of a job as the log has them, in the order of its input.
 
 The log has the tasks with the job's label; which line each is, another label says. What stands in
-the input beside a task (columns, a custom_id) is not in the log.
+the input beside a task (columns, a custom_id) comes from there (beside.py).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Final
 
 from agentflow.bus.streams.pages import page, sequence_of
 from agentflow.client import Client
@@ -17,6 +18,9 @@ from agentflow.protocol.jobs import Job
 from agentflow.protocol.record import Record, decode
 from agentflow.rules import withdrawal
 from agentflow.views.ledger import Line, decode_line, encode_line, line_of
+
+_TAKE: Final = re.compile(r"([0-9a-f]{24}-.+)-r(\d{1,6})")
+"""The id of a line that was asked anew, as job/source.py makes it."""
 
 
 class Recovered:
@@ -63,7 +67,15 @@ class Recovered:
             return  # it has no result, and goes on
         text = record.labels.get(jobs.LINE, "")
         number = int(text) if text.isascii() and text.isdigit() else 0
-        line = line_of(record, line=number, request=None, simulate=job.simulated)
+        taken = _TAKE.fullmatch(record.id)
+        line = line_of(
+            record,
+            line=number,
+            request=None,
+            simulate=job.simulated,
+            id=taken[1] if taken else None,
+            take=int(taken[2]) if taken else 1,
+        )
         place = self._file.seek(0, 2)
         self._file.write(encode_line(line) + b"\n")
         self._places[number or record.id] = (number, place)

@@ -76,4 +76,5 @@ class Register:
             waiting="" if ending else self.waiting,
             simulated=spec.simulate,
             withdrawn=withdrawn,
+            input=spec.input,
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import AsyncIterator, Iterable
 from typing import Final, NamedTuple
 
 from agentflow.client import Client
@@ -26,16 +25,15 @@ class _Named(NamedTuple):
 
 
 async def check(
-    client: Client, items: Iterable[Item], *, name: str, retry_failed: bool = False
+    client: Client, items: Iterable[Item | None], *, name: str, retry_failed: bool = False
 ) -> None:
     """Raise InvalidInput for those of the input `name` whose log holds another request.
 
-    A failed task that is tried again may be asked otherwise. Raises BusError.
+    At each None among the items others on the loop have their turn. A failed task that is tried
+    again may be asked otherwise. Raises BusError.
     """
     problems: list[tuple[int, str]] = []
-    # Without their texts: a batch of long ones would be gigabytes.
-    named = (_Named(item.line, item.task_id, asked_of(item)) for item in items if item.body.id)
-    for some in _batches(named):
+    async for some in _batches(items):
         found = await asyncio.gather(*(_problem(client, item, retry_failed) for item in some))
         problems += [one for one in found if one is not None]
         if len(problems) >= _TOLD:
@@ -49,8 +47,18 @@ def asked_of(item: Item) -> Asked:
     return asked_as_sent(item.body) if item.large else asked(item.body)
 
 
-def _batches(items: Iterator[_Named]) -> Iterator[list[_Named]]:
-    while some := list(islice(items, _AT_ONCE)):
+async def _batches(items: Iterable[Item | None]) -> AsyncIterator[list[_Named]]:
+    some: list[_Named] = []
+    for item in items:
+        if item is None:
+            await asyncio.sleep(0)
+        elif item.body.id:
+            # Without its texts: a batch of long ones would be gigabytes.
+            some.append(_Named(item.line, item.task_id, asked_of(item)))
+        if len(some) == _AT_ONCE:
+            yield some
+            some = []
+    if some:
         yield some
 
 

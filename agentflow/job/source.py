@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -27,6 +27,7 @@ from agentflow.job.formats.opening import InputFile
 from agentflow.job.formats.template import Template
 from agentflow.job.served import lack
 from agentflow.protocol import limits
+from agentflow.protocol.jobs import Input
 from agentflow.protocol.task import TaskBody
 from agentflow.rules.routes.prices import Prices
 
@@ -34,6 +35,8 @@ HASH_CHARS: Final = 24
 LARGE: Final = limits.MIB
 _MADE: Final = HASH_CHARS + 1
 _ID_MOST: Final = 64
+_TEMPLATE_MOST: Final = 16_384
+"""Characters of a template that the job's key may hold."""
 _PROBLEMS: Final = 10_000
 """Bad lines after which no more are looked for: it is the wrong file."""
 
@@ -98,6 +101,15 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Where there is a limit on the cost: each line must have a price."""
     served: frozenset[str] | None = None
     """The kinds that somebody will run, where that is known."""
+    change: Callable[[TaskBody], TaskBody] | None = None
+    """What comes before all that a line says."""
+
+    def complete(self, body: TaskBody) -> TaskBody:
+        """The task of a line with what stands elsewhere."""
+        if self.change is not None:
+            body = self.change(body)
+        self.defaults.fill(body)
+        return body
 
 
 class Source:
@@ -123,6 +135,7 @@ class Source:
         """What each model is asked, None for the worker's default."""
         self.named = False
         """Whether a line gives its task an id."""
+        self._identified = False
         self._timed = False
         self._columns: dict[str, None] = {}
         self._digest = hashlib.sha256()
@@ -138,9 +151,9 @@ class Source:
         for row in self._rows():
             assert row.body is not None
             row.body.params = self._files.attached(row.body.kind, row.body.params)
-            self._reading.defaults.fill(row.body)
-            request = request_hash(row.body, simulate=self._reading.simulate)
-            task_id = row.body.id
+            body = self._reading.complete(row.body)
+            request = request_hash(body, simulate=self._reading.simulate)
+            task_id = body.id
             if task_id is None:
                 number = 1
                 if request in self._repeated:
@@ -153,16 +166,34 @@ class Source:
                 row.line,
                 task_id,
                 request,
-                row.body,
-                self._carried(row),
+                body,
+                beside(row, self._reading.carry),
                 row.custom_id,
-                size_of(row.body) > LARGE,
+                size_of(body) > LARGE,
             )
 
     @property
     def digest(self) -> str:
         """Hash of all that is asked, in order, and of the ids."""
         return self._digest.hexdigest()
+
+    @property
+    def origin(self) -> Input | None:
+        """Where it lies, None where no result has anything beside it that its task does not say."""
+        template = self._reading.template
+        if not (self.carried or self._identified):
+            return None
+        path, size, changed = self.file.seen
+        if template is not None and len(template.text) > _TEMPLATE_MOST:
+            path = ""
+        return Input(
+            path=path,
+            size=size,
+            changed=changed,
+            format=self.format.name,
+            template=None if template is None else template.text,
+            carry=list(self._reading.carry),
+        )
 
     @property
     def taken_for(self) -> str:
@@ -196,16 +227,6 @@ class Source:
     def _rows(self) -> Iterator[Entry]:
         with self.file.open() as stream:
             yield from self.format.read(stream, self.name, self._reading.template)
-
-    def _carried(self, row: Entry) -> dict[str, Any]:
-        carried = {name: row.columns[name] for name in row.columns if name not in row.used}
-        body = row.body
-        for name in self._reading.carry:
-            if name in row.columns:
-                carried[name] = row.columns[name]
-            elif name in _OWN and (value := getattr(body, name)) is not None:
-                carried[name] = value
-        return carried
 
     def _check(self) -> None:
         """Read it once. Raises InvalidInput with every bad line, UsageError for a useless file."""
@@ -247,7 +268,7 @@ class Source:
                     "--model says which one is asked instead"
                 )
             self.notes[f"body.model {row.foreign_model}"] += 1
-        reading.defaults.fill(body)
+        body = reading.complete(body)
         request = request_hash(body, simulate=reading.simulate)
         checks.check(body, size, own=reading.own, prices=reading.prices)
         if body.id is not None and reading.round:
@@ -256,6 +277,7 @@ class Source:
                 "leave it out, or give another"
             )
         self.named |= body.id is not None
+        self._identified |= row.custom_id is not None
         if reading.labelled and body.labels:
             checks.check_room(body.labels)
         self._digest.update(f"{request} {body.id}\n".encode())
@@ -282,6 +304,17 @@ _NO_JSON: Final = (UnicodeEncodeError, OverflowError, TypeError, ValueError, Rec
 """Half a character, a number without an end, and the like."""
 _OWN: Final = ("prompt", "system", "params", "labels")
 """Fields of a task that may be carried to its result."""
+
+
+def beside(row: Entry, carry: Sequence[str]) -> dict[str, Any]:
+    """What goes from the input to the result: other columns, and what `carry` names."""
+    carried = {name: row.columns[name] for name in row.columns if name not in row.used}
+    for name in carry:
+        if name in row.columns:
+            carried[name] = row.columns[name]
+        elif name in _OWN and (value := getattr(row.body, name)) is not None:
+            carried[name] = value
+    return carried
 
 
 class _Ids:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from agentflow.config import Connect
+from agentflow.protocol.jobs import Input
 from agentflow.rules.routes.clock import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     serve."""
     file: str = ""
     """The input, as it is called."""
+    input: Input | None = None
+    """Where it lies, if it says more than its tasks do."""
     defaults: str = ""
     """Hash of what holds for lines that do not say it."""
     results: Path | None

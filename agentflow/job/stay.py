@@ -90,6 +90,8 @@ class Stay:
 
     @property
     def _ending(self) -> str:
+        if self._tally.done >= self._tally.total:
+            return Ending.DONE
         if self.held is not None:
             return Ending.GAVE_UP
         if self._stopping.is_set() or self._driver.withdrawn:

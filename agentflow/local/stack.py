@@ -33,6 +33,7 @@ from agentflow.local.parent import Lifeline
 from agentflow.local.server import LocalServer
 from agentflow.local.store import StackInfo, Store
 from agentflow.local.supervisor import Event, Supervisor
+from agentflow.rules.credentials import usable
 from agentflow.rules.restarts import RestartPolicy
 from agentflow.rules.routes.clock import NO_LIMITS, Limits
 
@@ -284,7 +285,9 @@ class LocalStack:
         asks = not self._kinds or not {"claude", "all"}.isdisjoint(self._kinds)
         if self._workers and asks and not self.simulate:
             known = os.environ | self._env
-            if not any(known.get(key, "").strip() for key in KEYS):
+            # What cannot be sent is said here at once, and once, instead of by each worker.
+            found = [usable(known.get(key), key) for key in KEYS]
+            if not any(found):
                 raise KeyMissing(
                     "ANTHROPIC_API_KEY is not set; set it, or use --simulate for answers that cost "
                     "nothing"

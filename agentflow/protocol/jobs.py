@@ -37,6 +37,22 @@ _NAMED: Final = 15
 _HASHED: Final = 8
 
 
+class Input(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a job's input lies and how it was read, of one that says more than its tasks do.
+
+    `path` is empty for standard input; `size` (bytes) and `changed` (Unix time, ns) tell whether
+    the file is still what was read. `carry` names what stands beside a result although it was
+    asked, as --with does.
+    """
+
+    path: str = ""
+    size: int = 0
+    changed: int = 0
+    format: str = ""
+    template: str | None = None
+    carry: list[str] = []
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the key of a job holds.
 
@@ -44,7 +60,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lines that do not say it, `who` drives it from where. `cost_usd` is what the results cost so
     far, None once a part has no known price. `ending` is empty until it has ended; `waiting` says
     what its tasks wait for. `withdrawn` has the sequences, from and to, of the messages that were
-    taken out of AGENTFLOW_TASKS and of which no record tells: they were not lost.
+    taken out of AGENTFLOW_TASKS and of which no record tells: they were not lost. `input` says
+    where columns and the like are, which stand beside results and are not in the log.
     """
 
     v: int = 1
@@ -66,6 +83,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     waiting: str = ""
     simulated: bool = False
     withdrawn: list[tuple[int, int]] = []
+    input: Input | None = None
 
     @property
     def left(self) -> int:

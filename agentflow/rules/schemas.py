@@ -75,6 +75,14 @@ def checked(schema: dict[str, Any]) -> Schema:
     return _kept(text)
 
 
+def check_form(schema: dict[str, Any]) -> None:
+    """Raise InvalidTask for what is no JSON Schema, whoever is to check answers by it."""
+    try:
+        jsonschema_rs.meta.validate(schema)
+    except ValueError as error:
+        raise _refused(_sentence(error)) from None
+
+
 @lru_cache(maxsize=32)
 def _kept(text: bytes) -> Schema:
     return Schema(msgspec.json.decode(text))

@@ -39,7 +39,7 @@ Verdict = Park | TooLate | IntoBatch | None
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """How a task came here: `submitted` is when its first message was stored, `attempts` how often
     it was started and `failures` what counted of that, `original` whether this message continues
-    nothing, `taken_over` whether it runs, and its worker is lost."""
+    nothing, or what was withdrawn, `taken_over` whether it runs, and its worker is lost."""
 
     submitted: datetime
     attempts: int

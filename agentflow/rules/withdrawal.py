@@ -10,10 +10,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from agentflow.protocol.record import PARKED, Last, State
+from agentflow.protocol.record import PARKED, Last, Record, State
 
 REASON: Final = "withdrawn"
 """In the record of a task that was withdrawn."""
+
+
+def was(record: Record | None) -> bool:
+    """Whether a log ends with a withdrawal: whoever goes on with the task goes on as it was."""
+    return record is not None and record.state == State.FAILED and record.reason == REASON
 
 
 class Step(StrEnum):

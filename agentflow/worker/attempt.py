@@ -37,7 +37,7 @@ from agentflow.governor.call import Call
 from agentflow.handlers.contract import AttemptFailed, Handler, Outcome, Run
 from agentflow.protocol import limits
 from agentflow.protocol.record import Failure, Last, Record, State
-from agentflow.rules import records, retry, starting
+from agentflow.rules import records, retry, starting, withdrawal
 from agentflow.rules.records import Spent
 from agentflow.rules.retry import Signal
 from agentflow.rules.routes.closures import Blame
@@ -265,7 +265,7 @@ class Attempt:
         return Arrival(
             submitted=(before and before.timings.submitted) or self._origin.submitted,
             attempts=before.attempt if before else 0,
-            original=self._parsed.delivery.follows == 0,
+            original=self._parsed.delivery.follows == 0 or withdrawal.was(before),
             failures=before.failures if before else 0,
             taken_over=self._before.state == State.RUNNING,
         )

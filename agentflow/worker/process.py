@@ -15,6 +15,7 @@ from agentflow.batches import pace
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.patience import connect_patiently
 from agentflow.config import Connect
+from agentflow.errors import UsageError
 from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 PATIENCE: Final = 20.0
 """Seconds a worker waits for NATS at its start."""
+UNKNOWN_KIND_FOR: Final = "AGENTFLOW_UNKNOWN_KIND_FOR"
 
 
 def _tame_collector() -> None:
@@ -126,12 +128,27 @@ async def serve(
     _leave_behind(worker.stuck, orderly)
 
 
+def unknown_kind_for(environ: Mapping[str, str] = os.environ) -> float:
+    """Seconds that a task of an unknown kind is left to other workers. Raises UsageError."""
+    text = environ.get(UNKNOWN_KIND_FOR)
+    if not text:
+        return limits.UNKNOWN_KIND_FOR
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UsageError(
+            f"{UNKNOWN_KIND_FOR} is {text[:80]!r}, not a number of seconds such as 300"
+        )
+    return seconds
+
+
 def _as_the_environment_says(route_limits: Limits, *, batches: bool) -> dict[str, Any]:
     governed = os.environ.get("AGENTFLOW_GOVERNOR", "").lower() != "off"
-    unknown = os.environ.get("AGENTFLOW_UNKNOWN_KIND_FOR") or limits.UNKNOWN_KIND_FOR
     return {
         "simulated": "AGENTFLOW_SIMULATED" in os.environ,
-        "unknown_kind_for": float(unknown),
+        "unknown_kind_for": unknown_kind_for(),
         "route_limits": route_limits if governed else None,
         "batches": pace.from_environment() if batches else None,
     }

@@ -5,10 +5,12 @@ What it may not do twice is read from the task logs in the store, once all proce
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import signal
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ import pytest
 from agentflow.audit import verify
 from agentflow.audit.evidence import Submission
 from agentflow.audit.trail import Kind
+from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.wire.connection import Connection
+from agentflow.config import Connect
 from agentflow.local.store import running
 from agentflow.protocol import subjects
 from tests.support import checker
@@ -70,6 +75,7 @@ async def test_the_examples(home: Home) -> None:
     first, *progress = done.err.splitlines()
     assert first == f"{file}: {len(tasks)} tasks, read as JSON lines"
     *progress, last = progress
+    assert progress.pop(0) == "results go to prompts.results.jsonl"
     assert progress.pop(0).startswith("starting workers: ")
     # One is answered 529, so on a slow machine the others may be seen to wait.
     others = [line for line in progress if not line.startswith("SIMULATED ")]
@@ -116,6 +122,47 @@ async def test_after_ctrl_c_it_goes_on_where_it_was(home: Home) -> None:
         before, key=lambda line: line["line"]
     ), "as they were"
     await check_logs(home, before, twice=0)
+
+
+async def parked(home: Home, *states: str) -> None:
+    """Return once the log of each task `later...` has these states, while the job runs."""
+    await until(lambda: running(home.store) is not None and home.results())
+    stack = running(home.store)
+    assert stack is not None
+    async with await Connection.open(Connect(urls=(stack.url,)), "test") as connection:
+        while True:
+            logs = await checker.logs(JetStream(connection))
+            told = {name: [str(entry.state) for entry in log] for name, log in logs.items()}
+            found = [told.get(f"later{n}") for n in range(3)]
+            if all(one == list(states) for one in found):
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_ctrl_c_withdraws_what_is_parked_and_the_same_job_goes_on(home: Home) -> None:
+    instant = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    later = [{"id": f"later{n}", "prompt": "x", "not_before": instant} for n in range(3)]
+    home.tasks([{"id": "now", "prompt": "x", "kind": "echo"}, *later])
+    states = ["scheduled"]
+    for _ in range(2):  # the second time it goes on with what was withdrawn
+        program = home.start(*RUN)
+        await parked(home, *states)
+        program.signal(signal.SIGINT)
+        done = await program.done()
+        assert (done.code, "Interrupted with 3 of 4 tasks left" in done.err) == (130, True)
+        states += ["failed", "scheduled"]
+
+    assert ids(home.results()) == ["now"], "what was withdrawn is no result"
+    async with home.streams() as js:
+        assert (await js.stream_info(subjects.SCHEDULE))["state"]["messages"] == 0
+        assert (await js.stream_info(subjects.TASKS))["state"]["messages"] == 0
+        logs = await checker.logs(js)
+        for name in ("later0", "later1", "later2"):
+            assert [str(entry.state) for entry in logs[name]] == [*states[:-1]]
+            record = logs[name][-1].record
+            assert record is not None
+            assert record.reason == "withdrawn"
+            assert await js.last(subjects.DEAD, subjects.dead("*", name)) is not None
 
 
 async def test_after_kill_9_it_goes_on_where_it_was(home: Home) -> None:

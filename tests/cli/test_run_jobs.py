@@ -188,8 +188,8 @@ async def test_answers_that_are_none_are_told_and_asked_again(home: Home) -> Non
 
 
 async def test_a_job_is_listed_and_its_results_are_written_again(home: Home) -> None:
-    file = prompts(home, "rows", 5)
-    done = await home.command("run", file, *SIMULATED, "--json")
+    (home.folder / "rows.csv").write_text("text,note\n" + "".join(f"{n},{n}\n" for n in "abcde"))
+    done = await home.command("run", "rows.csv", "--prompt", "Rate {text}", *SIMULATED, "--json")
     job = json.loads(done.out)["job"]
     before = home.results("rows.results.jsonl")
     (home.folder / "rows.results.jsonl").unlink()
@@ -199,12 +199,14 @@ async def test_a_job_is_listed_and_its_results_are_written_again(home: Home) -> 
     assert "5/5 (100%)" in listed.out
     written = await home.command("results", job[:6])
     lines = [json.loads(line) for line in written.out.splitlines()]
-    assert [(one["line"], one["text"]) for one in lines] == [
-        (one["line"], one["text"]) for one in before
+    assert [(one["line"], one["text"], one["input"]) for one in lines] == [
+        (one["line"], one["text"], one["input"]) for one in before
     ]
+    assert lines[0]["input"] == {"note": "a"}
     table = await home.command("results", job, "-o", "again.csv")
     assert table.code == 0, table.err
-    assert (home.folder / "again.csv").read_text().count("\n") == 6
+    rows = (home.folder / "again.csv").read_text().splitlines()
+    assert (len(rows), rows[0].endswith(",note"), rows[5].endswith(",e")) == (6, True, True)
     unknown = await home.command("results", "nothing")
     assert (unknown.code, unknown.err) == (
         2,

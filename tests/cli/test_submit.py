@@ -207,7 +207,7 @@ def test_a_file_of_many_tasks(cli: Here, tmp_path: Path, monkeypatch: pytest.Mon
         shown = cli("get", second, "--json")
     assert shown.lines[0]["text"] == "Say two"
 
-    lines = b'{"prompt": "a", "id": "many-1"}\n{"messages": [{"role": "user", "content": "b"}]}\n'
+    lines = b'{"prompt": "a", "id": "many-1"}\n{"prompt": "b"}\n'
     stdin(monkeypatch, lines)
     done = cli("submit", "-", "--kind", "echo", "--json")
     assert [line["line"] for line in done.lines] == [1, 2]
@@ -219,6 +219,32 @@ def test_a_file_of_many_tasks(cli: Here, tmp_path: Path, monkeypatch: pytest.Mon
     assert "UTF-16 without" in cli("submit", "--file", str(tmp_path / "a.txt")).err
     done = cli("submit", "--file", str(tmp_path / "a.txt"), "--text")
     assert done.code == 2
+
+
+def test_a_schema_for_one_task_or_for_all_of_a_file(cli: Here, tmp_path: Path) -> None:
+    schema, rows = tmp_path / "s.json", tmp_path / "rows.jsonl"
+    schema.write_text('{"type": "object"}')
+    rows.write_text('{"prompt": "a", "kind": "echo"}\n{"prompt": "b"}\n')
+    given = ("--schema", str(schema), "--repair", "1")
+    done = cli("submit", "--file", str(rows), *given)
+    assert (done.code, done.out) == (2, ""), "nothing was submitted"
+    assert "line 1: a schema is for kind claude" in done.err
+    done = cli("submit", "--file", str(rows), "--kind", "claude", *given)
+    assert (done.code, len(done.out.splitlines())) == (0, 2)
+    assert "a schema is for kind claude" in cli("submit", "x", "--kind", "echo", *given).err
+    assert cli("submit", "x", *given).code == 0
+    assert "give a schema" in cli("submit", "x", "--repair", "1").err
+    assert (
+        "--schema: cannot read nothing.json" in cli("submit", "x", "--schema", "nothing.json").err
+    )
+
+
+def test_options_are_checked_with_each_line_of_a_file(cli: Here, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    done = cli("submit", "--file", str(rows), "--param", "stream=true")
+    assert (done.code, done.out) == (2, "")
+    assert "line 2: params.stream cannot be set" in done.err
 
 
 def test_tasks_too_long_for_a_message(
@@ -291,7 +317,7 @@ def test_a_task_over_many_lines_is_one(cli: Here, tmp_path: Path) -> None:
     file.write_text('{\n  "prompt": "of many lines",\n  "kind": "echo"\n}\n')
     assert cli("submit", "--file", str(file), "--wait").out == "of many lines\n"
     file.write_text('{"messages": [{"role": "user", "content": "b"}]}')
-    (line,) = cli("submit", "--file", str(file), "--kind", "sleep", "--json").lines
+    (line,) = cli("submit", "--file", str(file), "--json").lines
     assert subjects.is_id(line["id"])
     (tmp_path / "letter.txt").write_text("prompt, and more\nof it")
     done = cli("submit", "--file", str(tmp_path / "letter.txt"), "--kind", "echo", "--wait")

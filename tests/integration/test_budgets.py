@@ -215,6 +215,7 @@ async def test_what_broke_off_counts(
     simulator: Simulator,
     claude: ClaudeHandler,
     fault: str,
+    tmp_path: Path,
 ) -> None:
     await start_worker({"claude": claude}, slots=10)
     simulator.set_mode({"fault": fault, "text": "word " * 400, "usage": {"input_tokens": 500}})
@@ -225,6 +226,17 @@ async def test_what_broke_off_counts(
     # Of an answer that nobody heard it counts what it may have cost at most; of a part, that part.
     assert requests <= (5 if fault == "reset" else 60)
     assert paid(simulator) <= 60_000
+    # What was asked is in the results, with what was heard of it.
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert sum(row["attempts"] for row in rows) == requests
+    assert fault == "reset" or round(sum(row["cost_usd"] * 1e6 for row in rows)) > 30_000
+
+    simulator.set_mode({})
+    done, job = await limited.run(many(30, max_attempts=2), 5_000_000)
+    assert (done, job.tally.done) == (Ending.DONE, 30)
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["line"] for line in lines] == [*range(1, 31)]
+    assert "withdrawn" not in {json.loads(line).get("reason") for line in lines}
 
 
 async def test_what_the_api_refuses_costs_nothing(

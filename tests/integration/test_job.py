@@ -6,13 +6,14 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agentflow.bus.streams.bucket import Board
 from agentflow.config import Connect
 from agentflow.errors import ResultsLost, UsageError
 from agentflow.handlers.contract import Outcome, Run
-from agentflow.job.job import Job
+from agentflow.job.job import TURN, Job
 from agentflow.job.source import Reading, Source
 from agentflow.job.spec import Ending, Held, JobSpec
 from agentflow.protocol.record import Usage
@@ -87,6 +88,25 @@ async def test_a_front_end_of_ones_own_hears_how_the_job_goes(
     again = Told()
     assert await Job(spec(nats_server, tmp_path), tasks(3, "echo")).run(again) is Ending.DONE
     assert again.moments == []
+
+
+async def test_few_of_a_long_input_are_run_while_the_loop_has_its_turns(
+    nats_server: NatsServer, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    await start_worker()
+    source = tasks(4_000, "echo")
+    first, few = (
+        msgspec.structs.replace(spec(nats_server, tmp_path), only=only, append=True)
+        for only in (range(2), frozenset({3, 3_999}))
+    )
+    for wanted in (first, few):
+        job = Job(wanted, source)
+        assert await job.run(Told()) is Ending.DONE
+        assert job.tally.done == 2
+    left = list(Job(few, source)._left())
+    # A million lines in one go would cost the job its connection.
+    assert (len(left) - left.count(None), left.count(None)) == (2, 4_000 / TURN)
+    assert list(Job(first, source)._left()).count(None) == 1, "nothing is read behind the last"
 
 
 async def test_a_job_that_is_told_to_stop_says_what_becomes_of_its_tasks(

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from agentflow.errors import KeyMissing, StackError, StoreBusy
+from agentflow.errors import KeyMissing, StackError, StoreBusy, UsageError
 from agentflow.local import running
 from agentflow.local.child import Child
 from agentflow.local.log_file import LogFile
@@ -367,6 +367,16 @@ async def test_parts_get_what_they_need_and_no_more(
 async def test_without_a_key_nothing_starts(store: Path, shown: Callable[[str], Any]) -> None:
     with pytest.raises(KeyMissing, match="--simulate"):
         await LocalStack(store, commands=stand_ins()).start()
+    assert not store.exists()
+
+
+async def test_a_key_that_cannot_be_sent_starts_nothing(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-0123\u200b")
+    with pytest.raises(UsageError, match=r"its character 12 is U\+200B") as caught:
+        await LocalStack(store, commands=stand_ins()).start()
+    assert "sk-ant" not in str(caught.value)
     assert not store.exists()
 
 

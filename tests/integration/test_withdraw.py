@@ -67,8 +67,15 @@ async def test_what_is_parked_fails_and_goes_on_when_it_is_retried(
     assert (last.record.state, last.record.reason) == ("failed", "withdrawn")
     assert await observer.messages(subjects.SCHEDULE) == 0
     assert await observer.dead("a") is not None
-    result = await (await client.retry("a")).result()
-    assert result.text == "A"
+    await client.retry("a")  # its instant holds
+
+    async def parked_again() -> bool:
+        return len(await observer.log("a")) == 3 and await parked()
+
+    await observer.becomes(parked_again)
+    last = await observer.last("a")
+    assert last.record is not None
+    assert (last.record.state, last.record.resume_at) == ("scheduled", later)
 
 
 async def test_a_task_in_a_workers_hand_is_not_begun_later(

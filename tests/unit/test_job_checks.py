@@ -20,6 +20,26 @@ TEXT = {"type": "text", "text": "b"}
 TOOL = {"name": "x", "input_schema": {"type": "object"}}
 
 
+USE = {"type": "tool_use", "id": "u", "name": "x", "input": {}}
+GOT = {"type": "tool_result", "tool_use_id": "u", "content": "b"}
+STRINGLY = {"name": "x", "input_schema": {"type": "string"}}
+
+
+def answer(content: Any) -> list[dict[str, Any]]:
+    return [{"role": "assistant", "content": content}]
+
+
+def asks_for(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
+
+
+def picture(data: str) -> dict[str, Any]:
+    return {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": data},
+    }
+
+
 def said(content: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}]
 
@@ -45,6 +65,18 @@ def load(*tasks: dict[str, Any], **how: Any) -> Source:
         ({"params": {"messages": ["b"]}}, r"params.messages\[0\] is 'b', not an object"),
         ({"params": {"messages": [{"role": "user"}]}}, r"messages\[0\] has no content"),
         ({"params": {"messages": [{"content": "b"}]}}, r"messages\[0\] has no role"),
+        ({"params": {"messages": answer("x")}}, "the first message is the user's"),
+        ({"params": {"messages": [*SAY, *answer("x ")]}}, r"\[1\].content ends in white space"),
+        ({"params": {"messages": [*SAY, *answer([USE]), *SAY]}}, "call 'u' without a result"),
+        ({"params": {"messages": said([GOT])}}, "tool_use_id 'u' is no tool call before it"),
+        ({"params": {"messages": said([picture("%%")])}}, r"\[0\].source.data is no base64"),
+        ({"prompt": "a", "params": {"tools": [TOOL, TOOL]}}, "another tool is called so already"),
+        ({"prompt": "a", "params": {"tools": [TOOL | {"name": "a b"}]}}, "name is 'a b', not"),
+        ({"prompt": "a", "params": {"tools": [STRINGLY]}}, r"\[0\].input_schema.type is"),
+        ({"prompt": "a", "params": asks_for({"type": "objct"})}, 'schema cannot be used: "objct"'),
+        ({"prompt": "a", "model": " "}, "the model ' ' is no name"),
+        ({"prompt": "a", "params": {"model": "claude haiku"}}, "the model 'claude haiku' is no"),
+        ({"messages": SAY, "params": {"messages": SAY}}, "both messages and params.messages are"),
         ({"params": {"messages": [{"role": "usr", "content": "b"}]}}, "role is 'usr'.*mean user"),
         ({"params": {"messages": said(5)}}, r"messages\[0\].content is 5, not a text or a list"),
         ({"params": {"messages": said([{}])}}, r"content\[0\] has no type"),
@@ -185,6 +217,7 @@ def test_what_is_right_passes() -> None:
             "params": {"extra_headers": {"Anthropic-Beta": "x"}, "tools": [{"type": "t"}]},
         },
         {"prompt": "a", "max_tokens": 2000, "params": {"thinking": thinks(1024)}},
+        {"prompt": "a", "params": asks_for({"type": "string", "pattern": "(?=a)"})},
         {"messages": [*SAY, answered, *SAY], "tools": [TOOL], "tool_choice": {"type": "auto"}},
         {
             "messages": [*SAY, {"role": "assistant", "content": [used]}, *said([result])],
@@ -200,7 +233,7 @@ def test_what_is_right_passes() -> None:
         {"kind": "sleep", "params": {"seconds": 0.5}},
         {"kind": "mine", "params": {"stream": "of mine", "messages": 7}},
     )
-    assert source.kinds == {"claude": 1, "claude-cli": 10, "sleep": 11, "mine": 12}
+    assert source.kinds == {"claude": 1, "claude-cli": 11, "sleep": 12, "mine": 13}
 
 
 def test_a_handler_of_ones_own_has_its_own_rules() -> None:

@@ -44,6 +44,10 @@ def messages(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
+def answers(json_schema: dict[str, Any]) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
+
+
 class TestTold:
     @pytest.mark.parametrize(
         ("name", "data", "format_name"),
@@ -287,7 +291,10 @@ class TestConversations:
             "tool_choice": "required",
             "parallel_tool_calls": False,
             "user": "u",
-            "response_format": {"type": "json_schema", "json_schema": {"schema": {"a": 1}}},
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "x", "strict": True, "schema": {"type": "object"}},
+            },
         }
         data = line(custom_id="c", method="POST", url="/v1/chat/completions", body=body)
         with pytest.raises(InvalidInput, match="'gpt-9' is no model of Claude; --model says"):
@@ -319,8 +326,8 @@ class TestConversations:
             "tools": [{"name": "f", "input_schema": {"type": "object"}}],
             "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
             "metadata": {"user_id": "u"},
-            "output_config": {"format": {"type": "json_schema", "schema": {"a": 1}}},
         }
+        assert item.body.schema == {"type": "object"}
         assert "left out: body.model gpt-9 (1x), body.seed (1x)" in source.taken_for
 
     @pytest.mark.parametrize(
@@ -329,7 +336,19 @@ class TestConversations:
             ({"n": 3, "logprobs": True}, "body.n; body.logprobs"),
             ({"stream": True}, "body.stream"),
             ({"temperature": 1.5}, "body.temperature 1.5: at most 1"),
-            ({"response_format": {"type": "json_object"}}, "body.response_format"),
+            ({"response_format": {"type": "json_object"}}, "response_format of type 'json_object'"),
+            ({"response_format": "json"}, "response_format of type 'json'"),
+            ({"response_format": {"type": "text", "json_schema": {"schema": {}}}}, "type 'text'"),
+            (answers({"schema": []}), "response_format.json_schema.schema: no object"),
+            (answers({"name": "x"}), "response_format.json_schema.schema: no object"),
+            (answers({"schema": {}, "grammar": "x"}), "response_format.json_schema.grammar"),
+            (answers({"schema": {"type": "objekt"}}), "schema cannot be used.*objekt"),
+            (answers({"schema": {"$ref": "https://a.example/x"}}), "schema cannot be used"),
+            ({"max_tokens": 5, "max_completion_tokens": 6}, "max_completion_tokens says otherwise"),
+            (
+                {"tools": [{"type": "custom", "custom": {}, "function": {"name": "f"}}]},
+                r"body.tools\[0\].custom",
+            ),
             ({"presence_penalty": 0.5}, "body.presence_penalty"),
             ({"audio": {}}, "body.audio"),
             (

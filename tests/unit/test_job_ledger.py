@@ -206,6 +206,20 @@ class TestOrder:
         assert path.is_symlink()
 
 
+class TestNothing:
+    def test_a_file_that_nothing_came_into_is_not_left_behind(self, path: Path) -> None:
+        book = Ledger(path, simulate=False)
+        book.open()
+        assert path.exists()
+        book.close()
+        assert not path.exists()
+        path.touch()  # somebody's own
+        book = Ledger(path, simulate=False)
+        book.open()
+        book.close()
+        assert path.exists()
+
+
 class TestLoss:
     def book(self, path: Path) -> Ledger:
         answered(path, source(A))

@@ -241,6 +241,34 @@ class SweepIgnoresDueTasks(Model):
             )
 
 
+class WithdrawsWithoutFence(Model):
+    """Who withdraws writes `failed` whatever has happened since it looked."""
+
+    def withdraw(self, world: World, other: Other) -> Iterator[OtherStep]:
+        if other.at == "withdraw fails":
+            other = other._replace(entry=end(world))
+        yield from super().withdraw(world, other)
+
+
+class WithdrawsWithoutDeadLetter(Model):
+    """The payload of what was withdrawn is thrown away."""
+
+    def withdraw(self, world: World, other: Other) -> Iterator[OtherStep]:
+        for label, others, after in super().withdraw(world, other):
+            yield label, others, after._replace(dead=world.dead)
+
+
+class DeletesWhatWasDelivered(Model):
+    """A message that a worker may hold is deleted first, and its log is left empty."""
+
+    def withdraw(self, world: World, other: Other) -> Iterator[OtherStep]:
+        for label, others, after in super().withdraw(world, other):
+            if other.at == "withdraw" and not end(world).seq and others:
+                yield label, (), remove(after, other.seq)
+            else:
+                yield label, others, after
+
+
 D, P, F = B.DELIVER, B.PARK, B.FAIL
 VARIANTS = [
     (OneScheduleSubject, Kind.LOST, {D: 4, P: 2}),
@@ -259,6 +287,9 @@ VARIANTS = [
     (DropsEveryDuplicate, Kind.DROPPED, {D: 3, B.REUSE: 1}),
     (DisownsByRequestAlone, Kind.DISOWNED, {D: 3, F: 1, B.CORRECT: 1}),
     (DisownsContinuations, Kind.DISOWNED, {D: 3, F: 1, B.MANUAL: 1, B.CORRECT: 1}),
+    (WithdrawsWithoutFence, Kind.AFTER_THE_END, {D: 2, B.WITHDRAW: 1}),
+    (WithdrawsWithoutDeadLetter, Kind.NO_DEAD_LETTER, {D: 1, P: 1, B.WITHDRAW: 1}),
+    (DeletesWhatWasDelivered, Kind.LOST, {D: 1, B.WITHDRAW: 1}),
     (SweepRepublishes, Kind.ENDLESS, {D: 1, B.LOSE: 1, B.SWEEP: 1}),
     (SweepAsksOnlyTheSchedule, Kind.HEALTHY_TASK_FAILED, {D: 2, P: 1, B.SWEEP: 1}),
     (SweepIgnoresDueTasks, Kind.HEALTHY_TASK_FAILED, {D: 1, P: 1, B.SWEEP: 1}),

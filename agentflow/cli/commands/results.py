@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from agentflow.cli.reached import simulate_option
 from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
-    from agentflow.job.recovered import Recovered
+    from agentflow.views.ledger import Line
 
 FORMATS = ("jsonl", "csv", "parquet")
 
@@ -37,8 +38,9 @@ def command(
     """Write the results of a job again, in the order of its input.
 
     They come from the server's log, which keeps them for seven days, so this works where the file
-    of results was lost, and while the job runs. Columns of the input that a result had beside it
-    are in the file of results alone. Needs no master, and no stack that runs.
+    of results was lost, and while the job runs. What stands in the input beside a task (columns, a
+    custom_id) is read from there again, where the file is unchanged. Needs no master, and no stack
+    that runs.
     """
     suffix = Path(out).suffix.lstrip(".").lower() if out and out != "-" else ""
     chosen = format_name or (suffix if suffix in FORMATS else "jsonl")
@@ -52,6 +54,7 @@ async def _results(
 ) -> None:
     from agentflow.cli import output
     from agentflow.cli.reached import reached
+    from agentflow.job.beside import Beside
     from agentflow.job.recovered import Recovered
 
     with tempfile.TemporaryFile() as file:
@@ -61,7 +64,10 @@ async def _results(
             if out and job.driven(client.js.now()) and str(Path(out).absolute()) == job.results:
                 raise UsageError(f"{out} is being written by the job itself; name another file")
             await found.read(client, job)
-        _write(found, chosen, out)
+        beside = Beside(job.input)
+        _write(lambda: beside.joined(found.lines()), chosen, out)
+    if beside.lack:
+        output.note(f"without columns and custom ids of the input: {beside.lack}")
     if len(found) < job.lines:
         output.note(
             f"{len(found):,} of {job.lines:,} lines of {job.file} have a result under this job; "
@@ -70,14 +76,14 @@ async def _results(
         )
 
 
-def _write(found: Recovered, chosen: str, out: str | None) -> None:
+def _write(lines: Callable[[], Iterator[Line]], chosen: str, out: str | None) -> None:
     from agentflow.job import outputs
 
     if out and out != "-":
-        outputs.write(Path(out), found.lines, chosen)
+        outputs.write(Path(out), lines, chosen)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results"
-        outputs.write(path, found.lines, chosen)
+        outputs.write(path, lines, chosen)
         with path.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)

@@ -10,14 +10,15 @@ import signal
 import socket
 import sys
 from collections.abc import Collection
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentflow.cli import resultsfile
 from agentflow.cli.options import Dollars, Patience, connection_options, resolve
 from agentflow.cli.reading import batch_of, batch_options, default_options, reading_options
-from agentflow.cli.workforce import chosen, limit_options, limits_of, workforce_options
+from agentflow.cli.workforce import SLOTS, chosen, limit_options, limits_of, workforce_options
 from agentflow.errors import CostLimitReached, GaveUp, UsageError
 
 if TYPE_CHECKING:
@@ -51,14 +52,7 @@ GIVE_UP = 600.0
     type=click.IntRange(0, 200),
     help="Worker processes to start. [default: 2, with --nats 0]",
 )
-@click.option(
-    "--concurrency",
-    "-c",
-    type=click.IntRange(1, 10_000),
-    default=10,
-    show_default=True,
-    help="Tasks at once in each worker.",
-)
+@SLOTS
 @workforce_options
 @limit_options
 @click.option(
@@ -163,7 +157,7 @@ class _Command:
             raise UsageError("--sample and --estimate need a file of results to learn from")
         if self._printed and options["append"]:
             raise UsageError("--append is for a file of results, not for standard output")
-        self.out = Path(ours["out"] or f"{_stem(file)}.results.jsonl")
+        self.out = resultsfile.of(file, ours["out"])
 
     def read(self, how: dict[str, Any]) -> Source:
         """The input, checked; says what it was taken for."""
@@ -173,7 +167,7 @@ class _Command:
 
         if self.options["queue"] is not None:
             subjects.check_queue(self.options["queue"])
-        if not self._printed and _same(self._file, self.out):
+        if not self._printed and resultsfile.same(self._file, self.out):
             raise UsageError(f"{self.out} is the input; name another file for the results: -o")
         results = None if self._printed else self._results()
         self._round = Round(results, wanted=self.ours["fresh"])
@@ -185,10 +179,13 @@ class _Command:
             served=self._served(),
             **how,
         )
-        self._job = jobs.job_id(_stem(self._file), self._identity(source))
+        self._input = source.origin
+        self._job = jobs.job_id(resultsfile.stem(self._file), self._identity(source))
         self._defaults = _hash(how)
         if not self.ours["as_json"]:
             output.note(source.taken_for)
+            if not (self.ours["out"] or self.ours["dry_run"] or self.ours["only_estimate"]):
+                output.note(resultsfile.told(self.out))
         return source
 
     def spec(self, only: Collection[int] | None) -> JobSpec:
@@ -205,6 +202,7 @@ class _Command:
         return JobSpec(
             id=self._job,
             file=self._file,
+            input=self._input,
             defaults=self._defaults,
             again=named(self.ours["again"]) if self.ours["again"] else frozenset(),
             give_up=self._patience(),
@@ -394,27 +392,6 @@ async def _run(job: Job, display: Display) -> Ending:
 
 def _hash(how: dict[str, Any]) -> str:
     return hashlib.sha256(repr(sorted(how.items())).encode()).hexdigest()[:8]
-
-
-def _stem(file: str) -> str:
-    """The input's name without what says its format."""
-    from agentflow.job.formats.kinds import FORMATS
-
-    if file == "-":
-        return "stdin"
-    name = PurePath(file).name
-    if name.lower().endswith(".gz"):
-        name = name[:-3]
-    known = {suffix for format in FORMATS for suffix in format.suffixes}
-    suffix = PurePath(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in known else name
-
-
-def _same(file: str, out: Path) -> bool:
-    try:
-        return file != "-" and out.samefile(file)
-    except OSError:
-        return False
 
 
 def _connection(options: dict[str, Any]) -> dict[str, str | None]:

@@ -12,7 +12,13 @@ import click
 from agentflow.attachments import Folder
 from agentflow.cli import intake, options
 from agentflow.cli.options import Duration, connection_options, json_option
-from agentflow.cli.reading import batch_of, batch_options, reading_options
+from agentflow.cli.reading import (
+    batch_of,
+    batch_options,
+    reading_options,
+    schema_of,
+    schema_options,
+)
 from agentflow.errors import BusError, StreamFull, UsageError
 from agentflow.protocol import subjects
 
@@ -45,6 +51,7 @@ PATIENCE = 5.0
 @click.option("--model", help="Model to ask.")
 @click.option("--system", help="System prompt.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of the answer.")
+@schema_options
 @click.option("--timeout", type=Duration(), metavar="TIME", help="Most time an attempt may take.")
 @click.option("--max-attempts", type=click.IntRange(1, 100), help="Failures before it is given up.")
 @click.option("--param", multiple=True, metavar="K=V", help="Parameter; JSON or text. Repeatable.")
@@ -78,6 +85,8 @@ def command(
     model: str | None,
     system: str | None,
     max_tokens: int | None,
+    schema: str | None,
+    repair: int | None,
     timeout: float | None,
     max_attempts: int | None,
     param: tuple[str, ...],
@@ -105,6 +114,8 @@ def command(
         "model": model,
         "system": system,
         "max_tokens": max_tokens,
+        "schema": None if schema is None else schema_of(schema),
+        "repair": repair,
         "timeout": timeout,
         "max_attempts": max_attempts,
         "params": options.parameters(param) or None,
@@ -116,18 +127,19 @@ def command(
     }
     if task_id is not None:
         subjects.check_id(task_id)
-    how = {"format_name": format_name, "prompt": prompt, "template": template}
+    how: dict[str, Any] = {"format_name": format_name, "prompt": prompt, "template": template}
+    how["change"] = lambda body: _changed(body, fields)
     task = _read(text, file, bool(fields["params"]), plain, how)
     if not (task is None or isinstance(task, str)):
         task.refuse_overdue()
         if len(task) == 1:
-            body = _changed(next(iter(task)).body, fields)
+            body = next(iter(task)).body
             return options.run_async(
                 _submit(connection, body, queue, priority, wait or stream, stream, as_json)
             )
         if wait or stream or task_id:
             raise UsageError("a file of many tasks has no --id, --wait or --stream: agentflow run")
-        work = _submit_all(connection, task, fields, queue, priority, as_json)
+        work = _submit_all(connection, task, queue, priority, as_json)
         return options.run_async(work)
     body = _body(task, plain, fields)
     folder = Folder(Path(file).parent if file not in (None, "-") else Path())
@@ -149,7 +161,7 @@ def _read(
     source = "-" if text == "-" else file
     if source is not None:
         return intake.read(source, plain=plain, how=how)
-    if any(how.values()):
+    if any(how[name] for name in ("format_name", "prompt", "template")):
         raise UsageError("--format, --prompt and --template are for --file")
     return text
 
@@ -234,13 +246,10 @@ async def _submit(
 async def _submit_all(
     connection: dict[str, str | None],
     source: Source,
-    fields: dict[str, Any],
     queue: str,
     priority: str,
     as_json: bool,
 ) -> int:
-    import msgspec
-
     from agentflow.cli import output
     from agentflow.job import reuse
 
@@ -248,14 +257,10 @@ async def _submit_all(
         output.note(source.taken_for)
     async with options.client(connection, patience=PATIENCE) as client:
         if source.named:
-            changed = (
-                msgspec.structs.replace(item, body=_changed(item.body, fields)) for item in source
-            )
-            await reuse.check(client, changed, name=source.name)
+            await reuse.check(client, source, name=source.name)
         await intake.submit_all(
             client,
             iter(source),
-            lambda body: _changed(body, fields),
             queue=queue,
             priority=priority,
             as_json=as_json,

@@ -180,10 +180,12 @@ class Withdrawing:
             last = await self._session.log.read(waiting.id)
             step = withdrawal.step(waiting.identity, waiting.follows, last)
             if step == Step.REMOVE:
-                await self._delete(waiting.stream, waiting.sequence)
-                # Only now: until it was gone a worker could still get it.
+                # What a worker has in hand keeps its message until the log says that it has ended.
                 if not in_hand or not await self._delivered(waiting):
-                    return step
+                    await self._delete(waiting.stream, waiting.sequence)
+                    # Once more: until it was gone a worker could still get it.
+                    if not in_hand or not await self._delivered(waiting):
+                        return step
                 step = Step.FAIL
             if step == Step.ASK:
                 assert last.record is not None

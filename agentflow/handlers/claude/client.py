@@ -22,6 +22,7 @@ import anthropic
 import httpx2
 
 from agentflow.errors import KeyMissing, UsageError
+from agentflow.rules.credentials import usable
 
 CONNECT: Final = 10.0
 """Seconds a connection to one address may take, TLS included."""
@@ -31,8 +32,6 @@ KEPT: Final = 5.0
 """Seconds that an unused connection is kept: a balancer must not be the first to close it."""
 HEADER: Final = 128 * 1024
 """Bytes of an answer's header: gateways add cookies and policies of many."""
-
-_PRINTABLE: Final = frozenset(map(chr, range(0x21, 0x7F)))
 
 
 def make(api_key: str | None, base_url: str | None, stall: float) -> anthropic.AsyncAnthropic:
@@ -55,26 +54,11 @@ def make(api_key: str | None, base_url: str | None, stall: float) -> anthropic.A
         raise UsageError(
             f"no client for Claude can be made: {client.base_url} is no http(s) address"
         )
-    client.api_key = _checked(client.api_key, "ANTHROPIC_API_KEY")
-    client.auth_token = _checked(client.auth_token, "ANTHROPIC_AUTH_TOKEN")
+    client.api_key = usable(client.api_key, "ANTHROPIC_API_KEY")
+    client.auth_token = usable(client.auth_token, "ANTHROPIC_AUTH_TOKEN")
     if not client.api_key and not client.auth_token and client.credentials is None:
         raise KeyMissing
     return client
-
-
-def _checked(key: str | None, name: str) -> str | None:
-    """The key without the blanks and line ends it was copied with; what it cannot be is refused.
-
-    The sentence names the place and the character, never the key.
-    """
-    key = (key or "").strip()
-    for place, character in enumerate(key, start=1):
-        if character not in _PRINTABLE:
-            raise UsageError(
-                f"{name} cannot be sent: its character {place} is U+{ord(character):04X}, and a"
-                " key has only letters, digits and signs of ASCII; copy the key again"
-            )
-    return key or None
 
 
 def _http_client(timeout: httpx2.Timeout) -> httpx2.AsyncClient:

@@ -84,6 +84,8 @@ def _bare(value: dict[str, Any]) -> TaskBody:
     given = fields.get("params")
     if given is not None and not isinstance(given, dict):
         raise InvalidTask("Expected `object | null` - at `$.params`")
+    if twice := sorted((given or {}).keys() & request.keys()):
+        raise InvalidTask(f"both {twice[0]} and params.{twice[0]} are given")
     fields["params"] = {**(given or {}), **request}
     return body_of(fields)
 

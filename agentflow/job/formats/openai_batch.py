@@ -7,7 +7,7 @@
     stop                       stop_sequences
     temperature, top_p         stay; a temperature above 1 does not exist here
     tools, tool_choice, parallel_tool_calls     tools, tool_choice
-    response_format            of json_schema: output_config.format
+    response_format            of json_schema: schema; the answer is then checked
     user                       metadata.user_id
     seed, logprobs false, ...  left out and told: the answer is of the same kind without them
 
@@ -73,6 +73,11 @@ def row(number: int, value: dict[str, Any]) -> Entry:
 _LINE: Final = frozenset({"custom_id", "method", "url", "body"})
 
 
+_FORMAT: Final = frozenset({"type", "json_schema"})
+_JSON_SCHEMA: Final = frozenset({"name", "description", "strict", "schema"})
+"""`strict` is what a schema is here in any case; `name` is for whoever wrote it."""
+
+
 class _Mapping:
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -92,13 +97,14 @@ class _Mapping:
             elif name == "messages":
                 self._messages(value, fields, params)
             elif name in ("max_tokens", "max_completion_tokens"):
-                fields["max_tokens"] = value
+                if fields.setdefault("max_tokens", value) != value:
+                    self.problems.append("body.max_tokens: max_completion_tokens says otherwise")
             elif name == "stop":
                 params["stop_sequences"] = [value] if isinstance(value, str) else value
             elif name == "user":
                 params["metadata"] = {"user_id": value}
             elif name == "response_format":
-                self._format(value, params)
+                self._format(value, fields)
             elif name in ("tools", "tool_choice", "parallel_tool_calls"):
                 pass  # together, below
             elif name in _LEFT_OUT:
@@ -134,8 +140,10 @@ class _Mapping:
         role = message.get("role")
         if role not in ("system", "developer", "user", "assistant"):
             self.problems.append(f"{where}.role {role!r}")
-        for name in sorted(message.keys() - {"role", "content", "name", "refusal"}):
-            if message[name]:
+        for name in sorted(message.keys() - {"role", "content"}):
+            if message[name] and name in ("name", "refusal"):
+                self.notes.append(f"body.messages[].{name}")
+            elif message[name]:
                 self.problems.append(f"{where}.{name}")
         content = message.get("content")
         if isinstance(content, list):
@@ -147,6 +155,8 @@ class _Mapping:
         if kind == "text":
             return {"type": "text", "text": part.get("text")}
         if kind == "image_url" and isinstance(part.get("image_url"), dict):
+            if part["image_url"].get("detail") not in (None, "auto"):
+                self.notes.append("image_url.detail")
             url = part["image_url"].get("url")
             if isinstance(url, str) and url.startswith(("https://", "http://")):
                 return {"type": "image", "source": {"type": "url", "url": url}}
@@ -157,13 +167,22 @@ class _Mapping:
         self.problems.append(f"{where} of type {kind!r}")
         return part
 
-    def _format(self, value: Any, params: dict[str, Any]) -> None:
+    def _format(self, value: Any, fields: dict[str, Any]) -> None:
+        where = "body.response_format"
         inner = value.get("json_schema") if isinstance(value, dict) else None
-        if isinstance(inner, dict) and isinstance(inner.get("schema"), dict):
-            form = {"type": "json_schema", "schema": inner["schema"]}
-            params["output_config"] = {"format": form}
-        else:
-            self.problems.append("body.response_format")
+        if not isinstance(inner, dict) or value.get("type") != "json_schema":
+            kind = value.get("type") if isinstance(value, dict) else value
+            self.problems.append(f"{where} of type {kind!r:.80}: only json_schema, with a schema")
+            return
+        self.problems += [f"{where}.{name}" for name in sorted(value.keys() - _FORMAT)]
+        where += ".json_schema"
+        self.problems += [f"{where}.{name}" for name in sorted(inner.keys() - _JSON_SCHEMA)]
+        if not isinstance(inner.get("schema"), dict):
+            self.problems.append(f"{where}.schema: no object, which a schema is")
+            return
+        if inner.get("description"):
+            self.notes.append(f"{where}.description")
+        fields["schema"] = inner["schema"]
 
     def _tools(self, body: dict[str, Any], params: dict[str, Any]) -> None:
         tools = [self._tool(tool, at) for at, tool in enumerate(body.get("tools") or ())]
@@ -174,7 +193,7 @@ class _Mapping:
             choice = "auto"
         if choice is not None:
             params["tool_choice"] = self._choice(choice)
-            if body.get("parallel_tool_calls") is False:
+            if body.get("parallel_tool_calls") is False and params["tool_choice"]:
                 params["tool_choice"]["disable_parallel_tool_use"] = True
 
     def _tool(self, tool: Any, at: int) -> Any:
@@ -184,8 +203,13 @@ class _Mapping:
             return tool
         schema = function.get("parameters") or {"type": "object", "properties": {}}
         mapped = {"name": function["name"], "input_schema": schema}
-        if function.get("description"):
-            mapped["description"] = function["description"]
+        for name in ("description", "strict"):
+            if function.get(name):
+                mapped[name] = function[name]
+        where = f"body.tools[{at}]"
+        self.problems += [f"{where}.{name}" for name in sorted(tool.keys() - {"type", "function"})]
+        unknown = sorted(function.keys() - {"name", "description", "parameters", "strict"})
+        self.problems += [f"{where}.function.{name}" for name in unknown]
         return mapped
 
     def _choice(self, choice: Any) -> dict[str, Any]:

@@ -96,6 +96,13 @@ class InputFile:
             )
 
     @property
+    def seen(self) -> tuple[str, int, int]:
+        """Absolute path, size in bytes and time of change in ns; no path of what is read once."""
+        if self._spool is not None or self._seen is None:
+            return "", 0, 0
+        return str(self._path.absolute()), *self._seen
+
+    @property
     def stored(self) -> str:
         """Encoding and compression, where they are not the usual ones."""
         shown = {"utf-8": "", "utf-8-sig": "", "utf-16": "UTF-16", "utf-32": "UTF-32"}

@@ -157,7 +157,8 @@ class Checks:
                 break
         else:
             raise Violation(Kind.ENDLESS, end(world))
-        if end(world).state not in TERMINAL and not (world.expired and not world.log):
+        may_be_empty = (world.expired or world.removed) and not world.log
+        if end(world).state not in TERMINAL and not may_be_empty:
             raise Violation(Kind.LOST, end(world))
         if end(world).state == FAILED and not world.dead and not world.lost:
             raise Violation(Kind.NO_DEAD_LETTER, end(world))

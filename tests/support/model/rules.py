@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 
 from agentflow.protocol import limits, record
 from agentflow.protocol.asked import Asked
-from agentflow.rules import claim, lifecycle
+from agentflow.rules import claim, lifecycle, withdrawal
 from agentflow.rules.claim import Act
 from tests.support.model.world import Entry
 
@@ -67,6 +67,12 @@ def is_fresh(message: int, follows: int, delivered: int, old: bool) -> bool:
 @cache
 def after_silence(message: int, delivered: int, entry: Entry, max_attempts: int) -> Act:
     return claim.after_silence(delivery(message, 0, delivered, False), last(entry), max_attempts)
+
+
+@cache
+def withdraw(message: int, follows: int, entry: Entry) -> withdrawal.Step:
+    """The real decision; a schedule has the message 0."""
+    return withdrawal.step(str(message), follows, last(entry))
 
 
 may_follow = lru_cache(maxsize=None)(lifecycle.may_follow)

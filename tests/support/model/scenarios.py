@@ -66,10 +66,26 @@ SCENARIOS: Final = [
         "a retry is corrected",
         {B.DELIVER: 3, B.FAIL: 1, B.CORRECT: 1, B.DUPLICATE: 1},
     ),
+    Scenario(
+        "withdrawn beside a duplicate and a worker",
+        {B.DELIVER: 2, B.WITHDRAW: 1, B.DUPLICATE: 1},
+    ),
+    Scenario(
+        "withdrawn while parked, handed back, retried by hand",
+        {B.DELIVER: 2, B.WITHDRAW: 1, B.PARK: 1, B.HANDBACK: 1, B.MANUAL: 1},
+    ),
+    Scenario(
+        "a schedule fires twice while it is withdrawn",
+        {B.DELIVER: 2, B.WITHDRAW: 1, B.PARK: 1, B.TWICE: 1},
+    ),
     Scenario("the sweep beside two workers", {B.DELIVER: 3, B.SWEEP: 1, B.PARK: 1}),
 ]
 
 DEEP: Final = [
+    Scenario(
+        "two withdraw beside a duplicate and a worker",
+        {B.DELIVER: 3, B.WITHDRAW: 2, B.DUPLICATE: 1, B.PROGRESS: 1},
+    ),
     Scenario(
         "another request, a duplicate and a corrected retry",
         {B.DELIVER: 4, B.REUSE: 1, B.DUPLICATE: 1, B.FAIL: 1, B.CORRECT: 1},

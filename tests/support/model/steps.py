@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from agentflow.protocol import limits
 from agentflow.rules.claim import Act
-from tests.support.model import rules
+from tests.support.model import rules, withdrawing
 from tests.support.model.checks import Checks
 from tests.support.model.world import (
     CANCELLED,
@@ -58,9 +58,10 @@ class Model(Checks):
                 told = f"m{process.message}@{process.actor} {process.at}: {label}"
                 yield told, world_after._replace(processes=tuple(processes))
         for i, other in enumerate(world.others):
-            others = world.others[:i] + world.others[i + 1 :]
-            for label, new, world_after in self._other(world, other):
-                yield label, world_after._replace(others=tuple(sorted((*others, *new))))
+            alone = world._replace(others=world.others[:i] + world.others[i + 1 :])
+            for label, new, world_after in self._other(alone, other):
+                others = tuple(sorted((*world_after.others, *new)))
+                yield label, world_after._replace(others=others)
 
     def _environment(self, world: World) -> Iterator[Step]:
         budget, entry = world.budget, end(world)
@@ -81,6 +82,10 @@ class Model(Checks):
         if budget[B.CORRECT] and entry.state == FAILED:
             corrected = publish(pay(world, B.CORRECT), entry.seq, 1)
             yield "retried by hand, corrected", corrected
+        if budget[B.WITHDRAW]:
+            for each in withdrawing.found(world):
+                after = pay(world, B.WITHDRAW)
+                yield "somebody withdraws", after._replace(others=(*world.others, each))
         for item in world.schedules:
             gone = world._replace(schedules=world.schedules - {item})
             if self.scenario.spend.get(B.SWEEP):  # only the sweep can tell due from delivered
@@ -273,10 +278,16 @@ class Model(Checks):
                 yield from self._manual_retry(world, other)
             case "delete":
                 yield "delete", (), world._replace(dead=world.dead and not other.flag)
+            case "withdraw" | "withdraw removes" | "withdraw fails":
+                yield from self.withdraw(world, other)
             case _:
                 yield from self.sweep(world, other)
 
-    # ------------------------------------------------------------ manual retry and sweep
+    # ------------------------------------------------------------ withdrawal, manual retry, sweep
+
+    def withdraw(self, world: World, other: Other) -> Iterator[OtherStep]:
+        """Take back one message, or one schedule, that was found."""
+        yield from withdrawing.steps(self, world, other)
 
     def manual_retry(self, world: World) -> Iterator[Step]:
         """It reads the dead letter before the log: see the variant that does not."""

@@ -110,6 +110,7 @@ class World(NamedTuple):
     lost: bool
     expired: bool
     budget: tuple[int, ...]
+    removed: bool = False  # a message was withdrawn that nobody had got: its log may stay empty
 
 
 class B(IntEnum):
@@ -131,6 +132,7 @@ class B(IntEnum):
     SWEEP = 13
     REUSE = 14  # another request is submitted under the id
     CORRECT = 15  # manual retries that ask something else
+    WITHDRAW = 16  # messages and schedules that somebody takes back
 
 
 class Scenario(NamedTuple):
