@@ -35,10 +35,12 @@ from agentflow.handlers.claude.message import Message
 from agentflow.handlers.claude.reader import loads
 from agentflow.handlers.claude.request import SDK_ONLY, build
 from agentflow.handlers.claude.secrets import Secrets
+from agentflow.handlers.claude.structured import Structured, again
+from agentflow.handlers.contract import WHOLE, Outcome
 from agentflow.protocol.record import Failure
 from agentflow.protocol.task import Task
 from agentflow.rules.records import Spent
-from agentflow.rules.retry import Signal
+from agentflow.rules.retry import SCHEMA, Signal
 from agentflow.rules.routes import prices as pricing
 from agentflow.rules.routes import usage
 from agentflow.rules.routes.prices import Prices
@@ -53,26 +55,59 @@ _LINE_MOST: Final = 64 * 1024 * 1024
 _encode = msgspec.json.Encoder().encode
 
 
-def request(task: Task, *, model: str, max_tokens: int) -> bytes:
-    """The params of a task in a batch, as JSON. Raises InvalidTask."""
+def request(task: Task, *, model: str, max_tokens: int, said: Outcome | None = None) -> bytes:
+    """The params of a task in a batch, as JSON. Raises InvalidTask.
+
+    `said` is an answer that broke its schema, and is to be shown its fault.
+    """
+    arguments = arguments_of(task, model=model, max_tokens=max_tokens, said=said)
+    extra = arguments.pop("extra_body", None) or {}
+    try:
+        return _encode({**arguments, **extra})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidTask(f"task {task.id}: its params are no JSON: {error}") from None
+
+
+def arguments_of(
+    task: Task, *, model: str, max_tokens: int, said: Outcome | None = None
+) -> dict[str, Any]:
+    """What a task asks in a batch, as arguments of messages.create. Raises InvalidTask."""
     for name in ("betas", *SDK_ONLY):
         if name != "extra_body" and task.params.get(name):
             raise InvalidTask(
                 f"task {task.id}: params.{name} cannot go into a batch, whose requests have no"
                 " headers and no query of their own; submit it without batch"
             )
-    for name, given in (("schema", task.schema), ("payload", task.payload)):
-        if given is not None:
-            raise InvalidTask(
-                f"task {task.id}: a task with {name} cannot go into a batch; submit it without"
-                " batch"
-            )
     arguments = build(task, _Everything(), model=model, max_tokens=max_tokens)
-    extra = arguments.pop("extra_body", None) or {}
-    try:
-        return _encode({**arguments, **extra})
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidTask(f"task {task.id}: its params are no JSON: {error}") from None
+    if task.schema is None:
+        return arguments
+    wanted = Structured(task)
+    asked = wanted.asked(arguments)
+    fault = wanted.read(said)[1] if said is not None else None
+    return asked if said is None or fault is None else again(asked, said, fault)
+
+
+def checked(task: Task, answer: Answer) -> Answer:
+    """An answer with its value where the task has a schema, or with what is wrong with it."""
+    outcome = answer.outcome
+    if task.schema is None or outcome is None or answer.signal is not None:
+        return answer
+    if outcome.stop_reason not in WHOLE:
+        return answer  # a cut one and the like is what it is, as of a live request
+    value, fault = Structured(task).read(outcome)
+    if fault is None:
+        return msgspec.structs.replace(
+            answer, outcome=msgspec.structs.replace(outcome, value=value)
+        )
+    failure = Failure(
+        type=SCHEMA,
+        message=f"the answer breaks its schema: {fault}; its text is kept",
+        status=200,
+        request_id=answer.spent.request_id,
+    )
+    # Unlike a live answer, which was asked again in its attempt, it is worth another one.
+    signal = Signal(status=200, type=SCHEMA, should_retry=True)
+    return msgspec.structs.replace(answer, failure=failure, signal=signal)
 
 
 class _Everything:
