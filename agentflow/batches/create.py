@@ -26,7 +26,7 @@ from agentflow.batches.body import Body, body_of, give_up, wait_anew, waits
 from agentflow.batches.entries import NotYet, entry_at
 from agentflow.batches.place import Place
 from agentflow.errors import AgentFlowError
-from agentflow.handlers.batching import Listing, NotCreated, Unreached
+from agentflow.handlers.batching import Listing, NotCreated, Refused, Unreached
 from agentflow.protocol.batches import Row, RowState
 from agentflow.rules import batches as rules
 
@@ -53,7 +53,11 @@ class Create:
     async def run(self) -> None:
         """Do it, as far as it goes. Raises BusError, NotYet, Unreached."""
         place, row = self._place, self._row
-        listing = await place.api.listed()
+        try:
+            listing = await place.api.listed()
+        except Refused as refused:
+            await closing.refused(place, NotCreated(refused.failure))
+            return
         if row.tried and await adopt.recognize(place, row):
             return
         async with body_of(place, row) as body:

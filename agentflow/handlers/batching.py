@@ -82,12 +82,21 @@ class Unreached(AgentFlowError):
     """The service did not answer, or not as it should: what was asked may have been done."""
 
 
+class Refused(Unreached):
+    """The service does not let this credential ask."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 class Gone(AgentFlowError):
     """There is no such batch, as the service says now."""
 
 
 class Batching(Protocol):
-    """The batches of one credential. All raise Unreached where the service does not answer."""
+    """The batches of one credential. All raise Unreached where the service does not answer, and
+    Refused where it does not let this credential ask."""
 
     async def listed(self, since: datetime | None = None) -> Listing:
         """All made since then; without `since` the newest page."""

@@ -27,6 +27,7 @@ from agentflow.handlers.batching import (
     Gone,
     Listing,
     NotCreated,
+    Refused,
     Unreached,
 )
 from agentflow.handlers.claude import turns
@@ -49,6 +50,9 @@ PATH: Final = "/v1/messages/batches"
 PAGE: Final = 100
 UNCERTAIN: Final = frozenset({408, 409, 499})
 """Refusals after which a create may have been done all the same."""
+
+NOT_LET_IN: Final = frozenset({401, 403})
+"""Of a credential: asking again now would be answered the same."""
 
 _NAMED: Final = re.compile(r"requests\.(\d+)\b")
 _LINE_MOST: Final = 64 * 1024 * 1024
@@ -169,15 +173,8 @@ class ClaudeBatches:
         if status >= 500 or status in UNCERTAIN:
             return Unreached(f"the create was answered with {status}: {text}")
         named = _NAMED.search(text) if status == 400 else None
-        failure = Failure(
-            type=error.type or f"http_{status}",
-            message=text[:2_000],
-            status=status,
-            code=error.error_code,
-            request_id=error.request_id,
-        )
         return NotCreated(
-            failure,
+            _told(error, text),
             retry_after=retry_after(error.response.headers, time.time()),
             request=int(named[1]) if named else None,
         )
@@ -337,9 +334,21 @@ class _Asking:
             return
         if isinstance(error, anthropic.NotFoundError):
             raise Gone(self._secrets.hidden(error.message)) from None
+        if isinstance(error, anthropic.APIStatusError) and error.status_code in NOT_LET_IN:
+            raise Refused(_told(error, self._secrets.hidden(error.message))) from None
         if isinstance(error, Exception) and not isinstance(error, Gone | Unreached):
             text = str(error) or type(error).__name__
             raise Unreached(self._secrets.hidden(f"batches: {text}")) from None
+
+
+def _told(error: anthropic.APIStatusError, text: str) -> Failure:
+    return Failure(
+        type=error.type or f"http_{error.status_code}",
+        message=text[:2_000],
+        status=error.status_code,
+        code=error.error_code,
+        request_id=error.request_id,
+    )
 
 
 async def _once(body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
