@@ -43,7 +43,7 @@ SEED ?=
 
 .PHONY: faults
 faults: $(STAMP) ## Run the fault tests at full scale, with the default lease
-	$(BIN)/python -m pytest --long tests/faults tests/unit/test_batch_model.py tests/cli/test_run_through_all.py
+	$(BIN)/python -m pytest --long tests/faults tests/unit/test_batch_model.py tests/cli/test_run_through_all.py tests/cli/test_run_half_in_batches.py
 
 .PHONY: chaos
 chaos: $(STAMP) ## Break everything at random under load (SECONDS=600 SEED=...)
