@@ -44,8 +44,6 @@ def step(message: str, follows: int, last: Last) -> Step:
             return Step.ASK if own or record.message == message else Step.LEAVE
         case State.FAILED:
             return Step.KEEP if own else Step.LEAVE
-        case State.WAITING:
-            return Step.FAIL if own else Step.LEAVE
         case state if state == State.QUEUED or state in PARKED:
             # One that was parked and is still there: its schedule may not be stored yet. Fired
             # later that finds the log failed, and is dropped.

@@ -1,31 +1,29 @@
 """Withdraw: take back what waits of a job, so that nobody pays for it. Needs no master.
 
-What runs, or is in a batch, is left to end. The schedules are looked through first: one that comes
-due meanwhile is then found in its queue. Each message is judged by the log of its task
-(rules/withdrawal.py), and what is written there is fenced, so a worker that claims the task at the
-same moment wins or is refused; either way the log says what is true.
+What runs, or waits for a batch, is left to end: a body that is being built may have it. The
+schedules are looked through first: one that comes due meanwhile is then found in its queue. Each
+message is judged by the log of its task (rules/withdrawal.py), and what is written there is fenced,
+so a worker that claims the task at the same moment wins or is refused; either way the log says what
+is true.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from agentflow.bus.streams.bucket import read_all
 from agentflow.bus.streams.jetstream import Stored
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
 from agentflow.client.operate.bulk import concurrently
 from agentflow.client.operate.jobs import Jobs
 from agentflow.client.session import Session
-from agentflow.errors import BusError, NoStream, NotFound
+from agentflow.errors import BusError, NotFound
 from agentflow.log.task import Overtaken
-from agentflow.protocol import batches, control, jobs, subjects
+from agentflow.protocol import control, jobs, subjects
 from agentflow.protocol import task as tasks
-from agentflow.protocol.batches import Entry, RowState, Table
 from agentflow.protocol.control import Held, Holds
 from agentflow.protocol.headers import number
 from agentflow.protocol.identity import identity_sequence, message_identity
@@ -110,21 +108,19 @@ class Withdrawing:
     async def one(self, task_id: str, *, reason: str = withdrawal.REASON) -> bool:
         """Withdraw a task that has a record, wherever it waits; whether its log has ended.
 
-        False where it runs, or is in a batch. The payload of one whose schedule has fired already
-        stays in its queue, and is dropped there. Raises BusError.
+        False where it runs, or waits for a batch. The payload of one whose schedule has fired
+        already stays in its queue, and is dropped there. Raises BusError.
         """
         while True:
             last = await self._session.log.read(task_id)
             record = last.record
             if record is None or record.terminal:
                 return record is not None
-            if not record.readable or (record.state == State.RUNNING and await self._lives(record)):
+            if not record.readable or record.state == State.WAITING:
+                return False
+            if record.state == State.RUNNING and await self._lives(record):
                 return False
             stored = await self._payload(last)
-            if record.state == State.WAITING and stored is not None:
-                place = batches.parse_entry(stored.subject)
-                if _is_sent(await self._tables(), place, stored.sequence):
-                    return False
             message = None
             if stored is not None:
                 message = Message(stored.subject, "", stored.data, stored.block)
@@ -150,21 +146,9 @@ class Withdrawing:
             (subjects.TASKS, "agentflow.tasks.>"),
         ):
             async for message in self._read(stream, filter):
-                if _is_of(job, message):
+                labels = tasks.labels_of(message.headers, message.data)
+                if labels.get(jobs.LABEL) == job and subjects.ID in message.headers:
                     yield _waiting(stream, message)
-        tables = await self._tables()
-        async for message in self._read(subjects.BATCH, "agentflow.batch.>"):
-            entry = batches.parse_entry(subject_of(message))
-            if _is_of(job, message) and not _is_sent(tables, entry, sequence_of(message)):
-                yield _waiting(subjects.BATCH, message)
-
-    async def _tables(self) -> dict[str, Table]:
-        found: dict[str, Table] = {}
-        with suppress(NoStream):
-            async for key, _, value in read_all(self._session.js):
-                if value is not None and batches.parse_key(key) is not None:
-                    found[key] = batches.read(value)
-        return found
 
     async def _read(self, stream: str, filter: str) -> AsyncGenerator[Message]:
         first = 1
@@ -187,8 +171,6 @@ class Withdrawing:
         js = self._session.js
         if record.state in PARKED:
             return await js.last(subjects.SCHEDULE, subjects.schedule(record.id, last.sequence))
-        if record.state == State.WAITING:
-            return await js.last(subjects.BATCH, batches.entry_of(record.id, last.sequence))
         sequence = identity_sequence(record.message)
         stored = await js.get(subjects.TASKS, sequence) if sequence else None
         # A stream made anew gives sequences again: another task's message must not be deleted.
@@ -254,12 +236,7 @@ class Withdrawing:
         return int(info.get("delivered", {}).get("stream_seq", 0)) >= waiting.sequence
 
     async def _delete(self, stream: str, sequence: int) -> None:
-        """Tidy; left undone it costs a delivery, no more.
-
-        What waits for a batch stays: by the last entry of a range its reader knows the end.
-        """
-        if stream == subjects.BATCH:
-            return
+        """Tidy; left undone it costs a delivery, no more."""
         try:
             await self._session.js.delete(stream, sequence)
         except BusError as error:
@@ -286,31 +263,12 @@ def _id_of(headers: Mapping[str, str]) -> str:
 
 
 def _stream_of(stored: Stored) -> str:
-    if stored.subject.startswith("agentflow.batch."):
-        return subjects.BATCH
     return subjects.TASKS if stored.subject.startswith("agentflow.tasks.") else subjects.SCHEDULE
-
-
-def _is_of(job: str, message: Message) -> bool:
-    labels = tasks.labels_of(message.headers, message.data)
-    return labels.get(jobs.LABEL) == job and subjects.ID in message.headers
-
-
-def _is_sent(tables: Mapping[str, Table], entry: Entry | None, sequence: int) -> bool:
-    """Whether an entry is in a batch that somebody was asked for: it will be paid."""
-    if entry is None:
-        return True
-    table = tables.get(batches.key(entry.pool, entry.queue), Table())
-    row = table.holding(sequence)
-    return row is not None and row.state is not RowState.OPEN
 
 
 def _waiting(stream: str, message: Message) -> _Waiting:
     headers, sequence = message.headers, sequence_of(message)
     tokens = headers.get(_TARGET, subject_of(message)).split(".")
-    entry = batches.parse_entry(subject_of(message))
-    if entry is not None:
-        tokens = ["", "", entry.queue, headers.get(subjects.PRIORITY, Priority.NORMAL)]
     return _Waiting(
         id=_id_of(headers),
         stream=stream,
