@@ -83,8 +83,23 @@ RULES: list[Any] = [
             "lose": 1,
         },
     ),
+    (
+        "no money for one request, two builders",
+        (),
+        dict(**TWO, reserve=2, build=2, collect=1, poor=1),
+    ),
+    (
+        "no money for one request, lost answers, two collectors, cancel at any moment",
+        (),
+        dict(**TWO, reserve=2, build=2, resolve=1, collect=2, poor=1, lose=1, cancel=1),
+    ),
 ]
 BROKEN: list[Any] = [
+    (
+        "who has no money waits anew before the batch is made",
+        ("anew_early",),
+        dict(**TWO, reserve=2, build=3, collect=2, poor=1),
+    ),
     (
         "create first, record the id then (no intent)",
         ("no_intent",),
@@ -200,6 +215,7 @@ LARGE = frozenset(
         "expiry, second batch through a schedule, two collectors",
         "one parked, one on its way: two ranges",
         "an unknown create, seen and then deleted; a recorded batch deleted",
+        "no money for one request, lost answers, two collectors, cancel at any moment",
     }
 )
 """Scenarios of minutes."""
