@@ -84,14 +84,19 @@ RULES: list[Any] = [
         },
     ),
     (
-        "no money for one request, two builders",
+        "no money for one request, two builders, two collectors",
         (),
-        dict(**TWO, reserve=2, build=2, collect=1, poor=1),
+        dict(**TWO, reserve=2, build=2, collect=2, poor=1),
     ),
     (
-        "no money for one request, lost answers, two collectors, cancel at any moment",
+        "no money for one request, lost answers",
         (),
-        dict(**TWO, reserve=2, build=2, resolve=1, collect=2, poor=1, lose=1, cancel=1),
+        dict(**TWO, reserve=1, build=2, resolve=1, collect=1, poor=1, lose=1),
+    ),
+    (
+        "no money for one request, cancel at any moment",
+        (),
+        dict(**TWO, reserve=2, build=2, collect=1, poor=1, cancel=1),
     ),
 ]
 BROKEN: list[Any] = [
@@ -215,7 +220,6 @@ LARGE = frozenset(
         "expiry, second batch through a schedule, two collectors",
         "one parked, one on its way: two ranges",
         "an unknown create, seen and then deleted; a recorded batch deleted",
-        "no money for one request, lost answers, two collectors, cancel at any moment",
     }
 )
 """Scenarios of minutes."""
