@@ -30,7 +30,7 @@ import msgspec
 from agentflow.audit import verify
 from agentflow.audit.judgement import Report
 from agentflow.audit.reading import hear_slots, read_records
-from agentflow.audit.trail import Kind
+from agentflow.audit.trail import Finding, Kind
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.wire.connection import Connection
@@ -38,7 +38,8 @@ from agentflow.bus.wire.message import Message
 from agentflow.config import Connect
 from agentflow.errors import BusError
 from agentflow.protocol import subjects
-from tests.support import tools
+from agentflow.simulator import Simulator
+from tests.support import batched, tools
 from tests.support.ledger import Ledger
 from tests.support.nats_server import NatsServer
 from tests.support.parts import Part, Parts
@@ -63,6 +64,8 @@ ACTS = {
     "kill all": 1,
 }
 """What may happen, and how often beside the others."""
+BATCHED = 20
+"""One task of so many goes through a batch: its workers are killed like all others."""
 SLOW = 0.02
 """Seconds that each write and sync of a slow disk takes."""
 
@@ -100,11 +103,14 @@ class Stack:
     master: Part | None = None
     later: set[asyncio.Task[None]] = field(default_factory=set)
     disk: SlowDisk | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
     def start_worker(self, at: int) -> Part:
         url = self.proxy.url if at % 2 else self.server.url
-        options = ("--lease", str(LEASE), "--kinds", "sleep,echo", "-c", str(SLOTS))
-        return self.parts.start("worker", *options, "--nats", url)
+        options = ("--lease", str(LEASE), "--kinds", "sleep,echo,claude", "-c", str(SLOTS))
+        return self.parts.start(
+            "worker", *options, "--nats", url, terminal=False, **self.environment
+        )
 
     def start_master(self) -> None:
         self.master = self.parts.start("master", "--nats", self.server.url)
@@ -208,12 +214,15 @@ async def load(ledger: Ledger, rate: float, seconds: float, seed: int) -> None:
     submitted = 0
 
     async def one(number: int) -> None:
-        body = {
+        body: dict[str, Any] = {
             "id": f"c{number}",
             "kind": "sleep",
             "params": {"seconds": chance.choice([0.0, 0.05, 0.2])},
             "max_attempts": 100,
         }
+        if number % BATCHED == 0:
+            name = f"b{number}"
+            body = {"id": name, "prompt": name, "batch": True, "max_attempts": 100}
         async with gate:
             await ledger.submit(body, within=3.0)
 
@@ -233,10 +242,11 @@ async def drained(js: JetStream) -> float:
         try:
             tasks = (await js.stream_info(subjects.TASKS))["state"]["messages"]
             waits = (await js.stream_info(subjects.SCHEDULE))["state"]["messages"]
-            if not tasks and not waits:
+            parked = await batched.left(js)
+            if not tasks and not waits and not parked:
                 return time.monotonic() - began
             consumers = await js.consumers(subjects.TASKS)
-            left = f"{tasks} tasks and {waits} schedules are left" + "".join(
+            left = f"{tasks} tasks and {waits} schedules are left; {parked}" + "".join(
                 f"; {each['name']}: {each['num_pending']} to come, {each['num_ack_pending']} held"
                 for each in consumers
             )
@@ -276,10 +286,17 @@ async def run(
     seconds: float, seed: int, rate: float, folder: Path
 ) -> tuple[dict[str, Any], Report]:
     """A whole run: figures, and what the checker says."""
+    async with Simulator() as simulator:
+        return await _run(simulator, seconds, seed, rate, folder)
+
+
+async def _run(
+    simulator: Simulator, seconds: float, seed: int, rate: float, folder: Path
+) -> tuple[dict[str, Any], Report]:
     acts = plan(seed, seconds)
     server = NatsServer(folder / "nats").start()
     proxy = await Proxy(server.port).start()
-    stack = Stack(server, proxy, Parts(folder))
+    stack = Stack(server, proxy, Parts(folder), environment=batched.environment(simulator))
     connection = await Connection.open(Connect(urls=(server.url,)), "chaos")
     js = JetStream(connection)
     try:
@@ -305,6 +322,8 @@ async def run(
                 await asyncio.sleep(0.1)
         await quiet(js)
         report = await verify(js, ledger=ledger, complete=True, at_rest=True, listen=2.5)
+        paid = [Finding(Kind.CALLS, text) for text in await batched.wrong(js, simulator)]
+        report = msgspec.structs.replace(report, findings=[*report.findings, *paid])
         figures = {
             "seconds": seconds,
             "seed": seed,
@@ -315,6 +334,8 @@ async def run(
             "drained_after_s": round(took, 1),
             "longest_silence_s": round(pulse.longest_silence, 1),
             "latency": await latencies(js),
+            "batches": len(list(simulator.batches)),
+            "paid_in_batches": simulator.batches.paid.total(),
             "checker": msgspec.to_builtins(report.figures),
         }
         return figures, report

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from contextlib import aclosing
 
+from agentflow.batches import money
 from agentflow.batches.place import Place
 from agentflow.batches.settle import give_up_all
 from agentflow.errors import AgentFlowError
@@ -124,4 +125,5 @@ async def audit(place: Place) -> None:
     now = place.now()
     if found:
         _log.error("batches were created late and are paid twice: %s", ", ".join(found.values()))
+        await money.release(place, found, spent=True)
     await place.change(lambda table: rules.audited(table, found, now))

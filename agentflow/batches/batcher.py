@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from agentflow.batches import adopt, closing
+from agentflow.batches import adopt, closing, money
 from agentflow.batches.create import Create
 from agentflow.batches.entries import NotYet
 from agentflow.batches.gather import Gathering
@@ -93,10 +93,13 @@ class Station:
                 self._next(row, due)
         if table.late and due and self._polls % AUDIT_EVERY == 0:
             self._begin("audit", adopt.audit(place))
+        if due and self._polls % AUDIT_EVERY == 1 and "money" not in self._tasks:
+            self._begin("money", money.sweep(place))
         if await closing.paused(place) or await closing.closed(place) is not None:
             return
         for row in table.rows:
-            if row.state is RowState.OPEN and row.nonce not in self._tasks:
+            busy = row.nonce in self._tasks or row.state is not RowState.OPEN
+            if not busy and not await place.rests(row):
                 self._begin(row.nonce, self._create(row))
         if await self._gathering.look(table):
             await self._gathering.reserve()
@@ -148,10 +151,7 @@ class Station:
         place.missing_for(row.id, there=True)
         self.known[row.nonce] = batch
         if not batch.ended:
-            if batch.status == "in_progress" and (
-                row.cancel
-                or (self._polls % AUDIT_EVERY == 0 and not await anybody_waits(place, row))
-            ):
+            if batch.status == "in_progress" and await self._unwanted(row):
                 await place.api.cancel(row.id)
             return
         async with self._work.collect:

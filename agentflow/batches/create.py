@@ -1,12 +1,15 @@
 """A create: the one request here that costs money, and is not repeated.
 
-    1  the body, but for its last byte
-    2  the table: this row is sent. Refused, or not answered in time: hang up, nothing was made
-    3  the last byte
-    4  the table: its batch is made, with this id
+    1  the budgets: what its requests may cost is held
+    2  the body, but for its last byte
+    3  the table: this row is sent. Refused, or not answered in time: hang up, nothing was made
+    4  the last byte
+    5  the table: its batch is made, with this id
+    6  requests that had no room in their budget wait anew
 
-Whoever dies before 3 has made nothing, and the row says `open`, or `sent`; whoever dies after it
-leaves `sent`, and the list of batches tells what became of it (adopt.py).
+Whoever dies before 4 has made nothing, and the row says `open`, or `sent`; whoever dies after it
+leaves `sent`, and the list of batches tells what became of it (adopt.py). Before 5 nobody may wait
+anew: another builder's body might have the request, and be sent.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final
 
-from agentflow.batches import adopt, closing
-from agentflow.batches.body import Body, body_of, give_up
-from agentflow.batches.entries import entry_at
+from agentflow.batches import adopt, closing, money
+from agentflow.batches.body import Body, body_of, give_up, wait_anew, waits
+from agentflow.batches.entries import NotYet, entry_at
 from agentflow.batches.place import Place
 from agentflow.errors import AgentFlowError
-from agentflow.handlers.batching import Listing, NotCreated, Unreached
+from agentflow.handlers.batching import Listing, NotCreated, Refused, Unreached
 from agentflow.protocol.batches import Row, RowState
 from agentflow.rules import batches as rules
 
@@ -50,19 +53,37 @@ class Create:
     async def run(self) -> None:
         """Do it, as far as it goes. Raises BusError, NotYet, Unreached."""
         place, row = self._place, self._row
-        listing = await place.api.listed()
+        try:
+            listing = await place.api.listed()
+        except Refused as refused:
+            await closing.refused(place, NotCreated(refused.failure))
+            return
         if row.tried and await adopt.recognize(place, row):
             return
         async with body_of(place, row) as body:
             if not body.count:
-                await place.change(lambda table: rules.remove(table, row.nonce, RowState.OPEN))
-                await place.tidy()
+                await self._nobody(body)
                 return
+            if not await body.money.take():
+                raise NotYet("its budgets were faster spent by others")
             place.creating.add(row.nonce)
             try:
                 await self._send(body, listing)
             finally:
                 place.creating.discard(row.nonce)
+
+    async def _nobody(self, body: Body) -> None:
+        """Nobody waits, or nobody has money: then the row stays, until there is some."""
+        place, row = self._place, self._row
+        if body.left:
+            await body.money.tell()
+            place.rest(row, body.money)
+            if body.money.holds:
+                await self._reopen()
+            return
+        await place.change(lambda table: rules.remove(table, row.nonce, RowState.OPEN))
+        await money.release(place, [row.nonce])
+        await place.tidy()
 
     async def _send(self, body: Body, listing: Listing) -> None:
         place, nonce = self._place, self._row.nonce
@@ -87,6 +108,17 @@ class Create:
             await closing.answered(place)
             facts = {"action": "batch", "batch": batch.id}
             _log.info("batch %s: %d requests, %s", nonce, body.count, batch.id, extra=facts)
+            await self._leave(body)
+
+    async def _leave(self, body: Body) -> None:
+        """Let those wait anew that had no room; whoever is missed here waits anew at the end."""
+        await body.money.tell()
+        for sequence in body.left:
+            item = await entry_at(self._place, sequence)
+            if item is not None:
+                last = await self._place.log.read(item.id)
+                if waits(self._place, last, item.waiting):
+                    await wait_anew(self._place, last, item)
 
     async def _pieces(self, body: Body, listing: Listing) -> AsyncIterator[bytes]:
         async for piece in body.pieces(0, body.size - 1):
@@ -124,7 +156,8 @@ class Create:
             self._place.nonce(),
             self._place.now(),
         )
-        await place.change(lambda table: rules.reopen(table, nonce, new, now))
+        if await place.change(lambda table: rules.reopen(table, nonce, new, now)) is not None:
+            await money.release(place, [nonce])
 
     # Refusals: provably nothing was made.
 
@@ -150,6 +183,8 @@ class Create:
         new = place.nonce(), place.nonce()
         if await place.change(lambda table: rules.split(table, nonce, at, new, now)) is None:
             await self._reopen()  # the table is full: later
+            return
+        await money.release(place, [nonce])
 
     async def _fail(self, sequence: int, reason: str, text: str) -> None:
         place = self._place

@@ -5,6 +5,7 @@ A range of the table ends with an entry that is stored, so a reader knows whethe
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -12,8 +13,9 @@ import msgspec
 from agentflow.batches.place import Place
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
-from agentflow.errors import AgentFlowError
+from agentflow.errors import AgentFlowError, InvalidTask
 from agentflow.protocol import batches, subjects
+from agentflow.protocol import task as tasks
 
 PAGE_BYTES = 4 * 1024 * 1024
 PAGE_MESSAGES = 2_000
@@ -35,6 +37,22 @@ class Item(msgspec.Struct, frozen=True):
     def stored(self) -> float:
         """Unix time."""
         return stored_ns(self.message) / 1e9
+
+    @property
+    def refers(self) -> bool:
+        """Whether its task says more than its message holds, as far as its headers tell."""
+        return "payload" in self.message.headers.get(subjects.NEEDS, "")
+
+    @property
+    def size(self) -> int:
+        """Bytes of what it asks."""
+        data = self.message.data
+        if not self.refers:
+            return len(data)
+        with contextlib.suppress(InvalidTask):
+            if (payload := tasks.parse_body(data, self.message.headers).payload) is not None:
+                return len(data) + payload.size
+        return len(data)
 
     @property
     def priority(self) -> str:

@@ -26,9 +26,8 @@ class Gathering:
         if not self.waiting.over:
             async for items in pages(self._place, self._seen + 1):
                 for item in items:
-                    size = len(item.message.data)
                     self.waiting = self.waiting.plus(
-                        item.sequence, size, item.stored, item.priority, self._rule
+                        item.sequence, item.size, item.stored, item.priority, self._rule
                     )
                     self._seen = item.sequence
                 if self.waiting.over:

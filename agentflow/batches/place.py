@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -26,7 +26,7 @@ from agentflow.handlers.batching import Batched, Batching
 from agentflow.log.task import TaskLog
 from agentflow.protocol import batches, subjects
 from agentflow.protocol import headers as blocks
-from agentflow.protocol.batches import Table
+from agentflow.protocol.batches import Row, Table
 from agentflow.protocol.record import Last, Record
 from agentflow.rules.records import Spent
 
@@ -46,6 +46,19 @@ class Settled(msgspec.Struct):
     count: int = 0
     cost_micro: int = 0
     saved_micro: int = 0
+
+
+class Waits(Protocol):
+    """What a row without money waits for."""
+
+    async def raised(self) -> bool: ...
+
+
+class Rest(NamedTuple):
+    """Until when, by a clock that nobody sets, a row is not built again, and what ends that."""
+
+    until: float
+    waits: Waits
 
 
 class Place:
@@ -82,6 +95,8 @@ class Place:
         self.first_seen: dict[str, float] = {}
         """When this process first saw a row sent, by a clock that nobody sets."""
         self.settled: dict[str, Settled] = {}
+        self.resting: dict[int, Rest] = {}
+        """Rows whose requests have no room in their budgets, by their first entry."""
         self._missing: dict[str, float] = {}
         self._writes = itertools.count(1)
 
@@ -147,6 +162,20 @@ class Place:
             await self.js.purge(subjects.BATCH, self.entries, before=self.table.low)
         except BusError as error:
             _log.info("what is settled of %s is not removed yet: %s", self.key, error)
+
+    def rest(self, row: Row, waits: Waits) -> None:
+        """Build this row no more for a while: nobody in it has money."""
+        self.resting[row.first] = Rest(time.monotonic() + self.pace.poll, waits)
+
+    async def rests(self, row: Row) -> bool:
+        """Whether a row still has to wait for money. Raises BusError."""
+        rest = self.resting.get(row.first)
+        if rest is None:
+            return False
+        if time.monotonic() < rest.until and not await rest.waits.raised():
+            return True
+        del self.resting[row.first]
+        return False
 
     def missing_for(self, what: str, *, there: bool = False) -> float:
         """Seconds since this process first missed something; `there`: it is not missing."""

@@ -20,17 +20,19 @@ from typing import Final
 
 import msgspec
 
-from agentflow.batches.body import give_up, waits
+from agentflow.batches import money
+from agentflow.batches.asked import broken, task_of
+from agentflow.batches.body import give_up, wait_anew, waits
 from agentflow.batches.entries import Item, NotYet, entry_at, pages
+from agentflow.batches.money import Bill
 from agentflow.batches.place import Place, Settled
 from agentflow.errors import PayloadTooLarge
 from agentflow.handlers.batching import Answer, Batch
+from agentflow.handlers.contract import Outcome
 from agentflow.log.task import Overtaken
 from agentflow.protocol import batches, subjects
-from agentflow.protocol import task as tasks
 from agentflow.protocol.batches import Row, RowState
-from agentflow.protocol.record import Failure, Last, Record, State
-from agentflow.protocol.subjects import Priority
+from agentflow.protocol.record import Failure, Last, Record, Repair, State
 from agentflow.rules import batches as rules
 from agentflow.rules import records, retry
 from agentflow.rules.records import NOTHING_SPENT, Spent
@@ -39,6 +41,7 @@ from agentflow.rules.retry import Signal
 _log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 256
+_SCHEMA: Final = b'"schema"'
 
 
 class Index:
@@ -49,17 +52,22 @@ class Index:
         self.waiting = array("Q")
         self.ids: list[str] = []
         self.heard = bytearray()
+        self.formed: set[int] = set()
+        """The entries whose answers may have to fit a schema."""
         self.replies: dict[str, str] = {}
 
     @classmethod
-    async def of(cls, place: Place, row: Row) -> Index:
-        """That of a row. Raises BusError, NotYet."""
+    async def of(cls, place: Place, row: Row, bill: Bill) -> Index:
+        """That of a row, whose entries are noted for its bill. Raises BusError, NotYet."""
         index = cls()
         async for items in pages(place, row.first, row.last):
             for item in items:
                 index.sequences.append(item.sequence)
                 index.waiting.append(item.waiting)
                 index.ids.append(item.id)
+                bill.enter(item)
+                if _SCHEMA in item.message.data:
+                    index.formed.add(item.sequence)
                 if subjects.REPLY.encode() in item.message.block:
                     index.replies[item.id] = item.message.headers.get(subjects.REPLY, "")
         index.heard = bytearray(len(index.ids))
@@ -80,13 +88,15 @@ class Collect:
         self._row = row
         self._batch = batch
         self._index = Index()
+        self._bill = Bill(place, row.nonce, ())
         self._lines = 0
         self._told = place.settled.setdefault(row.nonce, Settled())
 
     async def run(self) -> None:
         """Write all of them, then remove the row. Raises BusError, NotYet, Unreached, Gone."""
         place, row = self._place, self._row
-        self._index = await Index.of(place, row)
+        self._bill = await Bill.of(place, row.nonce)
+        self._index = await Index.of(place, row, self._bill)
         self._told.count = self._told.cost_micro = self._told.saved_micro = 0
         part: list[Answer] = []
         async for answer in place.api.results(self._batch.id):
@@ -98,6 +108,7 @@ class Collect:
         if self._lines < row.count:
             raise NotYet(f"{self._batch.id} has {self._lines} of {row.count} results")
         await self._heal()
+        await self._bill.settle()
         # Until the server's disk has what was written, the row must be there to read it again.
         await asyncio.sleep(place.pace.flush)
         await place.change(lambda table: rules.remove(table, row.nonce, RowState.MADE))
@@ -128,13 +139,41 @@ class Collect:
                 await self._again(last, waiting, named[1])
         except Overtaken as overtaken:
             await self._again(overtaken.last, waiting, named[1])
+        await self._charge(answer, at, named[1])
         self._told.count += 1
         self._told.cost_micro += answer.spent.cost_micro or 0
         self._told.saved_micro += answer.spent.saved_micro
 
+    async def _charge(self, answer: Answer, at: int, sequence: int) -> None:
+        """An answer is paid, whatever becomes of it."""
+        if not self._bill.limits(at):
+            return
+        if answer.spent.cost_micro is not None:
+            self._bill.add(at, answer.spent.cost_micro)
+        elif (item := await entry_at(self._place, sequence)) is not None:
+            self._bill.add_unknown(at, await money.most_of(self._place, item))
+
     # One outcome.
 
+    async def _formed(self, answer: Answer, last: Last, sequence: int) -> Answer:
+        """The answer as its task's schema has it, and what of it was asked for again."""
+        place = self._place
+        item = await entry_at(place, sequence)
+        if item is None:
+            return answer
+        task = task_of(place, item)
+        if await broken(place, task, last) is not None:
+            spent, known = answer.spent, answer.spent.cost_micro is not None
+            cost = (spent.cost_micro or 0) / 1_000_000 if known else None
+            repair = Repair(1, spent.usage, cost)
+            answer = msgspec.structs.replace(
+                answer, spent=msgspec.structs.replace(spent, repair=repair)
+            )
+        return place.handler.batch_answer(task, answer)
+
     async def _settle(self, answer: Answer, last: Last, sequence: int) -> None:
+        if sequence in self._index.formed:
+            answer = await self._formed(answer, last, sequence)
         if answer.signal is None and answer.outcome is not None:
             await self._succeed(answer, last, sequence)
             return
@@ -172,22 +211,18 @@ class Collect:
         item = await entry_at(place, sequence)
         if item is None:
             return
-        body = tasks.parse_body(item.message.data, item.message.headers)
-        task = tasks.build(
-            body, item.message.headers, before.queue, Priority(before.priority), before.id
-        )
+        task = task_of(place, item)
+        breaks = signal.type == retry.SCHEMA
         decision = retry.decide(
             signal,
             failures=before.failures,
-            max_attempts=task.max_attempts,
+            max_attempts=min(task.max_attempts, task.repair + 1) if breaks else task.max_attempts,
             chance=random.random(),
         )
         spent, failures = self._spent(answer), before.failures + decision.counts
         if not decision.retry:
             record = self._failed(last, decision.reason, failure, spent, failures=failures)
-            if answer.outcome is not None:
-                record = records.with_partial(record, answer.outcome.text, answer.outcome.content)
-            await self._end(record, item)
+            await self._end(_keeping(record, answer.outcome), item)
             return
         record = msgspec.structs.replace(
             self._follow(last, State.RETRYING, spent, failures=failures),
@@ -195,6 +230,7 @@ class Collect:
             reason=decision.reason,
             error=failure,
         )
+        record = _keeping(record, answer.outcome) if breaks else record
         await place.log.park(record, item.message)
         place.ended(record, spent)
 
@@ -283,21 +319,15 @@ class Collect:
             await self._again(last, waiting, sequence)
             return
         item = await entry_at(place, sequence)
-        if item is None or last.record is None:
-            return
-        record = records.into_batch(
-            records.origin_of(last.record),
-            last,
-            actor=place.log.actor,
-            now=place.now(),
-            pool=place.pool,
-        )
-        try:
-            stored = await place.log.append(record)
-        except Overtaken as overtaken:
-            await self._again(overtaken.last, waiting, sequence)
-            return
-        await place.log.publish_entry(stored, item.message.data, item.message.block)
+        if item is not None:
+            await wait_anew(place, last, item)
+
+
+def _keeping(record: Record, outcome: Outcome | None) -> Record:
+    """The record with an answer that came and is no success."""
+    if outcome is None:
+        return record
+    return records.with_partial(record, outcome.text, outcome.content, outcome.stop_reason)
 
 
 async def give_up_all(place: Place, row: Row, reason: str, text: str) -> None:
@@ -315,6 +345,7 @@ async def give_up_all(place: Place, row: Row, reason: str, text: str) -> None:
                 State.FAILED,
             ):
                 await place.log.publish_dead(last, item.message.data, item.message.block)
+    await money.release(place, [row.nonce], spent=True)
     await asyncio.sleep(place.pace.flush)
     await place.change(lambda table: rules.remove(table, row.nonce, RowState.MADE, RowState.SENT))
     await place.tidy()

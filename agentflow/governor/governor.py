@@ -28,6 +28,7 @@ from agentflow.protocol.control import RouteWait, Waiting
 from agentflow.rules.routes import clock as clocks
 from agentflow.rules.routes.clock import NO_LIMITS, Limits
 from agentflow.rules.routes.route import Route
+from agentflow.views.limits import clock_told
 
 TELL_EVERY: Final = 25.0
 TELL_FOR: Final = 60.0
@@ -137,18 +138,19 @@ class Governor:
         return [f"requests go without tickets: {self._fleet.trouble}"[:300]]
 
     def shown(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Who waits, by pool and family: how many, on which axis, until when."""
+        """The clock, and who waits, by pool and family: how many, on which axis, until when."""
         shown: dict[str, dict[str, dict[str, Any]]] = {}
         for route, turnstile in self._turnstiles.items():
+            clock, said = turnstile.clock(), dict[str, Any]()
+            if clock is not None:
+                said["clock"] = clock_told(clock, self.slots())
             if turnstile.line:
                 wait = turnstile.expected()
                 starts = datetime.now(UTC) + timedelta(seconds=wait.seconds)
-                families = shown.setdefault(route.pool, {})
-                families[route.family] = {
-                    "waiting": len(turnstile.line),
-                    "axis": wait.axis,
-                    "starts": starts.isoformat(),
-                }
+                said |= {"waiting": len(turnstile.line), "axis": wait.axis}
+                said["starts"] = starts.isoformat()
+            if said:
+                shown.setdefault(route.pool, {})[route.family] = said
         return shown
 
     def waiting(self, task_id: str = "") -> Waiting | None:

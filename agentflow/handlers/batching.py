@@ -20,6 +20,7 @@ from agentflow.protocol.record import Failure
 from agentflow.protocol.task import Task
 from agentflow.rules.records import NOTHING_SPENT, Spent
 from agentflow.rules.retry import Signal
+from agentflow.rules.routes.prices import Cost
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,12 +82,21 @@ class Unreached(AgentFlowError):
     """The service did not answer, or not as it should: what was asked may have been done."""
 
 
+class Refused(Unreached):
+    """The service does not let this credential ask."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 class Gone(AgentFlowError):
     """There is no such batch, as the service says now."""
 
 
 class Batching(Protocol):
-    """The batches of one credential. All raise Unreached where the service does not answer."""
+    """The batches of one credential. All raise Unreached where the service does not answer, and
+    Refused where it does not let this credential ask."""
 
     async def listed(self, since: datetime | None = None) -> Listing:
         """All made since then; without `since` the newest page."""
@@ -111,8 +121,17 @@ class Batched(Protocol):
     pool: str
     """The credential, as others know it: what waits by it is gathered by whoever has it."""
 
-    def batch_request(self, task: Task) -> bytes:
-        """The request of a task, as JSON. Raises InvalidTask where it can be in no batch."""
+    def batch_request(self, task: Task, said: Outcome | None = None) -> bytes:
+        """The request of a task, as JSON. Raises InvalidTask where it can be in no batch.
+
+        `said` is an answer that broke the task's schema, and is to be shown its fault.
+        """
+
+    def batch_most(self, task: Task, said: Outcome | None = None) -> Cost:
+        """The most that this request may cost. Raises InvalidTask."""
+
+    def batch_answer(self, task: Task, answer: Answer) -> Answer:
+        """An answer as the task wants it: with its value, or with what is wrong with it."""
 
     def batching(self) -> Batching:
         """The batches of its credential."""

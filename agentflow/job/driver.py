@@ -21,7 +21,6 @@ from agentflow.client import Client
 from agentflow.errors import AgentFlowError, BusError, ResultsLost, UsageError
 from agentflow.job.cached import Cached
 from agentflow.job.costlimit import LOOK_EVERY, CostLimit
-from agentflow.job.holds import Holds
 from agentflow.job.ledger import Results
 from agentflow.job.reuse import asked_of
 from agentflow.job.source import Item
@@ -67,7 +66,8 @@ class Driver:
         self._stopped: list[Item] = []
         """What was under way when the limit was reached."""
         self._running: dict[str, Record] = {}
-        self._held = Holds(spec)
+        self._parked: set[str] = set()
+        """Tasks that wait for a batch: they take no place of the window."""
         self._closed = asyncio.Event()
         self._moved = asyncio.Event()
         """Set when a task has begun, was parked or has ended."""
@@ -104,7 +104,7 @@ class Driver:
                     await asyncio.sleep(0)
                     continue
                 await self._window.acquire()
-                if self._closed.is_set() or await self._over_limit():
+                if self._closed.is_set() or self._over_limit():
                     break
                 submitted = asyncio.Event()
                 task = asyncio.get_running_loop().create_task(self._one(item, submitted))
@@ -178,14 +178,10 @@ class Driver:
                 self.abandon()  # what the others answer would have no place either
             self.stop_submitting()
 
-    async def _over_limit(self) -> bool:
+    def _over_limit(self) -> bool:
         limit = self._spec.max_cost_micro
         if limit is None:
             return False
-        # What waits for a batch may cost as much as is held for it: nobody is told before it ends.
-        while self._tally.cost_micro < limit <= self._tally.cost_micro + self._held.micro:
-            await self._held.changed.wait()
-            self._held.changed.clear()
         if self._tally.cost_micro >= limit:
             self.limit_reached = True  # by results that were there, or that no budget knew of
         return self.limit_reached
@@ -199,8 +195,9 @@ class Driver:
             submitted.set()
             del self._under_way[item.task_id]
             self._tally.running.discard(item.task_id)
-            if not self._held.settle(item.task_id):
+            if item.task_id not in self._parked:
                 self._window.release()
+            self._parked.discard(item.task_id)
 
     async def _follow(self, item: Item, submitted: asyncio.Event) -> None:
         last = await self._client.read(item.task_id)
@@ -222,6 +219,8 @@ class Driver:
             self._compare(item, ask, record)
         found = record is not None and record.terminal and not again
         if record is None or not found:
+            if record is not None and record.state == State.WAITING:
+                self._waits(item.task_id)
             waiting = await self._submit(item, last)
             item.forget()
             submitted.set()
@@ -318,8 +317,8 @@ class Driver:
             return
         self._moved.set()
         record = decode(message.data)
-        if record.state == State.WAITING and self._held.hold(item):
-            self._window.release()  # it takes no slot, and the next ones go into the same batch
+        if record.state == State.WAITING:
+            self._waits(task_id)
         if record.state == State.RUNNING:
             self._running[task_id] = record
             self._tally.running.add(task_id)
@@ -327,6 +326,12 @@ class Driver:
             self._running.pop(task_id, None)
             self._tally.running.discard(task_id)
         self._front_end.update()
+
+    def _waits(self, task_id: str) -> None:
+        """It waits for a batch: it takes no slot, and the next ones go into the same batch."""
+        if task_id not in self._parked:
+            self._parked.add(task_id)
+            self._window.release()
 
 
 def _kind(record: Record) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentflow.actor import Actor
+from agentflow.bus.streams.bucket import read_all
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.lease import Lease
+from agentflow.errors import NoStream
 from agentflow.master.presence import Presence
 from agentflow.master.queues import Queues
 from agentflow.protocol.subjects import Priority
@@ -26,11 +28,23 @@ def measured(
             for queue, depth in (await queues.depths()).items()
         }
 
+    async def bucket() -> Mapping[str, bytes]:
+        values: dict[str, bytes] = {}
+        try:
+            async for key, _, value in read_all(js):
+                values.pop(key, None)
+                if value is not None:
+                    values[key] = value
+        except NoStream:
+            pass  # a server that nobody has used
+        return values
+
     return MasterMetrics(
         js.connection,
         actor=actor.name,
         leads=lambda: lease.held,
         workers=lambda: (sum(1 for _ in presence.living()), presence.lost),
         queues=figures,
+        bucket=bucket,
         now=js.now,
     )

@@ -25,7 +25,9 @@ from agentflow.rules.payloads import is_wanted
 _log = logging.getLogger(__name__)
 
 EVERY: Final = 20.0
-_ON_ITS_WAY: Final = frozenset({State.RUNNING, State.QUEUED, State.SCHEDULED, State.RETRYING})
+_ON_ITS_WAY: Final = frozenset(
+    {State.RUNNING, State.QUEUED, State.SCHEDULED, State.RETRYING, State.WAITING}
+)
 
 
 class PayloadSweep:

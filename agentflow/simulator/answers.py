@@ -48,7 +48,7 @@ def compose(
     refused = answer.stop_reason == "refusal"
     return Message(
         id=f"msg_{name}",
-        model=request.model,
+        model=knobs.model or request.model,
         content=answer.content,
         stop_reason=answer.stop_reason,
         stop_sequence=answer.stop_sequence,

@@ -187,6 +187,8 @@ class Knobs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     seed: int = 0
 
     content: Content | None = None
+    model: str | None = None
+    """The name of the model that answers, where it is not the one asked."""
     text: str | None = None
     thinking: str | None = None
     tools: list[ToolCall | list[ToolCall]] | None = None

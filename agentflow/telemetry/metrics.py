@@ -23,17 +23,14 @@ from prometheus_client.exposition import choose_encoder
 from agentflow.errors import AgentFlowError, PortTaken
 from agentflow.protocol.record import Record, State
 from agentflow.rules.records import Spent
+from agentflow.telemetry.labels import Words
+from agentflow.telemetry.shared import SharedGauges
 from agentflow.version import __version__
-from agentflow.views.display import one_line
 
 _log = logging.getLogger(__name__)
 
-OTHER: Final = "other"
 SIMULATED: Final = "simulated"
-MOST: Final = 50
-"""Values of one label."""
 MOST_QUEUES: Final = 200
-LABEL_CHARS: Final = 80
 REQUEST_BYTES: Final = 16_384
 REQUEST_WITHIN: Final = 10.0
 LISTEN_EVERY: Final = 0.5
@@ -77,24 +74,6 @@ class QueueFigures(NamedTuple):
 
     waiting: Mapping[str, int]
     oldest: datetime | None
-
-
-class Words:
-    """The values of a label: the first `most` as they are, then "other"."""
-
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._known: dict[str, str] = {}
-
-    def __call__(self, word: str | None) -> str:
-        label = self._known.get(word or "")
-        if label is not None:
-            return label
-        if len(self._known) >= self._most:
-            return OTHER
-        label = one_line(word or "", LABEL_CHARS) or "none"
-        self._known[word or ""] = label
-        return label
 
 
 class _Process:
@@ -284,12 +263,14 @@ class MasterMetrics(_Process):
         leads: Callable[[], bool],
         workers: Callable[[], tuple[int, int]],
         queues: Callable[[], Awaitable[Mapping[str, QueueFigures]]],
+        bucket: Callable[[], Awaitable[Mapping[str, bytes]]],
         now: Callable[[], datetime],
     ) -> None:
-        """`workers` are the living and the lost."""
+        """`workers` are the living and the lost, `bucket` gives its keys and their values."""
         super().__init__(connection, role="master", actor=actor)
         self._leads, self._workers_now, self._queues_now = leads, workers, queues
-        self._now = now
+        self._bucket, self._now = bucket, now
+        self._shared = SharedGauges(self.registry)
         registry = self.registry
         self._depth = Gauge(
             "agentflow_queue_depth",
@@ -322,13 +303,15 @@ class MasterMetrics(_Process):
         self._workers.labels("lost").set(lost)
         self._leader.set(self._leads())
         queues: Mapping[str, QueueFigures] = {}
+        bucket: Mapping[str, bytes] = {}
         try:
             async with asyncio.timeout(REQUEST_WITHIN / 2):
-                queues = await self._queues_now()
+                queues, bucket = await self._queues_now(), await self._bucket()
         except (AgentFlowError, TimeoutError) as error:
             # No value is better than an old one, which looks as if all went on.
-            _log.info("the queues cannot be read for metrics: %s", error)
+            _log.info("queues and bucket cannot be read for metrics: %s", error)
         self._tell(queues)
+        self._shared.tell(bucket, self._now())
 
     def _tell(self, queues: Mapping[str, QueueFigures]) -> None:
         self._depth.clear()

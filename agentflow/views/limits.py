@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from agentflow.protocol.control import Waiting
 from agentflow.rules.routes import clock as clocks
-from agentflow.rules.routes.clock import Clock
+from agentflow.rules.routes.clock import Axis, Clock
 
 
 class AxisView(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,13 +64,12 @@ def route_view(
             continue
         now_passed = axis.passed + (0.0 if closed else axis.rate * max(0.0, now - clock.at))
         queued = counted.get(axis_name, 0.0) - now_passed
-        full = axis.capacity * axis.refill
         axes.append(
             AxisView(
                 axis=axis_name,
                 limit=axis.limit,
                 remaining=axis.remaining,
-                used=None if axis.remaining is None else _share(1.0 - axis.remaining / full),
+                used=_used(axis),
                 rate=round(axis.rate / axis.refill, 3),
                 queued_s=round(max(0.0, queued) / axis.rate, 1) if axis.rate else 0.0,
             )
@@ -87,6 +87,26 @@ def route_view(
         axis=first.axis if first is not None else "",
         starts_s=None if first is None else first.seconds,
     )
+
+
+def clock_told(clock: Clock, slots: int) -> dict[str, Any]:
+    """A route's clock as its workers tell it with their heartbeats."""
+    axes = {
+        name: {"limit": axis.limit, "used": _used(axis), "pace": round(axis.rate / axis.refill, 3)}
+        for name, axis in clock.axes.items()
+        if axis.refill > 0
+    }
+    return {
+        "state": _state(clock, False, slots),
+        "source": clock.source,
+        "at": datetime.fromtimestamp(clock.at, UTC).isoformat(),
+        "axes": axes,
+    }
+
+
+def _used(axis: Axis) -> float | None:
+    full = axis.capacity * axis.refill
+    return None if axis.remaining is None or not full else _share(1.0 - axis.remaining / full)
 
 
 def _state(clock: Clock, closed: bool, slots: int) -> str:

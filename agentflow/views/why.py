@@ -14,13 +14,14 @@ from typing import Final
 import msgspec
 
 from agentflow.protocol.api import GateView, WorkerView
+from agentflow.protocol.batches import ROUTE, RowState
 from agentflow.protocol.control import Waiting
 from agentflow.protocol.record import PARKED, State
 from agentflow.rules import presence
 from agentflow.rules.routes.models import family
 from agentflow.views import batches
 from agentflow.views import gates as gateviews
-from agentflow.views.batches import BatchView
+from agentflow.views.batches import GATHERING, BatchView
 from agentflow.views.gates import clock
 from agentflow.views.result import Result
 
@@ -141,7 +142,27 @@ def _in_batch(situation: Situation, now: datetime) -> Told | None:
     if batch is None:
         text = "It waits for a batch, and its entry is gone; a master ends it."
         return "batch_lost", text
+    if batch.state in (GATHERING, RowState.OPEN):
+        # Nobody was asked for it yet, so what keeps the queue back keeps it back too.
+        told = (
+            _paused(situation, now)
+            or _batches_closed(batch, situation, now)
+            or _over_budget(situation, now)
+        )
+        if told is not None:
+            return told
     return "batch", batches.sentence(batch, now), batch.expires
+
+
+def _batches_closed(batch: BatchView, situation: Situation, now: datetime) -> Told | None:
+    name = f"{batch.pool}.{ROUTE}"
+    for gate in situation.gates:
+        if (gate.what, gate.name) == (gateviews.POOL, name):
+            text = f"It waits for a batch, and its {gateviews.sentence(gate)}."
+            if gate.until is None:
+                text += f" Until somebody says: {gateviews.remedy(gate)}"
+            return "closed", text, gate.until
+    return None
 
 
 def _not_before(situation: Situation, now: datetime) -> Told | None:

@@ -59,7 +59,8 @@ class IntoBatches:
         assert task is not None
         try:
             handler = self._handler(task)
-            handler.batch_request(task)
+            if task.payload is None:  # else where it is built, which fetches it once
+                handler.batch_request(task)
         except InvalidTask as problem:
             await self._endings.refuse(parsed, last, problem.reason, str(problem))
             return

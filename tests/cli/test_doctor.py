@@ -117,6 +117,7 @@ def test_a_fresh_server_has_no_failures(
         "workers",
         "queues",
         "jobs",
+        "batches",
     }
     assert found.checks.keys() == names
     assert found["streams"].status is Status.WARN

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from agentflow.audit.verify import verify
-from agentflow.bus.streams.bucket import read_all
+from agentflow.bus.streams.bucket import Board, read_all, value_of
 from agentflow.protocol import batches, subjects
 from agentflow.protocol.record import State
+from agentflow.rules.routes import budgets, reserved
+from agentflow.rules.routes.budgets import Budget
 from agentflow.simulator import Simulator
 from tests.support.ledger import Ledger
 from tests.support.nats_server import NatsServer
@@ -66,6 +68,9 @@ async def test_batchers_killed_at_random_moments_lose_nothing_and_pay_for_nothin
         }
         options = {"kinds": ["claude"], "slots": 10, "lease": 2.0}
         workers = WarmWorkers(nats_server.url, tmp_path / "workers.log", env=env, **options)
+        everything = budgets.key(budgets.EVERYTHING)
+        plenty = budgets.encode(Budget(limit=10**12))
+        await Board(observer.js).change(everything, lambda _: plenty)
         try:
             ids: list[str] = []
             for _ in range(2):
@@ -83,9 +88,25 @@ async def test_batchers_killed_at_random_moments_lose_nothing_and_pay_for_nothin
                 await observer.ended(task_id, within=120)
             await observer.becomes(lambda: settled(observer), within=120)
             list(simulator.batches)
+
+            async def given_back() -> bool:
+                last = await observer.js.last(subjects.KV_STREAM, subjects.kv(everything))
+                budget = budgets.read(value_of(last)) or Budget(limit=0)
+                held = set(reserved.nonces(budget, "pool", "default"))
+                late = {one.nonce for table in await tables(observer) for one in table.late}
+                return held <= late
+
+            # What a batcher held that died before its create, another one gives back; but for a
+            # create that may be found done all the same.
+            await observer.becomes(given_back, within=60)
         finally:
             workers.close()
 
+        last = await observer.js.last(subjects.KV_STREAM, subjects.kv(everything))
+        budget = budgets.read(value_of(last))
+        assert budget is not None
+        told = simulator.batches
+        assert (budget.spent, budget.unknown) == (told.input_tokens + 5 * told.output_tokens, 0)
         paid = simulator.batches.paid
         states = {task_id: observer.live[task_id][-1].state for task_id in ids}
         print(f"{kills} kills, {len(ids)} tasks, {len(list(simulator.batches))} batches,")
@@ -117,6 +138,9 @@ async def test_a_server_killed_under_batches_loses_nothing_and_pays_for_nothing_
             ids: list[str] = []
             for _ in range(2):
                 await workers.start()
+            await observer.submit({"id": "first", "prompt": "first", "batch": True})
+            await observer.state("first", State.WAITING)  # one worker has begun at least
+            ids.append("first")
             for _ in range(scale(3, 20)):
                 for _ in range(10):
                     task_id = f"t{len(ids)}"

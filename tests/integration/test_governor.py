@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 import agentflow
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.bucket import Board
+from agentflow.client import Client
+from agentflow.errors import TaskNotFound
 from agentflow.governor.counters import Counters
 from agentflow.handlers.claude.handler import ClaudeHandler
 from agentflow.handlers.contract import Outcome, Run
@@ -265,6 +268,55 @@ async def test_why_and_limits_name_the_axis_and_when_it_starts(
     assert why.until is not None and why.until >= asked
     assert route.route == "main.opus" and route.state == "governed"
     assert route.waiting >= 1 and route.axis == "requests"
+
+
+async def _known(client: Client, task_id: str) -> bool:
+    """Whether a master has heard of a task that nobody has begun."""
+    try:
+        return bool(await client.get(task_id))
+    except TaskNotFound:
+        return False
+
+
+async def test_why_says_when_a_task_starts_and_then_it_does(
+    nats_server: NatsServer, observer: Observer, start_worker: StartWorker
+) -> None:
+    """Five a second: of those that wait behind others, too. As a ratio, within a fifth."""
+    began: dict[str, datetime] = {}
+
+    class Noting(Paced):
+        async def __call__(self, run: Run) -> Outcome:
+            began[run.task.id] = observer.js.now()
+            return await super().__call__(run)
+
+    await provision.ensure_streams(observer.js)
+    limits = clocks.encode(Limits(requests=300))
+    await Board(observer.js).change(f"{clocks.POOL}{ROUTE.pool}", lambda _: limits)
+    async with (
+        masters.a_master(nats_server.url) as master,
+        agentflow.connect(nats_server.url) as client,
+    ):
+        await masters.ready(master)
+        await start_worker({"claude": Noting()}, slots=40)
+        ids = await submit(observer, 32)
+        told: dict[str, tuple[datetime, datetime]] = {}
+        for task_id in ids[::-1]:
+            await observer.becomes(lambda name=task_id: _known(client, name))
+            asked = observer.js.now()
+            why = await client.why(task_id) if task_id not in began else None
+            if why is not None and why.reason == "limit" and why.until is not None:
+                assert "requests limit" in why.text
+                if (why.until - asked).total_seconds() > 1.0:
+                    told[task_id] = asked, why.until
+            if len(told) == 5:
+                break
+        await all_ended(observer, ids)
+    ratios = [
+        (began[task_id] - asked).total_seconds() / (until - asked).total_seconds()
+        for task_id, (asked, until) in told.items()
+    ]
+    assert len(ratios) == 5
+    assert 0.8 <= statistics.median(ratios) <= 1.25, ratios
 
 
 async def test_an_addition_that_is_sent_twice_counts_once(

@@ -14,11 +14,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agentflow.errors import PortTaken
 from agentflow.handlers.contract import Outcome, Run
+from agentflow.protocol import batches, subjects
+from agentflow.protocol.batches import Row, RowState
 from agentflow.protocol.record import EMPTY, Usage
 from agentflow.rules import records as entries
 from agentflow.rules.records import Origin, Spent
 from agentflow.rules.retry import Signal
-from agentflow.telemetry.metrics import Figures, MasterMetrics, Words, WorkerMetrics, served
+from agentflow.rules.routes import budgets
+from agentflow.rules.routes import clock as clocks
+from agentflow.rules.routes.budgets import Budget, Holder
+from agentflow.rules.routes.route import Route
+from agentflow.telemetry.labels import Words
+from agentflow.telemetry.metrics import Figures, MasterMetrics, WorkerMetrics, served
 from tests.integration.conftest import StartWorker
 from tests.support.handlers import Gate, failing
 from tests.support.masters import a_master, ready
@@ -66,12 +73,16 @@ def of_master() -> MasterMetrics:
     async def queues() -> dict[str, object]:
         return {}
 
+    async def bucket() -> dict[str, bytes]:
+        return {}
+
     return MasterMetrics(
         Link(),
         actor="m-1",
         leads=lambda: True,
         workers=lambda: (1, 0),
         queues=queues,  # type: ignore[arg-type]
+        bucket=bucket,
         now=lambda: datetime.now(UTC),
     )
 
@@ -167,6 +178,40 @@ async def test_a_master_tells_queues_and_workers(
             assert found["agentflow_oldest_seconds{queue=unserved}"] > 0
             assert found["agentflow_oldest_seconds{queue=default}"] == 0
             assert found["agentflow_workers{state=lost}"] == 0
+
+
+async def test_a_master_tells_budgets_limits_and_batches(
+    observer: Observer, nats_server: NatsServer
+) -> None:
+    axis = clocks.Axis(limit=600.0, rate=9.0, capacity=60.0, remaining=150.0)
+    clock = clocks.Clock(at=0.0, source="headers", axes={"requests": axis})
+    holder = Holder(250_000, datetime.now(UTC) + timedelta(hours=1))
+    budget = Budget(limit=5_000_000, spent=1_500_000, held={"w": holder})
+    at = datetime.now(UTC)
+    rows = (
+        Row(nonce="af1", first=1, last=9, at=at),
+        Row(nonce="af2", first=10, last=12, at=at, state=RowState.MADE, id="msgbatch_1"),
+    )
+    async with a_master(nats_server.url) as master:
+        await ready(master)
+        values = {
+            budgets.key("label.team.docs"): budgets.encode(budget),
+            clocks.clock_key(Route("key", "opus")): clocks.encode(clock),
+            "batches.key.nightly": batches.encode(batches.Table(rows=rows)),
+        }
+        for key, value in values.items():
+            await observer.js.store(subjects.kv(key), value or b"")
+        async with served(master.metrics(), ("127.0.0.1", 0)) as port:
+            found = await scrape(port)
+    told = {name.removeprefix("agentflow_"): value for name, value in found.items()}
+    assert told["budget_limit_usd{scope=team=docs}"] == 5.0
+    assert told["budget_spent_usd{scope=team=docs}"] == 1.5
+    assert told["budget_held_usd{scope=team=docs}"] == 0.25
+    assert told["limit_per_minute{limit=requests,route=key.opus}"] == 600.0
+    assert told["limit_used_ratio{limit=requests,route=key.opus}"] == 0.75
+    assert told["limit_pace_ratio{limit=requests,route=key.opus}"] == 0.9
+    assert told["batches_standing{queue=nightly,state=made}"] == 1.0
+    assert told["batches_standing{queue=nightly,state=open}"] == 1.0
 
 
 def test_waiting_counts_from_the_instant_a_task_was_put_off_to() -> None:

@@ -93,6 +93,8 @@ class World:
         self.answered = self.refused = self.writes = 0
         self.used = dict.fromkeys(AXES, 0.0)
         self.started: dict[int, int] = {}
+        self.begun: dict[int, float] = {}
+        """When each was."""
         self.fleet: list[Worker] = []
         for _ in range(shape.workers):
             self.add()
@@ -381,6 +383,7 @@ class Worker:
         world = self.world
         self.told.append(world.now - self.since)
         world.started[task] += 1
+        world.begun[task] = world.now
         self.busy = False
         self.running += 1
         bill = [0.0, float(place.cost["output"]) if place is not None else 0.0]

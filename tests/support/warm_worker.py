@@ -9,6 +9,7 @@ that may kill it. Two hundred kills of cold processes would be two hundred impor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -58,7 +59,8 @@ class WarmWorkers:
     def close(self) -> None:
         """Kill what is left."""
         for pid in list(self.pids):
-            self.kill(pid)
+            with contextlib.suppress(ProcessLookupError):  # it may not have begun in the end
+                self.kill(pid)
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

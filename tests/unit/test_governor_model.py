@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import msgspec
 import pytest
 
@@ -163,3 +165,29 @@ def test_a_clock_of_a_broken_pause_floods(monkeypatch: pytest.MonkeyPatch) -> No
         world.after(0, worker.pull)
     world.run(405)
     assert world.refused > refused
+
+
+@pytest.mark.parametrize("name", ["requests, 6 s, 20x10", "input, 60 s", "output, 60 s, spread"])
+def test_who_waits_knows_when_it_starts(name: str) -> None:
+    """What `why` says of the first in a line, beside what came: within a fifth, mostly."""
+    world = World(msgspec.structs.replace(SHAPES[name], workers=20, slots=10))
+    world.run(60)
+    expected: dict[int, tuple[float, float]] = {}
+    ratios: list[float] = []
+    while world.now < 120:
+        world.run(world.now + 0.5)
+        for worker in world.fleet:
+            clock = worker.clock()
+            if worker.waiting is not None and clock is not None:
+                wait = tickets.wait(worker.waiting[3], clock)
+                if wait.seconds > 1.0:
+                    expected.setdefault(worker.waiting[0], (world.now, wait.seconds))
+        for task, (asked, seconds) in list(expected.items()):
+            if world.started[task]:
+                ratios.append((world.begun[task] - asked) / seconds)
+                del expected[task]
+
+    assert len(ratios) > 50
+    within = sum(0.8 <= ratio <= 1.2 for ratio in ratios) / len(ratios)
+    assert within >= 0.8, sorted(ratios)[:: len(ratios) // 10]
+    assert 0.8 <= statistics.median(ratios) <= 1.2

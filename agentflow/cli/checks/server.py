@@ -20,6 +20,7 @@ from agentflow.bus.streams.pages import page
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.monitoring import sync_of
 from agentflow.cli import inventory
+from agentflow.cli.checks.batches import cared_for
 from agentflow.cli.checks.check import Check, Status
 from agentflow.cli.checks.jetstream import jetstream
 from agentflow.cli.checks.jobs import abandoned
@@ -73,6 +74,7 @@ async def all_of(
         checks.append(await costs(js))
         checks += await _fleet(js)
         checks.append(await abandoned(js))
+        checks += await cared_for(js)
         return checks, True
 
 

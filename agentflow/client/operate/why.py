@@ -60,7 +60,8 @@ class Questions:
             return explain(Situation(task=task), now)
         if task.state == State.WAITING:
             batch = await self._batches.of_task(task.id, task.sequence)
-            return explain(Situation(task=task, batch=batch), now)
+            gates = await self._pauses.standing()
+            return explain(Situation(task=task, batch=batch, gates=gates), now)
         situation = Situation(task=task, workers=await self._workers())
         waits = task.state == State.QUEUED or (task.state in PARKED and situation.due(now))
         if waits:

@@ -1,9 +1,10 @@
 """Withdraw: take back what waits of a job, so that nobody pays for it. Needs no master.
 
-What runs is left to end. The schedules are looked through first: one that comes due meanwhile is
-then found in its queue. Each message is judged by the log of its task (rules/withdrawal.py), and
-what is written there is fenced, so a worker that claims the task at the same moment wins or is
-refused; either way the log says what is true.
+What runs, or waits for a batch, is left to end: a body that is being built may have it. The
+schedules are looked through first: one that comes due meanwhile is then found in its queue. Each
+message is judged by the log of its task (rules/withdrawal.py), and what is written there is fenced,
+so a worker that claims the task at the same moment wins or is refused; either way the log says what
+is true.
 """
 
 from __future__ import annotations
@@ -107,15 +108,17 @@ class Withdrawing:
     async def one(self, task_id: str, *, reason: str = withdrawal.REASON) -> bool:
         """Withdraw a task that has a record, wherever it waits; whether its log has ended.
 
-        False where it runs. The payload of one whose schedule has fired already stays in its queue,
-        and is dropped there. Raises BusError.
+        False where it runs, or waits for a batch. The payload of one whose schedule has fired
+        already stays in its queue, and is dropped there. Raises BusError.
         """
         while True:
             last = await self._session.log.read(task_id)
             record = last.record
             if record is None or record.terminal:
                 return record is not None
-            if not record.readable or (record.state == State.RUNNING and await self._lives(record)):
+            if not record.readable or record.state == State.WAITING:
+                return False
+            if record.state == State.RUNNING and await self._lives(record):
                 return False
             stored = await self._payload(last)
             message = None

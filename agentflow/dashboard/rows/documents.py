@@ -14,9 +14,11 @@ import msgspec
 
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.rows.attention import Item, attention
+from agentflow.dashboard.rows.batches import Batch, batches
 from agentflow.dashboard.rows.costs import DAY_MS, Account, Recent, accounts, recent
 from agentflow.dashboard.rows.dead import Group, groups
 from agentflow.dashboard.rows.flow import Flow, flow
+from agentflow.dashboard.rows.limits import Route, routes
 from agentflow.dashboard.rows.queues import Queue, queues
 from agentflow.dashboard.rows.tasks import Task, task
 from agentflow.dashboard.rows.units import Instant, dollars, instant
@@ -86,11 +88,13 @@ class Queues(Document, frozen=True, kw_only=True, tag="queues"):
 
 
 class Costs(Document, frozen=True, kw_only=True, tag="costs"):
-    """What was spent since `since`, midnight UTC."""
+    """What was spent since `since`, midnight UTC; the limits of each route, and the batches."""
 
     since: Instant
     cost_usd: Recent
     accounts: list[Account]
+    routes: list[Route]
+    batches: list[Batch]
 
 
 class Dead(Document, frozen=True, kw_only=True, tag="dead"):
@@ -200,6 +204,8 @@ def _costs(scene: Scene) -> Costs:
         since=instant((now_ms - now_ms % DAY_MS) / 1000),
         cost_usd=Recent(today=dollars(today), hour=dollars(hour)),
         accounts=accounts(scene),
+        routes=routes(scene),
+        batches=batches(scene),
     )
 
 

@@ -86,15 +86,15 @@ def _include(family: Family, actor: Actor, said: Mapping[str, Any]) -> None:
     family.in_flight += _whole(said.get("in_flight"))
     family.refused += _whole(said.get("refused"))
     headers = said.get("limits")
-    at = _instant(said.get("limits_at"))
+    at = time_of(said.get("limits_at"))
     if not isinstance(headers, Mapping) or at is None or at < family.at:
         return
     rooms = {}
     for name in LIMITS:
-        limit = _number(headers.get(f"{name}-limit"))
-        remaining = _number(headers.get(f"{name}-remaining"))
+        limit = number_of(headers.get(f"{name}-limit"))
+        remaining = number_of(headers.get(f"{name}-remaining"))
         if limit is not None and remaining is not None:
-            rooms[name] = Room(limit, remaining, _instant(headers.get(f"{name}-reset")))
+            rooms[name] = Room(limit, remaining, time_of(headers.get(f"{name}-reset")))
     if rooms:
         family.at, family.rooms = at, rooms
 
@@ -103,7 +103,7 @@ def _whole(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _number(value: object) -> float | None:
+def number_of(value: object) -> float | None:
     try:
         number = float(value) if isinstance(value, (str, int, float)) else None
     except ValueError:
@@ -111,7 +111,7 @@ def _number(value: object) -> float | None:
     return number if number is not None and 0 <= number < 1e15 else None
 
 
-def _instant(value: object) -> float | None:
+def time_of(value: object) -> float | None:
     if not isinstance(value, str):
         return None
     try:

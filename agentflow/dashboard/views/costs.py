@@ -14,13 +14,16 @@ from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.reader.table import Table
 from agentflow.dashboard.reader.view import View, Way
-from agentflow.dashboard.render.amounts import bar, count, money, percent, short, span, sparks
+from agentflow.dashboard.render.amounts import bar, count, money, percent, short, sparks
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, fitted, line, rule
 from agentflow.dashboard.render.separated import separated
+from agentflow.dashboard.rows.batches import batches
 from agentflow.dashboard.rows.costs import BY, DAY, Share, burn, dearest, recent, shares
-from agentflow.dashboard.rows.headroom import Family, Room, headroom
+from agentflow.dashboard.rows.headroom import headroom
+from agentflow.dashboard.rows.limits import routes
 from agentflow.dashboard.rows.taskgroups import label_names
 from agentflow.dashboard.store.totals import Spend
+from agentflow.dashboard.views.limitcolumns import BATCHES, CLOCKS, LIMITS, tightness
 from agentflow.dashboard.views.taskcolumns import columns
 from agentflow.views.row import Row
 
@@ -154,75 +157,6 @@ COLUMNS: Final[tuple[Column[Share], ...]] = (
 )
 
 
-def _room(family: Family, name: str, scene: Scene) -> str:
-    room = family.rooms.get(name)
-    if room is None:
-        return "-"
-    used = 1 - room.left
-    text = f"{short(room.remaining)}/{short(room.limit)}"
-    return f"{text:>11} {bar(used, 5, ascii=scene.ascii)}"
-
-
-def _room_token(family: Family, name: str, scene: Scene) -> str:
-    room = family.rooms.get(name)
-    if room is None or not _fresh(room, scene):
-        return "dim"
-    return "crit" if room.left < 0.05 else "warn" if room.left < 0.15 else "text"
-
-
-def _fresh(room: Room, scene: Scene) -> bool:
-    return room.reset is not None and room.reset > scene.now
-
-
-def _reset(family: Family, scene: Scene) -> str:
-    resets = [room.reset for room in family.rooms.values() if room.reset is not None]
-    ahead = max((reset - scene.now for reset in resets), default=0.0)
-    return span(ahead) if ahead > 0 else "-"
-
-
-def _limit(name: str, title: str, drop: int) -> Column[Family]:
-    return Column(
-        name,
-        title,
-        17,
-        lambda family, scene: _room(family, name, scene),
-        token=lambda family, scene: _room_token(family, name, scene),
-        drop=drop,
-    )
-
-
-LIMITS: Final[tuple[Column[Family], ...]] = (
-    Column("family", "MODELS", 7, lambda family, scene: family.name, grows=True, most=10),
-    Column(
-        "pool",
-        "POOL",
-        8,
-        lambda family, scene: family.pool,
-        token=lambda family, scene: "dim",
-        drop=5,
-        grows=True,
-        most=14,
-    ),
-    _limit("requests", "REQUESTS LEFT", 2),
-    _limit("input-tokens", "INPUT LEFT", 1),
-    _limit("output-tokens", "OUTPUT LEFT", 0),
-    Column("reset", "FULL IN", 7, _reset, right=True, drop=3),
-    Column(
-        "flight", "FLYING", 6, lambda family, scene: count(family.in_flight), right=True, drop=4
-    ),
-    Column("held", "HELD", 5, lambda family, scene: count(family.held), right=True, drop=6),
-    Column(
-        "refused",
-        "429",
-        5,
-        lambda family, scene: count(family.refused),
-        token=lambda family, scene: "warn" if family.refused else "dim",
-        right=True,
-        drop=4,
-    ),
-)
-
-
 class Costs(View):
     """The view."""
 
@@ -255,6 +189,7 @@ class Costs(View):
         lines = [rule(f"spend by {self.by}, {self._named()}", width, right)]
         lines += self._sums(scene, width, shares)
         limits = self._limits(scene, width, height)
+        limits += self._clocks(scene, width, height) + self._batches(scene, width, height)
         rest = height - len(lines) - len(limits)
         room = max(3, min(rest, len(self._table.order) + 2))
         lines += self._table.lines(width, room, scene)
@@ -319,8 +254,30 @@ class Costs(View):
             return [rule("rate limits", width), clip(line((text, "dim")), width)]
         more = f"   {len(families) - most:,} more" if len(families) > most else ""
         lines = [rule("rate limits, as the last answers had them", width, f"bars: used{more}")]
-        families.sort(key=lambda family: _tightness(family, scene))
+        families.sort(key=lambda family: tightness(family, scene))
         return lines + listed(LIMITS, families[:most], width, scene)
+
+    def _clocks(self, scene: Scene, width: int, height: int) -> list[Line]:
+        known = scene.lately("routes", lambda: routes(scene)) if scene.live else []
+        most = max(1, (height - 10) // 6)
+        if not known:
+            return []
+        waiting = sum(route.waiting for route in known)
+        said = f"{count(waiting)} wait" if waiting else "nobody waits"
+        lines = [rule("what may start, and who waits for a limit", width, said)]
+        return lines + listed(CLOCKS, known[:most], width, scene)
+
+    def _batches(self, scene: Scene, width: int, height: int) -> list[Line]:
+        known = scene.lately("batches", lambda: batches(scene)) if scene.live else []
+        waiting = scene.store.totals.state("waiting") if scene.live else 0
+        most = max(1, (height - 10) // 6)
+        if not known and not waiting:
+            return []
+        sent = sum(batch.count - batch.settled for batch in known)
+        more = f"   {len(known) - most:,} more" if len(known) > most else ""
+        right = f"{count(max(waiting, sent))} tasks wait, {count(sent)} of them are sent{more}"
+        lines = [rule("batches, at half the price", width, right)]
+        return lines + (listed(BATCHES, known[:most], width, scene) if known else [])
 
     def _most(self, scene: Scene, width: int, height: int) -> list[Line]:
         rows = self._most_expensive(scene) if height > 3 else []
@@ -400,8 +357,3 @@ def _named(by: str) -> Column[Share]:
         grows=True,
         most=first.most,
     )
-
-
-def _tightness(family: Family, scene: Scene) -> tuple[float, str]:
-    tightest = family.tightest(scene.now)
-    return (tightest[1].left if tightest is not None else 2.0, family.key)

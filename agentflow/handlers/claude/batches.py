@@ -27,6 +27,7 @@ from agentflow.handlers.batching import (
     Gone,
     Listing,
     NotCreated,
+    Refused,
     Unreached,
 )
 from agentflow.handlers.claude import turns
@@ -35,10 +36,12 @@ from agentflow.handlers.claude.message import Message
 from agentflow.handlers.claude.reader import loads
 from agentflow.handlers.claude.request import SDK_ONLY, build
 from agentflow.handlers.claude.secrets import Secrets
+from agentflow.handlers.claude.structured import Structured, again
+from agentflow.handlers.contract import WHOLE, Outcome
 from agentflow.protocol.record import Failure
 from agentflow.protocol.task import Task
 from agentflow.rules.records import Spent
-from agentflow.rules.retry import Signal
+from agentflow.rules.retry import SCHEMA, Signal
 from agentflow.rules.routes import prices as pricing
 from agentflow.rules.routes import usage
 from agentflow.rules.routes.prices import Prices
@@ -48,31 +51,67 @@ PAGE: Final = 100
 UNCERTAIN: Final = frozenset({408, 409, 499})
 """Refusals after which a create may have been done all the same."""
 
+NOT_LET_IN: Final = frozenset({401, 403})
+"""Of a credential: asking again now would be answered the same."""
+
 _NAMED: Final = re.compile(r"requests\.(\d+)\b")
 _LINE_MOST: Final = 64 * 1024 * 1024
 _encode = msgspec.json.Encoder().encode
 
 
-def request(task: Task, *, model: str, max_tokens: int) -> bytes:
-    """The params of a task in a batch, as JSON. Raises InvalidTask."""
+def request(task: Task, *, model: str, max_tokens: int, said: Outcome | None = None) -> bytes:
+    """The params of a task in a batch, as JSON. Raises InvalidTask.
+
+    `said` is an answer that broke its schema, and is to be shown its fault.
+    """
+    arguments = arguments_of(task, model=model, max_tokens=max_tokens, said=said)
+    extra = arguments.pop("extra_body", None) or {}
+    try:
+        return _encode({**arguments, **extra})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidTask(f"task {task.id}: its params are no JSON: {error}") from None
+
+
+def arguments_of(
+    task: Task, *, model: str, max_tokens: int, said: Outcome | None = None
+) -> dict[str, Any]:
+    """What a task asks in a batch, as arguments of messages.create. Raises InvalidTask."""
     for name in ("betas", *SDK_ONLY):
         if name != "extra_body" and task.params.get(name):
             raise InvalidTask(
                 f"task {task.id}: params.{name} cannot go into a batch, whose requests have no"
                 " headers and no query of their own; submit it without batch"
             )
-    for name, given in (("schema", task.schema), ("payload", task.payload)):
-        if given is not None:
-            raise InvalidTask(
-                f"task {task.id}: a task with {name} cannot go into a batch; submit it without"
-                " batch"
-            )
     arguments = build(task, _Everything(), model=model, max_tokens=max_tokens)
-    extra = arguments.pop("extra_body", None) or {}
-    try:
-        return _encode({**arguments, **extra})
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidTask(f"task {task.id}: its params are no JSON: {error}") from None
+    if task.schema is None:
+        return arguments
+    wanted = Structured(task)
+    asked = wanted.asked(arguments)
+    fault = wanted.read(said)[1] if said is not None else None
+    return asked if said is None or fault is None else again(asked, said, fault)
+
+
+def checked(task: Task, answer: Answer) -> Answer:
+    """An answer with its value where the task has a schema, or with what is wrong with it."""
+    outcome = answer.outcome
+    if task.schema is None or outcome is None or answer.signal is not None:
+        return answer
+    if outcome.stop_reason not in WHOLE:
+        return answer  # a cut one and the like is what it is, as of a live request
+    value, fault = Structured(task).read(outcome)
+    if fault is None:
+        return msgspec.structs.replace(
+            answer, outcome=msgspec.structs.replace(outcome, value=value)
+        )
+    failure = Failure(
+        type=SCHEMA,
+        message=f"the answer breaks its schema: {fault}; its text is kept",
+        status=200,
+        request_id=answer.spent.request_id,
+    )
+    # Unlike a live answer, which was asked again in its attempt, it is worth another one.
+    signal = Signal(status=200, type=SCHEMA, should_retry=True)
+    return msgspec.structs.replace(answer, failure=failure, signal=signal)
 
 
 class _Everything:
@@ -134,15 +173,8 @@ class ClaudeBatches:
         if status >= 500 or status in UNCERTAIN:
             return Unreached(f"the create was answered with {status}: {text}")
         named = _NAMED.search(text) if status == 400 else None
-        failure = Failure(
-            type=error.type or f"http_{status}",
-            message=text[:2_000],
-            status=status,
-            code=error.error_code,
-            request_id=error.request_id,
-        )
         return NotCreated(
-            failure,
+            _told(error, text),
             retry_after=retry_after(error.response.headers, time.time()),
             request=int(named[1]) if named else None,
         )
@@ -302,9 +334,21 @@ class _Asking:
             return
         if isinstance(error, anthropic.NotFoundError):
             raise Gone(self._secrets.hidden(error.message)) from None
+        if isinstance(error, anthropic.APIStatusError) and error.status_code in NOT_LET_IN:
+            raise Refused(_told(error, self._secrets.hidden(error.message))) from None
         if isinstance(error, Exception) and not isinstance(error, Gone | Unreached):
             text = str(error) or type(error).__name__
             raise Unreached(self._secrets.hidden(f"batches: {text}")) from None
+
+
+def _told(error: anthropic.APIStatusError, text: str) -> Failure:
+    return Failure(
+        type=error.type or f"http_{error.status_code}",
+        message=text[:2_000],
+        status=error.status_code,
+        code=error.error_code,
+        request_id=error.request_id,
+    )
 
 
 async def _once(body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

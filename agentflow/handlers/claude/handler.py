@@ -34,7 +34,7 @@ import msgspec
 from anthropic.resources.messages import AsyncMessages
 
 from agentflow.handlers import price_file
-from agentflow.handlers.batching import Batching
+from agentflow.handlers.batching import Answer, Batching
 from agentflow.handlers.claude import batches, secrets, turns
 from agentflow.handlers.claude import client as clients
 from agentflow.handlers.claude.estimate import Prompts, Ratio
@@ -161,9 +161,21 @@ class ClaudeHandler:
         model = task.model or task.params.get("model") or self._model
         return Route(self.pool, family(model if isinstance(model, str) else ""))
 
-    def batch_request(self, task: Task) -> bytes:
+    def batch_request(self, task: Task, said: Outcome | None = None) -> bytes:
         """What a task is in a batch, as JSON. Raises InvalidTask."""
-        return batches.request(task, model=self._model, max_tokens=self._max_tokens)
+        return batches.request(task, model=self._model, max_tokens=self._max_tokens, said=said)
+
+    def batch_most(self, task: Task, said: Outcome | None = None) -> Cost:
+        """What this request may cost in a batch. Raises InvalidTask."""
+        arguments = batches.arguments_of(
+            task, model=self._model, max_tokens=self._max_tokens, said=said
+        )
+        state = self._families.get(family(arguments["model"]))
+        return self._dearest(arguments, state, batch=True)
+
+    def batch_answer(self, task: Task, answer: Answer) -> Answer:
+        """An answer with its value, or with what is wrong with it."""
+        return batches.checked(task, answer)
 
     def batching(self) -> Batching:
         """The batches of this credential."""
@@ -181,10 +193,14 @@ class ClaudeHandler:
     def _arguments(self, task: Task) -> dict[str, Any]:
         return build(task, _KNOWN, model=self._model, max_tokens=self._max_tokens)
 
-    def _dearest(self, arguments: dict[str, Any], state: _Family | None) -> Cost:
+    def _dearest(
+        self, arguments: dict[str, Any], state: _Family | None, *, batch: bool = False
+    ) -> Cost:
         assert self._prices is not None
         seen = state.prompts if state is not None else Prompts()
-        return dearest(arguments, self._prices, a_byte=seen.a_byte, overhead=seen.overhead)
+        return dearest(
+            arguments, self._prices, a_byte=seen.a_byte, overhead=seen.overhead, batch=batch
+        )
 
     async def __call__(self, run: Run) -> Outcome:
         """One answer, of as many requests as it takes. Raises InvalidTask, AttemptFailed.

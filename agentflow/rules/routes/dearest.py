@@ -79,8 +79,10 @@ def dearest(
     *,
     a_byte: float = TOKENS_A_BYTE,
     overhead: int = OVERHEAD,
+    batch: bool = False,
 ) -> Cost:
-    """The most that a request may cost; without a price where any of it has none."""
+    """The most that a request may cost, live or in a `batch`; without a price where any of it has
+    none."""
     weight = weigh(arguments)
     body = {**arguments, **_mapping(arguments.get("extra_body"))}
     output = body.get("max_tokens")
@@ -92,7 +94,7 @@ def dearest(
     most = 0
     for model in _models(body):
         for usage, detail in _ways(prompt, output, weight.cached):
-            told = msgspec.structs.replace(detail, searches=searches, unlisted=way)
+            told = msgspec.structs.replace(detail, batch=batch, searches=searches, unlisted=way)
             priced = cost([Part(model, usage, told)], prices)
             if priced.micro is None:
                 return priced

@@ -16,6 +16,7 @@ import msgspec
 from agentflow.dashboard.reader.scene import Letter, Receipt
 from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.protocol.api import GateView
+from agentflow.protocol.batches import Progress
 from agentflow.protocol.control import Heartbeat, RunningTask
 from agentflow.protocol.record import Usage
 from agentflow.views import feed
@@ -317,6 +318,7 @@ class Scenery:
                         "refused": 14 if at == 2 else 0,
                         "limits": limits,
                         "limits_at": datetime.fromtimestamp(when - at / 100, UTC).isoformat(),
+                        **self._clock(at, when),
                     },
                     "sonnet": {
                         "in_flight": 2,
@@ -326,7 +328,45 @@ class Scenery:
                     },
                 }
             },
+            batches=self._batches(when) if at == 4 else [],
         )
+
+    def _clock(self, at: int, when: float) -> dict[str, Any]:
+        """What a worker tells of the governor, and who waits with it."""
+        limits = {"requests": 1_000, "input": 450_000, "output": 80_000}
+        axes = {
+            name: {"limit": limit, "used": 0.41 + place / 10, "pace": 0.92 - place / 50}
+            for place, (name, limit) in enumerate(limits.items())
+        }
+        instant = datetime.fromtimestamp(when - at / 100, UTC).isoformat()
+        said: dict[str, Any] = {
+            "clock": {"state": "governed", "source": "headers", "at": instant, "axes": axes}
+        }
+        if at in (2, 8):
+            starts = datetime.fromtimestamp(when + 12 + at, UTC).isoformat()
+            said |= {"waiting": 3, "axis": "output", "starts": starts}
+        return said
+
+    def _batches(self, when: float) -> list[Progress]:
+        """What a batcher tells of its batches."""
+        made = datetime.fromtimestamp(NOW - 9_720, UTC)
+        common: dict[str, Any] = {"pool": "key-1", "queue": "nightly"}
+        return [
+            Progress(
+                **common,
+                nonce="af11d0c8a97e52",
+                state="made",
+                count=12_400,
+                id="msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d",
+                status="in_progress",
+                made=made,
+                expires=made + timedelta(hours=24),
+                settled=8_112,
+                cost_micro=21_400_000,
+                saved_micro=21_400_000,
+            ),
+            Progress(**common, nonce="af93b20c64d1fe", state="sent", count=340),
+        ]
 
     def items(self) -> list[feed.Item]:
         """All items, in the order in which they became known."""

@@ -11,7 +11,10 @@ import pytest
 
 from agentflow.batches.pace import Pace
 from agentflow.bus.streams.bucket import value_of
+from agentflow.handlers.batching import Answer
+from agentflow.handlers.claude.batches import ClaudeBatches
 from agentflow.handlers.claude.handler import ClaudeHandler
+from agentflow.handlers.contract import Outcome, Run
 from agentflow.protocol import batches, subjects
 from agentflow.protocol.batches import Table
 from agentflow.simulator import Simulator
@@ -42,6 +45,26 @@ async def _simulator() -> AsyncIterator[Simulator]:
         yield simulator
 
 
+class _UnmarkedBatches(ClaudeBatches):
+    def _answer(self, batch_id: str, line: bytes, simulated: bool) -> Answer:
+        return super()._answer(batch_id, line, False)
+
+
+class Unmarked(ClaudeHandler):
+    """Its answers pass for real ones: a job that is not simulated takes no other."""
+
+    def batching(self) -> ClaudeBatches:
+        assert self._client is not None
+        assert self._prices is not None
+        return _UnmarkedBatches(self._client, self._prices, self._secrets)
+
+    async def __call__(self, run: Run) -> Outcome:
+        try:
+            return await super().__call__(run)
+        finally:
+            run.simulated = False
+
+
 class Lane:
     """What a test does with batches."""
 
@@ -50,9 +73,10 @@ class Lane:
         self.simulator = simulator
         self._start_worker = start_worker
         self.handlers: list[ClaudeHandler] = []
+        self.kind: type[ClaudeHandler] = ClaudeHandler
 
     async def worker(self, pace: Pace | None = PACE, *, pool: str = POOL, **options: Any) -> Worker:
-        handler = ClaudeHandler(api_key=KEY, base_url=self.simulator.url, pool=pool)
+        handler = self.kind(api_key=KEY, base_url=self.simulator.url, pool=pool)
         await handler.start()
         self.handlers.append(handler)
         return await self._start_worker({"claude": handler}, batches=pace, **options)

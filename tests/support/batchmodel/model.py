@@ -81,6 +81,7 @@ class Model:
             "stale",
             "cut",
             "delete",
+            "poor",
         )
         self.names = names
         self.b0 = tuple(b.get(x, 0) for x in names)
@@ -123,7 +124,10 @@ class Model:
         whose = {x[0]: x[1] if x[1] != "x" else "" for x in api if x[3] and x[4]}
         found = rules.candidates(tab, row.count, listed)
         if "adopt_by_count" in self.F and found:
-            yield f"resolve {nonce}: adopts {found[0].id}", S(procs=to("made", nonce, found[0].id))
+            yield (
+                f"resolve {nonce}: adopts {found[0].id}",
+                S(procs=to("made", nonce, found[0].id, ())),
+            )
             return
         if "forgets_seen" in self.F:
             row = replace(row, seen=())
@@ -131,7 +135,7 @@ class Model:
         match word.says:
             case rules.Says.MADE:
                 name = word.batches[0]
-                yield f"resolve {nonce}: it is {name}", S(procs=to("made", nonce, name))
+                yield f"resolve {nonce}: it is {name}", S(procs=to("made", nonce, name, ()))
             case rules.Says.REMEMBER:
                 after = rules.saw(tab, nonce, word.batches) or tab
                 yield f"resolve {nonce}: sees what may be it", S(tab=after, procs=rest)
@@ -309,9 +313,9 @@ class Model:
             if r.state is RowState.OPEN and b[B["build"]]:
                 if b[B["stale"]]:
                     lacks = f"build {r.nonce} begins on a replica that lacks the last entry"
-                    scan = ("scan", r.nonce, (), entries(r)[:-1], True)
+                    scan = ("scan", r.nonce, (), entries(r)[:-1], True, ())
                     yield lacks, S(procs=(*procs, scan), b=use("stale"))
-                scan = ("scan", r.nonce, (), entries(r), False)
+                scan = ("scan", r.nonce, (), entries(r), False, ())
                 yield f"build {r.nonce} begins", S(procs=(*procs, scan), b=use("build"))
             if r.state is RowState.SENT and b[B["resolve"]]:
                 begun = (*procs, ("resolve", r.nonce, r))
@@ -413,16 +417,37 @@ class Model:
             elif pc == "row":
                 yield "reserve: row stored", S(tab=row_only(p[1], p[2]), nn=nn + 1, procs=rest)
             elif pc == "scan":  # the leader's word on each task, one at a time
-                _, nonce, mem, left, blind = p
+                _, nonce, mem, left, blind, poor = p
                 if left:
                     e = left[0]
-                    good = "no_log_check" in F or (ts[e[1]][0] == e[2] and ts[e[1]][1] == W)
+                    seq, s0, _, f0 = ts[e[1]][:4]
+                    good = "no_log_check" in F or (seq == e[2] and s0 == W)
+                    sp, q = spool, nq
+                    if f0 == e[2] and s0 == W and not good:  # whoever wrote so may have died
+                        sp, q = self.add_spool(spool, nq, e[1], seq)
+                    with_it = mem + ((e,) if good else ())
                     yield (
                         f"build {nonce}: looks at {e[1]}.{e[2]}",
-                        S(procs=to("scan", nonce, mem + ((e,) if good else ()), left[1:], blind)),
+                        S(
+                            spool=sp,
+                            nq=q,
+                            procs=to("scan", nonce, with_it, left[1:], blind, poor),
+                        ),
                     )
+                    if good and b[B["poor"]]:
+                        left_out = to("scan", nonce, mem, left[1:], blind, (*poor, e))
+                        t2, sp, q = ts, spool, nq
+                        if "anew_early" in F:  # another builder's body may have it
+                            t2 = self.write(ts, e[1], e[2], W)
+                            sp, q = self.add_spool(spool, nq, e[1], e[2] + 1)
+                        yield (
+                            f"build {nonce}: no money for {e[1]}.{e[2]}",
+                            S(ts=t2, spool=sp, nq=q, procs=left_out, b=use("poor")),
+                        )
                 elif not mem:
-                    if blind and "drop_blind" not in F:
+                    if poor:
+                        yield f"build {nonce}: nobody has money, goes", S(procs=rest)
+                    elif blind and "drop_blind" not in F:
                         yield f"build {nonce}: has not seen all, goes", S(procs=rest)
                     elif (after := rules.remove(tab, nonce, RowState.OPEN)) is not None:
                         yield f"build {nonce}: empty, dropped", S(tab=after, procs=rest)
@@ -431,39 +456,60 @@ class Model:
                 elif "no_intent" in F:  # create first, record then
                     yield (
                         f"build {nonce}: sends all",
-                        S(fl=fl | {(nonce, mem)}, procs=to("answer", nonce)),
+                        S(fl=fl | {(nonce, mem)}, procs=to("answer", nonce, poor)),
                     )
                 else:
                     yield (
                         f"build {nonce}: all but the last byte is sent",
-                        S(procs=to("commit", nonce, mem)),
+                        S(procs=to("commit", nonce, mem, poor)),
                     )
             elif pc == "commit":
-                _, nonce, mem = p
+                _, nonce, mem, poor = p
                 if "commit_unchecked" in F and (r := tab.row(nonce)) is not None:
                     tab = replace(
                         tab,
                         rows=tuple(replace(x, state=RowState.OPEN) if x is r else x for x in rows),
                     )
                 if (after := rules.commit(tab, nonce, len(mem), AT, "", AT)) is not None:
-                    yield f"commit {nonce}", S(tab=after, procs=to("send", nonce, mem))
+                    yield f"commit {nonce}", S(tab=after, procs=to("send", nonce, mem, poor))
                 else:
                     yield f"commit {nonce} refused, hangs up", S(procs=rest)
             elif pc == "send":
-                _, nonce, mem = p
-                yield f"last byte of {nonce}", S(fl=fl | {(nonce, mem)}, procs=to("answer", nonce))
+                _, nonce, mem, poor = p
+                sent = to("answer", nonce, poor)
+                yield f"last byte of {nonce}", S(fl=fl | {(nonce, mem)}, procs=sent)
             elif pc == "answer":
                 hit = [x for x in api if x[1] == p[1]]
                 if hit:
-                    yield f"answer of {p[1]}", S(procs=to("made", p[1], hit[0][0]))
+                    yield f"answer of {p[1]}", S(procs=to("made", p[1], hit[0][0], p[2]))
             elif pc == "made":
-                _, nonce, bid = p
+                _, nonce, bid, poor = p
                 if "no_intent" in F:
                     tab = rules.commit(tab, nonce, 0, AT, "", AT) or tab
                 if (after := rules.made(tab, nonce, bid, AT)) is not None:
-                    yield f"{nonce} is batch {bid}", S(tab=after, procs=rest)
+                    then = to("anew", nonce, poor) if poor else rest
+                    yield f"{nonce} is batch {bid}", S(tab=after, procs=then)
                 else:
                     yield f"{nonce}: recorded by another", S(procs=rest)
+            elif pc == "anew":  # who had no money waits for the next one
+                _, nonce, poor = p
+                if not poor:
+                    yield f"build {nonce}: all wait anew", S(procs=rest)
+                    continue
+                _, t, s = poor[0]
+                if ts[t][:2] == (s, W):
+                    then = to("aspool", nonce, poor, s + 1)
+                    yield (
+                        f"build {nonce}: {t}.{s} waits anew",
+                        S(ts=self.write(ts, t, s, W), procs=then),
+                    )
+                else:
+                    yield f"build {nonce}: {t} went on", S(procs=to("anew", nonce, poor[1:]))
+            elif pc == "aspool":
+                _, nonce, poor, s = p
+                sp, q = self.add_spool(spool, nq, poor[0][1], s)
+                then = to("anew", nonce, poor[1:])
+                yield f"build {nonce}: spools {poor[0][1]}.{s}", S(spool=sp, nq=q, procs=then)
             elif pc == "refused" or pc == "giveup":
                 nonce = p[1]
                 seen = None if pc == "refused" or "seen_not_compared" in F else p[2]
@@ -633,7 +679,7 @@ class Model:
         st = (
             *st[:7],
             (),
-            (99, 99, 99, 99, 99, 0, 0, 0, 0, 99, 0, 0, 0, 0),
+            (99, 99, 99, 99, 99, 0, 0, 0, 0, 99, 0, 0, 0, 0, 0),
         )
         for _ in range(400):
             self.check(st)

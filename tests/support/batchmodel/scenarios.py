@@ -83,8 +83,28 @@ RULES: list[Any] = [
             "lose": 1,
         },
     ),
+    (
+        "no money for one request, two builders, two collectors",
+        (),
+        dict(**TWO, reserve=2, build=2, collect=2, poor=1),
+    ),
+    (
+        "no money for one request, lost answers",
+        (),
+        dict(**TWO, reserve=1, build=2, resolve=1, collect=1, poor=1, lose=1),
+    ),
+    (
+        "no money for one request, cancel at any moment",
+        (),
+        dict(**TWO, reserve=2, build=2, collect=1, poor=1, cancel=1),
+    ),
 ]
 BROKEN: list[Any] = [
+    (
+        "who has no money waits anew before the batch is made",
+        ("anew_early",),
+        dict(**TWO, reserve=2, build=3, collect=2, poor=1),
+    ),
     (
         "create first, record the id then (no intent)",
         ("no_intent",),
