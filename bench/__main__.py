@@ -15,6 +15,7 @@ NAMES = {
     "core": "speed and weight of the queue itself, beside the bare protocol",
     "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
     "governor": "a fleet against the limits of its account: how much is used, how much refused",
+    "prefixes": "tasks that begin alike: how many read what the first wrote into the prompt cache",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
     "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
     "peers": "AgentFlow beside other Python task queues, and the tables of docs/peers.md",
@@ -153,6 +154,13 @@ def governor(
         return
     kept = out or module.RESULTS
     raise SystemExit(asyncio.run(module.main(only, ramp, seconds, kept, closed=not ours)))
+
+
+@bench.command("prefixes")
+def prefixes() -> None:
+    """Tasks that begin alike: how many read what the first wrote into the prompt cache."""
+    module = importlib.import_module("bench.prefixes")
+    raise SystemExit(asyncio.run(module.main()))
 
 
 @bench.command("index")

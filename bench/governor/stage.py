@@ -42,7 +42,7 @@ class Stage:
         self.shape = shape
         self._url = url
         self._worker = worker
-        self._client = client
+        self.client = client
 
     async def used(self) -> Used:
         """What was given so far."""
@@ -72,7 +72,7 @@ class Stage:
         tasks = [self.shape.task(number, chance) for number in range(count)]
         for start in range(0, count, AT_ONCE):
             part = tasks[start : start + AT_ONCE]
-            await asyncio.gather(*(self._client.submit(**task) for task in part))
+            await asyncio.gather(*(self.client.submit(**task) for task in part))
 
     def kill(self) -> int:
         """Kill a fifth of the worker processes; how many."""
