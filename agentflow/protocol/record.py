@@ -180,6 +180,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     saved_usd: float = NOTHING_SAVED
     pool: str | None = None
     repair: Repair | None = None
+    lane: str = ""
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property

@@ -143,6 +143,22 @@ async def ensure_consumers(
     return notes, actual
 
 
+async def ensure_lane(js: JetStream, definition: Json) -> None:
+    """Create the consumer of a lane where it is missing. Raises BusError."""
+    for difference in await _create_consumer(js, definition):
+        raise PermissionDenied(f"consumer {difference.name} {difference.text}")
+
+
+async def cap_lane(js: JetStream, definition: Json) -> None:
+    """Have the consumer of a lane hand out as many tasks at once as defined. Raises BusError."""
+    name = definition["name"]
+    config: dict[str, Any] = (await js.consumer_info(subjects.TASKS, name))["config"]
+    if config.get("max_ack_pending") != definition["max_ack_pending"]:
+        config = {**config, "max_ack_pending": definition["max_ack_pending"]}
+        body = {"stream_name": subjects.TASKS, "config": config, "action": "update"}
+        await js.api(f"CONSUMER.CREATE.{subjects.TASKS}.{name}", body)
+
+
 async def _create_consumer(js: JetStream, definition: Json) -> list[Difference]:
     name = definition["name"]
     body = {"stream_name": subjects.TASKS, "config": definition, "action": "create"}

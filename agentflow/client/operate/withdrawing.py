@@ -61,6 +61,7 @@ class _Waiting(NamedTuple):
     follows: int
     queue: str
     priority: str
+    lane: str
     message: Message
 
 
@@ -225,7 +226,7 @@ class Withdrawing:
 
     async def _delivered(self, waiting: _Waiting) -> bool:
         """Whether a worker got the message, be it long ago."""
-        name = subjects.consumer(waiting.queue, waiting.priority)
+        name = subjects.consumer(waiting.queue, waiting.priority, waiting.lane)
         try:
             info = await self._session.js.consumer_info(subjects.TASKS, name)
         except NotFound:
@@ -274,6 +275,7 @@ def _waiting(stream: str, message: Message) -> _Waiting:
         follows=number(headers.get(subjects.FOLLOWS)) or 0,
         queue=tokens[2],
         priority=tokens[3] if len(tokens) > 3 else Priority.NORMAL,
+        lane=tokens[4] if len(tokens) > 4 else "",
         message=message,
     )
 
@@ -290,4 +292,5 @@ def _origin(waiting: _Waiting, last: Last) -> records.Origin:
         submitted=datetime.fromtimestamp(stored_ns(waiting.message) / 1e9, UTC),
         kind=headers.get(subjects.KIND, "unknown"),
         labels=tasks.labels_from(headers.get(subjects.LABELS)),
+        lane=waiting.lane,
     )
