@@ -20,8 +20,8 @@ from agentflow.protocol import subjects
 PREFIX: Final = "lane."
 GAIN: Final = 0.1
 """How much of what a task came to goes into what the next one is expected to."""
-UNKNOWN: Final = 1_000.0
-"""Tokens of a task, where none of its queue has ended."""
+UNKNOWN: Final = 1.0
+"""Tokens of a task, where none of its queue has ended: too much would be credit for many."""
 TURN: Final = 4
 """Tasks of a turn, of the dearest lane: so few that all get theirs soon, so many that a request to
 the server brings several."""

@@ -57,6 +57,10 @@ class Stage:
             refused=outcomes.get("429", 0),
         )
 
+    async def http(self, method: str, path: str) -> str:
+        """What the simulator answers."""
+        return await _http(self._url, method, path)
+
     async def limit(self, factor: float) -> None:
         """Set the limits."""
         mode = {

@@ -52,8 +52,9 @@ BATCH: Final = 256
 BULK_BYTES: Final = 16 * 1024 * 1024
 """Of a bulk request's messages: the server cuts off a client that 64 MiB wait for."""
 PROBE_EVERY: Final = 0.25
+FEW: Final = 12
 PROBE_EACH: Final = 0.02
-"""Seconds between two requests to cold consumers, where there are many of them."""
+"""Seconds that each consumer above FEW makes that longer, or looking would be all that is done."""
 LINGERING: Final = 128
 """Requests that linger at once."""
 GATHER: Final = 0.02
@@ -217,7 +218,7 @@ class Puller:
         if not any(map(self._allowed, hot)):
             return None, 0
         # One that went cold long ago must be asked again: it may hold a backlog by now.
-        cold_before = time.monotonic() - max(PROBE_EVERY, PROBE_EACH * len(self._sources))
+        cold_before = time.monotonic() - max(PROBE_EVERY, PROBE_EACH * (len(self._sources) - FEW))
 
         def ready(source: _Source) -> bool:
             return self._allowed(source.name) and (

@@ -16,12 +16,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from agentflow import classes
-from agentflow.bus.streams import provision
+from agentflow.bus.streams import lanes, provision
 from agentflow.bus.streams.jetstream import JetStream, PubAck
 from agentflow.bus.streams.payloads import Payloads
 from agentflow.client.session import Session
 from agentflow.errors import (
-    BusError,
     InvalidTask,
     NoAnswer,
     NoStream,
@@ -252,26 +251,11 @@ class Sender:
             if not wait_full:
                 raise
         except NoStream as error:
-            await self._check_lane(message)
+            await lanes.check(self._session.js, message.subject)
             await self._provide(error)
         except (NoAnswer, NotConnected):
             pass
         return await self._again(message, wait_full)
-
-    async def _check_lane(self, message: Submission) -> None:
-        """Raise UsageError where it is refused because its lane is not listed."""
-        lane = subjects.lane_of(message.subject)
-        if not lane:
-            return
-        try:
-            info = await self._session.js.stream_info(subjects.TASKS)
-        except BusError:
-            return  # what is wrong is more than the lane
-        if message.subject not in info["config"].get("subjects", ()):
-            raise UsageError(
-                f"queue {message.queue} has no lane {lane}, so its tasks are refused; "
-                f"`agentflow lane set {message.queue} {lane}` lists it"
-            )
 
     async def _put(self, task_id: str, large: bytes, wait_full: bool) -> None:
         """Store what is too long for the message, one at a time: many would fill the memory."""
