@@ -158,12 +158,13 @@ def governor(
 
 
 @bench.command("fair")
-@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(5, 3600))
+@click.option("--seconds", default=120.0, show_default=True, type=click.FloatRange(5, 3600))
+@click.option("--only", default="", metavar="WORDS", help="Shapes with these words in their name.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
-def fair(seconds: float, out: Path | None) -> None:
+def fair(seconds: float, only: str, out: Path | None) -> None:
     """Four tenants with 1 to 1,000 times the load: what each gets of a saturated limit."""
     module = importlib.import_module("bench.fair")
-    raise SystemExit(asyncio.run(module.main(seconds, out or module.RESULTS)))
+    raise SystemExit(asyncio.run(module.main(only, seconds, out or module.RESULTS)))
 
 
 @bench.command("prefixes")

@@ -4,7 +4,8 @@ A lane is listed by a key of the bucket, `lane.<queue>.<lane>`. Lanes of a queue
 take turns by deficit round robin: a lane's credit is in tokens, a task takes from it what tasks of
 its lane have come to lately, and what it really came to is put right when it ends. Whose credit is
 used up waits until that of all others is, and then each is given a quantum times its weight. So
-lanes share by tokens and not by tasks, and one that has nothing waiting saves nothing up.
+lanes share by tokens and not by tasks, one that has nothing waiting saves nothing up, and what one
+begins while no other waits is not held against it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ GAIN: Final = 0.1
 """How much of what a task came to goes into what the next one is expected to."""
 UNKNOWN: Final = 1.0
 """Tokens of a task, where none of its queue has ended: too much would be credit for many."""
-TURN: Final = 4
-"""Tasks of a turn, of the dearest lane: so few that all get theirs soon, so many that a request to
-the server brings several."""
-DEBT: Final = 50.0
-"""Quanta that a lane may owe: what it had in flight when it was alone is not held against it."""
+STEP: Final = 0.25
+"""A quantum, in tasks of the dearest lane: the smaller, the nearer are shares to each other."""
+MANY: Final = 1_000_000
+"""Tasks of a turn that nobody else waits for."""
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +80,7 @@ class Shares:
         self._accounts: dict[str, _Account] = {}
         self._order: list[str] = []
         self._at = 0
+        self._alone = False
 
     def weigh(self, lane: str, weight: float) -> None:
         """Set a lane's weight; from its next quantum on."""
@@ -89,6 +90,9 @@ class Shares:
         """Whose turn it is of those that may have a backlog, and for how many tasks."""
         for lane in ready:
             self._account(lane)
+        self._alone = len(ready) == 1
+        if self._alone:
+            return next(iter(ready)), MANY
         if max(self._accounts[lane].credit for lane in ready) <= 0.0:
             self._top_up(ready)
         count = len(self._order)
@@ -101,8 +105,10 @@ class Shares:
         raise AssertionError("somebody has credit now")
 
     def started(self, lane: str) -> float:
-        """Charge a task that begins; returns what for."""
+        """Charge a task that begins; returns what it was charged."""
         account = self._account(lane)
+        if self._alone:
+            return 0.0
         expected = self._expected(account)
         account.credit -= expected
         return expected
@@ -114,7 +120,8 @@ class Shares:
             account.credit += charged
             return
         cost = max(1.0, float(tokens))
-        account.credit -= cost - charged
+        if charged:
+            account.credit -= cost - charged
         account.mean += GAIN * (cost - account.mean) if account.mean else cost
 
     def empty(self, lane: str) -> None:
@@ -143,12 +150,12 @@ class Shares:
 
     def _top_up(self, ready: Collection[str]) -> None:
         """As many quanta as it takes until somebody who is ready has credit."""
-        quantum = TURN * max(self._expected(account) for account in self._accounts.values())
+        quantum = STEP * max(self._expected(account) for account in self._accounts.values())
         rounds = min(
             math.floor(-self._accounts[lane].credit / (quantum * self._accounts[lane].weight)) + 1
             for lane in ready
         )
         for lane, account in self._accounts.items():
             step = quantum * account.weight
-            credit = max(account.credit, -DEBT * step) + rounds * step
+            credit = account.credit + rounds * step
             account.credit = credit if lane in ready else min(credit, max(0.0, account.credit))

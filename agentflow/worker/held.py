@@ -57,8 +57,8 @@ class Held:
 
     def __init__(self, delivered: Delivered) -> None:
         self.delivered = delivered
-        self.charged = 0.0
-        """Tokens that its lane was charged."""
+        self.charged: float | None = None
+        """Tokens that its lane was charged, where its queue has lanes."""
         self.id = ""
         self.queue = ""
         self.kind = ""

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from agentflow.bus.streams import provision
@@ -26,8 +26,8 @@ from agentflow.errors import BusError, InvalidTask
 from agentflow.protocol import limits, streams, subjects
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import lanes
-from agentflow.rules.lanes import Shares
-from agentflow.worker.held import Held
+from agentflow.rules.lanes import Lane, Shares
+from agentflow.worker.held import Held, Holding
 
 _log = logging.getLogger(__name__)
 
@@ -56,11 +56,11 @@ class Lanes:
     """All lanes of one worker. Its owner sets `puller` and runs `keep`."""
 
     def __init__(
-        self, js: JetStream, board: Board, queues: Sequence[str], lease: Callable[[], float]
+        self, js: JetStream, board: Board, queues: Sequence[str], holding: Holding
     ) -> None:
         self._js = js
         self._board = board
-        self._lease = lease
+        self._holding = holding
         self._queues = {
             subjects.consumer(queue, priority): queue for queue in queues for priority in Priority
         }
@@ -103,7 +103,7 @@ class Lanes:
 
     def ended(self, held: Held) -> None:
         """Put that right by what it came to."""
-        if held.charged:
+        if held.charged is not None:
             subject, run = held.delivered.message.subject, held.run
             tokens = None
             if run is not None:
@@ -119,9 +119,11 @@ class Lanes:
         shares = self._shares.get(queue)
         if shares is None:
             shares = self._shares[queue] = Shares()
-            for key, value in self._board.items(f"{lanes.PREFIX}{queue}."):
-                shares.weigh(lanes.parse_key(key)[1], (lanes.read(value) or lanes.PLAIN).weight)
+            shares.weigh("", self._setting(queue, "").weight)
         return shares
+
+    def _setting(self, queue: str, lane: str) -> Lane:
+        return lanes.read(self._board.get(lanes.key(queue, lane))) or lanes.PLAIN
 
     # What there is.
 
@@ -129,10 +131,10 @@ class Lanes:
         if not key.startswith(lanes.PREFIX):
             return
         queue, lane = lanes.parse_key(key)
-        setting = lanes.read(self._board.get(key)) or lanes.PLAIN
-        if (shares := self._shares.get(queue)) is not None:
-            shares.weigh(lane, setting.weight)
-        self._capped -= {name for name, it in self._sources.items() if it.lane == lane}
+        those = {name for name, it in self._sources.items() if (it.queue, it.lane) == (queue, lane)}
+        if queue in self._shares and (those or not lane):
+            self._shares[queue].weigh(lane, self._setting(queue, lane).weight)
+        self._capped -= those
         self._changed.set()
 
     @property
@@ -189,20 +191,24 @@ class Lanes:
     async def _add(self, source: _Source) -> None:
         await provision.ensure_lane(self._js, self._definition(source))
         self._sources[source.name] = source
-        self._shares_of(source.queue)
+        weight = self._setting(source.queue, source.lane).weight
+        self._shares_of(source.queue).weigh(source.lane, weight)
         if self.puller is not None:
             self.puller.add(source.base, source.name)
 
     def _drop(self, source: _Source) -> None:
         del self._sources[source.name]
         self._capped.discard(source.name)
+        left = self._sources.values()
+        if not any((it.queue, it.lane) == (source.queue, source.lane) for it in left):
+            self._shares[source.queue].forget(source.lane)
         if self.puller is not None:
             self.puller.drop(source.base, source.name)
 
     def _definition(self, source: _Source) -> streams.Json:
-        setting = lanes.read(self._board.get(lanes.key(source.queue, source.lane))) or lanes.PLAIN
+        cap = self._setting(source.queue, source.lane).cap
         return streams.consumer(
-            source.queue, source.priority, source.lane, lease=self._lease(), cap=setting.cap
+            source.queue, source.priority, source.lane, lease=self._holding.lease, cap=cap
         )
 
     async def _cap(self, source: _Source) -> None:

@@ -84,6 +84,22 @@ async def test_lanes_share_by_tokens_however_much_each_has(
         assert told[lane] == pytest.approx(108, abs=18), told
 
 
+async def test_who_was_alone_owes_nothing_to_who_comes(
+    client: Client, start_worker: StartWorker
+) -> None:
+    await operate.set_to(client.js, "default", NAMES)
+    await fill(client, "acme", 600)
+    spends = Spends()
+    await start_worker({"spends": spends}, slots=8)
+    await until(lambda: len(spends.order) >= 100)
+    await fill(client, "bolt", 150)
+    await until(lambda: "bolt" in spends.order)
+    begun = spends.order.index("bolt")
+    await until(lambda: len(spends.order) >= begun + 150)
+    told = Counter(spends.order[begun : begun + 150])
+    assert told["acme"] == pytest.approx(75, abs=20), told
+
+
 async def test_a_lane_that_is_not_listed_is_refused(client: Client) -> None:
     await provision.ensure_streams(client.js)
     with pytest.raises(UsageError, match="agentflow lane set default acme"):

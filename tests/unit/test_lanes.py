@@ -74,6 +74,19 @@ def test_by_weight_that_may_change_meanwhile() -> None:
     )
 
 
+def test_what_one_began_alone_is_not_held_against_it() -> None:
+    shares = Shares()
+    assert shares.turn({"a"})[0] == "a"
+    charged = [shares.started("a") for _ in range(100)]
+    begun = Counter[str]()
+    for number in range(50):
+        lane, _ = shares.turn({"a", "b"})
+        begun[lane] += 1
+        shares.ended(lane, shares.started(lane), 500)
+        shares.ended("a", charged[number], 500)
+    assert begun == {"a": 25, "b": 25}
+
+
 def test_who_was_idle_has_saved_nothing_up_and_owes_little() -> None:
     shares, chance = Shares(), random.Random(4)
     cost = dict.fromkeys("ab", 500)
@@ -94,6 +107,7 @@ def test_tasks_without_tokens_share_by_their_number() -> None:
 
 def test_what_did_not_run_is_not_charged() -> None:
     shares = Shares()
+    shares.turn({"a", "b"})
     for _ in range(100):
         shares.ended("a", shares.started("a"), None)
     begun = Counter[str]()

@@ -229,7 +229,7 @@ class Puller:
         if base is None:
             return None, 0
         those = {source.name: source for source in self._lanes[base] if ready(source)}
-        if len(those) == 1:
+        if len(self._lanes[base]) == 1:
             return next(iter(those.values())), BATCH
         # A cold one is only looked at, whatever its share is.
         for source in those.values():
