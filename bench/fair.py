@@ -27,7 +27,7 @@ from bench.instruments import machine
 RESULTS: Final = Path(__file__).parent / "results" / "fair.json"
 LANES: Final = {"d": 1000, "c": 100, "b": 10, "a": 1}
 AT_ONCE: Final = 1_000
-SHAPES: Final = (
+SHAPES: Final[tuple[tuple[Shape, dict[str, float]], ...]] = (
     (Shape(axis="requests", limit=300, burst=6, processes=2, slots=25), {}),
     (Shape(axis="output", limit=60_000, burst=6, processes=4, slots=10), {}),
     (Shape(axis="requests", limit=300, burst=6, processes=2, slots=25), {"a": 3.0}),

@@ -102,9 +102,8 @@ class Worker:
         self._intake = Intake(self._shared)
         self._batcher = self._make_batcher(self._gates.board, batches)
         self._consumers = Consumers(self._js, self._queues, self._holding, lease=lease)
-        self._lanes = Lanes(self._js, self._gates.board, self._queues, lambda: self._holding.lease)
-        self._puller = self._lanes.puller = self._make_puller()
-        self._gates.on_open = self._puller.refill
+        self._lanes = Lanes(self._js, self._gates.board, self._queues, self._holding)
+        self._puller = self._make_puller()
         self._idle = asyncio.Event()
         self.stuck = 0
         """Handlers that did not end when the worker did; their process cannot exit by itself."""
@@ -120,7 +119,7 @@ class Worker:
 
     def _make_puller(self) -> Puller:
         lanes, gates = self._lanes, self._gates
-        return Puller(
+        puller = Puller(
             self._connection,
             subjects.TASKS,
             [
@@ -135,6 +134,8 @@ class Worker:
             choose=lanes.choose,
             emptied=lanes.emptied,
         )
+        lanes.puller, gates.on_open = puller, puller.refill
+        return puller
 
     async def _mend_consumers(self) -> None:
         await self._consumers.ensure()
