@@ -84,6 +84,7 @@ async def measure(shape: Shape, weights: dict[str, float], seconds: float) -> di
     return {
         "shape": shape.name,
         "weights": weights,
+        "seconds": seconds,
         "shares": shares,
         "met": all(abs(shares[lane] - wanted[lane]) <= AIM for lane in LANES),
         "backlogged": all(left[lane] > 0 for lane in LANES),
@@ -99,7 +100,7 @@ async def main(only: str, seconds: float, out: Path) -> int:
             continue
         rows.append(await measure(shape, weights, seconds))
         print(msgspec.json.encode(rows[-1]).decode(), flush=True)
-    result = {"machine": facts, "simulated": True, "seconds": seconds, "rows": rows}
+    result = {"machine": facts, "simulated": True, "rows": rows}
     out.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
     print(f"written to {out}")
     return 0 if all(row["met"] and row["backlogged"] for row in rows) else 1

@@ -122,7 +122,9 @@ class Shares:
         cost = max(1.0, float(tokens))
         if charged:
             account.credit -= cost - charged
-        account.mean += GAIN * (cost - account.mean) if account.mean else cost
+        before = self._expected(account)
+        # Of a new lane the short tasks end first: what is known of others is nearer.
+        account.mean = before + GAIN * (cost - before) if before != UNKNOWN else cost
 
     def empty(self, lane: str) -> None:
         """A lane has nothing waiting: what it did not use is gone."""
