@@ -15,6 +15,8 @@ NAMES = {
     "core": "speed and weight of the queue itself, beside the bare protocol",
     "claude": "Claude tasks beside the bare SDK, on simulated answers of 2 s; 100 processes",
     "governor": "a fleet against the limits of its account: how much is used, how much refused",
+    "fair": "four tenants with 1 to 1,000 times the load: what each gets of a saturated limit",
+    "prefixes": "tasks that begin alike: how many read what the first wrote into the prompt cache",
     "index": "the master's index: rebuilding 100,000 tasks, and its memory",
     "tui": "the dashboard in a terminal: first paint, CPU, memory, bytes",
     "peers": "AgentFlow beside other Python task queues, and the tables of docs/peers.md",
@@ -153,6 +155,23 @@ def governor(
         return
     kept = out or module.RESULTS
     raise SystemExit(asyncio.run(module.main(only, ramp, seconds, kept, closed=not ours)))
+
+
+@bench.command("fair")
+@click.option("--seconds", default=120.0, show_default=True, type=click.FloatRange(5, 3600))
+@click.option("--only", default="", metavar="WORDS", help="Shapes with these words in their name.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def fair(seconds: float, only: str, out: Path | None) -> None:
+    """Four tenants with 1 to 1,000 times the load: what each gets of a saturated limit."""
+    module = importlib.import_module("bench.fair")
+    raise SystemExit(asyncio.run(module.main(only, seconds, out or module.RESULTS)))
+
+
+@bench.command("prefixes")
+def prefixes() -> None:
+    """Tasks that begin alike: how many read what the first wrote into the prompt cache."""
+    module = importlib.import_module("bench.prefixes")
+    raise SystemExit(asyncio.run(module.main()))
 
 
 @bench.command("index")

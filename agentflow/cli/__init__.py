@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "limits": ("limits", "Show rate limits: what is used, and who waits."),
     "pause": ("pause", "Start nothing of a queue or kind."),
     "resume": ("resume", "Lift a pause, or open a closed pool."),
+    "lane": ("lane", "Share a queue's workers among tenants."),
     "budget": ("budget", "Limit what a queue, pool, label or all may cost."),
     "costs": ("costs", "Show what tasks have cost, by queue, label, model or day."),
     "drain": ("drain", "Let a worker finish what it runs, and exit."),

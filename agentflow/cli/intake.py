@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -93,18 +93,25 @@ def _some(items: Iterator[Item]) -> Iterator[list[Item]]:
         yield some
 
 
+class Place(NamedTuple):
+    """Where tasks go; without a lane their labels may say one."""
+
+    queue: str
+    priority: str
+    lane: str | None
+
+
 async def submit_all(
     client: Client,
     items: Iterator[Item],
     *,
-    queue: str,
-    priority: str,
+    place: Place,
     as_json: bool,
 ) -> None:
     """Put every task into the queue, and print its id. Raises BusError."""
     for some in _some(items):
         handles = await asyncio.gather(
-            *(client.submit_body(item.body, queue=queue, priority=priority) for item in some)
+            *(client.submit_body(item.body, **place._asdict()) for item in some)
         )
         for item, handle in zip(some, handles, strict=True):
             if as_json:
@@ -112,8 +119,8 @@ async def submit_all(
                     {
                         "line": item.line,
                         "id": handle.id,
-                        "queue": queue,
-                        "priority": priority,
+                        "queue": place.queue,
+                        "priority": place.priority,
                         "sequence": handle.message_sequence,
                     }
                 )

@@ -84,7 +84,11 @@ async def _mend(js: JetStream, info: Json) -> list[Difference]:
         return []
     body = {
         "stream_name": subjects.TASKS,
-        "config": {**streams.corrected(own, config), "backoff": [], "inactive_threshold": 0},
+        "config": {
+            "inactive_threshold": 0,
+            **streams.corrected(own, config),
+            "backoff": [],
+        },
         "action": "update",
     }
     name = info["name"]

@@ -57,7 +57,7 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
             ("  of the tokens", f"{tally.repair.usage.total:,}"),
             ("  of the cost", "unknown" if cost is None else dollars(micro(cost))),
         ]
-    cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens
+    cached = usage.cached
     entries += [
         ("tokens in", f"{usage.input_tokens:,}" + (f" + {cached:,} cached" if cached else "")),
         ("tokens out", f"{usage.output_tokens:,}"),
@@ -69,6 +69,10 @@ def rows(tally: Tally, results: str) -> list[tuple[str, str]]:
     if tally.batched:
         saved = dollars(tally.saved_micro) + (" (SIMULATED)" if tally.simulated else "")
         entries.append((f"  saved by batches ({tally.batched:,} tasks)", saved))
+    if usage.cache_read_input_tokens:
+        saved = dollars(tally.read_micro) + (" (SIMULATED)" if tally.simulated else "")
+        read = f"{usage.cache_read_input_tokens:,} tokens read"
+        entries.append((f"  saved by the prompt cache ({read})", saved))
     if tally.unpriced:
         entries.append(("  not known", "; ".join(sorted(tally.why_unpriced))))
     if tally.unknown_micro:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -12,7 +12,10 @@ from agentflow.protocol.task import TaskBody, decode_body
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields for lines that name none. All but `max_attempts` are for kind claude."""
+    """Fields for lines that name none. All but `max_attempts` are for kind claude.
+
+    `cache_prefix`: mark what lines share, tools and system prompt, as to be cached.
+    """
 
     model: str | None = None
     system: str | None = None
@@ -23,6 +26,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     repair: int | None = None
     batch: bool | Literal["once"] | None = None
     batch_after: float | None = None
+    cache_prefix: bool = False
 
     def check(self) -> None:
         """Raise UsageError for what no task could have."""
@@ -56,4 +60,25 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
             if value is not None and getattr(body, name) is None and name not in params:
                 setattr(body, name, value)
         if self.temperature is not None and "temperature" not in params:
-            body.params = {**params, "temperature": self.temperature}
+            body.params = params = {**params, "temperature": self.temperature}
+        if self.cache_prefix:
+            _mark(body, params)
+
+
+_MARK: Final = {"type": "ephemeral"}
+
+
+def _mark(body: TaskBody, params: dict[str, Any]) -> None:
+    """Have the API cache the system prompt and all before it, else the tools; unless marks say
+    it themselves."""
+    if b'"cache_control"' in msgspec.json.encode(params):
+        return
+    system = body.system or params.get("system")
+    name, blocks = "system", [{"type": "text", "text": system}] if system else []
+    if isinstance(system, list):
+        blocks = system
+    elif not system:
+        name, blocks = "tools", params.get("tools") or []
+    if blocks and isinstance(blocks, list) and isinstance(blocks[-1], dict):
+        body.params = {**params, name: [*blocks[:-1], {**blocks[-1], "cache_control": _MARK}]}
+        body.system = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agentflow.errors import BusError, StoreBusy
+from agentflow.handlers import price_file
 from agentflow.job import outputs, ownership, served
 from agentflow.job.ledger import Ledger, Printed, Results
 from agentflow.job.source import Item
@@ -35,7 +36,7 @@ class Job:
 
     def __init__(self, spec: JobSpec, items: Tasks) -> None:
         self.total = len(items) if spec.only is None else _count(spec.only, len(items))
-        self.tally = Tally(self.total, simulated=spec.simulate)
+        self.tally = Tally(self.total, simulated=spec.simulate, prices=price_file.load())
         self._spec = spec
         self._items = items
         self._ledger: Results = (

@@ -11,6 +11,8 @@ import msgspec
 from agentflow.protocol.record import Repair, State, Usage
 from agentflow.rules.answers import flaw_of
 from agentflow.rules.records import add_repair, micro
+from agentflow.rules.routes import prices as pricing
+from agentflow.rules.routes.prices import Detail, Prices
 from agentflow.views.failures import fingerprint
 from agentflow.views.ledger import Line
 
@@ -29,9 +31,10 @@ class Failures(msgspec.Struct):
 class Tally:
     """The figures of a job."""
 
-    def __init__(self, total: int, *, simulated: bool) -> None:
+    def __init__(self, total: int, *, simulated: bool, prices: Prices | None = None) -> None:
         self.total = total
         self.simulated = simulated
+        self._prices = prices
         self.before = 0
         """Tasks that had a result before this run."""
         self.submitted = 0
@@ -51,6 +54,8 @@ class Tally:
         self.saved_micro = 0
         """What batches saved of the price of live requests."""
         self.batched = 0
+        self.read_micro = 0
+        """What the API's prompt cache saved of the price of plain input, writing it included."""
         self.unpriced: set[str] = set()
         """Models whose price is unknown."""
         self.why_unpriced: set[str] = set()
@@ -106,7 +111,12 @@ class Tally:
         else:
             self.cost_micro += micro(line.cost_usd)
         self.saved_micro += micro(line.saved_usd)
-        self.batched += (line.request_id or "").startswith("msgbatch_")
+        batched = (line.request_id or "").startswith("msgbatch_")
+        self.batched += batched
+        if self._prices is not None and line.usage.cached:
+            self.read_micro += pricing.saved_by_caching(
+                line.model or "", line.usage, self._prices, Detail(batch=batched)
+            )
         if before:
             self.before += 1
             return
@@ -183,6 +193,7 @@ class Tally:
             "cost_usd": None if self.unpriced else self.cost_micro / 1_000_000,
             "saved_usd": self.saved_micro / 1_000_000,
             "batched": self.batched,
+            "saved_by_prompt_cache_usd": self.read_micro / 1_000_000,
             "unpriced_models": sorted(self.unpriced),
             "unpriced": sorted(self.why_unpriced),
             "held_for_unknown_usd": self.unknown_micro / 1_000_000,

@@ -102,7 +102,7 @@ class TaskLog(FencedLogs[Record, Last]):
         assert record is not None and at is not None
         headers = {
             "Nats-Schedule": f"@at {_rfc3339(at)}",
-            "Nats-Schedule-Target": subjects.due(record.queue, record.priority),
+            "Nats-Schedule-Target": subjects.due(record.queue, record.priority, record.lane),
             subjects.ID: record.id,
             subjects.FOLLOWS: str(last.sequence),
         }
@@ -153,6 +153,8 @@ class TaskLog(FencedLogs[Record, Last]):
             subjects.KIND: record.kind,
             subjects.ATTEMPT: str(record.attempt),
         }
+        if record.lane:
+            headers[subjects.LANE] = record.lane
         full = blocks.carried(block, headers)
         if len(full) + len(payload) > self._js.connection.max_payload:
             # Without its headers, and perhaps cut, it is not the task that failed.

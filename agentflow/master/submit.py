@@ -43,6 +43,7 @@ class Prepared(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     payload: bytes
     named: bool
+    lane: str = ""
 
 
 def prepare(payload: bytes, headers: Mapping[str, str]) -> Prepared:
@@ -54,6 +55,7 @@ def prepare(payload: bytes, headers: Mapping[str, str]) -> Prepared:
         raise UsageError(
             f"priority {headers[subjects.PRIORITY][:40]!r} is not one of {', '.join(Priority)}"
         ) from None
+    lane = subjects.check_lane(headers.get(subjects.LANE, ""))
     if subjects.FOLLOWS in headers:
         raise UsageError("a continuation is published on the task's subject, not submitted here")
     body = task.parse_body(payload, headers)
@@ -66,12 +68,13 @@ def prepare(payload: bytes, headers: Mapping[str, str]) -> Prepared:
     }
     own.pop(api.QUEUE, None)
     own.pop(subjects.PRIORITY, None)
+    own.pop(subjects.LANE, None)
     own |= {subjects.ID: built.id, subjects.KIND: built.kind}
     if built.model:
         own[subjects.MODEL] = built.model
     if built.labels:
         own[subjects.LABELS] = task.labels_header(built.labels)
-    return Prepared(built, asked(built), own, payload, named=given_id is not None)
+    return Prepared(built, asked(built), own, payload, named=given_id is not None, lane=lane)
 
 
 def _compare(prepared: Prepared, last: record.Last) -> None:
@@ -133,7 +136,12 @@ class Submissions:
     async def _store(self, prepared: Prepared) -> api.Submitted:
         built = prepared.task
         ack = await self._submitter.submit(
-            built.queue, built.priority, prepared.payload, prepared.headers, patience=PATIENCE
+            built.queue,
+            built.priority,
+            prepared.payload,
+            prepared.headers,
+            lane=prepared.lane,
+            patience=PATIENCE,
         )
         return api.Submitted(
             id=built.id, queue=built.queue, priority=built.priority, sequence=ack.seq

@@ -48,6 +48,7 @@ CACHED_BYTES: Final = MIB
 # Names. Queue names become consumer names, which the server shows in tables.
 ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
 QUEUE_PATTERN: Final = r"[a-z0-9-]{1,24}"
+LANE_PATTERN: Final = r"[A-Za-z0-9_-]{1,32}"
 KIND_PATTERN: Final = r"[A-Za-z0-9_.-]{1,64}"
 BUDGET_PATTERN: Final = r"job\.[A-Za-z0-9_-]{1,64}"
 """What a task may name as its budget: those of queues, pools and labels find it themselves."""
@@ -76,6 +77,9 @@ UPGRADE_DELAY: Final = 60.0
 ADD_AGAIN: Final = 120
 """How long an addition to a counter that had no answer may be sent again."""
 DEAD_RETENTION: Final = 30 * DAY
+
+LANE_IDLE: Final = 3_600.0
+"""How long a lane is empty before its consumers are removed: a thousand of them take 124 MB."""
 
 # Counts.
 MAX_ATTEMPTS: Final = 5

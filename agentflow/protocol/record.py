@@ -74,6 +74,11 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         )
 
     @property
+    def cached(self) -> int:
+        """Those written to the prompt cache and read from it."""
+        return self.cache_creation_input_tokens + self.cache_read_input_tokens
+
+    @property
     def total(self) -> int:
         """All tokens, in and out."""
         return (
@@ -175,6 +180,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     saved_usd: float = NOTHING_SAVED
     pool: str | None = None
     repair: Repair | None = None
+    lane: str = ""
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property

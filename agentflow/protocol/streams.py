@@ -5,7 +5,8 @@ server has is compared with them field by field (`differences`); a limit an admi
 is no difference. Durations are nanoseconds, as the JetStream API has them.
 
 Reasons that are easy to forget:
-- AGENTFLOW_TASKS lists each priority, so that a mistyped one is refused at the door; it has no
+- AGENTFLOW_TASKS lists each priority, so that a mistyped one is refused at the door, and so are
+  lanes: those that somebody has listed are subjects of it beside its own; it has no
   max_msg_size, because one oversized sourced message would block all due tasks.
 - AGENTFLOW_RECORDS never has max_msgs or max_bytes: evicting the log of a waiting task loses it.
 - AGENTFLOW_SCHEDULE is its own stream, because schedules cannot be combined with discard new.
@@ -16,6 +17,8 @@ Reasons that are easy to forget:
   not the window, is what makes a second submission of an id harmless.
 - The bucket of payloads has no max_age: what a task waits with would be gone before the task; the
   master removes what is done with.
+- Only the consumers of lanes are removed by the server when nobody pulls: workers make them anew
+  where something waits.
 - Consumers have no backoff (it would override ack_wait) and no max_deliver (hand-backs and
   outages are deliveries too).
 """
@@ -172,10 +175,15 @@ def cache(*, max_bytes: int = limits.CACHE_BYTES, replicas: int = 1) -> Json:
     }
 
 
-def consumer(queue: str, priority: Priority, *, lease: float = limits.LEASE) -> Json:
-    """Definition of the consumer that feeds a queue's workers at one priority."""
-    filters = subjects.consumer_filters(queue, priority)
-    name = subjects.consumer(queue, priority)
+def consumer(
+    queue: str, priority: Priority, lane: str = "", *, lease: float = limits.LEASE, cap: int = 0
+) -> Json:
+    """Definition of the consumer that feeds a queue's workers at one priority, or of a lane there.
+
+    `cap`: how many of its tasks workers may have in their hands; 0 is no cap of its own.
+    """
+    filters = subjects.consumer_filters(queue, priority, lane)
+    name = subjects.consumer(queue, priority, lane)
     return {
         "name": name,
         "durable_name": name,
@@ -184,9 +192,11 @@ def consumer(queue: str, priority: Priority, *, lease: float = limits.LEASE) -> 
         "replay_policy": "instant",
         "ack_wait": int(lease * _S),
         "max_deliver": -1,
-        "max_ack_pending": limits.MAX_ACK_PENDING,
+        "max_ack_pending": cap or limits.MAX_ACK_PENDING,
         "max_waiting": limits.MAX_WAITING,
         "num_replicas": 0,
+        # The workers leave an empty lane after the first half.
+        **({"inactive_threshold": int(limits.LANE_IDLE / 2 * _S)} if lane else {}),
         **({"filter_subjects": filters} if len(filters) > 1 else {"filter_subject": filters[0]}),
     }
 
@@ -203,9 +213,10 @@ def own_consumer(config: Json) -> Json | None:
         queue, priority = subjects.parse_task(filters[0])
     except InvalidTask:
         return None
-    if config.get("durable_name") != subjects.consumer(queue, priority):
+    lane = subjects.lane_of(filters[0])
+    if config.get("durable_name") != subjects.consumer(queue, priority, lane):
         return None
-    return consumer(queue, priority, lease=config.get("ack_wait", 0) / 1e9)
+    return consumer(queue, priority, lane, lease=config.get("ack_wait", 0) / 1e9)
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -238,7 +249,7 @@ def compare(wanted: Json, present: Json) -> list[Field]:
         if name == "sources":
             shown, other = _sources(value), _sources(other)
         elif name in ("subjects", "filter_subjects"):
-            shown, other = sorted(value), sorted(other or [])
+            shown, other = sorted(value), sorted(set(other or []) - set(_lanes(other)))
         drift = bool(shown != other and (shown or other))
         verdict = f"{name} is {other!r}, should be {shown!r}" if drift else AS_DEFINED
         fields.append(Field(name, shown, other, verdict, drift))
@@ -249,6 +260,8 @@ def compare(wanted: Json, present: Json) -> list[Field]:
         fields.append(Field(name, None, other if drift else None, verdict, drift))
     if "ack_policy" in wanted:
         for name, text in _NOT_OF_A_CONSUMER.items():
+            if name in wanted:
+                continue
             other = present.get(name) or None
             fields.append(Field(name, None, other, text if other else AS_DEFINED, bool(other)))
     return fields
@@ -280,11 +293,26 @@ def corrected(wanted: Json, present: Json) -> Json:
     kept = {name: present[name] for name in RAISABLE if name in present}
     if "num_replicas" in wanted:
         kept["num_replicas"] = wanted["num_replicas"]
+    if "subjects" in wanted:
+        kept["subjects"] = [*wanted["subjects"], *_lanes(present.get("subjects"))]
     for name in FORBIDDEN.get(wanted["name"], ()):
         kept[name] = 0 if name == "max_age" else -1
     if _is_lowered(wanted, present):
         kept["max_age"] = wanted["max_age"]
     return {**present, **wanted, **kept}
+
+
+def _lanes(subjects_of: list[str] | None) -> list[str]:
+    """Those of a stream's subjects that are a lane's: somebody has listed it."""
+    return [subject for subject in subjects_of or () if _is_lane(subject)]
+
+
+def _is_lane(subject: str) -> bool:
+    try:
+        subjects.parse_task(subject)
+    except InvalidTask:
+        return False
+    return bool(subjects.lane_of(subject))
 
 
 def _is_lowered(wanted: Json, present: Json) -> bool:

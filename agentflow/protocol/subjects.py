@@ -1,6 +1,6 @@
 """Names on the bus: subjects, streams, consumers and headers, and how to take them apart.
 
-The task subject's form decides queue and priority; everything after the second token of a
+The task subject's form decides queue, priority and lane; everything after the second token of a
 record's subject is the task's id (ids of several tokens are reserved for children of a task).
 """
 
@@ -50,6 +50,7 @@ TRUNCATED: Final = "Agentflow-Truncated"
 ACTOR: Final = "Agentflow-Actor"
 OFFSET: Final = "Agentflow-Offset"
 PRIORITY: Final = "Agentflow-Priority"
+LANE: Final = "Agentflow-Lane"
 CONTENT_TYPE: Final = "Content-Type"
 MSG_ID: Final = "Nats-Msg-Id"
 
@@ -66,6 +67,9 @@ SUBJECT_ID: Final = 256
 """Characters of the longest id of a log."""
 _ID = re.compile(limits.ID_PATTERN)
 _QUEUE = re.compile(limits.QUEUE_PATTERN)
+_LANE = re.compile(limits.LANE_PATTERN)
+DEFAULT_LANE: Final = "default"
+"""What the lane is called that a task without one is in; no subject has this token."""
 
 
 def is_id(text: str) -> bool:
@@ -94,19 +98,47 @@ def check_queue(text: str) -> str:
     return text
 
 
-def task(queue: str, priority: str = Priority.NORMAL) -> str:
-    """Subject that takes a task; the bare form means normal."""
+def is_lane(text: str) -> bool:
+    """Whether `text` may be a lane's token in a subject."""
+    return _LANE.fullmatch(text) is not None and text != DEFAULT_LANE
+
+
+def check_lane(text: str) -> str:
+    """Return `text`, "" for the default lane; raise UsageError where it cannot be a lane's name."""
+    if text in ("", DEFAULT_LANE):
+        return ""
+    if not isinstance(text, str) or not is_lane(text):
+        raise UsageError(f"lane {text!r:.80} is not allowed: 1 to 32 of A-Z a-z 0-9 _ -")
+    return text
+
+
+def task(queue: str, priority: str = Priority.NORMAL, lane: str = "") -> str:
+    """Subject that takes a task; the bare form means normal, without a lane the default one."""
     bare = f"agentflow.tasks.{queue}"
+    if lane:
+        return f"{bare}.{priority}.{lane}"
     return bare if priority == Priority.NORMAL else f"{bare}.{priority}"
 
 
+def lane_subjects(queue: str, lane: str) -> list[str]:
+    """What AGENTFLOW_TASKS must hold for a lane: each priority, or a mistyped one would be one."""
+    return [task(queue, priority, lane) for priority in Priority]
+
+
+def lane_of(subject: str) -> str:
+    """The lane of a task's or a due one's subject, "" for the default one."""
+    tokens = subject.split(".")
+    return tokens[4] if len(tokens) > 4 else ""
+
+
 def parse_task(subject: str) -> tuple[str, Priority]:
-    """Queue and priority of a task subject.
+    """Queue and priority of a task subject; its lane is `lane_of`.
 
     Raises InvalidTask for anything else; the stream's own subjects let only these through.
     """
     tokens = subject.split(".")
-    if tokens[:2] != ["agentflow", "tasks"] or not 3 <= len(tokens) <= 4:
+    lane = tokens[4] if len(tokens) == 5 else "-"
+    if tokens[:2] != ["agentflow", "tasks"] or not 3 <= len(tokens) <= 5 or not is_lane(lane):
         raise InvalidTask(f"{subject!r} is not a task subject", reason="bad_subject")
     if len(tokens) == 3:
         return tokens[2], Priority.NORMAL
@@ -150,9 +182,9 @@ def parse_schedule(subject: str) -> tuple[str, int]:
     return task_id, int(sequence) if sequence.isascii() and sequence.isdigit() else 0
 
 
-def due(queue: str, priority: str) -> str:
+def due(queue: str, priority: str, lane: str = "") -> str:
     """Subject to which a schedule fires; AGENTFLOW_TASKS sources it as a task."""
-    return f"agentflow.due.{queue}.{priority}"
+    return f"agentflow.due.{queue}.{priority}" + (f".{lane}" if lane else "")
 
 
 def dead(queue: str, task_id: str) -> str:
@@ -191,13 +223,18 @@ def api(verb: str) -> str:
     return f"agentflow.api.{verb}"
 
 
-def consumer(queue: str, priority: str) -> str:
-    """Durable consumer that feeds the workers of a queue and priority."""
-    return f"{queue}-{priority}"
+def consumer(queue: str, priority: str, lane: str = "") -> str:
+    """Durable consumer that feeds the workers of a queue and priority, or of a lane in it.
+
+    No queue has an underscore: what stands behind the first one is the lane.
+    """
+    return f"{queue}-{priority}_{lane}" if lane else f"{queue}-{priority}"
 
 
-def consumer_filters(queue: str, priority: str) -> list[str]:
+def consumer_filters(queue: str, priority: str, lane: str = "") -> list[str]:
     """What that consumer takes; the normal one also takes the bare subject."""
+    if lane:
+        return [task(queue, priority, lane)]
     named = f"agentflow.tasks.{queue}.{priority}"
     return [f"agentflow.tasks.{queue}", named] if priority == Priority.NORMAL else [named]
 

@@ -42,6 +42,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     model: str | None = None
     asked: Asked | None = None
+    lane: str = ""
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +85,7 @@ def origin_of(record: Record) -> Origin:
         labels=record.labels,
         model=record.model,
         asked=record.asked,
+        lane=record.lane,
     )
 
 
@@ -165,6 +167,7 @@ def follow(
         # Of a corrected retry it is what is answered from here on.
         asked=origin.asked or (before.asked if before else None) or None,
         repair=add_repair(before.repair if before else None, spent.repair),
+        lane=origin.lane,
         carry=before.carry if before else msgspec.UNSET,
         **content,
     )

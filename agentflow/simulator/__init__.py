@@ -8,6 +8,7 @@ simulated. How a request goes through it, each step a file:
     messages     is the request valid, what does it say
     knobs        what was asked for, in four layers; `script` gives the third
     limits       may it pass
+    caching      what of it is read from the prompt cache
     faults       the failures; `answers` (with `prose`, `schema`) the message
     timing, sse  when its parts are due, as a stream
     batches      Message Batches and what became of them; `batching` is their endpoints

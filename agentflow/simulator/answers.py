@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from agentflow.simulator import messages, prose, schema
+from agentflow.simulator import caching, messages, prose, schema
+from agentflow.simulator.caching import Cached
 from agentflow.simulator.knobs import Knobs, ToolCall, UsageOverride
 from agentflow.simulator.messages import MessagesRequest
 from agentflow.simulator.wire import (
@@ -35,11 +36,17 @@ BREAKING: Final = f"{MARKER}This breaks the schema."
 
 
 def compose(
-    request: MessagesRequest, knobs: Knobs, prompt: str, name: str, *, breaks: bool = False
+    request: MessagesRequest,
+    knobs: Knobs,
+    prompt: str,
+    name: str,
+    *,
+    breaks: bool = False,
+    cached: Cached = caching.NOTHING,
 ) -> Message:
     """The whole message. `name` makes its ids unique; `prompt` is what the user last said.
 
-    `breaks`: an answer to a schema does not fit it.
+    `breaks`: an answer to a schema does not fit it. `cached`: what the prompt cache does with it.
     """
     content = _content(request, knobs, prompt, name)
     if breaks and _output_schema(request) is not None and content.stop_reason == "end_turn":
@@ -53,7 +60,7 @@ def compose(
         stop_reason=answer.stop_reason,
         stop_sequence=answer.stop_sequence,
         stop_details=RefusalDetails("general_harms", f"{MARKER}A refusal.") if refused else None,
-        usage=_usage(messages.input_tokens(request), answer.content, knobs.usage),
+        usage=_usage(messages.input_tokens(request), cached, answer.content, knobs.usage),
     )
 
 
@@ -145,11 +152,16 @@ def block_tokens(block: Block) -> int:
             return max(1, messages.text_tokens(name) + len(ENCODER.encode(arguments)) // 4)
 
 
-def _usage(input_tokens: int, content: list[Block], override: UsageOverride | None) -> Usage:
+def _usage(
+    input_tokens: int, cached: Cached, content: list[Block], override: UsageOverride | None
+) -> Usage:
     thinking = sum(block_tokens(b) for b in content if isinstance(b, ThinkingBlock))
     usage = Usage(
-        input_tokens=input_tokens,
+        input_tokens=input_tokens - cached.read - cached.written,
         output_tokens=max(1, sum(map(block_tokens, content))),
+        cache_creation_input_tokens=cached.written,
+        cache_read_input_tokens=cached.read,
+        cache_creation=CacheCreation(cached.written - cached.written_1h, cached.written_1h),
         output_tokens_details=OutputTokensDetails(thinking),
     )
     if override is None:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from agentflow.simulator import answers, catalogue, faults, messages, sse, wire
+from agentflow.simulator import answers, caching, catalogue, faults, messages, sse, wire
 from agentflow.simulator import knobs as knob
 from agentflow.simulator.batches import Batches
 from agentflow.simulator.batching import Batching
@@ -37,13 +37,15 @@ _DRIPS: Final = 10
 class Ask:
     """A request being answered, and what it does to the log and the rate limits meanwhile."""
 
-    __slots__ = ("_api", "_start", "entry", "meter", "reply")
+    __slots__ = ("_api", "_start", "caches", "entry", "meter", "reply")
 
     def __init__(self, api: Api, entry: Entry) -> None:
         self._api = api
         self._start = api.clock()
         self.entry = entry
         self.meter: Meter | None = None
+        self.caches: list[bytes] = []
+        """What is cached once its answer begins."""
         self.reply = Reply([])
 
     def produced(self, output_tokens: int) -> None:
@@ -54,6 +56,8 @@ class Ask:
 
     def ended(self, *, disconnected: bool) -> None:
         """See connection.Exchange."""
+        if self.caches and disconnected:
+            self._api.cache.lose(self.caches, self._api.clock())
         seconds = self._api.clock() - self._start
         self._api.log.closed(self.entry, seconds=seconds, disconnected=disconnected)
 
@@ -65,6 +69,7 @@ class Api:
         self.clock = clock
         self.log = RequestLog(clock)
         self.scripts = ScriptQueue()
+        self.cache = caching.PromptCache()
         self.batches = Batches(clock, self.scripts)
         self._batching = Batching(self.batches)
         self._default = default
@@ -96,6 +101,7 @@ class Api:
         """Back to the server default: no mode, no script, full buckets, empty log."""
         self.log.clear()
         self.scripts.clear()
+        self.cache.clear()
         self.batches.clear()
         self._seen.clear()
         self._limiter = Limiter(None)
@@ -244,7 +250,9 @@ class Api:
             self.scripts.step_done(script)
             return failure
         name, breaks = entry.request_id.removeprefix("req_"), chance.breaks(knobs)
-        message = answers.compose(asked, knobs, prompt, name, breaks=breaks)
+        marked = caching.steps(request.body) if knobs.usage is None else []
+        cached = self.cache.look(marked, messages.input_tokens(asked), self.clock())
+        message = answers.compose(asked, knobs, prompt, name, breaks=breaks, cached=cached)
         usage = message.usage
         ask.meter = meter = self._limiter.meter(asked.model, self.clock())
         if meter is not None:
@@ -255,6 +263,8 @@ class Api:
         self.scripts.step_done(script)
         entry.input_tokens = usage.input_tokens
         timing = timing_of(knobs, chance.latency(knobs), usage.output_tokens)
+        begins = self.clock() + (timing.first if asked.stream else timing.last)
+        ask.caches = self.cache.keep(marked, self.clock(), begins)
         if not asked.stream:
             reply = _json_answer(message, timing, knobs, lines, entry.request_id)
             return _dripping(reply, timing) if meter is not None else reply

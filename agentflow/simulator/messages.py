@@ -208,11 +208,12 @@ def input_tokens(request: MessagesRequest | CountRequest) -> int:
         if isinstance(turn.content, str):
             tokens += text_tokens(turn.content)
         else:
-            tokens += sum(map(_block_tokens, turn.content))
+            tokens += sum(map(block_tokens, turn.content))
     return max(1, tokens)
 
 
-def _block_tokens(block: InputBlock) -> int:
+def block_tokens(block: InputBlock) -> int:
+    """An estimate of what a block costs to read."""
     # Base64 is not read as text: a picture of a megabyte would cost a quarter of a million.
     if block.type == "image":
         return _IMAGE_TOKENS

@@ -35,6 +35,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     queue: str = ""
     priority: str = ""
+    lane: str = ""
     kind: str = ""
     model: str | None = None
     labels: dict[str, str] = {}
@@ -124,6 +125,7 @@ def result_of_record(record: Record, sequence: int, index: int | None = None) ->
         state=record.state,
         queue=record.queue,
         priority=record.priority,
+        lane=record.lane,
         kind=record.kind,
         model=record.model,
         labels=record.labels,

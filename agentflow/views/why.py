@@ -48,7 +48,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     `waiting` is what a worker says that has it in hand, `workers` are all workers, `served` says
     whether anybody takes from the queue, `per_minute` how many of its tasks ended a minute lately,
-    `batch` is that which it waits for.
+    `batch` is that which it waits for. `lanes` of the queue have tasks, and share its workers.
     """
 
     task: Result
@@ -59,6 +59,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     waiting: Waiting | None = None
     per_minute: float | None = None
     batch: BatchView | None = None
+    lane: str = ""
+    lanes: int = 1
 
     def due(self, now: datetime) -> bool:
         """Whether the task may be started as far as its own time goes."""
@@ -289,7 +291,8 @@ _REASONS: Final[tuple[Callable[[Situation, datetime], Told | None], ...]] = (
 def _placed(situation: Situation, now: datetime) -> Why:
     """It is its turn that it waits for."""
     task = situation.task
-    begin = f"It waits in queue {task.queue}, priority {task.priority}"
+    lane = f", lane {situation.lane}" if situation.lane else ""
+    begin = f"It waits in queue {task.queue}{lane}, priority {task.priority}"
     if task.state in PARKED and task.resume_at is not None:
         begin = f"It is due since {clock(task.resume_at)} and waits in queue {task.queue}"
     position = situation.position
@@ -302,13 +305,16 @@ def _placed(situation: Situation, now: datetime) -> Why:
     text = f"{begin}: {tasks} {'comes' if ahead == 1 else 'come'} before it"
     if position.higher:
         text += f" ({position.higher:,} of higher priority)"
+    if situation.lanes > 1 and ahead:
+        text += f" in its lane, of {situation.lanes:,} lanes that share the queue's workers"
     estimate = until = None
     if ahead == 0:
         text += "."
     elif situation.per_minute:
-        estimate = ahead / situation.per_minute * 60
+        per_minute = situation.per_minute / max(1, situation.lanes)
+        estimate = ahead / per_minute * 60
         until = now + timedelta(seconds=estimate)
-        rate = f"{situation.per_minute:,.3g} a minute"
+        rate = f"{per_minute:,.3g} a minute"
         text += f"; at {rate}, as lately, it starts in {_long(estimate)}."
     else:
         text += "; when it starts is unknown, for none of this queue ended lately."

@@ -40,6 +40,7 @@ class Held:
     __slots__ = (
         "_interruptible",
         "_waiting",
+        "charged",
         "delivered",
         "end_without",
         "ending",
@@ -56,6 +57,8 @@ class Held:
 
     def __init__(self, delivered: Delivered) -> None:
         self.delivered = delivered
+        self.charged: float | None = None
+        """Tokens that its lane was charged, where its queue has lanes."""
         self.id = ""
         self.queue = ""
         self.kind = ""

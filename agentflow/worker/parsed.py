@@ -97,6 +97,7 @@ class Parsed:
             labels=task.labels if task else {},
             model=task.model if task else None,
             asked=ask,
+            lane=subjects.lane_of(delivered.message.subject),
         )
 
 

@@ -46,6 +46,7 @@ from agentflow.worker.held import Ending, Held, Holding
 from agentflow.worker.intake import Intake
 from agentflow.worker.kinds import Kinds
 from agentflow.worker.lag import Lag, working_on
+from agentflow.worker.lanes import Lanes
 from agentflow.worker.observer import Observer
 from agentflow.worker.shared import Shared
 from agentflow.worker.starved import Starved
@@ -101,8 +102,8 @@ class Worker:
         self._intake = Intake(self._shared)
         self._batcher = self._make_batcher(self._gates.board, batches)
         self._consumers = Consumers(self._js, self._queues, self._holding, lease=lease)
+        self._lanes = Lanes(self._js, self._gates.board, self._queues, self._holding)
         self._puller = self._make_puller()
-        self._gates.on_open = self._puller.refill
         self._idle = asyncio.Event()
         self.stuck = 0
         """Handlers that did not end when the worker did; their process cannot exit by itself."""
@@ -117,21 +118,28 @@ class Worker:
         )
 
     def _make_puller(self) -> Puller:
-        tiers = [
-            {subjects.consumer(queue, priority): queue for queue in self._queues}
-            for priority in Priority
-        ]
-        queue_of = {consumer: queue for tier in tiers for consumer, queue in tier.items()}
-        return Puller(
+        lanes, gates = self._lanes, self._gates
+        puller = Puller(
             self._connection,
             subjects.TASKS,
-            [list(tier) for tier in tiers],
+            [
+                [subjects.consumer(queue, priority) for queue in self._queues]
+                for priority in Priority
+            ],
             slots=self._slots,
             free=self._free,
             deliver=self._deliver,
-            ensure=self._consumers.ensure,
-            allowed=lambda consumer: self._gates.may_pull(queue_of[consumer]),
+            ensure=self._mend_consumers,
+            allowed=lambda consumer: gates.may_pull(lanes.queue_of(consumer)),
+            choose=lanes.choose,
+            emptied=lanes.emptied,
         )
+        lanes.puller, gates.on_open = puller, puller.refill
+        return puller
+
+    async def _mend_consumers(self) -> None:
+        await self._consumers.ensure()
+        await self._lanes.again()
 
     def _make_batcher(self, board: Board, pace: Pace | None) -> Batcher | None:
         handler = self._kinds.batched("claude")
@@ -174,6 +182,8 @@ class Worker:
         self.actor.on_stop("pulling", self._puller.stop)
         self.actor.on_stop("tasks", self._settle)
         self.actor.on_stop("budgets", self._gates.budgets.close)
+        await self._lanes.look()
+        self.actor.background("lanes", self._lanes.keep)
         if not self.actor.stopping.is_set():  # told so while it started
             await self._puller.start()
 
@@ -231,6 +241,7 @@ class Worker:
             return
         held = Held(delivered)
         self._holding.add(held)
+        self._lanes.started(held)
         self._idle.clear()
         held.work = asyncio.get_running_loop().create_task(self._conclude(held))
 
@@ -268,6 +279,7 @@ class Worker:
         self._let_go(held)
 
     def _let_go(self, held: Held) -> None:
+        self._lanes.ended(held)
         self._holding.remove(held)
         held.tell_let_go()
         if not self._holding:
@@ -317,6 +329,7 @@ class Worker:
             "loop_lag_ms": self._lag.worst_ms(),
             "notes": [
                 *self._consumers.notes,
+                *self._lanes.notes,
                 *self._intake.notes(),
                 *self._gates.notes(),
                 *self._deaf.notes(),

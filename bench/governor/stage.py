@@ -42,7 +42,7 @@ class Stage:
         self.shape = shape
         self._url = url
         self._worker = worker
-        self._client = client
+        self.client = client
 
     async def used(self) -> Used:
         """What was given so far."""
@@ -56,6 +56,10 @@ class Stage:
             answered=answered,
             refused=outcomes.get("429", 0),
         )
+
+    async def http(self, method: str, path: str) -> str:
+        """What the simulator answers."""
+        return await _http(self._url, method, path)
 
     async def limit(self, factor: float) -> None:
         """Set the limits."""
@@ -72,7 +76,7 @@ class Stage:
         tasks = [self.shape.task(number, chance) for number in range(count)]
         for start in range(0, count, AT_ONCE):
             part = tasks[start : start + AT_ONCE]
-            await asyncio.gather(*(self._client.submit(**task) for task in part))
+            await asyncio.gather(*(self.client.submit(**task) for task in part))
 
     def kill(self) -> int:
         """Kill a fifth of the worker processes; how many."""

@@ -71,7 +71,7 @@ BEFORE = {
 }
 """What the reader of a page has done by then."""
 
-STACKED = {"guarantees.md", "handlers.md", "steering.md"}
+STACKED = {"limits.md", "guarantees.md", "handlers.md", "steering.md"}
 """Pages that speak of a stack which runs; the README starts its own."""
 
 IN_A_CALM_STATE = {"cancel --label", "cancel --queue", "dead retry --fingerprint", "resume --pool"}

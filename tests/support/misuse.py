@@ -37,6 +37,7 @@ GIVEN: Final[dict[str, Any]] = {
     "named": "j",
     "now": datetime(2026, 1, 1, tzinfo=UTC),
     "priority": "normal",
+    "lane": "",
     "queue": "default",
     "reason": "operator",
     "selection": Selection(),

@@ -13,7 +13,7 @@ from agentflow.errors import InvalidTask
 from agentflow.protocol import headers as blocks
 from agentflow.protocol.task import FIELDS
 
-ENVELOPE = {"queue", "priority", "reply", "needs"}
+ENVELOPE = {"queue", "priority", "lane", "reply", "needs"}
 
 
 def test_no_field_of_a_task_is_missing() -> None:

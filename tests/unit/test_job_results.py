@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agentflow.cli import report
 from agentflow.errors import ResultsLost, UsageError
+from agentflow.handlers import price_file
 from agentflow.job import ledger
 from agentflow.job.ledger import Ledger
 from agentflow.job.source import Item
@@ -248,6 +249,21 @@ class TestTally:
         assert tally.as_json()["cost_usd"] is None
         assert tally.as_json()["unpriced_models"] == ["claude-nova-9"]
         assert ("  not known", "no price for claude-nova-9") in report.rows(tally, "out")
+
+    def test_what_the_prompt_cache_saved(self) -> None:
+        prices = price_file.load()
+        tally = Tally(2, simulated=False, prices=prices)
+        million = 1_000_000
+        wrote = Usage(0, 0, million, 0)
+        read = Usage(0, 0, 0, million)
+        tally.add(result("t1", usage=wrote, model="claude-sonnet-5-5"))
+        assert "  saved by" not in str(report.rows(tally, "out"))
+        tally.add(result("t2", usage=read, model="claude-sonnet-5-5"))
+
+        # $2.50 and $0.10 instead of $2 each.
+        assert tally.as_json()["saved_by_prompt_cache_usd"] == 1.4
+        label = "  saved by the prompt cache (1,000,000 tokens read)"
+        assert (label, "$1.4000") in report.rows(tally, "out")
 
     def test_it_counts_every_ending_once(self) -> None:
         tally = Tally(8, simulated=True)

@@ -14,6 +14,7 @@ from agentflow.errors import InvalidInput, UsageError
 from agentflow.job.defaults import Defaults
 from agentflow.job.source import Item, Reading, Source
 from agentflow.protocol import limits
+from agentflow.protocol.task import TaskBody
 
 BOM = b"\xef\xbb\xbf"
 
@@ -196,3 +197,44 @@ class TestSource:
         ):
             with pytest.raises(InvalidInput, match=reason):
                 read(data, as_json=as_json)
+
+
+TOOL = {"name": "a", "input_schema": {"type": "object"}}
+
+
+class TestCachePrefix:
+    def marked(self, **task: Any) -> TaskBody:
+        how = Reading(format="jsonl", defaults=Defaults(system="Be brief.", cache_prefix=True))
+        (item,) = Source("-", io.BytesIO(jsonl({"prompt": "?", **task})), how)
+        return item.body
+
+    def test_the_system_prompt_is_marked(self) -> None:
+        body = self.marked()
+        assert body.system is None
+        assert body.params == {
+            "system": [
+                {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
+            ]
+        }
+
+    def test_of_several_blocks_the_last(self) -> None:
+        blocks = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+        params = self.marked(params={"system": blocks}).params
+        assert params is not None
+        assert ["cache_control" in block for block in params["system"]] == [False, True]
+
+    def test_without_a_system_prompt_the_tools(self) -> None:
+        how = Reading(format="jsonl", defaults=Defaults(cache_prefix=True))
+        lines = jsonl({"prompt": "?", "params": {"tools": [TOOL]}}, {"prompt": "?"})
+        tools, nothing = Source("-", io.BytesIO(lines), how)
+        assert tools.body.params is not None and nothing.body.params is None
+        assert "cache_control" in tools.body.params["tools"][0]
+
+    def test_a_line_that_marks_something_itself_is_left_alone(self) -> None:
+        block = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+        params = {"messages": [{"role": "user", "content": [block]}]}
+        body = self.marked(prompt=None, params=params)
+        assert (body.system, body.params) == ("Be brief.", params)
+
+    def test_another_kind_is_left_alone(self) -> None:
+        assert self.marked(kind="echo", system="x").system == "x"

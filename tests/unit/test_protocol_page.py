@@ -23,7 +23,7 @@ from agentflow.protocol import (
 )
 from agentflow.protocol.record import EMPTY, Last, State
 from agentflow.protocol.subjects import Priority
-from agentflow.rules import claim, lifecycle, retry
+from agentflow.rules import claim, lanes, lifecycle, retry
 from agentflow.rules.claim import Act, Delivery
 from agentflow.rules.routes import budgets, clock, closures, gates, tickets
 from agentflow.rules.routes.route import Route
@@ -67,6 +67,7 @@ def test_every_subject_is_told() -> None:
     assert told == {
         subjects.task("x"),
         "agentflow.tasks.x.x",
+        subjects.task("x", "x", "x"),
         subjects.progress("x"),
         subjects.result("x"),
         subjects.schedule("x", 0).replace("0", "x"),
@@ -186,6 +187,7 @@ def test_the_keys_of_the_bucket_are_told() -> None:
         budgets.key("<scope>"),
         jobs.key("<id>"),
         clock.clock_key(Route("<pool>", "<family>")),
+        lanes.key("<queue>", "<lane>"),
         f"{clock.SLOTS}<actor>",
         f"{clock.POOL}<pool>",
     }
@@ -196,6 +198,7 @@ def test_the_keys_of_the_bucket_are_told() -> None:
     assert set(fields(closures.Closed)) <= told["closed.<pool>.<family>"]
     assert fields(gates.Paused) == told["pause.<queue>"]
     assert fields(clock.Limits) == told["pool.<pool>"]
+    assert fields(lanes.Lane) == told["lane.<queue>.<lane>"]
     known = quoted(section("Tickets and the clock"))
     assert (fields(clock.Clock) - {"v"}) | fields(clock.Axis) <= known
     (value,) = re.findall(r"nats kv put agentflow pause\.\w+ '(.*)'", PAGE.read_text("utf-8"))

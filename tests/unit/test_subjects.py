@@ -21,6 +21,40 @@ def test_a_task_subject_tells_queue_and_priority(queue: str, priority: Priority)
     assert subjects.parse_task(f"agentflow.tasks.{queue}.{priority}") == (queue, priority)
 
 
+lanes = st.from_regex(limits.LANE_PATTERN, fullmatch=True).filter(subjects.is_lane)
+
+
+@given(queues, priorities, lanes)
+def test_a_lane_is_a_further_token_that_stays(queue: str, priority: Priority, lane: str) -> None:
+    subject = subjects.task(queue, priority, lane)
+    assert subjects.parse_task(subject) == (queue, priority)
+    assert subjects.lane_of(subject) == lane
+    assert subjects.queue_of(subject) == queue
+    moved = subjects.due(queue, priority, lane).replace("agentflow.due", "agentflow.tasks", 1)
+    assert moved == subject
+    assert subject in subjects.lane_subjects(queue, lane)
+    assert subjects.lane_of(subjects.task(queue, priority)) == ""
+
+
+@given(queues, priorities, lanes, queues, priorities, st.one_of(st.just(""), lanes))
+def test_no_two_consumers_have_a_name_or_a_subject_in_common(
+    queue: str, priority: Priority, lane: str, other: str, level: Priority, beside: str
+) -> None:
+    if (queue, priority, lane) == (other, level, beside):
+        return
+    assert subjects.consumer(queue, priority, lane) != subjects.consumer(other, level, beside)
+    mine = subjects.consumer_filters(queue, priority, lane)
+    theirs = subjects.consumer_filters(other, level, beside)
+    assert not set(mine) & set(theirs)
+    assert not any("*" in subject or ">" in subject for subject in (*mine, *theirs))
+
+
+def test_the_default_lane_has_no_token() -> None:
+    assert subjects.check_lane("default") == subjects.check_lane("") == ""
+    with pytest.raises(UsageError):
+        subjects.check_lane("x" * 33)
+
+
 def test_the_bare_subject_is_normal() -> None:
     assert subjects.task("q") == "agentflow.tasks.q"
     assert subjects.parse_task("agentflow.tasks.q") == ("q", Priority.NORMAL)
@@ -30,7 +64,9 @@ def test_the_bare_subject_is_normal() -> None:
     "subject",
     [
         "", "agentflow", "agentflow.tasks", "agentflow.tasks.q.urgent", "agentflow.tasks.q.High",
-        "agentflow.tasks.q.high.lane", "agentflow.due.q.high", "tasks.q", "other.tasks.q",
+        "agentflow.tasks.q.high.lane.more", "agentflow.tasks.q.urgent.lane",
+        "agentflow.tasks.q.high.default", "agentflow.tasks.q.high.", "agentflow.tasks.q.high.a b",
+        "agentflow.due.q.high", "tasks.q", "other.tasks.q",
     ],
 )  # fmt: skip
 def test_what_is_no_task_subject(subject: str) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from agentflow.bus.streams import lanes
 from agentflow.bus.streams.jetstream import JetStream, Json
-from agentflow.errors import NoAnswer, NotConnected, NotFound, PermissionDenied, Refused
+from agentflow.errors import BusError, NoAnswer, NotConnected, NotFound, PermissionDenied, Refused
 from agentflow.protocol import limits, streams, subjects
 
 _EXISTS = frozenset({10058, 10065, 10148, 10013})
@@ -69,12 +70,15 @@ async def check_streams(js: JetStream, *, retention: float = limits.RETENTION) -
 
 async def _streams(js: JetStream, wanted: list[Json], *, change: bool) -> list[Difference]:
     notes: list[Difference] = []
+    made = set()
     for definition in wanted:
         name = definition["name"]
         try:
             info = await js.stream_info(name)
         except NotFound:
-            notes += await _create(js, f"STREAM.CREATE.{name}", definition, name)
+            refused = await _create(js, f"STREAM.CREATE.{name}", definition, name)
+            notes += refused
+            made |= set() if refused else {name}
             continue
         except (PermissionDenied, NoAnswer) as error:
             notes.append(Difference(name, f"cannot be inspected: {error}"))
@@ -88,6 +92,11 @@ async def _streams(js: JetStream, wanted: list[Json], *, change: bool) -> list[D
                 notes.append(Difference(name, f"could not be changed: {error}"))
             continue
         notes += [Difference(name, text) for text in texts]
+    if change or subjects.TASKS in made:
+        try:
+            await lanes.restore(js)
+        except BusError as error:
+            notes.append(Difference(subjects.TASKS, f"its lanes could not be restored: {error}"))
     return notes
 
 
@@ -141,6 +150,22 @@ async def ensure_consumers(
             actual = wait / 1e9
         notes += [Difference(name, text) for text in streams.differences(definition, config)]
     return notes, actual
+
+
+async def ensure_lane(js: JetStream, definition: Json) -> None:
+    """Create the consumer of a lane where it is missing. Raises BusError."""
+    for difference in await _create_consumer(js, definition):
+        raise PermissionDenied(f"consumer {difference.name} {difference.text}")
+
+
+async def cap_lane(js: JetStream, definition: Json) -> None:
+    """Have the consumer of a lane hand out as many tasks at once as defined. Raises BusError."""
+    name = definition["name"]
+    config: dict[str, Any] = (await js.consumer_info(subjects.TASKS, name))["config"]
+    if config.get("max_ack_pending") != definition["max_ack_pending"]:
+        config = {**config, "max_ack_pending": definition["max_ack_pending"]}
+        body = {"stream_name": subjects.TASKS, "config": config, "action": "update"}
+        await js.api(f"CONSUMER.CREATE.{subjects.TASKS}.{name}", body)
 
 
 async def _create_consumer(js: JetStream, definition: Json) -> list[Difference]:

@@ -6,6 +6,11 @@ its 404 makes the consumer cold. When all are cold, one request for one message 
 so that an idle worker is woken in one trip. While one is hot, those that went cold are asked again
 now and then, or a backlog of one would hide what arrives at another.
 
+Beside a consumer stand those of its lanes (`add`, `drop`). They come and go, and whose turn it is
+among them, and for how many messages, another one says (`choose`). Of very many lanes not all can
+be lingered on, nor asked often while they are cold: whoever serves lanes looks for what waits there
+and says so (`warm`).
+
 What arrives without a free slot is handed back at once, and that counts as a delivery. So when the
 last slot is taken, lingering requests are withdrawn, by giving up the subject they answer to:
 otherwise a message would wander through all the busy workers of a fleet. Bulk and lingering
@@ -26,7 +31,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Final
 
@@ -47,6 +52,11 @@ BATCH: Final = 256
 BULK_BYTES: Final = 16 * 1024 * 1024
 """Of a bulk request's messages: the server cuts off a client that 64 MiB wait for."""
 PROBE_EVERY: Final = 0.25
+FEW: Final = 12
+PROBE_EACH: Final = 0.02
+"""Seconds that each consumer above FEW makes that longer, or looking would be all that is done."""
+LINGERING: Final = 128
+"""Requests that linger at once."""
 GATHER: Final = 0.02
 """Seconds that a few free slots wait for more, so that many short tasks share a request."""
 RETRY: Final = 0.5
@@ -75,11 +85,17 @@ class _Source:
         self.seen = 0.0
 
 
+def _first(_: str, ready: Collection[str]) -> tuple[str, int]:
+    return next(iter(ready)), BATCH
+
+
 class Puller:
     """Fills `free()` slots with deliveries from consumers: `tiers`, highest priority first.
 
     One that is not `allowed` now (its queue is paused) is not asked; what a request of before still
-    brings is delivered.
+    brings is delivered. `choose` is given a consumer of `tiers` and which of it and its lanes may
+    have a backlog, and says whose turn it is and for how many messages; `emptied` is told of one
+    that has none.
     """
 
     def __init__(
@@ -93,11 +109,18 @@ class Puller:
         deliver: Callable[[Delivered], None],
         ensure: Callable[[], Awaitable[None]],
         allowed: Callable[[str], bool] = lambda _: True,
+        choose: Callable[[str, Collection[str]], tuple[str, int]] = _first,
+        emptied: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._connection = connection
         self._stream = stream
         self._sources = {name: _Source(name) for tier in tiers for name in tier}
-        self._rota = Rota([[self._sources[name] for name in tier] for tier in tiers])
+        self._lanes: dict[str, list[_Source]] = {
+            name: [self._sources[name]] for name in self._sources
+        }
+        self._rota = Rota([list(tier) for tier in tiers])
+        self._choose = choose
+        self._emptied = emptied
         self._free = free
         self._deliver = deliver
         self._ensure = ensure
@@ -177,29 +200,69 @@ class Puller:
         if time.monotonic() < self._paused_until:
             return
         try:
-            source = self._next()
+            source, most = self._next()
             if source is not None:
-                self._ask_bulk(source, min(room, BATCH))
+                self._ask_bulk(source, min(room, BATCH, most))
                 return
             for source in self._sources.values():
+                if len(self._lingering) >= LINGERING:
+                    return
                 if not source.lingering and self._allowed(source.name):
                     self._ask_lingering(source)
         except NotConnected:
             return  # the reconnection starts again
 
-    def _next(self) -> _Source | None:
-        """Whom to ask for a backlog; None when nobody is known to have one."""
+    def _next(self) -> tuple[_Source | None, int]:
+        """Whom to ask for a backlog, and for how much; None when nobody is known to have one."""
         hot = (source.name for source in self._sources.values() if source.hot)
         if not any(map(self._allowed, hot)):
-            return None
-        cold_before = time.monotonic() - PROBE_EVERY
+            return None, 0
         # One that went cold long ago must be asked again: it may hold a backlog by now.
-        return self._rota.next(
-            lambda source: (
-                self._allowed(source.name)
-                and (source.hot or (not source.lingering and source.cold_since < cold_before))
+        cold_before = time.monotonic() - max(PROBE_EVERY, PROBE_EACH * (len(self._sources) - FEW))
+
+        def ready(source: _Source) -> bool:
+            return self._allowed(source.name) and (
+                source.hot or (not source.lingering and source.cold_since < cold_before)
             )
-        )
+
+        base = self._rota.next(lambda name: any(map(ready, self._lanes[name])))
+        if base is None:
+            return None, 0
+        those = {source.name: source for source in self._lanes[base] if ready(source)}
+        if len(self._lanes[base]) == 1:
+            return next(iter(those.values())), BATCH
+        # A cold one is only looked at, whatever its share is.
+        for source in those.values():
+            if not source.hot:
+                return source, 1
+        name, most = self._choose(base, those)
+        return those[name], most
+
+    # Lanes.
+
+    def add(self, base: str, name: str) -> None:
+        """Pull from the consumer of a lane too, which stands beside `base`."""
+        if name not in self._sources:
+            source = self._sources[name] = _Source(name)
+            self._lanes[base].append(source)
+            self.refill()
+
+    def drop(self, base: str, name: str) -> None:
+        """Pull from the consumer of a lane no more."""
+        source = self._sources.pop(name, None)
+        if source is None:
+            return
+        self._lanes[base].remove(source)
+        if source.lingering:
+            self._withdraw()
+        self.refill()
+
+    def warm(self, name: str) -> None:
+        """Something waits at a consumer."""
+        source = self._sources.get(name)
+        if source is not None and not source.hot and not source.lingering:
+            source.hot = True
+            self.refill()
 
     async def watch(self) -> None:
         """The watchdog; runs until cancelled."""
@@ -249,9 +312,10 @@ class Puller:
 
     def _end_bulk(self, *, cold: bool) -> None:
         self._bulk = ""
+        self._bulk_source.hot = not cold
         if cold:
-            self._bulk_source.hot = False
             self._bulk_source.cold_since = time.monotonic()
+            self._emptied(self._bulk_source.name)
         self.refill()
 
     def _renounce_bulk(self) -> None:

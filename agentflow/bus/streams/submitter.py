@@ -6,8 +6,9 @@ import asyncio
 import random
 from collections.abc import Mapping
 
+from agentflow.bus.streams import lanes
 from agentflow.bus.streams.jetstream import JetStream, PubAck
-from agentflow.errors import StreamFull
+from agentflow.errors import NoStream, StreamFull
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import subjects
 
@@ -25,16 +26,24 @@ class Submitter:
         payload: bytes,
         headers: Mapping[str, str],
         *,
+        lane: str = "",
         patience: float | None = None,
     ) -> PubAck:
-        """Store a task message. Raises StreamFull after `patience` seconds, never where None."""
+        """Store a task message. Raises StreamFull after `patience` seconds, never where None.
+
+        Raises UsageError for a lane that is not listed.
+        """
+        subject = subjects.task(queue, priority, lane)
         loop = asyncio.get_running_loop()
         limit = None if patience is None else loop.time() + patience
         pause = 0.5
         block = blocks.encode(headers)
         while True:
             try:
-                return await self._js.store(subjects.task(queue, priority), payload, block)
+                return await self._js.store(subject, payload, block)
+            except NoStream:
+                await lanes.check(self._js, subject)
+                raise
             except StreamFull:
                 if limit is not None and loop.time() + pause > limit:
                     raise

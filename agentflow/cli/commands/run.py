@@ -64,6 +64,12 @@ GIVE_UP = 600.0
 )
 @click.option("--store", help="Directory of the local stack's data. [default: the user's own]")
 @default_options
+@click.option(
+    "--cache-prefix",
+    is_flag=True,
+    help="Have the API cache what the lines share (the system prompt and the tools before it): "
+    "one asks first and writes it, the others read it for a tenth of its price or less.",
+)
 @batch_options
 @click.option(
     "--max-cost",
@@ -126,7 +132,10 @@ def command(file: str, **options: Any) -> int:
     defaults = ("model", "system", "max_tokens", "temperature", "max_attempts", "schema", "repair")
     batch = batch_of(*(options.pop(name) for name in ("batch", "batch_after", "batch_expired")))
     job = _Command(file, {name: options.pop(name) for name in _OURS}, options)
-    source = job.read({name: job.options[name] for name in (*reading, *defaults)} | batch)
+    given = {name: job.options[name] for name in (*reading, *defaults)} | batch
+    if job.options["cache_prefix"]:  # a job without it stays the same job
+        given["cache_prefix"] = True
+    source = job.read(given)
     if job.ours["dry_run"]:
         limit = job.ours["limit"]
         preview.print_requests(item for at, item in enumerate(source) if not limit or at < limit)

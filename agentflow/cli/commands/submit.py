@@ -11,6 +11,7 @@ import click
 
 from agentflow.attachments import Folder
 from agentflow.cli import intake, options
+from agentflow.cli.intake import Place
 from agentflow.cli.options import Duration, connection_options, json_option
 from agentflow.cli.reading import (
     batch_of,
@@ -46,6 +47,7 @@ PATIENCE = 5.0
     show_default=True,
     help="Priority within the queue.",
 )
+@click.option("--lane", help="Lane of the queue, one that `agentflow lane list` shows.")
 @click.option("--id", "task_id", metavar="ID", help="Its id; a second one of an id is not run.")
 @click.option("--kind", help="Kind of task. [default: claude]")
 @click.option("--model", help="Model to ask.")
@@ -80,6 +82,7 @@ def command(
     plain: bool,
     queue: str,
     priority: str,
+    lane: str | None,
     task_id: str | None,
     kind: str | None,
     model: str | None,
@@ -127,6 +130,7 @@ def command(
     }
     if task_id is not None:
         subjects.check_id(task_id)
+    place = Place(queue, priority, lane)
     how: dict[str, Any] = {"format_name": format_name, "prompt": prompt, "template": template}
     how["change"] = lambda body: _changed(body, fields)
     task = _read(text, file, bool(fields["params"]), plain, how)
@@ -135,18 +139,16 @@ def command(
         if len(task) == 1:
             body = next(iter(task)).body
             return options.run_async(
-                _submit(connection, body, queue, priority, wait or stream, stream, as_json)
+                _submit(connection, body, place, wait or stream, stream, as_json)
             )
         if wait or stream or task_id:
             raise UsageError("a file of many tasks has no --id, --wait or --stream: agentflow run")
-        work = _submit_all(connection, task, queue, priority, as_json)
+        work = _submit_all(connection, task, place, as_json)
         return options.run_async(work)
     body = _body(task, plain, fields)
     folder = Folder(Path(file).parent if file not in (None, "-") else Path())
     body.params = folder.attached(body.kind, body.params)
-    return options.run_async(
-        _submit(connection, body, queue, priority, wait or stream, stream, as_json)
-    )
+    return options.run_async(_submit(connection, body, place, wait or stream, stream, as_json))
 
 
 def _read(
@@ -214,8 +216,7 @@ def instant(text: str) -> datetime:
 async def _submit(
     connection: dict[str, str | None],
     body: TaskBody,
-    queue: str,
-    priority: str,
+    place: Place,
     wait: bool,
     stream: bool,
     as_json: bool,
@@ -223,7 +224,7 @@ async def _submit(
     from agentflow.cli import output, waiting
 
     async with options.client(connection, patience=PATIENCE) as client:
-        handle = await _put(client, body, queue, priority)
+        handle = await _put(client, body, place)
         if not as_json:
             # With --wait the answer is what stdout is for.
             (output.note if wait else output.show)(handle.id)
@@ -231,13 +232,13 @@ async def _submit(
             output.show_json(
                 {
                     "id": handle.id,
-                    "queue": queue,
-                    "priority": priority,
+                    "queue": place.queue,
+                    "priority": place.priority,
                     "sequence": handle.message_sequence,
                 }
             )
         with waiting.going_on(handle.id):
-            await _warn_unserved(client, queue)
+            await _warn_unserved(client, place.queue)
             if not wait:
                 return 0
             return await waiting.follow(client, handle.id, stream=stream, as_json=as_json)
@@ -246,8 +247,7 @@ async def _submit(
 async def _submit_all(
     connection: dict[str, str | None],
     source: Source,
-    queue: str,
-    priority: str,
+    place: Place,
     as_json: bool,
 ) -> int:
     from agentflow.cli import output
@@ -261,22 +261,21 @@ async def _submit_all(
         await intake.submit_all(
             client,
             iter(source),
-            queue=queue,
-            priority=priority,
+            place=place,
             as_json=as_json,
         )
-        await _warn_unserved(client, queue)
+        await _warn_unserved(client, place.queue)
     return 0
 
 
-async def _put(client: Client, body: TaskBody, queue: str, priority: str) -> TaskHandle:
+async def _put(client: Client, body: TaskBody, place: Place) -> TaskHandle:
     from agentflow.cli import output
 
     try:
-        return await client.submit_body(body, queue=queue, priority=priority, wait_full=False)
+        return await client.submit_body(body, **place._asdict(), wait_full=False)
     except StreamFull:
         output.warn("the queue is full; waiting for room")
-        return await client.submit_body(body, queue=queue, priority=priority)
+        return await client.submit_body(body, **place._asdict())
 
 
 async def _warn_unserved(client: Client, queue: str) -> None:

@@ -66,13 +66,16 @@ class Questions:
         waits = task.state == State.QUEUED or (task.state in PARKED and situation.due(now))
         if waits:
             sequence = identity_sequence(task.message) if task.state == State.QUEUED else 0
-            position = await self._position(task.queue, task.priority, sequence)
+            lane = task.lane or await self._lane(sequence)
+            position = await self._position(task.queue, task.priority, lane, sequence)
             in_hand = position is None or position.taken or not position.exact
             situation = msgspec.structs.replace(
                 situation,
                 gates=await self._pauses.standing(),
                 served=not await unserved(self._session.js, task.queue),
                 position=position,
+                lane=lane,
+                lanes=await self._lanes(task.queue),
                 waiting=await first_waiting(self._session.connection, task.id) if in_hand else None,
                 per_minute=await self._per_minute(task.queue, now),
             )
@@ -100,18 +103,36 @@ class Questions:
         except MasterAbsent:
             return None
 
-    async def _position(self, queue: str, priority: str, sequence: int) -> Position | None:
+    async def _lane(self, sequence: int) -> str:
+        """The lane of the task message at `sequence`."""
+        stored = await self._session.js.get(subjects.TASKS, sequence) if sequence else None
+        return subjects.lane_of(stored.subject) if stored is not None else ""
+
+    async def _lanes(self, queue: str) -> int:
+        """How many lanes of a queue have tasks; the default one is one."""
+        try:
+            info = await self._session.js.stream_info(
+                subjects.TASKS, subjects_filter=f"agentflow.tasks.{queue}.*.*"
+            )
+        except BusError:
+            return 1
+        lanes = {subjects.lane_of(subject) for subject in info["state"].get("subjects") or ()}
+        return len(lanes) + 1
+
+    async def _position(
+        self, queue: str, priority: str, lane: str, sequence: int
+    ) -> Position | None:
         """How many messages come before the one at `sequence`; 0: where it stands is unknown."""
         try:
             ahead, higher = 0, 0
             for level in Priority:
-                pending, read = await self._waiting(queue, level)
+                pending, read = await self._waiting(queue, level, lane)
                 if level == priority:
                     if not sequence:
                         return Position(ahead=max(0, pending - 1), higher=higher, exact=False)
                     if sequence <= read:
                         return Position(taken=True)
-                    behind = await self._behind(queue, level, sequence)
+                    behind = await self._behind(queue, level, lane, sequence)
                     ahead = max(0, pending - behind)
                     return Position(ahead=ahead, higher=higher)
                 higher += pending
@@ -119,24 +140,24 @@ class Questions:
             pass
         return None
 
-    async def _waiting(self, queue: str, priority: str) -> tuple[int, int]:
+    async def _waiting(self, queue: str, priority: str, lane: str) -> tuple[int, int]:
         """How many messages no worker has yet, and behind which sequence they stand."""
         try:
             info = await self._session.js.consumer_info(
-                subjects.TASKS, subjects.consumer(queue, priority)
+                subjects.TASKS, subjects.consumer(queue, priority, lane)
             )
         except NotFound:
             held = 0
-            for subject in subjects.consumer_filters(queue, priority):
+            for subject in subjects.consumer_filters(queue, priority, lane):
                 stream = await self._session.js.stream_info(subjects.TASKS, subjects_filter=subject)
                 held += sum((stream["state"].get("subjects") or {}).values())
             return held, 0
         return info.get("num_pending", 0), info.get("delivered", {}).get("stream_seq", 0)
 
-    async def _behind(self, queue: str, priority: str, sequence: int) -> int:
-        """Messages of the queue and priority at and after a sequence."""
+    async def _behind(self, queue: str, priority: str, lane: str, sequence: int) -> int:
+        """Messages of the queue, priority and lane at and after a sequence."""
         count = 0
-        for subject in subjects.consumer_filters(queue, priority):
+        for subject in subjects.consumer_filters(queue, priority, lane):
             first = await page(
                 self._session.connection,
                 subjects.TASKS,

@@ -62,6 +62,7 @@ class _Waiting(NamedTuple):
     follows: int
     queue: str
     priority: str
+    lane: str
     message: Message
 
 
@@ -230,7 +231,7 @@ class Withdrawing:
 
     async def _delivered(self, waiting: _Waiting) -> bool:
         """Whether a worker got the message, be it long ago."""
-        name = subjects.consumer(waiting.queue, waiting.priority)
+        name = subjects.consumer(waiting.queue, waiting.priority, waiting.lane)
         try:
             info = await self._session.js.consumer_info(subjects.TASKS, name)
         except NotFound:
@@ -279,6 +280,7 @@ def _waiting(stream: str, message: Message) -> _Waiting:
         follows=number(headers.get(subjects.FOLLOWS)) or 0,
         queue=tokens[2],
         priority=tokens[3] if len(tokens) > 3 else Priority.NORMAL,
+        lane=tokens[4] if len(tokens) > 4 else "",
         message=message,
     )
 
@@ -295,4 +297,5 @@ def _origin(waiting: _Waiting, last: Last) -> records.Origin:
         submitted=datetime.fromtimestamp(stored_ns(waiting.message) / 1e9, UTC),
         kind=headers.get(subjects.KIND, "unknown"),
         labels=tasks.labels_from(headers.get(subjects.LABELS)),
+        lane=waiting.lane,
     )

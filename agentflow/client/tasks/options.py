@@ -25,6 +25,7 @@ class TaskOptions(TypedDict, total=False):
 
     queue: str
     priority: Urgency
+    lane: str | None
     kind: str | None
     model: str | None
     system: str | None

@@ -43,6 +43,7 @@ _OF_DEAD_LETTERS: Final = frozenset(
         subjects.SEQUENCE,
         subjects.ATTEMPT,
         subjects.PRIORITY,
+        subjects.LANE,
         subjects.FOLLOWS,
         subjects.TRUNCATED,
     )
@@ -216,17 +217,19 @@ def _continuation(
 ) -> Submission:
     headers = dead.headers if dead is not None else {}
     if last.record is not None and last.record.queue:
-        queue, priority = last.record.queue, last.record.priority
+        queue, priority, lane = last.record.queue, last.record.priority, last.record.lane
     else:
         assert dead is not None
         queue = subjects.queue_of(dead.subject)
         priority = headers.get(subjects.PRIORITY, Priority.NORMAL)
+        lane = headers.get(subjects.LANE, "")
     if priority not in set(Priority):
         priority = Priority.NORMAL
     extra = {subjects.ID: task_id}
     if last.sequence:
         extra[subjects.FOLLOWS] = str(last.sequence)
-    queue = wanted or queue
+    if wanted and wanted != queue:
+        queue, lane = wanted, ""  # lanes are a queue's own
     block = _own_headers(dead.block) if dead is not None else b""
     data = payload if payload is not None else dead.data if dead is not None else b""
     large: bytes | None = None
@@ -235,7 +238,12 @@ def _continuation(
         needs = headers.get(subjects.NEEDS)
         extra[subjects.NEEDS] = f"{needs},payload" if needs else "payload"
     return Submission(
-        task_id, queue, subjects.task(queue, priority), data, blocks.carried(block, extra), large
+        task_id,
+        queue,
+        subjects.task(queue, priority, lane),
+        data,
+        blocks.carried(block, extra),
+        large,
     )
 
 

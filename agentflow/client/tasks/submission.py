@@ -7,6 +7,7 @@ again after an unanswered publish it has the same id, so the log makes the secon
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections import deque
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from agentflow import classes
-from agentflow.bus.streams import provision
+from agentflow.bus.streams import lanes, provision
 from agentflow.bus.streams.jetstream import JetStream, PubAck
 from agentflow.bus.streams.payloads import Payloads
 from agentflow.client.session import Session
@@ -37,6 +38,8 @@ from agentflow.protocol.task import TaskBody
 
 OUTSTANDING: Final = 4096
 """Publishes without an answer; far below the 10,000 at which a server begins to refuse them."""
+LANE_LABEL: Final = "AGENTFLOW_LANE_LABEL"
+"""The setting that names the label whose value is a task's lane."""
 PATIENCE: Final = 30.0
 """Seconds to go on while the server is away."""
 
@@ -82,13 +85,14 @@ def prepare(
     task_id: str,
     queue: str = "default",
     priority: str = Priority.NORMAL,
+    lane: str | None = None,
     reply: str | None = None,
     needs: str | None = None,
     follows: int = 0,
 ) -> Submission:
     """The message for a task. Raises InvalidTask and UsageError, naming what to correct.
 
-    `task_id` counts, whatever id the fields give.
+    `task_id` counts, whatever id the fields give. Without a `lane` its labels may say one.
     """
     subjects.check_id(task_id)
     subjects.check_queue(queue)
@@ -103,12 +107,18 @@ def prepare(
     return Submission(
         task_id,
         queue,
-        subjects.task(queue, priority),
+        subjects.task(queue, priority, _lane(body) if lane is None else subjects.check_lane(lane)),
         payload,
         blocks.encode(headers),
         large,
         None if follows else body,
     )
+
+
+def _lane(body: TaskBody) -> str:
+    """The lane that a task's label says, where a setting names that label. Raises UsageError."""
+    label = os.environ.get(LANE_LABEL)
+    return subjects.check_lane((body.labels or {}).get(label, "")) if label else ""
 
 
 def asked_as_sent(body: TaskBody) -> Asked:
@@ -241,6 +251,7 @@ class Sender:
             if not wait_full:
                 raise
         except NoStream as error:
+            await lanes.check(self._session.js, message.subject)
             await self._provide(error)
         except (NoAnswer, NotConnected):
             pass

@@ -63,6 +63,7 @@ class Tasks:
         *,
         queue: str = "default",
         priority: str = "normal",
+        lane: str | None = None,
         id: str | None = None,
         reply: str | None = None,
         needs: str | None = None,
@@ -76,6 +77,7 @@ class Tasks:
             task_id=self._ids.new() if task_id is None else task_id,
             queue=queue,
             priority=priority,
+            lane=lane,
             reply=reply,
             needs=needs,
             follows=follows,
@@ -156,11 +158,13 @@ class Tasks:
             fields["params"] = Folder(Path()).attached(fields.get("kind"), fields["params"])
         queue = fields.pop("queue", DEFAULTS["queue"])
         priority = fields.pop("priority", DEFAULTS["priority"])
+        lane = fields.pop("lane", None)
         return prepare(
             fields,
             task_id=self._ids.new() if task_id is None else task_id,
             queue=queue,
             priority=priority,
+            lane=lane,
             reply=reply,
             needs=needs,
         )

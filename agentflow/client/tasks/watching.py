@@ -250,7 +250,7 @@ def _tokens_event(task_id: str, message: Message) -> Event:
 
 def _task_event(message: Message) -> Event | None:
     parts = message.subject[_LIVE:].split(".")
-    if len(parts) not in (2, 3):
+    if len(parts) not in (2, 3, 4):
         return None
     headers = message.headers
     queue, sequence = parts[1], sequence_of(message)
@@ -259,7 +259,7 @@ def _task_event(message: Message) -> Event | None:
         id=task.task_id(headers, None, queue, sequence, stored_ns(message)),
         sequence=sequence,
         queue=queue,
-        priority=parts[2] if len(parts) == 3 else subjects.Priority.NORMAL,
+        priority=parts[2] if len(parts) > 2 else subjects.Priority.NORMAL,
         task_kind=headers.get(subjects.KIND, ""),
         model=headers.get(subjects.MODEL),
         labels=task.labels_from(headers.get(subjects.LABELS)),

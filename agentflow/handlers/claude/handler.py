@@ -41,6 +41,7 @@ from agentflow.handlers.claude.estimate import Prompts, Ratio
 from agentflow.handlers.claude.failures import MISSHAPEN, Failures, unbilled
 from agentflow.handlers.claude.headers import rate_limits, reading
 from agentflow.handlers.claude.message import Message, Refused
+from agentflow.handlers.claude.prefixes import Lead, Prefixes, marks
 from agentflow.handlers.claude.reader import Reader, Unreadable
 from agentflow.handlers.claude.request import (
     DEFAULT_MAX_TOKENS,
@@ -131,6 +132,7 @@ class ClaudeHandler:
         self._secrets = secrets.Secrets()
         self._failures = Failures(self._secrets, stall)
         self._families: dict[str, _Family] = {}
+        self._prefixes = Prefixes()
         self.pool = checked_pool(pool) or ""
 
     async def start(self) -> None:
@@ -278,6 +280,8 @@ class ClaudeHandler:
         bill: _Bill,
     ) -> Outcome:
         message = Message()
+        marked = marks(arguments)
+        lead = bill.lead = await self._prefixes.turn(marked) if marked else None
         began = time.monotonic()
         try:
             response = await self._open(arguments, run, state)
@@ -294,6 +298,9 @@ class ClaudeHandler:
                 said = [*said, message.outcome()]
             run.partial = _some(turns.joined(said)) if said else None
             raise
+        finally:
+            if lead is not None:
+                lead.end()
         self._account(message, run, bill, state.ratio)
         if not run.estimated:
             bought = run.usage.output_tokens - bill.usage.output_tokens
@@ -350,6 +357,8 @@ class ClaudeHandler:
                     if message.begun and not begun:
                         begun = True
                         run.counted = _counted(message)
+                        if bill.lead is not None:
+                            bill.lead.began()
                         run.answered()
                     run.characters = before + message.characters
                     if run.first_token_s is None and message.characters:
@@ -432,6 +441,8 @@ class _Bill:
     def __init__(self, run: Run) -> None:
         self.cost: Cost | None = None
         """Of this turn, once something of its answer came."""
+        self.lead: Lead | None = None
+        """Of this turn, where it marks what is to be cached."""
         self.usage = run.usage
         self._micro = run.cost_micro
         self._unpriced = run.unpriced

@@ -115,6 +115,17 @@ def cost_micro(model: str, usage: Usage, prices: Prices, detail: Detail = PLAIN)
     return cost((Part(model, usage, detail),), prices).micro
 
 
+def saved_by_caching(model: str, usage: Usage, prices: Prices, detail: Detail = PLAIN) -> int:
+    """Micro-USD that the prompt cache took from a request's price; below 0 where it only wrote.
+
+    0 where there is no price. What was written counts as written for five minutes.
+    """
+    plain = Usage(usage.input_tokens + usage.cached, usage.output_tokens)
+    without = cost_micro(model, plain, prices, detail)
+    paid = cost_micro(model, usage, prices, detail)
+    return 0 if without is None or paid is None else without - paid
+
+
 def price_of(model: str, prices: Prices) -> Price | None:
     """The model's entry, under its dated or its undated name."""
     return prices.models.get(model) or prices.models.get(undated(model))
