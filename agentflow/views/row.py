@@ -69,6 +69,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cost: int | None = 0
     simulated: bool = False
     message: str = ""
+    title: str = ""
     progress: float | None = None
     note: str | None = None
     error: str | None = None

@@ -14,7 +14,6 @@ from typing import Final
 
 import msgspec
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import short, span
 from agentflow.dashboard.rows.headroom import headroom
@@ -22,6 +21,7 @@ from agentflow.dashboard.store.store import Actor
 from agentflow.protocol.record import State
 from agentflow.rules import presence
 from agentflow.views import gates as gateviews
+from agentflow.views import query
 
 LATELY: Final = 15
 """Minutes that failures are looked at for."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.column import Column, listed
 from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export
 from agentflow.dashboard.reader.scene import Scene
@@ -22,6 +21,7 @@ from agentflow.dashboard.rows.headroom import Family, Room, headroom
 from agentflow.dashboard.rows.taskgroups import label_names
 from agentflow.dashboard.store.totals import Spend
 from agentflow.dashboard.views.taskcolumns import columns
+from agentflow.views import query
 from agentflow.views.row import Row
 
 PERIODS: Final[dict[str, int]] = {"minute": 60, "hour": 3600, "day": 86_400, "all": 0}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.column import Column
 from agentflow.dashboard.reader.scene import GLYPHS, Scene
 from agentflow.dashboard.render.amounts import bar, money, short, span
 from agentflow.protocol.record import State
+from agentflow.views import query
 from agentflow.views.row import Row, decode_labels
 
 _RANKS: Final = {

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.changes import Changes
 from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export, Fetch, Prompt
 from agentflow.dashboard.reader.remedies import remedy
@@ -25,6 +24,7 @@ from agentflow.dashboard.rows.taskgroups import (
 from agentflow.dashboard.views.groupcolumns import GROUP_COLUMNS
 from agentflow.dashboard.views.taskcolumns import COLUMNS
 from agentflow.protocol.record import State
+from agentflow.views import query
 from agentflow.views.row import Row, decode_labels
 
 NO_GROUP: Final = "none"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.column import Column, listed
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.reader.table import Table
@@ -19,6 +18,7 @@ from agentflow.dashboard.store.store import LOADS, Actor
 from agentflow.dashboard.views.fleet import grid, title
 from agentflow.dashboard.views.listing import Listing
 from agentflow.protocol.record import State
+from agentflow.views import query
 from agentflow.views.row import Row
 
 STATES: Final = ("lost", "draining", "busy", "idle")
