@@ -99,7 +99,11 @@ def _failed(scene: Scene, target: str) -> bool:
 
 def _running_worker(scene: Scene, target: str) -> bool:
     actor = scene.store.actors.get(target)
-    return actor is not None and not actor.beat.stopping and not actor.lost(scene.now)
+    return (
+        actor is not None
+        and not actor.beat.stopping
+        and not actor.lost(scene.store.heard_by(scene.now))
+    )
 
 
 _RETRIED: Final = "back into its queue, the failures counted anew; the history is kept"

@@ -62,7 +62,9 @@ class _Facts:
     def __post_init__(self) -> None:
         store = self.scene.store
         for actor in store.workers():
-            (self.lost if actor.lost(self.scene.now) else self.up).append(actor)
+            (
+                self.lost if actor.lost(self.scene.store.heard_by(self.scene.now)) else self.up
+            ).append(actor)
 
     @property
     def heard(self) -> bool:
@@ -318,7 +320,9 @@ def _notes(facts: _Facts) -> Iterator[Item]:
     for actor in [*facts.up, *facts.scene.store.masters()]:
         for note in actor.beat.notes:
             # A closed pool has its own line.
-            if note.split(" ", 1)[0] not in closed and not actor.lost(facts.scene.now):
+            if note.split(" ", 1)[0] not in closed and not actor.lost(
+                facts.scene.store.heard_by(facts.scene.now)
+            ):
                 saying[note].append(actor.beat.name)
     for note, names in sorted(saying.items()):
         who = names[0] if len(names) == 1 else f"{len(names):,} actors"
@@ -333,7 +337,10 @@ def _unread(facts: _Facts) -> Iterator[Item]:
 def _no_master(facts: _Facts) -> Iterator[Item]:
     if not facts.heard:
         return
-    if not any(not each.lost(facts.scene.now) for each in facts.scene.store.masters()):
+    if not any(
+        not each.lost(facts.scene.store.heard_by(facts.scene.now))
+        for each in facts.scene.store.masters()
+    ):
         yield Item(
             "warn",
             "no master answers",

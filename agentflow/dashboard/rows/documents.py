@@ -155,7 +155,11 @@ def _head(scene: Scene) -> dict[str, Any]:
         "time": instant(scene.now),
         "connected": bool(link and link.up),
         "server": link.url if link else None,
-        "masters": [actor.beat.name for actor in store.masters() if not actor.lost(scene.now)],
+        "masters": [
+            actor.beat.name
+            for actor in store.masters()
+            if not actor.lost(store.heard_by(scene.now))
+        ],
         "simulated": any(actor.beat.simulated for actor in store.workers()),
         "complete": store.known.complete,
         "older": store.known.older + store.known.evicted,

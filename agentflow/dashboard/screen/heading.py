@@ -10,6 +10,7 @@ from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import money, span
 from agentflow.dashboard.render.lines import EMPTY, Hit, Line, Run, clip, columns, line
 from agentflow.dashboard.rows.costs import recent
+from agentflow.dashboard.store.store import DEAF
 
 TABS: Final = {
     "overview": "Over",
@@ -21,8 +22,8 @@ TABS: Final = {
     "events": "Event",
 }
 """The views with a number, and their names where there is little room."""
-STALE: Final = 5.0
-"""Seconds without any item after which the picture is called old: heartbeats come every two."""
+STALE: Final = DEAF
+"""Seconds without news after which the picture is called old."""
 ACT_KEYS: Final = "key.act"
 LISTENS: Final = 2.5
 """Seconds in which every actor that lives has said so."""
@@ -50,6 +51,8 @@ def _status(reader: Reader, scene: Scene, width: int, now: float) -> Line:
         left.append((0, ("connecting  ", "warn")))
     elif not link.up:
         left.append((0, (f"{scene.glyph('crit')} disconnected  ", "crit")))
+        if store.heard:
+            left.append((1, (f"silent {span(max(0.0, now - store.heard)):<4}  ", "crit")))
     else:
         age = max(0.0, now - store.heard)
         token = "ok" if age < STALE else "warn"
@@ -57,7 +60,7 @@ def _status(reader: Reader, scene: Scene, width: int, now: float) -> Line:
         left.append((0, (f"{scene.glyph('running')} {word} {span(age):<4}  ", token)))
     if link is not None and link.url:
         left.append((8, (f"{link.url.removeprefix('nats://')}  ", "dim")))
-    alive = [each.beat.name for each in store.masters() if not each.lost(now)]
+    alive = [each.beat.name for each in store.masters() if not each.lost(store.heard_by(now))]
     if not reader.store.actors and now - reader.store.linked_at < LISTENS:
         pass  # nobody can have said anything yet
     elif alive:
@@ -108,7 +111,8 @@ def _banner(reader: Reader, scene: Scene, width: int, now: float) -> Line:
     if link is not None and not link.up:
         since_then = span(now - reader.store.linked_at)
         text = f" {sign} disconnected for {since_then}, trying again. Acts are off. "
-        text += f"Data is from {scene.clock(reader.store.linked_at)}. {link.url} {link.detail}"
+        heard = scene.clock(reader.store.heard or reader.store.linked_at)
+        text += f"Data is from {heard}. {link.url} {link.detail}"
         return clip(line((text, "banner"), base="banner"), width)
     if reader.frozen is not None:
         behind = reader.store.items - reader.frozen.items

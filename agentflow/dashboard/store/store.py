@@ -36,6 +36,10 @@ LIMIT: Final = 100_000
 EVENTS: Final = 2_000
 FAILING: Final = frozenset({"failed", "retrying"})
 """States of records with which an attempt ended in vain."""
+SENT: Final = (feed.Rows, feed.Beat, feed.Tokens, feed.Depths, feed.Anew)
+"""Items that only a server that answers can bring."""
+DEAF: Final = 5.0
+"""Seconds without news after which the silence is the server's: depths come every two."""
 LOADS: Final = 16
 LOAD_SLOT: Final = 15.0
 """Seconds of a point of a worker's load; `LOADS` of them are kept."""
@@ -159,7 +163,7 @@ class Store:
     revision: int = 0
     """Grows whenever anything changed."""
     heard: float = 0.0
-    """When the last item became known."""
+    """When the server was last heard: what we tell ourselves (a note, a lost link) is no news."""
     items: int = 0
     """Rows taken, for the dashboard's own meter."""
     _watchers: list[set[str]] = field(default_factory=list)
@@ -178,7 +182,7 @@ class Store:
     def apply(self, item: feed.Item) -> None:
         """Take an item of the feed."""
         self.revision += 1
-        self.heard = max(self.heard, item.at)
+        self._hear(item)
         match item:
             case feed.Rows():
                 self._rows(item)
@@ -200,6 +204,18 @@ class Store:
                 self._anew(item.stream)
             case feed.Note():
                 self._note(item)
+
+    def _hear(self, item: feed.Item) -> None:
+        if not (isinstance(item, SENT) or (isinstance(item, feed.Link) and item.up)):
+            return
+        if self.heard and item.at - self.heard > DEAF:
+            # The server was silent, not the workers: they have the time to speak again.
+            presence.hearing_again(self.actors.values(), item.at, deaf_since=self.heard)
+        self.heard = max(self.heard, item.at)
+
+    def heard_by(self, now: float) -> float:
+        """The time by which silence of an actor means something: what came later was not heard."""
+        return min(now, self.heard) if self.heard else now
 
     def watch(self) -> set[str]:
         """A set to which the ids of changed rows are added from now on; empty it at will."""

@@ -312,7 +312,9 @@ class Costs(View):
     def _limits(self, scene: Scene, width: int, height: int) -> list[Line]:
         if not scene.live:
             return []
-        families = scene.lately("headroom", lambda: headroom(scene.store.workers(), scene.now))
+        families = scene.lately(
+            "headroom", lambda: headroom(scene.store.workers(), scene.store.heard_by(scene.now))
+        )
         most = max(1, (height - 10) // 3)
         if not families:
             text = "  no worker has told of a limit yet"

@@ -246,7 +246,8 @@ class Queues(Listing[Queue]):
         serving = [
             actor.beat.name
             for actor in scene.store.workers()
-            if presence.serves(actor.beat, queue.queue) and not actor.lost(scene.now)
+            if presence.serves(actor.beat, queue.queue)
+            and not actor.lost(scene.store.heard_by(scene.now))
         ]
         facts = [
             (

@@ -45,7 +45,7 @@ def _what(scene: Scene, row: Row) -> list[Fact]:
         actor = scene.store.actors.get(row.actor)
         if actor is None:
             lost = " (silent)"
-        elif actor.lost(scene.now):
+        elif actor.lost(scene.store.heard_by(scene.now)):
             lost = f" (lost {span(actor.age(scene.now))})"
     return [
         ("state", f"{scene.glyph(row.state)} {row.state}", f"state.{row.state}"),
