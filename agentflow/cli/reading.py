@@ -69,6 +69,13 @@ def default_options(function: Callable[..., R]) -> Callable[..., R]:
     return function
 
 
+def redact_option(function: Callable[..., R]) -> Callable[..., R]:
+    """Add that prompts stay out of lists."""
+    return click.option(
+        "--redact", is_flag=True, help="Lists and records do not show how the prompt begins."
+    )(function)
+
+
 def batch_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add whether tasks go through the Message Batches API."""
     for option in (

@@ -135,7 +135,11 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One entry of a log. Fields without a default are in every record."""
+    """One entry of a log. Fields without a default are in every record.
+
+    `title` is how lists call the task; `by` who cancelled it, or dropped (`dropped`) its dead
+    letter: it is still failed then, and cannot be retried.
+    """
 
     v: int
     id: str
@@ -154,6 +158,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: Dollars | None
     timings: Timings
     model: str | None = None
+    title: str | None = None
     asked: dict[str, str | int] | None = None
     resume_at: datetime | None = None
     reason: str | None = None
@@ -175,6 +180,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     saved_usd: float = NOTHING_SAVED
     pool: str | None = None
     repair: Repair | None = None
+    by: str | None = None
+    dropped: bool = False
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property

@@ -41,6 +41,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "unknown"
     labels: dict[str, str] = {}
     model: str | None = None
+    title: str = ""
     asked: Asked | None = None
 
 
@@ -83,6 +84,7 @@ def origin_of(record: Record) -> Origin:
         kind=record.kind,
         labels=record.labels,
         model=record.model,
+        title=record.title or "",
         asked=record.asked,
     )
 
@@ -155,6 +157,7 @@ def follow(
         or NOTHING_SAVED,
         timings=timings,
         model=spent.model or origin.model or (before.model if before else None),
+        title=origin.title or (before.title if before else None) or None,
         request_id=spent.request_id,
         simulated=spent.simulated or (before.simulated if before else False),
         usage_told=spent.usage_told,
@@ -286,10 +289,27 @@ def cancelled(
     now: datetime,
     reason: str,
     spent: Spent = NOTHING_SPENT,
+    by: str | None = None,
 ) -> Record:
-    """The record that ends a task because somebody asked for it."""
+    """The record that ends a task because somebody (`by`) asked for it."""
     return follow(
-        origin, last, State.CANCELLED, actor=actor, now=now, spent=spent, ended=now, reason=reason
+        origin,
+        last,
+        State.CANCELLED,
+        actor=actor,
+        now=now,
+        spent=spent,
+        ended=now,
+        reason=reason,
+        by=by,
+    )
+
+
+def dropped(last: Last, *, actor: str, now: datetime, by: str) -> Record:
+    """The record of a failed task whose dead letter somebody drops: it says all it said."""
+    assert last.record is not None
+    return msgspec.structs.replace(
+        last.record, actor=actor, follows=last.sequence, time=now, by=by, dropped=True
     )
 
 

@@ -284,19 +284,19 @@ class Worker:
         match message:
             case Holds(message=identity):
                 return HeldAnswer(holds=self._holding.get(identity) is not None)
-            case Cancel(id=task_id):
-                return self._cancel(task_id)
+            case Cancel(id=task_id, by=by):
+                return self._cancel(task_id, by)
             case Drain():
                 self.actor.stop()
             case Waits(id=task_id):
                 return self._gates.governor.waiting(task_id)
         return None
 
-    def _cancel(self, task_id: str) -> HeldAnswer | Awaitable[HeldAnswer]:
+    def _cancel(self, task_id: str, by: str | None) -> HeldAnswer | Awaitable[HeldAnswer]:
         """Interrupt its run, now; the answer comes when what became of it is written."""
         running = []
         for held in self._holding.of_task(task_id):
-            held.interrupt(Ending.CANCELLED)
+            held.interrupt(Ending.CANCELLED, by)
             if held.run is not None:
                 running.append(held)
         return _when_written(running) if running else HeldAnswer(holds=False)

@@ -274,7 +274,7 @@ async def _ids(
     for task_id in ids:
         subjects.check_id(task_id)
     unique = dict.fromkeys(ids)
-    confirm(len(unique), f"this would {verb} {counted(len(unique), 'task')}", yes)
+    _ask(len(unique), f"this would {verb} {counted(len(unique), 'task')}", yes, verb)
     async with options.client(connection) as client:
         work = client.dead.retry_one if verb == "retry" else client.dead.drop_one
         return await _report(client, concurrently(as_stream(unique), work), verb, as_json)
@@ -286,9 +286,17 @@ async def _many(
     async with options.client(connection) as client:
         if not yes:
             count = await _count(client, wanted)
-            confirm(count, f"this would {verb} {counted(count, 'dead letter')}", yes)
+            _ask(count, f"this would {verb} {counted(count, 'dead letter')}", yes, verb)
         work = client.dead.retry(wanted) if verb == "retry" else client.dead.drop(wanted)
         return await _report(client, work, verb, as_json)
+
+
+def _ask(count: int, what: str, yes: bool, verb: str) -> None:
+    """What is dropped cannot be retried, so the first one is asked about too."""
+    if verb == "drop":
+        confirm(count, f"{what}, for good: no retry after it", yes, unasked=0)
+    else:
+        confirm(count, what, yes)
 
 
 async def _count(client: Client, wanted: DeadFilter) -> int:

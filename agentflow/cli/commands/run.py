@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentflow.cli.options import Dollars, Patience, connection_options, resolve
-from agentflow.cli.reading import batch_of, batch_options, default_options, reading_options
+from agentflow.cli.reading import (
+    batch_of,
+    batch_options,
+    default_options,
+    reading_options,
+    redact_option,
+)
 from agentflow.cli.workforce import chosen, limit_options, limits_of, workforce_options
 from agentflow.errors import CostLimitReached, GaveUp, UsageError
 
@@ -70,6 +76,7 @@ GIVE_UP = 600.0
 )
 @click.option("--store", help="Directory of the local stack's data. [default: the user's own]")
 @default_options
+@redact_option
 @batch_options
 @click.option(
     "--max-cost",
@@ -131,6 +138,8 @@ def command(file: str, **options: Any) -> int:
     reading = ("format_name", "prompt", "template", "carry", "app", "simulate")
     defaults = ("model", "system", "max_tokens", "temperature", "max_attempts", "schema", "repair")
     batch = batch_of(*(options.pop(name) for name in ("batch", "batch_after", "batch_expired")))
+    if options.pop("redact"):
+        batch = {**batch, "redact": True}
     job = _Command(file, {name: options.pop(name) for name in _OURS}, options)
     source = job.read({name: job.options[name] for name in (*reading, *defaults)} | batch)
     if job.ours["dry_run"]:

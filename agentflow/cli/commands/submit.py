@@ -12,7 +12,7 @@ import click
 from agentflow.attachments import Folder
 from agentflow.cli import intake, options
 from agentflow.cli.options import Duration, connection_options, json_option
-from agentflow.cli.reading import batch_of, batch_options, reading_options
+from agentflow.cli.reading import batch_of, batch_options, reading_options, redact_option
 from agentflow.errors import BusError, StreamFull, UsageError
 from agentflow.protocol import subjects
 
@@ -49,6 +49,8 @@ PATIENCE = 5.0
 @click.option("--max-attempts", type=click.IntRange(1, 100), help="Failures before it is given up.")
 @click.option("--param", multiple=True, metavar="K=V", help="Parameter; JSON or text. Repeatable.")
 @click.option("--label", multiple=True, metavar="K=V", help="Label to find it by. Repeatable.")
+@click.option("--title", help="How lists call it. [default: the prompt's beginning]")
+@redact_option
 @click.option(
     "--in",
     "--at",
@@ -82,6 +84,8 @@ def command(
     max_attempts: int | None,
     param: tuple[str, ...],
     label: tuple[str, ...],
+    title: str | None,
+    redact: bool,
     not_before: str | None,
     deadline: str | None,
     start_within: float | None,
@@ -109,6 +113,7 @@ def command(
         "max_attempts": max_attempts,
         "params": options.parameters(param) or None,
         "labels": options.labels(label) or None,
+        "title": "" if redact and title is None else title,
         "not_before": None if not_before is None else instant(not_before),
         "deadline": None if deadline is None else instant(deadline),
         "start_within": start_within,

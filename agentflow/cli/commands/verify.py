@@ -157,6 +157,11 @@ def _plain(report: Report) -> dict[str, object]:
     return plain
 
 
+def _letters(figures: Figures) -> str | None:
+    count = figures.letters_dropped
+    return f"{count:,} failed tasks whose dead letters somebody dropped" if count else None
+
+
 def _lines(figures: Figures) -> list[tuple[str, str | None]]:
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(figures.states.items()))
     told = f", {figures.named_by_the_ledger:,} in the ledger" if figures.named_by_the_ledger else ""
@@ -183,5 +188,6 @@ def _lines(figures: Figures) -> list[tuple[str, str | None]]:
             f"{figures.sequences:,} were stored: {figures.named_by_a_record:,} in a log, "
             f"{figures.in_queue:,} in the queue{told}{drops}{old}, {figures.unproved:,} unproved",
         ),
+        ("dropped", _letters(figures)),
         ("calls", calls),
     ]

@@ -16,7 +16,7 @@ import msgspec
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
 from agentflow.client.operate.bulk import concurrently
-from agentflow.client.session import Session
+from agentflow.client.session import Session, orderer
 from agentflow.client.tasks.steering import Steering
 from agentflow.errors import NotFound, TaskError, TaskNotFound
 from agentflow.log.task import last_of
@@ -189,6 +189,9 @@ class DeadLetters:
     async def _drop(self, letter: DeadLetter) -> Outcome:
         # By its sequence: a letter of a later failure is another one.
         if await self._session.js.delete(subjects.DEAD, letter.sequence):
+            # After it: who retries the task meanwhile has taken the letter, and continues the log.
+            if letter.follows:
+                await self._session.log.drop(letter.id, letter.follows, by=orderer())
             return Outcome(letter.id, True)
         return Outcome(letter.id, False, f"the dead letter of task {letter.id} was gone already")
 

@@ -34,6 +34,7 @@ from agentflow.dashboard.render.amounts import money
 from agentflow.dashboard.render.lines import Line, line
 from agentflow.protocol.record import State
 from agentflow.views import gates as gateviews
+from agentflow.views.why import WITHOUT_PAYLOAD
 
 TYPE_ABOVE: Final = 50
 """Above so many targets the number must be typed."""
@@ -94,7 +95,9 @@ def _unended(scene: Scene, target: str) -> bool:
 
 def _failed(scene: Scene, target: str) -> bool:
     row = scene.store.rows.get(target)
-    return row is None or row.state == State.FAILED
+    return row is None or (
+        row.state == State.FAILED and not row.dropped and row.reason not in WITHOUT_PAYLOAD
+    )
 
 
 def _running_worker(scene: Scene, target: str) -> bool:
@@ -131,7 +134,7 @@ ACTS: Final[dict[str, Act]] = {
             _RETRIED,
             by_ids("retry"),
             _failed,
-            "only a failed task can be",
+            "only a failed task can be, while its message is kept",
             _PAID,
         ),
         Act(
