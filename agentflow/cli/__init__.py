@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -103,8 +104,13 @@ class Commands(click.Group):
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="agentflow")
-def cli() -> None:
+@click.option("--utc", is_flag=True, help="Times in UTC. [default: in this machine's zone]")
+def cli(utc: bool) -> None:
     """Run thousands of Claude tasks on your own machines, over NATS JetStream."""
+    if utc:
+        # What this process and its children print; nothing is stored in a zone.
+        os.environ["TZ"] = "UTC"
+        time.tzset()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -124,7 +124,8 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     """When and how long: instants in UTC, durations in seconds.
 
     `submitted` is when the first message was stored, `started` and `ended` are of the last attempt,
-    `run_s` sums the attempts, `first_token_s` is of the last attempt.
+    `run_s` sums the attempts, `first_token_s` is of the last attempt. `due` is when that might have
+    started, where it had to wait for an instant.
     """
 
     submitted: datetime | None = None
@@ -132,6 +133,7 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: datetime | None = None
     run_s: Seconds = 0.0
     first_token_s: Seconds | None = None
+    due: datetime | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -16,6 +16,7 @@ from agentflow.protocol.asked import Asked
 from agentflow.protocol.batches import REASON
 from agentflow.protocol.record import (
     NOTHING_SAVED,
+    PARKED,
     VERSION,
     Failure,
     Last,
@@ -125,6 +126,7 @@ def follow(
     failures: int | None = None,
     started: datetime | None = None,
     ended: datetime | None = None,
+    due: datetime | None = None,
     **content: Any,
 ) -> Record:
     """The record of `state` that follows `last`, with sums brought forward."""
@@ -136,6 +138,7 @@ def follow(
         ended=ended,
         run_s=round(old.run_s + spent.run_s, 6),
         first_token_s=spent.first_token_s,
+        due=due if started is not None else old.due,
     )
     return Record(
         v=VERSION,
@@ -193,6 +196,7 @@ def claimed(origin: Origin, last: Last, *, actor: str, now: datetime) -> Record:
         attempt=(before.attempt if before else 0) + 1,
         failures=failures,
         started=now,
+        due=before.resume_at if before is not None and before.state in PARKED else None,
     )
 
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from agentflow.protocol.record import State
+from agentflow.protocol.record import PARKED, State
 from agentflow.protocol.subjects import Priority
 from agentflow.views import pattern
-from agentflow.views.row import UNREADABLE, Row, decode_labels
+from agentflow.views.row import UNREADABLE, Row, decode_labels, waited
 
 Test = Callable[[Row, float], bool]
 """Whether a row at a time is wanted."""
@@ -64,12 +64,18 @@ def age(row: Row, now: float) -> float:
 
 
 def wait(row: Row, now: float) -> float | None:
-    """Seconds between submission and start, or until now for one that waits."""
-    if row.submitted is None:
-        return None
+    """Seconds that it waited for its last attempt, or waits now, since it might have started.
+
+    None before that instant, and where it is not known: of an attempt that followed a lost worker.
+    """
+    if row.state in PARKED and row.resume_at is not None:
+        return now - row.resume_at / 1000 if row.resume_at <= now * 1000 else None
     if row.started is not None:
-        return (row.started - row.submitted) / 1000
-    return now - row.submitted / 1000 if not row.finished else None
+        ms = waited(row)
+        return None if ms is None else ms / 1000
+    if row.submitted is None or row.finished:
+        return None
+    return now - row.submitted / 1000
 
 
 def run(row: Row, now: float) -> float | None:

@@ -64,6 +64,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     submitted: int | None = None
     started: int | None = None
     ended: int | None = None
+    due: int | None = None
     resume_at: int | None = None
     reason: str | None = None
     stop_reason: str | None = None
@@ -165,6 +166,7 @@ def _row(
         submitted=_ms(timings.submitted),
         started=_ms(timings.started),
         ended=_ms(timings.ended),
+        due=_ms(timings.due),
         resume_at=None if resume_at is None else _ms(resume_at),
         reason=task.reason[:REASON_CHARS] if task.reason else None,
         stop_reason=task.stop_reason[:REASON_CHARS] if task.stop_reason else None,
@@ -264,6 +266,14 @@ def from_task(
         title=tasks.title(body, headers),
         message=message_identity(sequence, stored_ns),
     )
+
+
+def waited(row: Row) -> int | None:
+    """Milliseconds that a task waited for the attempt that has started last, since it was due."""
+    due = row.due
+    if due is None and row.attempt <= 1:
+        due = row.submitted
+    return None if due is None or row.started is None else max(0, row.started - due)
 
 
 def needs_payload(headers: Mapping[str, str]) -> bool:

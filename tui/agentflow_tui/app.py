@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import events
@@ -283,7 +284,12 @@ def run(settings: Settings) -> None:
     logs.set_up(
         logs.settings(level="WARNING", file=os.environ.get(logs.FILE_ENV) or str(files.log()))
     )
-    dash = Dashboard(readonly=settings.readonly, ascii=settings.ascii, view=settings.view)
+    dash = Dashboard(
+        readonly=settings.readonly,
+        ascii=settings.ascii,
+        view=settings.view,
+        zone=UTC if settings.utc else None,
+    )
     dash.recording = settings.replay.name if settings.replay is not None else ""
     kept = habits.place()
     dash.adopt(habits.read(kept))

@@ -9,7 +9,7 @@ from agentflow.dashboard.reader.reader import Reader
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import money, span
 from agentflow.dashboard.render.lines import EMPTY, Hit, Line, Run, clip, columns, line
-from agentflow.dashboard.rows.costs import recent
+from agentflow.dashboard.rows.costs import burn, least, recent
 from agentflow.dashboard.store.store import DEAF
 
 TABS: Final = {
@@ -29,6 +29,9 @@ LISTENS: Final = 2.5
 """Seconds in which every actor that lives has said so."""
 RECEIPT_FOR: Final = 10.0
 """Seconds for which the end of an act is news."""
+
+DAY_S: Final = 86_400
+HOUR_S: Final = 3_600
 
 Part = tuple[int, Run]
 """A run and its rank: those of the highest rank leave first."""
@@ -72,12 +75,14 @@ def _status(reader: Reader, scene: Scene, width: int, now: float) -> Line:
         left.append((1, (f"reading {share:.0f}%  ", "warn")))
     if any(each.beat.simulated for each in store.actors.values()):
         left.append((2, ("SIMULATED  ", "warn")))
-    today, hour = recent(scene.store.totals, scene.now)
+    today, _ = recent(scene.store.totals, scene.now)
+    hour = burn(scene.store.totals.costs, int(scene.now) // 60)
     right: list[Part] = [
-        (3, (f"{money(today)} today ", "text")),
-        (5, (f" {money(hour)}/h ", "text")),
+        (3, (f"{least(scene, scene.now % DAY_S)}{money(today)} today ", "text")),
+        (5, (f" {least(scene, HOUR_S)}{money(hour)}/h ", "text")),
         (4, (" read-only " if reader.readonly else " rw ", "warn" if reader.readonly else "dim")),
         (1, (f" {scene.clock(now)} ", "dim")),
+        (7, (f"{scene.zone_name(now)} ", "dim")),
         (6, (" ? help ", "key")),
     ]
     return _two_sided(left, right, width, "status")

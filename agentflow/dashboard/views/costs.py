@@ -16,7 +16,17 @@ from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import bar, count, money, percent, short, span, sparks
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, fitted, line, rule
 from agentflow.dashboard.render.separated import separated
-from agentflow.dashboard.rows.costs import BY, DAY, Share, burn, dearest, recent, shares
+from agentflow.dashboard.rows.costs import (
+    BY,
+    DAY,
+    HOUR,
+    Share,
+    burn,
+    dearest,
+    least,
+    recent,
+    shares,
+)
 from agentflow.dashboard.rows.headroom import Family, Room, headroom
 from agentflow.dashboard.rows.taskgroups import label_names
 from agentflow.dashboard.store.totals import Spend
@@ -287,10 +297,12 @@ class Costs(View):
         first = [
             _fact(
                 "all" if self.period == "all" else f"last {self.period}",
-                money(whole.cost) + ("?" if whole.unknown else ""),
+                least(scene, PERIODS[self.period])
+                + money(whole.cost)
+                + ("?" if whole.unknown else ""),
             ),
-            _fact("today", money(today)),
-            _fact("burn", f"{money(hour)}/h"),
+            _fact("today", least(scene, scene.now % (DAY * 60)) + money(today)),
+            _fact("burn", f"{least(scene, HOUR * 60)}{money(hour)}/h"),
             _fact("at midnight UTC", f"~{money(ahead)}"),
             line(
                 (" $/min ", "dim"),

@@ -127,8 +127,8 @@ class Tasks(View):
         if self.filter.text:
             title += f"  /{self.filter.text}"
         known = scene.store.known
-        if known.evicted or known.older:
-            right += " newest"
+        if known.evicted or known.older or not known.complete:
+            right = f"newest {right}"
         below = self._preview(scene, width, height) if self.group == NO_GROUP else []
         room = max(2, height - 1 - len(below))
         lines = [rule(title, width, right + marked), *table.lines(width, room, scene)]

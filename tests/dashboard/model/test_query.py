@@ -51,7 +51,10 @@ ROW = Row(
 )
 
 
-def wants(text: str, row: Row = ROW) -> bool:
+FIRST = msgspec.structs.replace(ROW, due=ROW.submitted)
+
+
+def wants(text: str, row: Row = FIRST) -> bool:
     return parse(text).wants(row, NOW)
 
 
@@ -217,6 +220,14 @@ def test_a_term_made_for_a_value_finds_it(value: str) -> None:
 
 
 def test_waiting_and_running_times() -> None:
-    assert query.wait(ROW, NOW) == pytest.approx(100)
+    first = msgspec.structs.replace(ROW, attempt=1)
+    assert query.wait(first, NOW) == pytest.approx(100)
+    # When the lost worker's attempt might have started again nobody knows.
+    assert query.wait(ROW, NOW) is None
+    due = msgspec.structs.replace(ROW, due=round((NOW - 603) * 1000))
+    assert query.wait(due, NOW) == pytest.approx(3)
+    parked = msgspec.structs.replace(ROW, state="retrying", resume_at=round((NOW + 5) * 1000))
+    assert query.wait(parked, NOW) is None
+    assert query.wait(parked, NOW + 7) == pytest.approx(2)
     assert query.run(ROW, NOW) == pytest.approx(600)
     assert query.age(ROW, NOW) == pytest.approx(700)

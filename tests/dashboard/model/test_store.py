@@ -116,7 +116,40 @@ def test_those_that_ended_first_are_forgotten_first_in_whatever_order_they_came(
     for at in order:
         store.apply(feed.Rows(at=NOW, rows=[ended[at]]))
     assert set(store.rows) == {f"t-{at}" for at in range(7, 12)}
-    assert store.totals.state("succeeded") == 5
+    # They stay counted: a sum that shrinks when a row leaves would be false.
+    assert store.totals.state("succeeded") == 12
+    assert store.known.evicted == 7
+    store.apply(feed.Anew(at=NOW, stream="AGENTFLOW_RECORDS"))
+    assert plain(store.totals) == plain(Totals())
+
+
+def test_a_task_that_was_let_go_while_reading_is_not_brought_back_by_an_older_record() -> None:
+    store = Store(limit=1)
+    store.apply(feed.Loading(at=NOW, done=1, total=9))
+    ended = [
+        Row(id=f"t-{at}", sequence=at + 9, state="succeeded", queue="q", updated=BASE + at, cost=5)
+        for at in range(3)
+    ]
+    store.apply(feed.Rows(at=NOW, rows=ended))
+    older = Row(id="t-0", sequence=1, state="running", queue="q", updated=BASE - 9)
+    store.apply(feed.Rows(at=NOW, rows=[older]))
+    assert set(store.rows) == {"t-2"}
+    assert store.totals.state("running") == 0
+    assert store.totals.spent().cost == 15
+
+
+def test_a_sum_is_whole_only_where_all_was_read_that_belongs_to_it() -> None:
+    store = Store()
+    store.apply(feed.Loading(at=NOW, done=1, total=9))
+    assert not store.whole()
+    row = Row(id="t", sequence=9, state="succeeded", queue="q", updated=BASE, cost=5)
+    store.apply(feed.Rows(at=NOW, rows=[row]))
+    store.apply(feed.Loading(at=NOW, done=9, total=9, older=4))
+    assert not store.whole()
+    assert not store.whole(BASE - 1)
+    assert store.whole(BASE)
+    store.apply(feed.Loading(at=NOW, done=9, total=9))
+    assert store.whole()
 
 
 def test_a_failed_attempt_is_wasted_though_its_task_succeeds() -> None:
