@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "tui": ("tui", "Open the dashboard."),
     "jobs": ("jobs", "List the jobs: how far, what they cost, what they wait for."),
     "results": ("results", "Write the results of a job again, from the log."),
+    "wait": ("wait", "Wait until a job, or all with a label, have ended."),
     "withdraw": ("withdraw", "Take back what waits of a job."),
     "submit": ("submit", "Put a task into a queue."),
     "get": ("get", "Show a task and its result."),

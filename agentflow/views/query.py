@@ -38,6 +38,8 @@ class Query:
     tests: tuple[Test, ...] = ()
     timed: bool = False
     """Whether the passing of time alone changes what it finds."""
+    fields: frozenset[str] = frozenset()
+    """Fields that it names."""
     others: tuple[tuple[Test, ...], ...] = ()
     """What may hold instead of `tests`: the other sides of `or`."""
 
@@ -115,6 +117,8 @@ OR: Final = ("or", "OR", "|")
 _TIMED: Final = frozenset({"age", "wait", "run"})
 KNOWN_LABELS: Final = 10_000
 """Texts of labels that a filter remembers; tasks may all have different ones."""
+DETAILS: Final = frozenset({"error", "group"})
+"""Fields that only who reads the records knows; a master's index has none of them."""
 FIELDS: Final = (*_TEXT, "label", *_NUMBER)
 
 VALUES: Final[dict[str, tuple[str, ...]]] = {
@@ -126,6 +130,7 @@ VALUES: Final[dict[str, tuple[str, ...]]] = {
 _SIGNS: Final = re.compile(r'["\[\]*?]')
 _BARE: Final = re.compile(r"[\w.?=@/+-]*")
 _FIELD: Final = re.compile(r"([a-z]+):(.*)", re.S)
+_NAMED: Final = re.compile(r"(?:^|[\s!])([a-z]+)(?=:|>|<|=)")
 _COMPARE: Final = re.compile(r"([a-z]+)(>=|<=|>|<|=)(.*)", re.S)
 _AMOUNT: Final = re.compile(r"\$?(\d+(?:\.\d+)?)([a-zA-Z]*)")
 _SPANS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -156,7 +161,8 @@ def parse(text: str) -> Query:
     if not all(sides):
         raise QueryError('`or` stands between two sides; the word itself is "or" in quotes')
     first, *others = map(tuple, sides)
-    return Query(text, first, timed, tuple(others))
+    named = frozenset(_NAMED.findall(text))
+    return Query(text, first, timed, named & frozenset(FIELDS), tuple(others))
 
 
 def term(field: str, value: str) -> str:

@@ -33,6 +33,7 @@ def _filters(function: Callable[..., R]) -> Callable[..., R]:
             "--fingerprint", metavar="HEX", help="Only those of one group (list --group)."
         ),
     )
+    function = options.query_option(function)
     for option in reversed(added):
         function = option(function)
     return function
@@ -52,6 +53,7 @@ def _wanted(chosen: dict[str, Any]) -> tuple[DeadFilter, bool]:
         label=options.labels(chosen.pop("label")),
         older_than=chosen.pop("age"),
         fingerprint=chosen.pop("fingerprint"),
+        query=chosen.pop("query"),
     )
     return wanted, wanted != DeadFilter()
 
@@ -103,7 +105,7 @@ async def _list(
         output.show("no dead letters")
         return
     rows.sort(key=lambda letter: letter.sequence)
-    headings = ("ID", "REASON", "QUEUE", "KIND", "ATT", "AGE", "GROUP", "ERROR")
+    headings = ("ID", "REASON", "QUEUE", "KIND", "ATT", "AGE", "GROUP", "TITLE", "ERROR")
     output.table(
         headings,
         [
@@ -115,6 +117,7 @@ async def _list(
                 str(letter.attempts),
                 output.ago(letter.time),
                 letter.fingerprint,
+                letter.title,
                 ("(not kept whole) " if letter.truncated else "") + letter.error.message,
             )
             for letter in rows
@@ -251,7 +254,7 @@ def _check_choice(ids: tuple[str, ...], narrowed: bool, everything: bool) -> Non
     if [bool(ids), narrowed, everything].count(True) != 1:
         raise UsageError(
             "say which dead letters: ids, or filters (--reason, --queue, --label, --age, "
-            "--fingerprint), or --all"
+            "--fingerprint, --query), or --all"
         )
 
 
@@ -263,6 +266,15 @@ async def retry_ids(
 ) -> int:
     """Run failed tasks again; 1 where one could not be."""
     return await _ids(connection, ids, yes, as_json, "retry")
+
+
+async def retry_found(
+    connection: dict[str, str | None], query: str, yes: bool, as_json: bool
+) -> int:
+    """Run the failed tasks again that a query finds; 1 where one could not be."""
+    from agentflow.client.operate.deadletters import DeadFilter
+
+    return await _many(connection, DeadFilter(query=query), yes, as_json, "retry")
 
 
 async def _ids(
