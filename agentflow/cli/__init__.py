@@ -6,6 +6,7 @@ from a table: where each one is, and what the list of commands says about it.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -83,6 +84,15 @@ class Commands(click.Group):
             ) from error
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, 1, cutoff=0.6)
+            meant = f"did you mean {near[0]}?" if near else "`agentflow --help` lists them"
+            raise click.UsageError(f"there is no command {args[0][:40]!r}; {meant}", ctx)
+        return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         # As above; click's own asks every command for its help.

@@ -273,7 +273,7 @@ class Index:
             operands.append(self._number(kind))
         if since is not None:
             where.append("updated >= ?")
-            operands.append(int(since.timestamp() * 1000))
+            operands.append(round(since.timestamp() * 1000))
         if queue is not None:
             where.append("queue = ?")
             operands.append(self._number(queue))

@@ -382,7 +382,7 @@ async def test_a_list_is_in_order_of_change_and_pages_join(monkeypatch: pytest.M
         lambda n: (n % 3 == 1 and n % 10 == 3) or n == 42
     )[:4]
     assert picked.total == len(chosen(lambda n: (n % 3 == 1 and n % 10 == 3) or n == 42))
-    assert await everything(found, state="no such") == []
+    assert await everything(found, states=["no such"]) == []
     assert await everything(found, queue="no such") == []
 
     assert (await found.select(limit=3)).total == 100
