@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import short, span
+from agentflow.dashboard.rows import tasktrouble
 from agentflow.dashboard.rows.headroom import headroom
+from agentflow.dashboard.rows.need import Item
 from agentflow.dashboard.store.store import Actor
 from agentflow.protocol.record import State
 from agentflow.rules import presence
@@ -37,20 +37,6 @@ ORPHANED: Final = 30.0
 """Seconds after which a task of an actor that nobody has heard is worth a line."""
 NAMED: Final = 3
 """Workers that have a line of their own; more share one."""
-
-
-class Item(msgspec.Struct, frozen=True):
-    """Something that needs a person: what, the evidence, and the command that leads there.
-
-    `level` is crit or warn; `hint` is the key or the command line that mends it or looks into it.
-    """
-
-    level: str
-    text: str
-    evidence: str
-    hint: str
-    command: str = ""
-    argument: str = ""
 
 
 @dataclass(slots=True)
@@ -375,10 +361,14 @@ _RULES: Final[tuple[Callable[[_Facts], Iterator[Item]], ...]] = (
     _lost_workers,
     _orphans,
     _unserved,
+    lambda facts: tasktrouble.unknown_kinds(facts.scene, facts.up if facts.heard else ()),
     _failures,
+    lambda facts: tasktrouble.retry_storm(facts.scene),
     _limits,
     _paused,
     _old_queues,
+    lambda facts: tasktrouble.long_runs(facts.scene),
+    lambda facts: tasktrouble.backlog(facts.scene),
     _unread,
     _no_master,
     _blocked,

@@ -13,10 +13,11 @@ from typing import Any, Final
 import msgspec
 
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.rows.attention import Item, attention
+from agentflow.dashboard.rows.attention import attention
 from agentflow.dashboard.rows.costs import DAY_MS, Account, Recent, accounts, recent
 from agentflow.dashboard.rows.dead import Group, groups
 from agentflow.dashboard.rows.flow import Flow, flow
+from agentflow.dashboard.rows.need import Item
 from agentflow.dashboard.rows.queues import Queue, queues
 from agentflow.dashboard.rows.tasks import Task, task
 from agentflow.dashboard.rows.units import Instant, dollars, instant
