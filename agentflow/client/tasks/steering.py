@@ -90,7 +90,7 @@ class Steering:
             if before.record.state == State.RUNNING:
                 await self._ask_owner(before.record, by)
         else:
-            queued = await self._queue.find(task_id, message, message_sequence)
+            queued = await self._queued(task_id, message, message_sequence)
         last = await self._session.log.cancel(
             task_id, by=by, queued=queued.origin if queued is not None else None
         )
@@ -102,6 +102,14 @@ class Steering:
                 _log.debug("after cancelling %s: %s", task_id, error)
         result = result_of_record(last.record, last.sequence)
         return Cancellation(result, already=result.state != State.CANCELLED)
+
+    async def _queued(self, task_id: str, message: str, sequence: int) -> Queued | None:
+        """Its message; None too where it cannot be read: the record says less then, and ends it."""
+        try:
+            return await self._queue.find(task_id, message, sequence)
+        except BusError as error:
+            _log.debug("the message of %s: %s", task_id, error)
+            return None
 
     async def _ask_owner(self, record: Record, by: str) -> None:
         """Return when the worker of a running task has ended it, or does not answer."""
