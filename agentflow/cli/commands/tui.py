@@ -153,7 +153,7 @@ async def _once(settings: Settings, form: str, width: int, height: int, at: str 
     render = importlib.import_module("agentflow.dashboard.once").render
     store, travelled, to = Store(), None, 0.0
     async with Client(settings.connect) as client:
-        items = await client.snapshot()
+        items = await client.snapshot(newest=settings.newest)
         for item in items:
             store.apply(item)
         if at is not None:

@@ -162,7 +162,7 @@ def _head(scene: Scene) -> dict[str, Any]:
             if not actor.lost(store.heard_by(scene.now))
         ],
         "simulated": any(actor.beat.simulated for actor in store.workers()),
-        "complete": store.known.complete,
+        "complete": store.whole(),
         "older": store.known.older + store.known.evicted,
         "states": states,
         "dead_letters": store.dead,
