@@ -54,6 +54,8 @@ _log = logging.getLogger(__name__)
 
 GRACE: Final = 30.0
 LISTED_TASKS: Final = 200
+CHARACTERS_OF_A_TOKEN: Final = 4
+"""Roughly: what is generated just now is shown while it comes."""
 RETRY_DELAY: Final = 1.0
 RETRY_DELAY_MAX: Final = 30.0
 HAND_BACK: Final = 5.0
@@ -414,5 +416,8 @@ def _shown(held: Held) -> RunningTask:
         queue=held.queue,
         attempt=held.run.attempt,
         since=held.since,
-        output_tokens=held.run.usage.output_tokens,
+        # What was told comes with the end of an answer; before it the text counts.
+        output_tokens=max(
+            held.run.usage.output_tokens, held.run.characters // CHARACTERS_OF_A_TOKEN
+        ),
     )
