@@ -134,7 +134,7 @@ ACTS: Final[dict[str, Act]] = {
             _RETRIED,
             by_ids("retry"),
             _failed,
-            "only a failed task can be, while its message is kept",
+            "only a failed one whose message is kept can be",
             _PAID,
         ),
         Act(
@@ -145,7 +145,7 @@ ACTS: Final[dict[str, Act]] = {
             _RETRIED,
             by_group("retry"),
             _failed,
-            "only a failed task can be",
+            "only a failed one whose message is kept can be",
             _PAID,
         ),
         Act(

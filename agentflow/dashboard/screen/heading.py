@@ -161,7 +161,9 @@ def _said(reader: Reader, width: int, now: float) -> Line | None:
     if newest is not None and (
         not newest.ended or now - max(newest.at, newest.changed) < RECEIPT_FOR
     ):
-        return clip(line((f" {newest.command}: ", "dim"), (newest.text, newest.token)), width)
+        # The outcome first: the command of a bulk act names every task.
+        said = line((f" {newest.text}", newest.token), (f"   {newest.command}", "dim"))
+        return clip(said, width)
     return None
 
 

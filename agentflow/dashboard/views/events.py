@@ -216,8 +216,8 @@ def receipt_line(scene: Scene, receipt: Receipt, width: int) -> Line:
     made = line(
         (f" {scene.clock(receipt.at)} ", "dim"),
         (f"{sign} ", receipt.token),
-        (f"{receipt.command}  ", "text"),
         (receipt.text, receipt.token),
+        (f"   {receipt.command}", "text"),
     )
     return clip(made, width)
 
