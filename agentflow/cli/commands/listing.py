@@ -15,7 +15,6 @@ from agentflow.cli.options import (
     json_option,
     query_option,
 )
-from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
     from agentflow.views.result import Result
@@ -79,7 +78,7 @@ def command(
 
 
 def states(given: tuple[str, ...]) -> list[str]:
-    """The states that were named, with commas between. Raises UsageError."""
+    """The states that were named, with commas between. Raises BadParameter."""
     from difflib import get_close_matches
 
     named = [each for text in given for each in text.split(",") if each]
@@ -87,7 +86,8 @@ def states(given: tuple[str, ...]) -> list[str]:
         if each not in STATES:
             near = get_close_matches(each, STATES, 1)
             meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(STATES)}"
-            raise UsageError(f"there is no state {each[:40]!r}; {meant}")
+            text = f"there is no state {each[:40]!r}; {meant}"
+            raise click.BadParameter(text, param_hint="--state")
     return named
 
 
