@@ -49,6 +49,7 @@ class Figures(msgspec.Struct, kw_only=True):
     named_by_the_ledger: int = 0
     dropped: int = 0
     withdrawn: int = 0
+    letters_dropped: int = 0
     forgotten: int = 0
     unproved: int = 0
     paid_calls: int | None = None
@@ -146,6 +147,7 @@ def _figures(evidence: Evidence) -> Figures:
         resumed=sum(trail.parked for trail in trails),
         retried_by_hand=sum(trail.again for trail in trails),
         sequences=evidence.last_sequence,
+        letters_dropped=sum(trail.dropped for trail in trails),
     )
 
 
@@ -188,8 +190,8 @@ def _letters(evidence: Evidence) -> Iterable[Finding]:
     for trail in evidence.trails.values():
         # What the sweep ends has lost its payload; that is why it is ended.
         wanted = trail.state == State.FAILED and trail.reason != "message_lost"
-        if wanted and trail.ended and trail.id not in evidence.letters:
-            text = "failed, and has no dead letter (never stored, or dropped by hand)"
+        if wanted and trail.ended and not trail.dropped and trail.id not in evidence.letters:
+            text = "failed, and has no dead letter (never stored, or deleted without a word)"
             yield Finding(Kind.NO_DEAD_LETTER, text, trail.id)
 
 

@@ -72,6 +72,8 @@ class Trail:
     kind: str = ""
     reason: str | None = None
     request_id: str | None = None
+    dropped: bool = False
+    """Whether somebody dropped its dead letter, and said so."""
     progress: int = 0
     starts: int = 0
     takeovers: int = 0
@@ -118,6 +120,7 @@ class Trail:
         )
         self.queue, self.kind = record.queue, record.kind
         self.reason, self.request_id = record.reason, record.request_id
+        self.dropped = record.dropped
 
     def _find(self, kind: Kind, text: str) -> None:
         self.findings.append(Finding(kind, text, self.id))
@@ -131,7 +134,8 @@ class Trail:
             self._find(kind, f"{here} may not follow {state or 'an empty log'}")
             return
         attempt, failures = (before.attempt, before.failures) if before else (0, 0)
-        if state == State.FAILED and before is not None and record.message == before.message:
+        on = state == State.FAILED and before is not None and record.message == before.message
+        if on and not record.dropped:
             self._find(Kind.ORDER, f"{here}: a failed task went on without a continuation")
         allowed: tuple[int, ...] = (attempt,)
         if record.state == State.QUEUED:

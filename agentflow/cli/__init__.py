@@ -6,9 +6,11 @@ from a table: where each one is, and what the list of commands says about it.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "tui": ("tui", "Open the dashboard."),
     "jobs": ("jobs", "List the jobs: how far, what they cost, what they wait for."),
     "results": ("results", "Write the results of a job again, from the log."),
+    "wait": ("wait", "Wait until a job, or all with a label, have ended."),
     "withdraw": ("withdraw", "Take back what waits of a job."),
     "submit": ("submit", "Put a task into a queue."),
     "get": ("get", "Show a task and its result."),
@@ -83,6 +86,15 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, 1, cutoff=0.6)
+            meant = f"did you mean {near[0]}?" if near else "`agentflow --help` lists them"
+            raise click.UsageError(f"there is no command {args[0][:40]!r}; {meant}", ctx)
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         # As above; click's own asks every command for its help.
         from click.shell_completion import CompletionItem
@@ -104,8 +116,13 @@ class Commands(click.Group):
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="agentflow")
-def cli() -> None:
+@click.option("--utc", is_flag=True, help="Times in UTC. [default: in this machine's zone]")
+def cli(utc: bool) -> None:
     """Run thousands of Claude tasks on your own machines, over NATS JetStream."""
+    if utc:
+        # What this process and its children print; nothing is stored in a zone.
+        os.environ["TZ"] = "UTC"
+        time.tzset()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,12 +13,13 @@ UNASKED: Final = 100
 """Up to so many tasks nobody is asked."""
 
 
-def confirm(count: int, what: str, yes: bool) -> None:
+def confirm(count: int, what: str, yes: bool, *, unasked: int = UNASKED) -> None:
     """Go on only where that is wanted. Raises UsageError, click.Abort.
 
-    `what` is the sentence that says what will be done to how many.
+    `what` is the sentence that says what will be done to how many; up to `unasked` of them nobody
+    is asked, which is none for what cannot be undone.
     """
-    if yes or count <= UNASKED:
+    if yes or count <= unasked:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{what}; nothing was done, say --yes to go on")

@@ -127,6 +127,12 @@ def job_option(function: Callable[..., R]) -> Callable[..., R]:
     return click.option("--job", metavar="JOB", help=help_text)(function)
 
 
+def query_option(function: Callable[..., R]) -> Callable[..., R]:
+    """Add --query."""
+    help_text = "Only what this finds, as the dashboard's filter: 'cost>0.1 !kind:echo'."
+    return click.option("--query", "-Q", metavar="TEXT", help=help_text)(function)
+
+
 async def with_job(open_client: Client, label: dict[str, str], job: str | None) -> dict[str, str]:
     """The labels that tasks must have, that of a job among them. Raises UsageError."""
     if job is None:

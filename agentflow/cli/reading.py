@@ -86,6 +86,13 @@ def schema_of(given: str) -> dict[str, Any]:
     return schemas.load(given)
 
 
+def redact_option(function: Callable[..., R]) -> Callable[..., R]:
+    """Add that prompts stay out of lists."""
+    return click.option(
+        "--redact", is_flag=True, help="Lists and records do not show how the prompt begins."
+    )(function)
+
+
 def batch_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add whether tasks go through the Message Batches API."""
     for option in (

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any, Final, NamedTuple, Self, TypeVar, Unpack, overload
 
 from agentflow import opened
@@ -451,15 +460,29 @@ class Client:
     async def list(
         self,
         *,
-        state: str | None = None,
+        state: str | Sequence[str] | None = None,
         queue: str | None = None,
+        kind: str | None = None,
         label: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        query: str | None = None,
         limit: int = LIST_DEFAULT,
     ) -> list[Result]:
-        """Tasks, newest first. Raises MasterAbsent."""
-        if state is not None and state not in set(State):
-            raise UsageError(f"state {state[:40]!r} is not one of {', '.join(State)}")
-        request = ListRequest(state=state, queue=queue, label=dict(label or {}), limit=limit)
+        """Tasks, newest first; `since` is the earliest last change, `query` a filter as the
+        dashboard's. Raises MasterAbsent."""
+        states = [state] if isinstance(state, str) else list(state or ())
+        if wrong := [each for each in states if each not in set(State)]:
+            raise UsageError(f"state {wrong[0][:40]!r} is not one of {', '.join(State)}")
+        request = ListRequest(
+            state=states[0] if len(states) == 1 else None,
+            states=states if len(states) > 1 else [],
+            queue=queue,
+            kind=kind,
+            label=dict(label or {}),
+            since=since,
+            query=query,
+            limit=limit,
+        )
         return await self._parts.asking.tasks(request)
 
     async def stats(self) -> StatsView:

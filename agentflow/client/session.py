@@ -8,7 +8,9 @@ its end, in a fork (whose socket is the parent's), in another event loop (whose 
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
+import socket
 from collections.abc import Callable
 from typing import Self
 
@@ -30,6 +32,15 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def orderer() -> str:
+    """Who gives an order here: user and host."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "somebody"
+    return f"{name}@{socket.gethostname().split('.')[0]}"
 
 
 class Session:

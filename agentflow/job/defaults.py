@@ -27,6 +27,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     batch: bool | Literal["once"] | None = None
     batch_after: float | None = None
     cache_prefix: bool = False
+    redact: bool = False
+    """Whether no list shows how the prompts begin."""
 
     def check(self) -> None:
         """Raise UsageError for what no task could have."""
@@ -41,6 +43,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 
     def fill(self, body: TaskBody) -> None:
         """Write into `body` what it leaves open, where its kind has such a thing."""
+        if self.redact and body.title is None:
+            body.title = ""
         if self.max_attempts is not None and body.max_attempts is None:
             body.max_attempts = self.max_attempts
         params = body.params or {}

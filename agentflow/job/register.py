@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from agentflow.client import Client
-from agentflow.client.operate.pauses import orderer
+from agentflow.client.session import orderer
 from agentflow.errors import BusError
 from agentflow.job.spec import JobSpec
 from agentflow.job.tally import Tally

@@ -164,8 +164,18 @@ class TaskLog(FencedLogs[Record, Last]):
 
     # Continuing and ending from outside.
 
-    async def cancel(self, task_id: str, *, reason: str = "cancelled") -> Last:
-        """End a task that has not ended; returns the last record, which may be another's ending."""
+    async def cancel(
+        self,
+        task_id: str,
+        *,
+        reason: str = "cancelled",
+        by: str | None = None,
+        queued: records.Origin | None = None,
+    ) -> Last:
+        """End a task that has not ended; returns the last record, which may be another's ending.
+
+        `by` is who asked for it, `queued` what the message of a task without a record says.
+        """
         while True:
             last = await self.read(task_id)
             if last.record is not None and last.record.terminal:
@@ -174,16 +184,32 @@ class TaskLog(FencedLogs[Record, Last]):
             if last.record is not None:
                 origin = records.origin_of(last.record)
             else:
-                origin = records.Origin(
+                origin = queued or records.Origin(
                     id=task_id, queue="", priority="", message="", submitted=now
                 )
             if not may_follow(last.state, State.CANCELLED):
                 return last
-            record = records.cancelled(origin, last, actor=self.actor, now=now, reason=reason)
+            record = records.cancelled(
+                origin, last, actor=self.actor, now=now, reason=reason, by=by
+            )
             try:
                 return await self.append(record)
             except Overtaken:
                 continue
+
+    async def drop(self, task_id: str, follows: int, *, by: str) -> bool:
+        """Say in a failed log that its dead letter is dropped; False where it has gone on, or is
+        not there any more. `follows` is the failure that the letter is of."""
+        last = await self.read(task_id)
+        while last.record is not None and last.record.failed and last.sequence == follows:
+            record = records.dropped(last, actor=self.actor, now=self.now(), by=by)
+            try:
+                await self.append_fitting(record)
+            except Overtaken as error:
+                last = error.last
+                continue
+            return True
+        return False
 
     async def lose(self, last: Last, reason: str, text: str) -> Last:
         """Fail a log whose message is gone. Raises Overtaken when it moved on meanwhile."""

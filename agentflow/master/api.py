@@ -7,6 +7,7 @@ for the tasks that are shown. So `get` of a whole id is right even while the ind
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -27,6 +28,7 @@ from agentflow.protocol.record import Record, State
 from agentflow.rules import presence as presences
 from agentflow.version import __version__
 from agentflow.views import gates as gateviews
+from agentflow.views import query
 from agentflow.views.api import task_json
 from agentflow.views.result import result_of_record
 from agentflow.views.row import UNREADABLE, Row, result_of_row
@@ -125,11 +127,15 @@ class Api:
         if not 1 <= request.limit <= api.LIST_MOST:
             raise UsageError(f"limit is {request.limit}; it may be 1 to {api.LIST_MOST}")
         limit = request.limit
+        wanted = _query(request.query)
         await self._fresh()
         while True:
             selected = await self._index.select(
-                state=request.state,
+                states=[request.state] if request.state is not None else request.states,
                 queue=request.queue,
+                kind=request.kind,
+                since=request.since,
+                wants=wanted,
                 labels=request.label.items(),
                 limit=limit,
                 after=_cursor(request.after),
@@ -232,6 +238,23 @@ def _decode(data: bytes, type: type[T]) -> T:
         return msgspec.json.decode(data.strip() or b"{}", type=type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"the request cannot be read: {error}") from None
+
+
+def _query(text: str | None) -> Callable[[Row], bool] | None:
+    """The test of a query. Raises UsageError for one that the index cannot answer."""
+    if not text:
+        return None
+    try:
+        wanted = query.parse(text)
+    except query.QueryError as error:
+        raise UsageError(f"the query {text[:80]!r}: {error}") from None
+    if unknown := sorted(wanted.fields & query.DETAILS):
+        raise UsageError(
+            f"a master does not know {', '.join(unknown)} of a task; `agentflow dead` and the "
+            "dashboard do"
+        )
+    now = time.time()
+    return lambda row: wanted.wants(row, now)
 
 
 def _after(cursor: Cursor | None) -> str | None:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from heapq import merge
 from typing import Any, Final, NamedTuple
 
@@ -255,15 +256,24 @@ class Index:
     async def select(
         self,
         *,
-        state: str | None = None,
+        states: Sequence[str] = (),
         queue: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        wants: Callable[[Row], bool] | None = None,
         labels: Iterable[tuple[str, str]] = (),
         limit: int = 50,
         after: Cursor | None = None,
     ) -> Selection:
-        """A page of the tasks that match all conditions."""
-        states = self._states() if state is None else [self._number(state)]
+        """A page of the tasks that match all conditions; without states those of any."""
+        named = [self._number(state) for state in states] or self._states()
         where, operands = ["1"], list[Any]()
+        if kind is not None:
+            where.append("kind = ?")
+            operands.append(self._number(kind))
+        if since is not None:
+            where.append("updated >= ?")
+            operands.append(round(since.timestamp() * 1000))
         if queue is not None:
             where.append("queue = ?")
             operands.append(self._number(queue))
@@ -272,20 +282,20 @@ class Index:
         operands += wanted
         condition = " AND ".join(where)
         rows: list[Row] = []
-        for number in states:
-            rows += await self._page(number, condition, operands, limit + 1, after or Cursor())
+        for number in named:
+            rows += await self._page(number, condition, operands, limit + 1, after, wants)
         rows.sort(key=lambda row: (row.updated, row.id), reverse=True)
-        if wanted:
+        if wanted or kind is not None or since is not None or wants is not None:
             total = 0
-            for number in states:
-                total += await self._count(number, condition, operands)
+            for number in named:
+                total += await self._count(number, condition, operands, wants)
         else:
             total = sum(
                 count
                 for name, counts in self.by_queue().items()
                 if queue in (None, name)
                 for counted_state, count in counts.items()
-                if state in (None, counted_state)
+                if not states or counted_state in states
             )
         if len(rows) <= limit:
             return Selection(rows, total, None)
@@ -293,23 +303,43 @@ class Index:
         return Selection(rows[:limit], total, Cursor(last.updated, last.id))
 
     async def _page(
-        self, state: int, condition: str, operands: list[Any], limit: int, after: Cursor
+        self,
+        state: int,
+        condition: str,
+        operands: list[Any],
+        limit: int,
+        after: Cursor | None,
+        wants: Callable[[Row], bool] | None,
     ) -> list[Row]:
         rows: list[Row] = []
-        behind = (after.updated, after.id)
+        after = after or Cursor()
         for lower, upper in self._ranges(state, after.updated + 1):
-            span = (state, lower, upper, *behind, *operands, limit - len(rows))
-            rows += self._select(
+            # What only a test can tell is looked at row by row.
+            most = -1 if wants is not None else limit - len(rows)
+            span = (state, lower, upper, *after, *operands, most)
+            found = self._select(
                 f"WHERE {_RANGE} AND (updated, id) < (?, ?) AND {condition} {_NEWEST} LIMIT ?", span
             )
+            rows += found if wants is None else filter(wants, found)
             if len(rows) >= limit:
                 break
             await asyncio.sleep(0)
-        return rows
+        return rows[:limit]
 
-    async def _count(self, state: int, condition: str, operands: list[Any]) -> int:
+    async def _count(
+        self,
+        state: int,
+        condition: str,
+        operands: list[Any],
+        wants: Callable[[Row], bool] | None,
+    ) -> int:
         total = 0
         for lower, upper in self._ranges(state, Cursor().updated):
+            if wants is not None:
+                span = (state, lower, upper, *operands)
+                total += sum(map(wants, self._select(f"WHERE {_RANGE} AND {condition}", span)))
+                await asyncio.sleep(0)
+                continue
             query = f"SELECT count(*) FROM task WHERE {_RANGE} AND {condition}"
             total += self._db.execute(query, (state, lower, upper, *operands)).fetchone()[0]
             await asyncio.sleep(0)

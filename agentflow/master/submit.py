@@ -72,6 +72,8 @@ def prepare(payload: bytes, headers: Mapping[str, str]) -> Prepared:
     own |= {subjects.ID: built.id, subjects.KIND: built.kind}
     if built.model:
         own[subjects.MODEL] = built.model
+    if title := task.title(body, headers):
+        own[subjects.TITLE] = title
     if built.labels:
         own[subjects.LABELS] = task.labels_header(built.labels)
     return Prepared(built, asked(built), own, payload, named=given_id is not None, lane=lane)

@@ -46,9 +46,17 @@ ERROR_TEXT: Final = "Nats-Service-Error"
 
 
 class ListRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which tasks; all conditions must hold. `after` is the `next` of the answer before."""
+    """Which tasks; all conditions must hold. `after` is the `next` of the answer before.
+
+    `states` are several instead of one `state`, `since` the earliest last change, `query` is in
+    the language of views/query.py.
+    """
 
     state: str | None = None
+    states: list[str] = []
+    kind: str | None = None
+    since: datetime | None = None
+    query: str | None = None
     queue: str | None = None
     label: dict[str, str] = {}
     limit: int = LIST_DEFAULT

@@ -25,7 +25,7 @@ Asked = dict[str, str | int]
 DIGEST_CHARS: Final = 16
 _HOW: Final = frozenset(
     {
-        *("id", "timeout", "max_attempts", "labels", "repair", "budget"),
+        *("id", "timeout", "max_attempts", "labels", "repair", "budget", "title"),
         *("not_before", "deadline", "start_within", "batch", "batch_after"),
     }
 )

@@ -81,13 +81,15 @@ class Held(msgspec.Struct, frozen=True, tag="held"):
     holds: bool
 
 
-class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+class Cancel(msgspec.Struct, frozen=True, tag="cancel", omit_defaults=True):
     """Stop running a task and write `cancelled`; a hint, the log is the truth.
 
-    Answered with Held: true once the record is written, false where the task does not run.
+    Answered with Held: true once the record is written, false where the task does not run. `by`
+    is who asked for it.
     """
 
     id: str
+    by: str | None = None
 
 
 class Waits(msgspec.Struct, frozen=True, tag="waits", omit_defaults=True):

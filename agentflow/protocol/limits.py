@@ -84,6 +84,8 @@ LANE_IDLE: Final = 3_600.0
 # Counts.
 MAX_ATTEMPTS: Final = 5
 MAX_ATTEMPTS_LIMIT: Final = 100
+TITLE_CHARS: Final = 80
+"""Of a title, or of a prompt where there is none, that lists show."""
 REPAIR: Final = 2
 REPAIR_MAX: Final = 10
 """Times an answer that breaks its schema is asked again; each is paid."""

@@ -129,7 +129,8 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     """When and how long: instants in UTC, durations in seconds.
 
     `submitted` is when the first message was stored, `started` and `ended` are of the last attempt,
-    `run_s` sums the attempts, `first_token_s` is of the last attempt.
+    `run_s` sums the attempts, `first_token_s` is of the last attempt. `due` is when that might have
+    started, where it had to wait for an instant.
     """
 
     submitted: datetime | None = None
@@ -137,10 +138,15 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: datetime | None = None
     run_s: Seconds = 0.0
     first_token_s: Seconds | None = None
+    due: datetime | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One entry of a log. Fields without a default are in every record."""
+    """One entry of a log. Fields without a default are in every record.
+
+    `title` is how lists call the task; `by` who cancelled it, or dropped (`dropped`) its dead
+    letter: it is still failed then, and cannot be retried.
+    """
 
     v: int
     id: str
@@ -159,6 +165,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: Dollars | None
     timings: Timings
     model: str | None = None
+    title: str | None = None
     asked: dict[str, str | int] | None = None
     resume_at: datetime | None = None
     reason: str | None = None
@@ -181,6 +188,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pool: str | None = None
     repair: Repair | None = None
     lane: str = ""
+    by: str | None = None
+    dropped: bool = False
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property

@@ -31,6 +31,7 @@ _Labels = Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=limits
 _Kind = Annotated[str, msgspec.Meta(pattern=rf"^{limits.KIND_PATTERN}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
+_Title = Annotated[str, msgspec.Meta(max_length=1000)]
 _Repair = Annotated[int, msgspec.Meta(ge=0, le=limits.REPAIR_MAX)]
 _Budget = Annotated[str, msgspec.Meta(pattern=rf"^{limits.BUDGET_PATTERN}\Z")]
 
@@ -61,6 +62,7 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     budget: _Budget | None = None
     batch: bool | Literal["once"] | None = None
     batch_after: _Seconds | None = None
+    title: _Title | None = None
     payload: Payload | None = None
 
 
@@ -328,6 +330,39 @@ def labels_of(headers: Mapping[str, str], payload: bytes) -> dict[str, str]:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
     return labels_from(headers.get(subjects.LABELS))
+
+
+def title_of(text: str | None) -> str:
+    """The beginning of a text as one line, as a list shows it."""
+    if not text:
+        return ""
+    line = " ".join(text[: 8 * limits.TITLE_CHARS].split())
+    return "".join(char for char in line if char.isprintable())[: limits.TITLE_CHARS].rstrip()
+
+
+def title(body: TaskBody | None, headers: Mapping[str, str]) -> str:
+    """How lists call a task: its header, its field, else its prompt; an empty one is none."""
+    given = headers.get(subjects.TITLE)
+    if given is not None:
+        return title_of(given)
+    if body is None:
+        return ""
+    if body.title is not None:
+        return title_of(body.title)
+    return title_of(beginning(body.prompt, body.params))
+
+
+def beginning(prompt: Any, params: Any) -> str:
+    """The prompt of a task, or the text of the first message in its parameters."""
+    if isinstance(prompt, str) and prompt:
+        return prompt
+    messages = params.get("messages") if isinstance(params, Mapping) else None
+    first = messages[0] if isinstance(messages, list) and messages else None
+    content = first.get("content") if isinstance(first, dict) else None
+    if isinstance(content, list):
+        texts = (block.get("text") for block in content if isinstance(block, dict))
+        content = next((text for text in texts if isinstance(text, str)), None)
+    return content if isinstance(content, str) else ""
 
 
 def _header(headers: Mapping[str, str], name: str, kind: Any) -> str | None:

@@ -16,6 +16,7 @@ from agentflow.protocol.asked import Asked
 from agentflow.protocol.batches import REASON
 from agentflow.protocol.record import (
     NOTHING_SAVED,
+    PARKED,
     VERSION,
     Failure,
     Last,
@@ -41,6 +42,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "unknown"
     labels: dict[str, str] = {}
     model: str | None = None
+    title: str = ""
     asked: Asked | None = None
     lane: str = ""
 
@@ -84,6 +86,7 @@ def origin_of(record: Record) -> Origin:
         kind=record.kind,
         labels=record.labels,
         model=record.model,
+        title=record.title or "",
         asked=record.asked,
         lane=record.lane,
     )
@@ -125,6 +128,7 @@ def follow(
     failures: int | None = None,
     started: datetime | None = None,
     ended: datetime | None = None,
+    due: datetime | None = None,
     **content: Any,
 ) -> Record:
     """The record of `state` that follows `last`, with sums brought forward."""
@@ -136,6 +140,7 @@ def follow(
         ended=ended,
         run_s=round(old.run_s + spent.run_s, 6),
         first_token_s=spent.first_token_s,
+        due=due if started is not None else old.due,
     )
     return Record(
         v=VERSION,
@@ -157,6 +162,7 @@ def follow(
         or NOTHING_SAVED,
         timings=timings,
         model=spent.model or origin.model or (before.model if before else None),
+        title=origin.title or (before.title if before else None) or None,
         request_id=spent.request_id,
         simulated=spent.simulated or (before.simulated if before else False),
         usage_told=spent.usage_told,
@@ -193,6 +199,7 @@ def claimed(origin: Origin, last: Last, *, actor: str, now: datetime) -> Record:
         attempt=(before.attempt if before else 0) + 1,
         failures=failures,
         started=now,
+        due=before.resume_at if before is not None and before.state in PARKED else None,
     )
 
 
@@ -289,10 +296,27 @@ def cancelled(
     now: datetime,
     reason: str,
     spent: Spent = NOTHING_SPENT,
+    by: str | None = None,
 ) -> Record:
-    """The record that ends a task because somebody asked for it."""
+    """The record that ends a task because somebody (`by`) asked for it."""
     return follow(
-        origin, last, State.CANCELLED, actor=actor, now=now, spent=spent, ended=now, reason=reason
+        origin,
+        last,
+        State.CANCELLED,
+        actor=actor,
+        now=now,
+        spent=spent,
+        ended=now,
+        reason=reason,
+        by=by,
+    )
+
+
+def dropped(last: Last, *, actor: str, now: datetime, by: str) -> Record:
+    """The record of a failed task whose dead letter somebody drops: it says all it said."""
+    assert last.record is not None
+    return msgspec.structs.replace(
+        last.record, actor=actor, follows=last.sequence, time=now, by=by, dropped=True
     )
 
 

@@ -39,6 +39,9 @@ _FIELDS: Final[dict[str, tuple[str, Any]]] = {
     "stop_reason": ("stop_reason", None),
     "text_head": ("text", None),
     "simulated": ("simulated", False),
+    "title": ("title", None),
+    "by": ("by", None),
+    "dropped": ("dropped", False),
     "sequence": ("sequence", 0),
     "message": ("message", ""),
 }
@@ -104,6 +107,9 @@ def row_json(row: Row, worker: str | None) -> dict[str, Any]:
         "cost_usd": None if row.cost is None else row.cost / 1_000_000,
         "progress": row.progress,
         "note": row.note,
+        "title": row.title or None,
+        "by": row.by or None,
+        "dropped": row.dropped,
         "simulated": row.simulated,
     }
 

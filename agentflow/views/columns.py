@@ -17,7 +17,7 @@ COLUMNS: Final = (
     *("id", "sequence", "state", "queue", "updated", "priority", "kind", "model", "labels"),
     *("attempt", "failures", "actor", "submitted", "started", "ended", "resume_at", "reason"),
     *("stop_reason", "input", "output", "cache_creation", "cache_read", "cost", "simulated"),
-    "message",
+    *("message", "title", "by", "dropped"),
 )
 Values = tuple[Any, ...]
 """Of a row, in the order of `COLUMNS`."""
@@ -63,6 +63,9 @@ def values(row: Row, number: Callable[[str | None], int | None]) -> Values:
         row.cost,
         int(row.simulated),
         row.message or None,
+        row.title or None,
+        number(row.by or None),
+        int(row.dropped),
     )
 
 
@@ -72,7 +75,7 @@ def row_of_values(
     """The row; `text` gives the word of a number, `word` that of one that may be None."""
     (task_id, sequence, state, queue, updated, priority, kind, model, labels) = stored[:9]
     (attempt, failures, actor, submitted, started, ended, resume_at) = stored[9:16]
-    (reason, stop_reason, *tokens, cost, simulated, message) = stored[16:]
+    (reason, stop_reason, *tokens, cost, simulated, message, title, by, dropped) = stored[16:]
     return Row(
         id=task_id,
         sequence=sequence,
@@ -96,4 +99,7 @@ def row_of_values(
         cost=cost,
         simulated=bool(simulated),
         message=message or "",
+        title=title or "",
+        by=word(by) or "",
+        dropped=bool(dropped),
     )

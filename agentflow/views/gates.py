@@ -129,5 +129,7 @@ def sentence(gate: GateView) -> str:
 
 
 def clock(instant: datetime) -> str:
-    """An instant in UTC, to the second."""
-    return f"{instant:%Y-%m-%d %H:%M:%S}Z"
+    """An instant to the second, in this machine's zone, which is told."""
+    here = instant.astimezone()
+    zone = here.tzname() or f"{here:%z}"
+    return f"{here:%Y-%m-%d %H:%M:%S}" + ("Z" if zone == "UTC" else f" {zone}")

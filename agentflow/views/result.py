@@ -25,7 +25,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     that broke their schema. `sequence` is the
     record's place in AGENTFLOW_RECORDS, 0 for a task that no worker has seen. `message` is the
     identity of the task message (`<sequence>-<stored time in ns>`). `index` is the place among the
-    items of `Client.map`.
+    items of `Client.map`. `title` is how lists call the task; `by` who cancelled it, or dropped
+    (`dropped`) its dead letter: it cannot be retried then.
 
     In a list of tasks, `text` and the error's message are their beginnings, and what a list does
     not say (`value`, `content`, `progress`, ...) has its default.
@@ -62,6 +63,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     request_id: str | None = None
     simulated: bool = False
+    title: str | None = None
+    by: str | None = None
+    dropped: bool = False
     updated: datetime | None = None
     sequence: int = 0
     message: str = ""
@@ -152,6 +156,9 @@ def result_of_record(record: Record, sequence: int, index: int | None = None) ->
         note=record.note,
         request_id=record.request_id,
         simulated=record.simulated,
+        title=record.title,
+        by=record.by,
+        dropped=record.dropped,
         updated=record.time,
         sequence=sequence,
         message=record.message,

@@ -25,6 +25,7 @@ from agentflow.protocol import subjects
 from agentflow.protocol import task as tasks
 from agentflow.protocol.identity import message_identity
 from agentflow.protocol.record import Record, State, Timings, Usage
+from agentflow.protocol.task import title_of
 from agentflow.views.failures import fingerprint
 from agentflow.views.result import Result
 
@@ -40,7 +41,8 @@ FINISHED: Final = frozenset(str(state) for state in records.TERMINAL)
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A task as the index knows it, unseen by the collector: no row is part of a circle.
 
-    Instants are milliseconds since 1970, money is micro-USD.
+    Instants are milliseconds since 1970, money is micro-USD. `by` is who cancelled the task, or
+    dropped (`dropped`) its dead letter.
 
     `sequence` is that of the record; 0 for a task without one, and only then `message` is the
     identity of its message in AGENTFLOW_TASKS. Only a detailed row has the last four fields:
@@ -62,6 +64,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     submitted: int | None = None
     started: int | None = None
     ended: int | None = None
+    due: int | None = None
     resume_at: int | None = None
     reason: str | None = None
     stop_reason: str | None = None
@@ -69,6 +72,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cost: int | None = 0
     simulated: bool = False
     message: str = ""
+    title: str = ""
+    by: str = ""
+    dropped: bool = False
     progress: float | None = None
     note: str | None = None
     error: str | None = None
@@ -93,6 +99,7 @@ def _part(*names: str) -> type[Record]:
 _SHOWN: Final = (
     *("v", "state", "attempt", "failures", "actor", "time", "queue", "priority", "kind", "labels"),
     *("usage", "cost_usd", "timings", "model", "resume_at", "reason", "stop_reason", "simulated"),
+    *("title", "by", "dropped"),
 )
 _DETAILS: Final = ("progress", "note", "error")
 _part_decoder = msgspec.json.Decoder(_part(*_SHOWN))
@@ -159,12 +166,16 @@ def _row(
         submitted=_ms(timings.submitted),
         started=_ms(timings.started),
         ended=_ms(timings.ended),
+        due=_ms(timings.due),
         resume_at=None if resume_at is None else _ms(resume_at),
         reason=task.reason[:REASON_CHARS] if task.reason else None,
         stop_reason=task.stop_reason[:REASON_CHARS] if task.stop_reason else None,
         usage=task.usage,
         cost=None if task.cost_usd is None else round(task.cost_usd * 1_000_000),
         simulated=task.simulated,
+        title=title_of(task.title),
+        by=intern(task.by[:REASON_CHARS]) if task.by else "",
+        dropped=task.dropped,
         **details,
     )
 
@@ -207,6 +218,9 @@ def result_of_row(row: Row, record: Record | None = None) -> Result:
         progress=row.progress,
         note=row.note,
         simulated=row.simulated,
+        title=row.title or None,
+        by=row.by or None,
+        dropped=row.dropped,
         updated=instant(row.updated),
         sequence=row.sequence,
         message=record.message if record else row.message,
@@ -249,8 +263,17 @@ def from_task(
             tasks.labels_from(headers.get(subjects.LABELS)) if labels is None else labels
         ),
         submitted=stored_ms,
+        title=tasks.title(body, headers),
         message=message_identity(sequence, stored_ns),
     )
+
+
+def waited(row: Row) -> int | None:
+    """Milliseconds that a task waited for the attempt that has started last, since it was due."""
+    due = row.due
+    if due is None and row.attempt <= 1:
+        due = row.submitted
+    return None if due is None or row.started is None else max(0, row.started - due)
 
 
 def needs_payload(headers: Mapping[str, str]) -> bool:

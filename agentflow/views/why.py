@@ -28,6 +28,9 @@ from agentflow.views.result import Result
 OF_CLAUDE: Final = frozenset({"claude", "claude-cli"})
 """Kinds that a closed pool holds back; others may ask Claude while they run."""
 ERROR_SHOWN: Final = 200
+WITHOUT_PAYLOAD: Final = frozenset({"message_lost", "payload_lost"})
+"""Reasons of failures that no retry can mend: what was asked is gone."""
+_GONE: Final = "its message: submit it anew."
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,9 +113,13 @@ def _ended(situation: Situation, now: datetime) -> Told | None:
     if task.state == State.SUCCEEDED:
         return "succeeded", f"It succeeded{at} after {starts}, on {task.actor}."
     if task.state == State.CANCELLED:
-        return "cancelled", f"It was cancelled{at} by {task.actor}, after {starts}."
+        return "cancelled", f"It was cancelled{at} by {task.by or task.actor}, after {starts}."
     if task.state == State.FAILED:
         text = f"It failed{at} after {starts} ({task.reason or 'failed'}){_error(task)}."
+        if task.dropped:
+            return "failed", f"{text} {task.by} dropped its dead letter, and with it {_GONE}"
+        if task.reason in WITHOUT_PAYLOAD:
+            return "failed", f"{text} It cannot be retried without {_GONE}"
         return "failed", f"{text} To run it again: agentflow retry {shlex.quote(task.id)}"
     return None
 

@@ -599,7 +599,7 @@ class Attempt:
                 raise Superseded(text, task_id=origin.id)
             case Ending.CANCELLED:
                 record = records.cancelled(
-                    origin, last, actor=actor, now=now, reason="cancelled", spent=spent
+                    origin, last, actor=actor, now=now, reason="cancelled", spent=spent, by=held.by
                 )
                 await shared.endings.cancel(held, self._with_partial(record), spent)
             case _:

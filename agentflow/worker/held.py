@@ -40,6 +40,7 @@ class Held:
     __slots__ = (
         "_interruptible",
         "_waiting",
+        "by",
         "charged",
         "delivered",
         "end_without",
@@ -67,6 +68,8 @@ class Held:
         """The record this worker wrote last for the task; set once it is claimed."""
         self.run: Run | None = None
         self.ending: Ending | None = None
+        self.by: str | None = None
+        """Who asked for that ending, where somebody said so."""
         self.work: asyncio.Task[None] | None = None
         """The asyncio task in which all of this is done."""
         self.end_without: Callable[[], Coroutine[Any, Any, None]] | None = None
@@ -91,10 +94,10 @@ class Held:
             if not future.done():
                 future.set_result(None)
 
-    def interrupt(self, ending: Ending) -> None:
+    def interrupt(self, ending: Ending, by: str | None = None) -> None:
         """End what is interruptible now or will be; a write under way is finished first."""
         if self.ending is None:
-            self.ending = ending
+            self.ending, self.by = ending, by
             if self.over_at is not None:
                 self.over_at = min(self.over_at, time.monotonic())
             if self._interruptible and self.work is not None:

@@ -55,7 +55,8 @@ class Parsed:
             except InvalidTask as error:
                 self.problem = error
         ask = asked(self.task) if self.task is not None else NOTHING
-        self.origin = self._origin(task_id, queue, priority, headers, ask)
+        named = tasks.title(body, headers)
+        self.origin = self._origin(task_id, queue, priority, headers, ask, named)
         self.delivery = Delivery(
             message=delivered.identity,
             follows=follows,
@@ -85,6 +86,7 @@ class Parsed:
         priority: Priority,
         headers: Mapping[str, str],
         ask: Asked,
+        title: str,
     ) -> Origin:
         delivered, task = self.held.delivered, self.task
         return Origin(
@@ -96,6 +98,7 @@ class Parsed:
             kind=task.kind if task else _kind(headers.get(subjects.KIND, "")),
             labels=task.labels if task else {},
             model=task.model if task else None,
+            title=title,
             asked=ask,
             lane=subjects.lane_of(delivered.message.subject),
         )

@@ -55,6 +55,8 @@ _log = logging.getLogger(__name__)
 
 GRACE: Final = 30.0
 LISTED_TASKS: Final = 200
+CHARACTERS_OF_A_TOKEN: Final = 4
+"""Roughly: what is generated just now is shown while it comes."""
 RETRY_DELAY: Final = 1.0
 RETRY_DELAY_MAX: Final = 30.0
 HAND_BACK: Final = 5.0
@@ -296,19 +298,19 @@ class Worker:
         match message:
             case Holds(message=identity):
                 return HeldAnswer(holds=self._holding.get(identity) is not None)
-            case Cancel(id=task_id):
-                return self._cancel(task_id)
+            case Cancel(id=task_id, by=by):
+                return self._cancel(task_id, by)
             case Drain():
                 self.actor.stop()
             case Waits(id=task_id):
                 return self._gates.governor.waiting(task_id)
         return None
 
-    def _cancel(self, task_id: str) -> HeldAnswer | Awaitable[HeldAnswer]:
+    def _cancel(self, task_id: str, by: str | None) -> HeldAnswer | Awaitable[HeldAnswer]:
         """Interrupt its run, now; the answer comes when what became of it is written."""
         running = []
         for held in self._holding.of_task(task_id):
-            held.interrupt(Ending.CANCELLED)
+            held.interrupt(Ending.CANCELLED, by)
             if held.run is not None:
                 running.append(held)
         return _when_written(running) if running else HeldAnswer(holds=False)
@@ -427,5 +429,8 @@ def _shown(held: Held) -> RunningTask:
         queue=held.queue,
         attempt=held.run.attempt,
         since=held.since,
-        output_tokens=held.run.usage.output_tokens,
+        # What was told comes with the end of an answer; before it the text counts.
+        output_tokens=max(
+            held.run.usage.output_tokens, held.run.characters // CHARACTERS_OF_A_TOKEN
+        ),
     )

@@ -93,7 +93,8 @@ def test_a_task_that_kills_its_workers_is_a_dead_letter(
     assert cli("dead", "retry").code == 2
     assert cli("retry", "killer").out == "1 task submitted again\n"
     assert cli("dead", "list").out == "no dead letters\n"
-    done = cli("dead", "drop", "killer")
+    assert cli("dead", "drop", "killer").code == 2, "the first one is asked about too"
+    done = cli("dead", "drop", "killer", "--yes")
     assert (done.code, done.out) == (1, "0 tasks dropped\n")
     assert "task killer has no dead letter" in done.err
     assert cli("cancel", "killer").code == 0

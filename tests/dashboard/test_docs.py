@@ -10,8 +10,8 @@ from pathlib import Path
 
 from agentflow.dashboard.once import render
 from agentflow.dashboard.reader import keys
-from agentflow.dashboard.reader.query import FIELDS
 from agentflow.dashboard.store.store import Store
+from agentflow.views.query import FIELDS
 from agentflow_tui.theme import THEMES
 from tests.dashboard.support.source import LifelikeSource
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from agentflow.master.index import Cursor, Index
 from agentflow.master.master import Master
 from agentflow.protocol import api, subjects
 from agentflow.protocol.record import State, Usage
+from agentflow.views.query import parse
 from agentflow.views.row import Row, encode_labels
 from tests.support import masters
 from tests.support.nats_server import NatsServer
@@ -364,17 +366,27 @@ async def test_a_list_is_in_order_of_change_and_pages_join(monkeypatch: pytest.M
         return [name for name in newest if condition(int(name[1:]))]
 
     assert await everything(found) == newest
-    assert await everything(found, state="failed") == chosen(lambda n: n % 3 == 1)
+    assert await everything(found, states=["failed"]) == chosen(lambda n: n % 3 == 1)
     assert await everything(found, queue="mail") == chosen(lambda n: n % 5 == 0)
-    odd = await everything(found, state="running", queue="mail", labels=[("parity", "1")])
+    odd = await everything(found, states=["running"], queue="mail", labels=[("parity", "1")])
     assert odd == chosen(lambda n: n % 3 == 2 and n % 5 == 0 and n % 2 == 1)
     assert await everything(found, labels=[("n", "42"), ("parity", "0")]) == ["t00042"]
     assert await everything(found, labels=[("n", "42"), ("parity", "1")]) == []
-    assert await everything(found, state="no such") == []
+    both = await everything(found, states=["failed", "running"])
+    assert both == chosen(lambda n: n % 3 in (1, 2))
+    since = datetime.fromtimestamp(1.009, UTC)
+    assert await everything(found, since=since) == chosen(lambda n: n >= 81)
+    wants = parse("state:failed id:*3 or id:t00042").wants
+    picked = await found.select(limit=4, wants=lambda row: wants(row, 2.0))
+    assert [row.id for row in picked.rows] == chosen(
+        lambda n: (n % 3 == 1 and n % 10 == 3) or n == 42
+    )[:4]
+    assert picked.total == len(chosen(lambda n: (n % 3 == 1 and n % 10 == 3) or n == 42))
+    assert await everything(found, states=["no such"]) == []
     assert await everything(found, queue="no such") == []
 
     assert (await found.select(limit=3)).total == 100
-    assert (await found.select(limit=3, state="failed")).total == 33
+    assert (await found.select(limit=3, states=["failed"])).total == 33
     assert (await found.select(limit=3, queue="mail")).total == 20
     assert (await found.select(limit=3, labels=[("parity", "1")])).total == 50
 

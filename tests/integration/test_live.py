@@ -19,8 +19,11 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
 from agentflow.client import Client
 from agentflow.client.live import following, live
+from agentflow.client.live import parts as keeping
 from agentflow.client.live.live import Live
+from agentflow.client.live.parts import Parts
 from agentflow.config import Connect
+from agentflow.errors import NoAnswer
 from agentflow.protocol import headers, record, subjects
 from agentflow.protocol.record import EMPTY, Failure, State
 from agentflow.rules import records as entries
@@ -572,3 +575,26 @@ def test_the_last_of_an_entry_is_read_from_its_head() -> None:
     data = record.encode(msgspec.structs.replace(entry, state=State.RETRYING))
     message = Message(f"agentflow.live.progress.{'t' * 64}", "", data, b"")
     assert following.ends_attempt(message)
+
+
+async def test_a_part_that_works_again_says_so_by_itself(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was stopped leaves no word that stands for ever, though nothing comes."""
+    monkeypatch.setattr(keeping, "WELL_AFTER", 0.05)
+    monkeypatch.setattr(keeping, "RETRY_MIN", 0.01)
+    told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    tries = 0
+
+    async def work() -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise NoAnswer("no answer within 5 s")
+        await asyncio.Event().wait()
+
+    kept = Parts(client.connection, lambda name, text: told.put_nowait((name, text)))
+    kept.start("tasks", work)
+    assert await told.get() == ("tasks", "no answer within 5 s")
+    assert await told.get() == ("tasks", "")
+    await kept.close()

@@ -49,6 +49,9 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     simulated: bool = False
     sequence: int = 0
     message: str = ""
+    title: str | None = None
+    by: str | None = None
+    dropped: bool = False
 
 
 class Tasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

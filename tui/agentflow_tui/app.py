@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import events
@@ -83,6 +84,7 @@ class DashboardApp(App[int], inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", show=False, priority=True),
         Binding("ctrl+p", "command_palette", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False, priority=True),
     ]
     COMMANDS = {_palette}  # noqa: RUF012 -- Textual's own declaration
 
@@ -196,7 +198,10 @@ class DashboardApp(App[int], inherit_bindings=False):
     # Keys and clicks.
 
     def press(self, key: str) -> None:
-        """A key that no dialog took."""
+        """A key that no dialog took; what came behind the one that opened it is the dialog's."""
+        if isinstance(self.screen, Dialog):
+            self.screen.late(key)
+            return
         with self.guarded(f"{key} failed"):
             self._carry_out(self.dash.press(key, self.source.now))
 
@@ -269,6 +274,22 @@ class DashboardApp(App[int], inherit_bindings=False):
         self.touch()
 
 
+def _keep_log() -> str:
+    """Log into a file, as nothing may write into the picture; a sentence where there can be none.
+
+    Raises UsageError for a file that was asked for.
+    """
+    asked = os.environ.get(logs.FILE_ENV)
+    try:
+        logs.set_up(logs.settings(level="WARNING", file=asked or str(files.log())))
+    except UsageError as error:
+        if asked:
+            raise
+        logs.set_up(logs.settings(level="WARNING", file=os.devnull))
+        return f"no log is kept: {error}"
+    return ""
+
+
 def run(settings: Settings) -> None:
     """Open the dashboard; returns when it was left.
 
@@ -279,14 +300,19 @@ def run(settings: Settings) -> None:
         if stream is None or not stream.isatty():
             raise UsageError("this is no terminal; `agentflow tui --once` prints a picture")
     theme = choose(settings.theme, os.environ)
-    # Nothing may write into the picture.
-    logs.set_up(
-        logs.settings(level="WARNING", file=os.environ.get(logs.FILE_ENV) or str(files.log()))
+    log_nowhere = _keep_log()
+    dash = Dashboard(
+        readonly=settings.readonly,
+        ascii=settings.ascii,
+        view=settings.view,
+        zone=UTC if settings.utc else None,
     )
-    dash = Dashboard(readonly=settings.readonly, ascii=settings.ascii, view=settings.view)
     dash.recording = settings.replay.name if settings.replay is not None else ""
     kept = habits.place()
+    broken = habits.set_aside(kept)
     dash.adopt(habits.read(kept))
+    if said := broken or log_nowhere:
+        dash.tell(said, time.time(), "warn")
 
     def forget() -> None:
         dash.store = Store()

@@ -37,6 +37,22 @@ def read(path: Path) -> dict[str, Habit]:
         return {}
 
 
+def set_aside(path: Path) -> str:
+    """Rename a file that cannot be read, so that nothing writes over it; what to say of it."""
+    try:
+        msgspec.json.decode(path.read_bytes(), type=dict[str, Habit])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        aside = path.with_name(f"{path.name}.broken")
+        try:
+            path.replace(aside)
+        except OSError as error:
+            return f"{path} cannot be read, nor renamed: {error.strerror}"
+        return f"{path.name} could not be read and is kept as {aside}"
+    except OSError:
+        pass  # there is none, or none that we may read
+    return ""
+
+
 def keep(habits: Mapping[str, Habit], path: Path) -> None:
     """Keep it for the next time."""
     try:

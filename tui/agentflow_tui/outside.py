@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from agentflow.dashboard.feed.bus import Bus
     from agentflow_tui.screens.dialog import Dialog
     from agentflow_tui.screens.submit import Draft
+    from agentflow_tui.screens.submit import Submit as Form
 
 T = TypeVar("T")
 
@@ -66,6 +68,7 @@ class Outside:
         """By command: what was answered before."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._reached: Bus | None = None
+        self._left: Form | None = None
 
     def carry_out(self, effects: list[Effect]) -> None:
         """All of them, in their order."""
@@ -177,8 +180,12 @@ class Outside:
             else:
                 self._send(draft)
 
-        form = submit.Submit(
-            submission.fields(scene),
+        kept = self._left.left if self._left is not None else {}
+        self._left = form = submit.Submit(
+            [
+                replace(each, value=kept.get(each.name, each.value))
+                for each in submission.fields(scene)
+            ],
             self._app.look,
             check=check,
             estimate=partial(submission.estimate, scene),

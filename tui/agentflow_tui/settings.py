@@ -13,8 +13,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """From the command line.
 
     `replay` plays a recording instead of a live feed, at `speed` times its own pace; `record` keeps
-    one. `theme` "" is the terminal's own choice. `simulated` says that the whole stack is a
-    demonstration. `newest` bounds how many messages of a stream are read.
+    one. `theme` "" is the terminal's own choice. `utc` has times in UTC. `simulated` says that
+    the whole stack is a demonstration. `newest` bounds how many messages of a stream are read.
     """
 
     connect: Connect
@@ -25,5 +25,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     speed: float = 1.0
     theme: str = ""
     ascii: bool = False
+    utc: bool = False
     simulated: bool = False
     newest: int = 300_000

@@ -8,7 +8,7 @@ import click
 
 from agentflow.cli import options
 from agentflow.cli.confirm import confirm, counted
-from agentflow.cli.options import connection_options, job_option, json_option
+from agentflow.cli.options import connection_options, job_option, json_option, query_option
 from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ STATES = ("queued", "scheduled", "retrying", "waiting", "running")
 @click.option("--state", multiple=True, type=click.Choice(STATES), help="All in it. Repeatable.")
 @click.option("--queue", "-q", help="All of this queue.")
 @click.option("--label", multiple=True, metavar="K=V", help="All with it. Repeatable.")
+@click.option("--kind", help="All of this kind.")
+@query_option
 @job_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask, however many they are.")
 @json_option
@@ -33,6 +35,8 @@ def command(
     state: tuple[str, ...],
     queue: str | None,
     label: tuple[str, ...],
+    kind: str | None,
+    query: str | None,
     job: str | None,
     yes: bool,
     as_json: bool,
@@ -46,13 +50,15 @@ def command(
     a job back so that it can go on later: agentflow withdraw.
     """
     labels = options.labels(label)
-    if bool(ids) == bool(state or queue or labels or job):
-        raise UsageError("say which tasks: ids, or --state, --queue, --label, --job (not both)")
+    if bool(ids) == bool(state or queue or kind or query or labels or job):
+        raise UsageError(
+            "say which tasks: ids, or --state, --queue, --kind, --query, --label, --job (not both)"
+        )
     if ids:
         return options.run_async(_cancel_ids(connection, ids, yes, as_json))
     from agentflow.client.operate.bulk import Selection
 
-    selection = Selection(states=state, queue=queue, label=labels)
+    selection = Selection(states=state, queue=queue, kind=kind, query=query, label=labels)
     return options.run_async(_cancel_all(connection, selection, job, yes, as_json))
 
 
@@ -94,6 +100,7 @@ async def _cancel_all(
     async with options.client(connection) as client:
         label = await options.with_job(client, selection.label, job)
         selection = msgspec.structs.replace(selection, label=label)
+        selection.test(0.0)  # a mistyped query is said before anything is asked
         await _confirm(client, selection, yes)
         async for outcome in client.operate.bulk.cancel(selection):
             report.add(outcome)

@@ -33,6 +33,7 @@ def _filters(function: Callable[..., R]) -> Callable[..., R]:
             "--fingerprint", metavar="HEX", help="Only those of one group (list --group)."
         ),
     )
+    function = options.query_option(function)
     for option in reversed(added):
         function = option(function)
     return function
@@ -52,6 +53,7 @@ def _wanted(chosen: dict[str, Any]) -> tuple[DeadFilter, bool]:
         label=options.labels(chosen.pop("label")),
         older_than=chosen.pop("age"),
         fingerprint=chosen.pop("fingerprint"),
+        query=chosen.pop("query"),
     )
     return wanted, wanted != DeadFilter()
 
@@ -103,7 +105,7 @@ async def _list(
         output.show("no dead letters")
         return
     rows.sort(key=lambda letter: letter.sequence)
-    headings = ("ID", "REASON", "QUEUE", "KIND", "ATT", "AGE", "GROUP", "ERROR")
+    headings = ("ID", "REASON", "QUEUE", "KIND", "ATT", "AGE", "GROUP", "TITLE", "ERROR")
     output.table(
         headings,
         [
@@ -115,6 +117,7 @@ async def _list(
                 str(letter.attempts),
                 output.ago(letter.time),
                 letter.fingerprint,
+                letter.title,
                 ("(not kept whole) " if letter.truncated else "") + letter.error.message,
             )
             for letter in rows
@@ -251,7 +254,7 @@ def _check_choice(ids: tuple[str, ...], narrowed: bool, everything: bool) -> Non
     if [bool(ids), narrowed, everything].count(True) != 1:
         raise UsageError(
             "say which dead letters: ids, or filters (--reason, --queue, --label, --age, "
-            "--fingerprint), or --all"
+            "--fingerprint, --query), or --all"
         )
 
 
@@ -265,6 +268,15 @@ async def retry_ids(
     return await _ids(connection, ids, yes, as_json, "retry")
 
 
+async def retry_found(
+    connection: dict[str, str | None], query: str, yes: bool, as_json: bool
+) -> int:
+    """Run the failed tasks again that a query finds; 1 where one could not be."""
+    from agentflow.client.operate.deadletters import DeadFilter
+
+    return await _many(connection, DeadFilter(query=query), yes, as_json, "retry")
+
+
 async def _ids(
     connection: dict[str, str | None], ids: tuple[str, ...], yes: bool, as_json: bool, verb: str
 ) -> int:
@@ -274,7 +286,7 @@ async def _ids(
     for task_id in ids:
         subjects.check_id(task_id)
     unique = dict.fromkeys(ids)
-    confirm(len(unique), f"this would {verb} {counted(len(unique), 'task')}", yes)
+    _ask(len(unique), f"this would {verb} {counted(len(unique), 'task')}", yes, verb)
     async with options.client(connection) as client:
         work = client.dead.retry_one if verb == "retry" else client.dead.drop_one
         return await _report(client, concurrently(as_stream(unique), work), verb, as_json)
@@ -286,9 +298,17 @@ async def _many(
     async with options.client(connection) as client:
         if not yes:
             count = await _count(client, wanted)
-            confirm(count, f"this would {verb} {counted(count, 'dead letter')}", yes)
+            _ask(count, f"this would {verb} {counted(count, 'dead letter')}", yes, verb)
         work = client.dead.retry(wanted) if verb == "retry" else client.dead.drop(wanted)
         return await _report(client, work, verb, as_json)
+
+
+def _ask(count: int, what: str, yes: bool, verb: str) -> None:
+    """What is dropped cannot be retried, so the first one is asked about too."""
+    if verb == "drop":
+        confirm(count, f"{what}, for good: no retry after it", yes, unasked=0)
+    else:
+        confirm(count, what, yes)
 
 
 async def _count(client: Client, wanted: DeadFilter) -> int:

@@ -57,6 +57,7 @@ async def _get(
     output.fields(
         [
             ("id", result.id),
+            ("title", result.title),
             ("state", result.state + (f"  {output.SIMULATED}" if result.simulated else "")),
             ("queue", f"{result.queue} ({result.priority})" if result.queue else None),
             ("kind", result.kind),
@@ -78,6 +79,7 @@ async def _get(
             ("cost", output.money(result.cost_usd) if result.attempts else None),
             ("stopped by", result.stop_reason),
             ("reason", result.reason),
+            ("cancelled by" if result.state == "cancelled" else "dropped by", result.by),
             ("error", f"{error.type}: {error.message}" if error else None),
             ("at", error.at if error else None),
             ("request id", result.request_id),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from agentflow.cli import options
 from agentflow.cli.options import connection_options, json_option
 from agentflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from agentflow.client import Client
 
 
 @click.command("pause")
@@ -42,9 +47,31 @@ async def _pause(
             standing = await client.pauses()
         else:
             standing = [await client.pause(queue, kind=kind, reason=reason)]
+            if queue is not None:
+                await _warn_unknown(client, queue)
     if as_json:
         for pause in standing:
             output.show_json(pause)
         return
     for line in pauses.lines(standing) or ["nothing is paused or closed"]:
         output.show(line)
+
+
+async def _warn_unknown(client: Client, queue: str) -> None:
+    """A pause of a queue that nobody uses is a slip more often than not; it stands all the same."""
+    from difflib import get_close_matches
+
+    from agentflow.bus.streams import depths
+    from agentflow.cli import output
+    from agentflow.errors import BusError
+
+    try:
+        known = set((await depths.read(client.js)).depths)
+        known |= {each.queue for each in (await client.stats()).queues}
+    except BusError:
+        return  # nobody can tell
+    if queue in known:
+        return
+    near = get_close_matches(queue, known, 1)
+    meant = f"; did you mean {near[0]}? To lift it: agentflow resume {queue}" if near else ""
+    output.warn(f"no queue {queue} is known; the pause stands for when it comes{meant}")

@@ -17,7 +17,13 @@ import click
 
 from agentflow.cli import resultsfile
 from agentflow.cli.options import Dollars, Patience, connection_options, resolve
-from agentflow.cli.reading import batch_of, batch_options, default_options, reading_options
+from agentflow.cli.reading import (
+    batch_of,
+    batch_options,
+    default_options,
+    reading_options,
+    redact_option,
+)
 from agentflow.cli.workforce import SLOTS, chosen, limit_options, limits_of, workforce_options
 from agentflow.errors import CostLimitReached, GaveUp, UsageError
 
@@ -70,6 +76,7 @@ GIVE_UP = 600.0
     help="Have the API cache what the lines share (the system prompt and the tools before it): "
     "one asks first and writes it, the others read it for a tenth of its price or less.",
 )
+@redact_option
 @batch_options
 @click.option(
     "--max-cost",
@@ -131,6 +138,8 @@ def command(file: str, **options: Any) -> int:
     reading = ("format_name", "prompt", "template", "carry", "app", "simulate")
     defaults = ("model", "system", "max_tokens", "temperature", "max_attempts", "schema", "repair")
     batch = batch_of(*(options.pop(name) for name in ("batch", "batch_after", "batch_expired")))
+    if options.pop("redact"):
+        batch = {**batch, "redact": True}
     job = _Command(file, {name: options.pop(name) for name in _OURS}, options)
     given = {name: job.options[name] for name in (*reading, *defaults)} | batch
     if job.options["cache_prefix"]:  # a job without it stays the same job

@@ -17,6 +17,7 @@ from agentflow.cli.reading import (
     batch_of,
     batch_options,
     reading_options,
+    redact_option,
     schema_of,
     schema_options,
 )
@@ -58,6 +59,8 @@ PATIENCE = 5.0
 @click.option("--max-attempts", type=click.IntRange(1, 100), help="Failures before it is given up.")
 @click.option("--param", multiple=True, metavar="K=V", help="Parameter; JSON or text. Repeatable.")
 @click.option("--label", multiple=True, metavar="K=V", help="Label to find it by. Repeatable.")
+@click.option("--title", help="How lists call it. [default: the prompt's beginning]")
+@redact_option
 @click.option(
     "--in",
     "--at",
@@ -94,6 +97,8 @@ def command(
     max_attempts: int | None,
     param: tuple[str, ...],
     label: tuple[str, ...],
+    title: str | None,
+    redact: bool,
     not_before: str | None,
     deadline: str | None,
     start_within: float | None,
@@ -123,6 +128,7 @@ def command(
         "max_attempts": max_attempts,
         "params": options.parameters(param) or None,
         "labels": options.labels(label) or None,
+        "title": "" if redact and title is None else title,
         "not_before": None if not_before is None else instant(not_before),
         "deadline": None if deadline is None else instant(deadline),
         "start_within": start_within,

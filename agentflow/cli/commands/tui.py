@@ -19,6 +19,8 @@ from agentflow.cli.options import connection_options, resolve
 from agentflow.errors import UsageError
 
 if TYPE_CHECKING:
+    from agentflow.client import Client
+    from agentflow.dashboard.store.store import Store
     from agentflow_tui.settings import Settings
 
 THEMES: Final = ("auto", "dark", "light", "ansi", "none")
@@ -45,6 +47,12 @@ HEIGHT: Final = 36
 @click.option(
     "--height", type=click.IntRange(5, 10_000), help=f"With --once: lines. [default: {HEIGHT}]"
 )
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="With --once: as it was at 14:05, 2026-11-30 14:05, or -10m.",
+)
+@click.option("--utc", is_flag=True, help="Times in UTC. [default: in this machine's zone]")
 @click.option("--demo", is_flag=True, help="On a simulated stack of its own, which ends with it.")
 @click.option(
     "--record",
@@ -75,6 +83,8 @@ def command(
     form: str | None,
     width: int | None,
     height: int | None,
+    at: str | None,
+    utc: bool,
     demo: bool,
     record: Path | None,
     replay: Path | None,
@@ -93,6 +103,7 @@ def command(
         (speed and not replay, "--speed belongs to --replay"),
         (once and (record or replay), "--once prints what is now: without --record and --replay"),
         (not once and (form or width or height), "--format, --width and --height belong to --once"),
+        (at and not once, "--at belongs to --once; in the dashboard t goes to another time"),
         (demo and any(connection.values()), "--demo has a server of its own: leave out where"),
     )
     with contextlib.ExitStack() as stack:
@@ -110,10 +121,12 @@ def command(
             speed=speed or 1.0,
             theme=theme or "",
             ascii=ascii,
+            utc=utc,
             simulated=demo,
         )
         if once:
-            options.run_async(_once(settings, form or "text", width or WIDTH, height or HEIGHT))
+            picture = _once(settings, form or "text", width or WIDTH, height or HEIGHT, at)
+            options.run_async(picture)
         else:
             _check((not sys.stdout.isatty(), "this is no terminal; `agentflow tui --once` prints"))
             # Half a second that --once does without.
@@ -132,19 +145,24 @@ def _settings(connection: dict[str, str | None], **chosen: Any) -> Settings:
     return Settings(connect=resolve(connection), **chosen)
 
 
-async def _once(settings: Settings, form: str, width: int, height: int) -> None:
+async def _once(settings: Settings, form: str, width: int, height: int, at: str | None) -> None:
     from agentflow.cli import output
     from agentflow.client import Client
     from agentflow.dashboard.store.store import Store
 
     render = importlib.import_module("agentflow.dashboard.once").render
+    store, travelled, to = Store(), None, 0.0
     async with Client(settings.connect) as client:
-        items = await client.snapshot()
-    store = Store()
-    for item in items:
-        store.apply(item)
+        items = await client.snapshot(newest=settings.newest)
+        for item in items:
+            store.apply(item)
+        if at is not None:
+            travelled, to = await _past(client, store, at)
     text = render(
         store,
+        travelled=travelled,
+        travelled_to=to,
+        utc=settings.utc,
         view=settings.view,
         format=form,
         width=width,
@@ -153,3 +171,22 @@ async def _once(settings: Settings, form: str, width: int, height: int) -> None:
         now=max(item.at for item in items),
     )
     output.show(text)
+
+
+async def _past(client: Client, store: Store, at: str) -> tuple[Store, float]:
+    """The picture of another time, and when exactly that is. Raises UsageError."""
+    from agentflow.dashboard.feed.travel import Travelling
+    from agentflow.dashboard.reader.effects import Travel
+    from agentflow.dashboard.reader.reader import Reader
+    from agentflow.dashboard.screen.typed import instant
+
+    now = store.heard
+    to = instant(at, now)
+    if to is None:
+        raise UsageError(f"--at {at[:40]!r} is no time; give 14:05, 2026-11-30 14:05 or -10m")
+    reader = Reader(store=store)
+    await Travelling(client, reader, lambda: now).go(Travel(to=to))
+    if reader.travelled is None:
+        why = reader.notice.text if reader.notice is not None else "nothing is kept of it"
+        raise UsageError(f"--at {at[:40]}: {why}")
+    return reader.travelled, reader.travelled_to

@@ -19,6 +19,7 @@ else. Each part is a background task that starts again when it fails (parts.py).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -36,7 +37,7 @@ from agentflow.client.live.older import older_rows
 from agentflow.client.live.parts import Parts
 from agentflow.client.session import Session
 from agentflow.client.tasks.several import several
-from agentflow.errors import MasterAbsent, NoStream, NotFound, PermissionDenied
+from agentflow.errors import BusError, MasterAbsent, NoStream, NotFound, PermissionDenied
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.api import GateView
 from agentflow.protocol.headers import number
@@ -83,6 +84,7 @@ class Live:
         self._progress: tuple[int, int, int] | None = None
         self._told_gates: list[GateView] | None = None
         self._why_lost = ""
+        self._deaf_to_depths = False
         self.loaded = asyncio.Event()
         """Set once everything that is to be read has been read."""
         self.gates_known = asyncio.Event()
@@ -205,9 +207,16 @@ class Live:
         self._link()
 
     async def _explain_loss(self) -> None:
-        """Why it cannot be made again is known later than that it is lost."""
+        """Why it cannot be made again is known later than that it is lost.
+
+        Who may not read the depths hears from a calm server by an answer to a ping instead.
+        """
         while True:
-            await asyncio.sleep(LOST_EVERY)
+            await asyncio.sleep(DEPTHS_EVERY if self._deaf_to_depths else LOST_EVERY)
+            if self._deaf_to_depths and not self._why_lost:
+                with contextlib.suppress(BusError):
+                    await self._connection.flush()
+                    self._link()
             error = self._connection.last_error
             if self._why_lost and error and error != self._why_lost:
                 self._link()
@@ -275,8 +284,10 @@ class Live:
             try:
                 await self._read_depths_once()
             except PermissionDenied:
+                self._deaf_to_depths = True
                 self.depths_known.set()
                 raise
+            self._deaf_to_depths = False
             self._parts.well("depths")
             self.depths_known.set()
             await asyncio.sleep(DEPTHS_EVERY)
@@ -289,6 +300,7 @@ class Live:
         dead = 0
         try:
             dead = int((await self._js.stream_info(subjects.DEAD))["state"]["messages"])
+            self._parts.well("dead letters")
         except NotFound:
             pass
         except PermissionDenied as error:

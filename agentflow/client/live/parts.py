@@ -18,6 +18,8 @@ _log = logging.getLogger(__name__)
 
 RETRY_MIN: Final = 0.2
 RETRY_MAX: Final = 5.0
+WELL_AFTER: Final = 12.0
+"""Seconds of work after which a part that failed is well: a request fails within five."""
 DENIED: Final = 30.0
 """Seconds until what was not permitted is tried again: an administrator may change it."""
 
@@ -61,10 +63,20 @@ class Parts:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
+    async def _work(self, name: str, work: Work) -> None:
+        loop = asyncio.get_running_loop()
+        healing = loop.call_later(WELL_AFTER, self.well, name) if name in self._wrong else None
+        try:
+            await work()
+        finally:
+            if healing is not None:
+                healing.cancel()
+
     async def _keep(self, name: str, work: Work) -> None:
         while True:
             try:
-                await work()
+                await self._work(name, work)
+                self.well(name)
                 return
             except PermissionDenied as error:
                 self.wrong(name, str(error))

@@ -9,7 +9,7 @@ import msgspec
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.bucket import Board, read_all
 from agentflow.bus.streams.jetstream import JetStream
-from agentflow.client.operate.pauses import orderer
+from agentflow.client.session import orderer
 from agentflow.errors import NoStream, NotFound, UsageError
 from agentflow.rules.routes import budgets
 from agentflow.rules.routes.budgets import Budget

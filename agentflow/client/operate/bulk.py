@@ -15,7 +15,9 @@ from agentflow.errors import TaskError, UsageError
 from agentflow.protocol import api
 from agentflow.protocol.api import ListRequest
 from agentflow.protocol.record import State
+from agentflow.views import query
 from agentflow.views.result import Result
+from agentflow.views.row import row_of_result
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,7 +33,25 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     states: tuple[str, ...] = ()
     queue: str | None = None
+    kind: str | None = None
     label: dict[str, str] = {}
+    query: str | None = None
+
+    def test(self, now: float) -> Callable[[Result], bool]:
+        """Whether a task is meant: a master of an older version knows no kind and no query.
+
+        Raises UsageError.
+        """
+        try:
+            wanted = query.parse(self.query or "")
+        except query.QueryError as error:
+            raise UsageError(f"the query {(self.query or '')[:80]!r}: {error}") from None
+
+        def means(task: Result) -> bool:
+            row = row_of_result(task)
+            return self.kind in (None, row.kind) and wanted.wants(row, now)
+
+        return means
 
     def requests(self) -> list[ListRequest]:
         """What to ask the master for. Raises UsageError."""
@@ -41,7 +61,14 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
                 f"state {wrong[0][:40]!r} cannot be cancelled; only {', '.join(UNENDED)} can"
             )
         return [
-            ListRequest(state=state, queue=self.queue, label=self.label, limit=api.LIST_MOST)
+            ListRequest(
+                state=state,
+                queue=self.queue,
+                kind=self.kind,
+                label=self.label,
+                query=self.query,
+                limit=api.LIST_MOST,
+            )
             for state in UNENDED
             if not self.states or state in self.states
         ]
@@ -88,6 +115,11 @@ class Bulk:
                 counts[str(request.state)] = answer.total
         return counts
 
+    async def total(self, state: str, label: Mapping[str, str]) -> int:
+        """How many tasks with these labels are in a state. Raises MasterAbsent."""
+        request = ListRequest(state=state, label=dict(label), limit=1)
+        return (await self._asking.page(request)).total
+
     async def cancel(self, selection: Selection) -> AsyncGenerator[Cancellation]:
         """Cancel what a selection has; a task that moves on meanwhile is found all the same."""
 
@@ -95,23 +127,24 @@ class Bulk:
             return await self._steering.end(task.id, message=task.message)
 
         requests = selection.requests()
+        means = selection.test(self._session.js.now().timestamp())
         seen: set[str] = set()
         for _ in range(PASSES):
             before = len(seen)
-            async for outcome in concurrently(self._unseen(requests, seen), end):
+            async for outcome in concurrently(self._unseen(requests, seen, means), end):
                 yield outcome
             if len(seen) == before:
                 return
 
     async def _unseen(
-        self, requests: Sequence[ListRequest], seen: set[str]
+        self, requests: Sequence[ListRequest], seen: set[str], means: Callable[[Result], bool]
     ) -> AsyncGenerator[Result]:
         for first in requests:
             request: ListRequest | None = first
             while request is not None:
                 answer = await self._asking.page(request)
                 for task in answer.tasks:
-                    if task.id not in seen:
+                    if task.id not in seen and means(task):
                         seen.add(task.id)
                         yield task
                 more = answer.next if answer.tasks else None

@@ -7,7 +7,7 @@ retried task may fail again, and its new letter is not for this reading.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,15 +16,17 @@ import msgspec
 from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
 from agentflow.client.operate.bulk import concurrently
-from agentflow.client.session import Session
+from agentflow.client.session import Session, orderer
 from agentflow.client.tasks.steering import Steering
-from agentflow.errors import NotFound, TaskError, TaskNotFound
+from agentflow.errors import NotFound, TaskError, TaskNotFound, UsageError
 from agentflow.log.task import last_of
 from agentflow.protocol import subjects
 from agentflow.protocol import task as tasks
 from agentflow.protocol.headers import number
-from agentflow.protocol.record import Failure, Record
+from agentflow.protocol.record import Failure, Record, State
+from agentflow.views import query
 from agentflow.views.failures import FailureGroup, FailureGroups, fingerprint
+from agentflow.views.row import Row, encode_labels
 
 READ_AT_ONCE: Final = 32
 """Records read together; each may have megabytes."""
@@ -51,6 +53,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     truncated: bool
     fingerprint: str = ""
+    title: str = ""
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,7 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
     label: dict[str, str] = {}
     older_than: float | None = None
     fingerprint: str | None = None
+    query: str | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -88,12 +92,14 @@ class DeadLetters:
         self, wanted: DeadFilter = EVERYTHING, *, errors: bool = True
     ) -> AsyncGenerator[DeadLetter]:
         """Letters, roughly oldest first; without `errors` only the letters themselves are read."""
-        deep = errors or wanted.fingerprint is not None
+        deep = errors or wanted.fingerprint is not None or wanted.query is not None
+        means = _means(wanted.query, self._session.js.now().timestamp())
         async for letter in concurrently(
             self._plain(wanted), self._whole if deep else _same, READ_AT_ONCE
         ):
-            if wanted.fingerprint is None or letter.fingerprint == wanted.fingerprint:
-                yield letter
+            if wanted.fingerprint not in (None, letter.fingerprint) or not means(letter):
+                continue
+            yield letter
 
     async def _plain(self, wanted: DeadFilter) -> AsyncGenerator[DeadLetter]:
         try:
@@ -189,12 +195,47 @@ class DeadLetters:
     async def _drop(self, letter: DeadLetter) -> Outcome:
         # By its sequence: a letter of a later failure is another one.
         if await self._session.js.delete(subjects.DEAD, letter.sequence):
+            # After it: who retries the task meanwhile has taken the letter, and continues the log.
+            if letter.follows:
+                await self._session.log.drop(letter.id, letter.follows, by=orderer())
             return Outcome(letter.id, True)
         return Outcome(letter.id, False, f"the dead letter of task {letter.id} was gone already")
 
 
 async def _same(letter: DeadLetter) -> DeadLetter:
     return letter
+
+
+def _means(text: str | None, now: float) -> Callable[[DeadLetter], bool]:
+    """The test of a query. Raises UsageError."""
+    if not text:
+        return lambda letter: True
+    try:
+        wanted = query.parse(text)
+    except query.QueryError as error:
+        raise UsageError(f"the query {text[:80]!r}: {error}") from None
+    return lambda letter: wanted.wants(_row(letter), now)
+
+
+def _row(letter: DeadLetter) -> Row:
+    """A letter as the failed task that it is of."""
+    failed = int(letter.time.timestamp() * 1000)
+    return Row(
+        id=letter.id,
+        sequence=letter.follows,
+        state=State.FAILED,
+        queue=letter.queue,
+        updated=failed,
+        priority=letter.priority,
+        kind=letter.kind,
+        labels=encode_labels(letter.labels),
+        title=letter.title,
+        attempt=letter.attempts,
+        ended=failed,
+        reason=letter.reason,
+        error=f"{letter.error.type}: {letter.error.message}",
+        fingerprint=letter.fingerprint,
+    )
 
 
 def _fits(letter: DeadLetter, wanted: DeadFilter) -> bool:
@@ -229,4 +270,5 @@ def _read(
         size=len(payload),
         truncated=subjects.TRUNCATED in headers,
         fingerprint=fingerprint(reason, error).key,
+        title=tasks.title_of(headers.get(subjects.TITLE)),
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import re
-import socket
 from datetime import datetime
 from typing import Final
 
@@ -13,7 +11,7 @@ import msgspec
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.bucket import Board, read_all
 from agentflow.bus.streams.jetstream import JetStream
-from agentflow.client.session import Session
+from agentflow.client.session import Session, orderer
 from agentflow.errors import NoStream, NotFound, UsageError
 from agentflow.protocol import limits, subjects
 from agentflow.protocol.api import GateView
@@ -23,15 +21,6 @@ from agentflow.views import gates as gateviews
 
 _KIND: Final = re.compile(limits.KIND_PATTERN)
 _POOL: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
-
-
-def orderer() -> str:
-    """Who gives an order here: user and host."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = "somebody"
-    return f"{name}@{socket.gethostname().split('.')[0]}"
 
 
 class Pauses:

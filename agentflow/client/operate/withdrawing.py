@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from agentflow.bus.streams.jetstream import Stored
@@ -29,7 +28,7 @@ from agentflow.protocol.headers import number
 from agentflow.protocol.identity import identity_sequence, message_identity
 from agentflow.protocol.record import PARKED, Failure, Last, Record, State
 from agentflow.protocol.subjects import Priority
-from agentflow.rules import records, withdrawal
+from agentflow.rules import origins, records, withdrawal
 from agentflow.rules.withdrawal import Step
 
 _log = logging.getLogger(__name__)
@@ -288,14 +287,12 @@ def _waiting(stream: str, message: Message) -> _Waiting:
 def _origin(waiting: _Waiting, last: Last) -> records.Origin:
     if last.record is not None:
         return records.origin_of(last.record)
-    headers = waiting.message.headers
-    return records.Origin(
-        id=waiting.id,
-        queue=waiting.queue,
-        priority=waiting.priority,
-        message=waiting.identity,
-        submitted=datetime.fromtimestamp(stored_ns(waiting.message) / 1e9, UTC),
-        kind=headers.get(subjects.KIND, "unknown"),
-        labels=tasks.labels_from(headers.get(subjects.LABELS)),
-        lane=waiting.lane,
+    message = waiting.message
+    return origins.of_message(
+        waiting.id,
+        waiting.identity,
+        stored_ns(message),
+        subjects.task(waiting.queue, waiting.priority, waiting.lane),
+        message.headers,
+        message.data,
     )

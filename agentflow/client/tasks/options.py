@@ -34,6 +34,7 @@ class TaskOptions(TypedDict, total=False):
     timeout: float | None
     max_attempts: int | None
     labels: Mapping[str, str] | None
+    title: str | None
     not_before: datetime | None
     deadline: datetime | None
     start_within: float | None

@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 from agentflow.bus.streams.jetstream import Stored
 from agentflow.bus.streams.payloads import Payloads
 from agentflow.client.asking import Asking
-from agentflow.client.session import Session
+from agentflow.client.session import Session, orderer
+from agentflow.client.tasks.queued import Queue, Queued
 from agentflow.client.tasks.submission import Sender, Submission, fitting
 from agentflow.errors import (
     BusError,
     InvalidTask,
-    MasterAbsent,
     PayloadLost,
     TaskError,
     TaskNotFound,
@@ -24,7 +24,6 @@ from agentflow.protocol import control, limits, subjects
 from agentflow.protocol import headers as blocks
 from agentflow.protocol import task as tasks
 from agentflow.protocol.control import Cancel
-from agentflow.protocol.identity import identity_sequence, parse_message
 from agentflow.protocol.record import EMPTY, PARKED, Last, Record, State
 from agentflow.protocol.subjects import Priority
 from agentflow.views.result import Result, result_of_record
@@ -64,7 +63,7 @@ class Steering:
     def __init__(self, session: Session, sender: Sender, asking: Asking) -> None:
         self._session = session
         self._sender = sender
-        self._asking = asking
+        self._queue = Queue(session, asking)
 
     # Cancel.
 
@@ -85,47 +84,46 @@ class Steering:
         does not do so in time, `cancelled` is written here and fences it.
         """
         before = await self._session.log.read(task_id)
+        queued, by = None, orderer()
         if before.record is not None:
             if before.record.terminal:
                 return Cancellation(result_of_record(before.record, before.sequence), already=True)
-            message = before.record.message
             if before.record.state == State.RUNNING:
-                await self._ask_owner(before.record)
-        elif not message_sequence and not message:
-            message = await self._queued_message(task_id)
-        last = await self._session.log.cancel(task_id)
+                await self._ask_owner(before.record, by)
+        else:
+            queued = await self._queued(task_id, message, message_sequence)
+        last = await self._session.log.cancel(
+            task_id, by=by, queued=queued.origin if queued is not None else None
+        )
         assert last.record is not None
         if last.record.state == State.CANCELLED and last.record.actor == self._session.log.actor:
             try:
-                await self._tidy(last.record, before, message, message_sequence)
+                await self._tidy(last.record, before, queued)
             except BusError as error:
                 _log.debug("after cancelling %s: %s", task_id, error)
         result = result_of_record(last.record, last.sequence)
         return Cancellation(result, already=result.state != State.CANCELLED)
 
-    async def _ask_owner(self, record: Record) -> None:
+    async def _queued(self, task_id: str, message: str, sequence: int) -> Queued | None:
+        """Its message; None too where it cannot be read: the record says less then, and ends it."""
+        try:
+            return await self._queue.find(task_id, message, sequence)
+        except BusError as error:
+            _log.debug("the message of %s: %s", task_id, error)
+            return None
+
+    async def _ask_owner(self, record: Record, by: str) -> None:
         """Return when the worker of a running task has ended it, or does not answer."""
         try:
             await self._session.connection.request(
                 subjects.control("worker", record.actor),
-                control.encode(Cancel(id=record.id)),
+                control.encode(Cancel(id=record.id, by=by)),
                 timeout=OWNER_WITHIN,
             )
         except BusError as error:
             _log.debug("asking the worker of %s: %s", record.id, error)
 
-    async def _queued_message(self, task_id: str) -> str:
-        """Identity of the message of a task without a record, "" where nobody can tell."""
-        try:
-            views = await self._asking.get(task_id)
-        except MasterAbsent:
-            return ""
-        for view in views:
-            if view.id == task_id:
-                return view.message
-        raise TaskNotFound(f"there is no task {task_id}", task_id=task_id)
-
-    async def _tidy(self, ended: Record, before: Last, message: str, message_sequence: int) -> None:
+    async def _tidy(self, ended: Record, before: Last, queued: Queued | None) -> None:
         record, task_id = before.record, ended.id
         if ended.follows != before.sequence:
             # Somebody claimed it meanwhile, who pays for a run that no longer counts.
@@ -138,13 +136,10 @@ class Steering:
             # The entry of what waits for a batch stays: a range of entries ends with one.
             await self._session.js.purge(subjects.SCHEDULE, f"agentflow.schedule.{task_id}.*")
             return
-        sequence = message_sequence or identity_sequence(message)
-        queued = await self._session.js.get(subjects.TASKS, sequence) if sequence else None
-        # A stream made anew gives sequences again: another task's message must not be deleted.
-        if queued is not None and (
-            queued.headers.get(subjects.ID) == task_id or _has_identity(queued, message)
-        ):
-            await self._session.js.delete(subjects.TASKS, sequence)
+        if record is not None and record.message:
+            queued = await self._queue.find(task_id, record.message)
+        if queued is not None:
+            await self._session.js.delete(subjects.TASKS, queued.sequence)
 
     # Retry.
 
@@ -166,6 +161,8 @@ class Steering:
             text = f"there is no task {task_id}"
             if last.record is not None:
                 text = f"the payload of task {task_id} is no longer kept; submit it anew"
+                if last.record.dropped:
+                    text = f"{last.record.by} dropped the dead letter of {task_id}; submit it anew"
             raise TaskNotFound(text, task_id=task_id)
         if payload is None and dead is not None and subjects.TRUNCATED in dead.headers:
             raise TaskError(
@@ -178,11 +175,22 @@ class Steering:
         await self._sender.send(submission)
         if dead is not None:
             try:
-                await self._session.js.delete(subjects.DEAD, dead.sequence)
+                gone = not await self._session.js.delete(subjects.DEAD, dead.sequence)
+                if gone and last.sequence:
+                    last = await self._despite_drop(submission, last)
             except BusError as error:
                 # It stays as a copy of a payload; the log says what is true.
                 _log.debug("the dead letter of %s stays: %s", task_id, error)
         return submission, last.sequence
+
+    async def _despite_drop(self, submission: Submission, last: Last) -> Last:
+        """Continue what was dropped at this very moment: the drop's record came between."""
+        now = await self._session.log.read(submission.id)
+        if now.record is None or not now.record.dropped or now.record.follows != last.sequence:
+            return last
+        block = blocks.carried(submission.block, {subjects.FOLLOWS: str(now.sequence)})
+        await self._sender.send(submission._replace(block=block))
+        return now
 
     async def _renew(self, submission: Submission) -> None:
         """Let the payload that it refers to live as long as a new one's; raise where it is gone."""
@@ -259,13 +267,3 @@ def _own_headers(block: bytes) -> bytes:
             continue
         kept.append(line)
     return b"\r\n".join(kept)
-
-
-def _has_identity(queued: Stored, identity: str) -> bool:
-    """Whether a stored message has this identity; its time is known to microseconds only."""
-    parsed = parse_message(identity)
-    if parsed is None:
-        return False
-    whole = queued.time.replace(microsecond=0).timestamp()
-    microseconds = round(whole) * 1_000_000 + queued.time.microsecond
-    return parsed[1] // 1000 == microseconds

@@ -43,6 +43,7 @@ LANE_LABEL: Final = "AGENTFLOW_LANE_LABEL"
 PATIENCE: Final = 30.0
 """Seconds to go on while the server is away."""
 
+_IN_HEADERS: Final = frozenset({"id", "title"})
 _encoder = msgspec.json.Encoder(enc_hook=classes.encode_hook)
 _PRIORITIES: Final = frozenset(Priority)
 
@@ -101,7 +102,7 @@ def prepare(
     payload, body, large = fitting(_payload(fields))
     if body.not_before is not None or body.schema is not None:
         _check(body)
-    headers = {subjects.ID: task_id, **_headers(body, reply, needs)}
+    headers = {subjects.ID: task_id, **_headers(body, reply, needs), **_title(fields)}
     if follows:
         headers[subjects.FOLLOWS] = str(follows)
     return Submission(
@@ -143,6 +144,21 @@ def _headers(body: TaskBody, reply: str | None, needs: str | None) -> dict[str, 
     return headers
 
 
+def _title(fields: Mapping[str, Any] | TaskBody) -> dict[str, str]:
+    """The header of a title, of the whole prompt: the message may only refer to it.
+
+    Raises InvalidTask.
+    """
+    told = fields_of(fields)
+    given = told.get("title")
+    if given is not None and not isinstance(given, str):
+        raise InvalidTask(f"the task's title is a {type(given).__name__}, not a text")
+    if given is not None:
+        return {subjects.TITLE: task.title_of(given)}  # an empty one too: it hides the prompt
+    title = task.title_of(task.beginning(told.get("prompt"), told.get("params")))
+    return {subjects.TITLE: title} if title else {}
+
+
 def _check(body: TaskBody) -> None:
     """Raise InvalidTask for what its worker would refuse: too far ahead, no schema of ours."""
     task.build(body, {}, "", Priority.NORMAL, "")
@@ -169,7 +185,7 @@ def _names(needs: str | None) -> list[str]:
 
 
 def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
-    """The task as JSON, without an id: that is in the headers."""
+    """The task as JSON, without id and title: those are in the headers."""
     try:
         kind = fields.get("schema") if isinstance(fields, Mapping) else None
         if isinstance(fields, Mapping) and isinstance(kind, type):
@@ -178,8 +194,8 @@ def _payload(fields: Mapping[str, Any] | TaskBody) -> bytes:
         if wrong is not None:
             raise InvalidTask(f"the task's {wrong}")
         if isinstance(fields, TaskBody):
-            return task.encode_body(msgspec.structs.replace(fields, id=None))
-        return _encoder.encode({name: value for name, value in fields.items() if name != "id"})
+            return task.encode_body(msgspec.structs.replace(fields, id=None, title=None))
+        return _encoder.encode({k: value for k, value in fields.items() if k not in _IN_HEADERS})
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidTask(f"the task cannot be written as JSON: {error}") from None
 

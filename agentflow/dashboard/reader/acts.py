@@ -34,6 +34,7 @@ from agentflow.dashboard.render.amounts import money
 from agentflow.dashboard.render.lines import Line, line
 from agentflow.protocol.record import State
 from agentflow.views import gates as gateviews
+from agentflow.views.why import WITHOUT_PAYLOAD
 
 TYPE_ABOVE: Final = 50
 """Above so many targets the number must be typed."""
@@ -94,12 +95,18 @@ def _unended(scene: Scene, target: str) -> bool:
 
 def _failed(scene: Scene, target: str) -> bool:
     row = scene.store.rows.get(target)
-    return row is None or row.state == State.FAILED
+    return row is None or (
+        row.state == State.FAILED and not row.dropped and row.reason not in WITHOUT_PAYLOAD
+    )
 
 
 def _running_worker(scene: Scene, target: str) -> bool:
     actor = scene.store.actors.get(target)
-    return actor is not None and not actor.beat.stopping and not actor.lost(scene.now)
+    return (
+        actor is not None
+        and not actor.beat.stopping
+        and not actor.lost(scene.store.heard_by(scene.now))
+    )
 
 
 _RETRIED: Final = "back into its queue, the failures counted anew; the history is kept"
@@ -127,7 +134,7 @@ ACTS: Final[dict[str, Act]] = {
             _RETRIED,
             by_ids("retry"),
             _failed,
-            "only a failed task can be",
+            "only a failed one whose message is kept can be",
             _PAID,
         ),
         Act(
@@ -138,7 +145,7 @@ ACTS: Final[dict[str, Act]] = {
             _RETRIED,
             by_group("retry"),
             _failed,
-            "only a failed task can be",
+            "only a failed one whose message is kept can be",
             _PAID,
         ),
         Act(

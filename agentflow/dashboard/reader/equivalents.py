@@ -28,7 +28,8 @@ def by_ids(verb: str) -> Command:
     """`agentflow VERB` with the ids of tasks."""
 
     def command(scene: Scene, targets: Sequence[str]) -> str:
-        more = " --yes" if len(targets) > 1 else ""
+        # What is dropped is gone, so it is asked about even where it is one.
+        more = " --yes" if len(targets) > 1 or verb.endswith("drop") else ""
         return f"agentflow {verb}{more} {_listed(targets)}"
 
     return command
@@ -50,7 +51,8 @@ def by_group(verb: str) -> Command:
             (fingerprint,) = causes
             known = scene.answers.letters or ()
             if {each.id for each in known if each.fingerprint == fingerprint} == wanted:
-                return f"agentflow dead {verb} --fingerprint {shlex.quote(fingerprint)}"
+                yes = " --yes" if verb == "drop" else ""
+                return f"agentflow dead {verb}{yes} --fingerprint {shlex.quote(fingerprint)}"
         return by_ids(f"dead {verb}")(scene, targets)
 
     return command

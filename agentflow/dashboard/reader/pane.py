@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from agentflow.dashboard.render.lines import EMPTY, Line, Run, clip
-from agentflow.views import display
+from agentflow.views import display, pattern
+from agentflow.views.pattern import Pattern
 
 SIDE: Final = 8
 """Columns of one step to the side."""
@@ -31,7 +31,7 @@ class Pane:
         self.count = 0
         self.matches: list[int] = []
         """Lines in which the search finds something."""
-        self.pattern: re.Pattern[str] | None = None
+        self.pattern: Pattern | None = None
         self.said = ""
         """Which match was gone to, of how many."""
         self._at = -1
@@ -61,21 +61,21 @@ class Pane:
     # Searching.
 
     def search(self, text: str) -> None:
-        """Look for a regular expression, or for the text itself where it is none; "": no more."""
+        """Look for a pattern, or for the text itself where it is none; "": no more."""
         self._at, self.said = -1, ""
         if not text:
             self.pattern = None
             return
         try:
-            self.pattern = re.compile(text, re.IGNORECASE)
-        except re.error:
-            self.pattern = re.compile(re.escape(text), re.IGNORECASE)
+            self.pattern = pattern.compile(text)
+        except pattern.PatternError:
+            self.pattern = pattern.compile(text[: pattern.MOST], literal=True)
 
     def next(self, step: int, sheet: Sheet) -> None:
         """Go to the next match or the one before; `said` tells which it is."""
         if self.pattern is None:
             return
-        find = self.pattern.search
+        find = self.pattern.found
         self.matches = [at for at, line in enumerate(sheet) if find(plain(line))]
         if not self.matches:
             self.said = "not found"
@@ -113,11 +113,11 @@ def plain(line: str | Line) -> str:
     return line if isinstance(line, str) else line.text
 
 
-def marked(line: Line, pattern: re.Pattern[str] | None) -> Line:
+def marked(line: Line, wanted: Pattern | None) -> Line:
     """The line with what a search finds in it as runs of the token `match`."""
-    if pattern is None or not pattern.search(line.text):
+    if wanted is None or not wanted.found(line.text):
         return line
-    spans = [each.span() for each in pattern.finditer(line.text)]
+    spans = list(wanted.spans(line.text))
     runs: list[Run] = []
     at = 0
     for text, token in line.runs:

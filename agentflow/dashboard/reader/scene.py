@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import TypeVar
 
 from agentflow.dashboard.reader.lately import SECOND, Lately
@@ -83,6 +83,10 @@ class Scene:
     def clock(self, seconds: float | None) -> str:
         """An instant as the reader's time of day."""
         return amounts.clock(seconds, self.zone)
+
+    def zone_name(self, seconds: float) -> str:
+        """What the zone of all times of day is called."""
+        return datetime.fromtimestamp(seconds, UTC).astimezone(self.zone).tzname() or ""
 
     def lately(self, key: object, make: Callable[[], T], every: float = SECOND) -> T:
         """An answer about the store that is made anew at most so often (seconds)."""

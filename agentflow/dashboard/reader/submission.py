@@ -304,7 +304,11 @@ def estimate(scene: Scene, values: Mapping[str, str]) -> list[str]:
     for gate in scene.store.gates:
         if (gate.what, gate.name) in (("queue", queue), ("kind", kind.replace(".", "_"))):
             sentences.append(f"{gate.what} {gate.name} is paused: it waits until that is resumed")
-    living = (actor.beat for actor in scene.store.workers() if not actor.lost(scene.now))
+    living = (
+        actor.beat
+        for actor in scene.store.workers()
+        if not actor.lost(scene.store.heard_by(scene.now))
+    )
     serving = [beat for beat in living if presence.serves(beat, queue)]
     if not serving:
         sentences.append(f"no worker serves queue {queue}: agentflow worker --queues {queue}")

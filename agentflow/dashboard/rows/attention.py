@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import short, span
+from agentflow.dashboard.rows import tasktrouble
 from agentflow.dashboard.rows.headroom import headroom
+from agentflow.dashboard.rows.need import Item
 from agentflow.dashboard.store.store import Actor
 from agentflow.protocol.record import State
 from agentflow.rules import presence
 from agentflow.views import gates as gateviews
+from agentflow.views import query
 
 LATELY: Final = 15
 """Minutes that failures are looked at for."""
@@ -39,20 +39,6 @@ NAMED: Final = 3
 """Workers that have a line of their own; more share one."""
 
 
-class Item(msgspec.Struct, frozen=True):
-    """Something that needs a person: what, the evidence, and the command that leads there.
-
-    `level` is crit or warn; `hint` is the key or the command line that mends it or looks into it.
-    """
-
-    level: str
-    text: str
-    evidence: str
-    hint: str
-    command: str = ""
-    argument: str = ""
-
-
 @dataclass(slots=True)
 class _Facts:
     scene: Scene
@@ -62,7 +48,9 @@ class _Facts:
     def __post_init__(self) -> None:
         store = self.scene.store
         for actor in store.workers():
-            (self.lost if actor.lost(self.scene.now) else self.up).append(actor)
+            (
+                self.lost if actor.lost(self.scene.store.heard_by(self.scene.now)) else self.up
+            ).append(actor)
 
     @property
     def heard(self) -> bool:
@@ -318,7 +306,9 @@ def _notes(facts: _Facts) -> Iterator[Item]:
     for actor in [*facts.up, *facts.scene.store.masters()]:
         for note in actor.beat.notes:
             # A closed pool has its own line.
-            if note.split(" ", 1)[0] not in closed and not actor.lost(facts.scene.now):
+            if note.split(" ", 1)[0] not in closed and not actor.lost(
+                facts.scene.store.heard_by(facts.scene.now)
+            ):
                 saying[note].append(actor.beat.name)
     for note, names in sorted(saying.items()):
         who = names[0] if len(names) == 1 else f"{len(names):,} actors"
@@ -333,7 +323,10 @@ def _unread(facts: _Facts) -> Iterator[Item]:
 def _no_master(facts: _Facts) -> Iterator[Item]:
     if not facts.heard:
         return
-    if not any(not each.lost(facts.scene.now) for each in facts.scene.store.masters()):
+    if not any(
+        not each.lost(facts.scene.store.heard_by(facts.scene.now))
+        for each in facts.scene.store.masters()
+    ):
         yield Item(
             "warn",
             "no master answers",
@@ -368,10 +361,14 @@ _RULES: Final[tuple[Callable[[_Facts], Iterator[Item]], ...]] = (
     _lost_workers,
     _orphans,
     _unserved,
+    lambda facts: tasktrouble.unknown_kinds(facts.scene, facts.up if facts.heard else ()),
     _failures,
+    lambda facts: tasktrouble.retry_storm(facts.scene),
     _limits,
     _paused,
     _old_queues,
+    lambda facts: tasktrouble.long_runs(facts.scene),
+    lambda facts: tasktrouble.backlog(facts.scene),
     _unread,
     _no_master,
     _blocked,

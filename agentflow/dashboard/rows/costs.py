@@ -70,6 +70,12 @@ def recent(totals: Totals, now: float) -> tuple[int, int]:
     )
 
 
+def least(scene: Scene, seconds: float) -> str:
+    """The mark of a sum over the last `seconds` (0: ever) that not all is known of."""
+    since_ms = int((scene.now - seconds) * 1000) if seconds else 0
+    return "" if scene.store.whole(since_ms) else ">="
+
+
 def accounts(scene: Scene) -> list[Account]:
     """What was spent today, the most first."""
     now_ms = int(scene.now * 1000)

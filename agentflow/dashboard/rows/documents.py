@@ -13,12 +13,13 @@ from typing import Any, Final
 import msgspec
 
 from agentflow.dashboard.reader.scene import Scene
-from agentflow.dashboard.rows.attention import Item, attention
+from agentflow.dashboard.rows.attention import attention
 from agentflow.dashboard.rows.batches import Batch, batches
 from agentflow.dashboard.rows.costs import DAY_MS, Account, Recent, accounts, recent
 from agentflow.dashboard.rows.dead import Group, groups
 from agentflow.dashboard.rows.flow import Flow, flow
 from agentflow.dashboard.rows.limits import Route, routes
+from agentflow.dashboard.rows.need import Item
 from agentflow.dashboard.rows.queues import Queue, queues
 from agentflow.dashboard.rows.tasks import Task, task
 from agentflow.dashboard.rows.units import Instant, dollars, instant
@@ -159,9 +160,13 @@ def _head(scene: Scene) -> dict[str, Any]:
         "time": instant(scene.now),
         "connected": bool(link and link.up),
         "server": link.url if link else None,
-        "masters": [actor.beat.name for actor in store.masters() if not actor.lost(scene.now)],
+        "masters": [
+            actor.beat.name
+            for actor in store.masters()
+            if not actor.lost(store.heard_by(scene.now))
+        ],
         "simulated": any(actor.beat.simulated for actor in store.workers()),
-        "complete": store.known.complete,
+        "complete": store.whole(),
         "older": store.known.older + store.known.evicted,
         "states": states,
         "dead_letters": store.dead,

@@ -79,7 +79,7 @@ def _queues(scene: Scene) -> list[Queue]:
     store, now = scene.store, scene.now
     totals = store.totals
     paused = {gate.name: gate for gate in store.gates if gate.what == gateviews.QUEUE}
-    heard = [actor.beat for actor in store.workers() if not actor.lost(now)]
+    heard = [actor.beat for actor in store.workers() if not actor.lost(store.heard_by(now))]
     by_queue = presence.by_queue(heard)
     rows = []
     for name in store.queues():

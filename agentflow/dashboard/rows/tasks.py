@@ -12,7 +12,10 @@ from agentflow.views.row import Row
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A task. `group` is the fingerprint of its error; `cost_usd` None: the price is unknown."""
+    """A task. `group` is the fingerprint of its error; `cost_usd` None: the price is unknown.
+
+    `by` is who cancelled it, or dropped (`dropped`) its dead letter.
+    """
 
     id: str
     state: str
@@ -37,6 +40,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None
     progress: float | None
     note: str | None
+    title: str | None
+    by: str | None
+    dropped: bool
     simulated: bool
 
 

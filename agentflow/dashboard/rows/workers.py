@@ -45,15 +45,17 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 def workers(scene: Scene) -> list[Worker]:
     """All of them, by name; made anew at most once a second."""
     store, now = scene.store, scene.now
-    return scene.lately("workers", lambda: [_worker(actor, now) for actor in store.workers()])
+    return scene.lately(
+        "workers", lambda: [_worker(actor, now, store.heard_by(now)) for actor in store.workers()]
+    )
 
 
-def _worker(actor: Actor, now: float) -> Worker:
+def _worker(actor: Actor, now: float, heard_by: float) -> Worker:
     beat = actor.beat
     return Worker(
         name=beat.name,
         actor=beat.actor,
-        state=worker_state(actor, now),
+        state=worker_state(actor, heard_by),
         host=beat.host,
         pid=beat.pid,
         version=beat.version,

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from agentflow.dashboard.reader import keys
 from agentflow.dashboard.reader.effects import Effect
-from agentflow.dashboard.reader.query import QueryError
 from agentflow.dashboard.reader.reader import Reader
 from agentflow.dashboard.reader.view import Way
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, dimmed, in_ascii
 from agentflow.dashboard.screen import heading
 from agentflow.dashboard.screen.commands import COMMON, Answer
 from agentflow.dashboard.views import VIEWS
+from agentflow.views.query import QueryError
 
 NARROWEST, SHORTEST = 60, 20
 """Below this a notice says that there is no room."""

@@ -9,7 +9,8 @@ from agentflow.dashboard.reader.reader import Reader
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import money, span
 from agentflow.dashboard.render.lines import EMPTY, Hit, Line, Run, clip, columns, line
-from agentflow.dashboard.rows.costs import recent
+from agentflow.dashboard.rows.costs import burn, least, recent
+from agentflow.dashboard.store.store import DEAF
 
 TABS: Final = {
     "overview": "Over",
@@ -21,13 +22,16 @@ TABS: Final = {
     "events": "Event",
 }
 """The views with a number, and their names where there is little room."""
-STALE: Final = 5.0
-"""Seconds without any item after which the picture is called old: heartbeats come every two."""
+STALE: Final = DEAF
+"""Seconds without news after which the picture is called old."""
 ACT_KEYS: Final = "key.act"
 LISTENS: Final = 2.5
 """Seconds in which every actor that lives has said so."""
 RECEIPT_FOR: Final = 10.0
 """Seconds for which the end of an act is news."""
+
+DAY_S: Final = 86_400
+HOUR_S: Final = 3_600
 
 Part = tuple[int, Run]
 """A run and its rank: those of the highest rank leave first."""
@@ -50,6 +54,8 @@ def _status(reader: Reader, scene: Scene, width: int, now: float) -> Line:
         left.append((0, ("connecting  ", "warn")))
     elif not link.up:
         left.append((0, (f"{scene.glyph('crit')} disconnected  ", "crit")))
+        if store.heard:
+            left.append((1, (f"silent {span(max(0.0, now - store.heard)):<4}  ", "crit")))
     else:
         age = max(0.0, now - store.heard)
         token = "ok" if age < STALE else "warn"
@@ -57,7 +63,7 @@ def _status(reader: Reader, scene: Scene, width: int, now: float) -> Line:
         left.append((0, (f"{scene.glyph('running')} {word} {span(age):<4}  ", token)))
     if link is not None and link.url:
         left.append((8, (f"{link.url.removeprefix('nats://')}  ", "dim")))
-    alive = [each.beat.name for each in store.masters() if not each.lost(now)]
+    alive = [each.beat.name for each in store.masters() if not each.lost(store.heard_by(now))]
     if not reader.store.actors and now - reader.store.linked_at < LISTENS:
         pass  # nobody can have said anything yet
     elif alive:
@@ -69,12 +75,14 @@ def _status(reader: Reader, scene: Scene, width: int, now: float) -> Line:
         left.append((1, (f"reading {share:.0f}%  ", "warn")))
     if any(each.beat.simulated for each in store.actors.values()):
         left.append((2, ("SIMULATED  ", "warn")))
-    today, hour = recent(scene.store.totals, scene.now)
+    today, _ = recent(scene.store.totals, scene.now)
+    hour = burn(scene.store.totals.costs, int(scene.now) // 60)
     right: list[Part] = [
-        (3, (f"{money(today)} today ", "text")),
-        (5, (f" {money(hour)}/h ", "text")),
+        (3, (f"{least(scene, scene.now % DAY_S)}{money(today)} today ", "text")),
+        (5, (f" {least(scene, HOUR_S)}{money(hour)}/h ", "text")),
         (4, (" read-only " if reader.readonly else " rw ", "warn" if reader.readonly else "dim")),
         (1, (f" {scene.clock(now)} ", "dim")),
+        (7, (f"{scene.zone_name(now)} ", "dim")),
         (6, (" ? help ", "key")),
     ]
     return _two_sided(left, right, width, "status")
@@ -108,7 +116,8 @@ def _banner(reader: Reader, scene: Scene, width: int, now: float) -> Line:
     if link is not None and not link.up:
         since_then = span(now - reader.store.linked_at)
         text = f" {sign} disconnected for {since_then}, trying again. Acts are off. "
-        text += f"Data is from {scene.clock(reader.store.linked_at)}. {link.url} {link.detail}"
+        heard = scene.clock(reader.store.heard or reader.store.linked_at)
+        text += f"Data is from {heard}. {link.url} {link.detail}"
         return clip(line((text, "banner"), base="banner"), width)
     if reader.frozen is not None:
         behind = reader.store.items - reader.frozen.items
@@ -152,7 +161,9 @@ def _said(reader: Reader, width: int, now: float) -> Line | None:
     if newest is not None and (
         not newest.ended or now - max(newest.at, newest.changed) < RECEIPT_FOR
     ):
-        return clip(line((f" {newest.command}: ", "dim"), (newest.text, newest.token)), width)
+        # The outcome first: the command of a bulk act names every task.
+        said = line((f" {newest.text}", newest.token), (f"   {newest.command}", "dim"))
+        return clip(said, width)
     return None
 
 

@@ -36,6 +36,10 @@ LIMIT: Final = 100_000
 EVENTS: Final = 2_000
 FAILING: Final = frozenset({"failed", "retrying"})
 """States of records with which an attempt ended in vain."""
+SENT: Final = (feed.Rows, feed.Beat, feed.Tokens, feed.Depths, feed.Anew)
+"""Items that only a server that answers can bring."""
+DEAF: Final = 5.0
+"""Seconds without news after which the silence is the server's: depths come every two."""
 LOADS: Final = 16
 LOAD_SLOT: Final = 15.0
 """Seconds of a point of a worker's load; `LOADS` of them are kept."""
@@ -159,7 +163,7 @@ class Store:
     revision: int = 0
     """Grows whenever anything changed."""
     heard: float = 0.0
-    """When the last item became known."""
+    """When the server was last heard: what we tell ourselves (a note, a lost link) is no news."""
     items: int = 0
     """Rows taken, for the dashboard's own meter."""
     _watchers: list[set[str]] = field(default_factory=list)
@@ -172,13 +176,17 @@ class Store:
     """By task: what failed attempts of it cost, as far as any row of it told."""
     _unseen: dict[str, int] = field(default_factory=dict)
     _last_sequence: int = 0
+    _oldest: int = 0
+    """When what was read from the streams changed last, of all that the longest ago (ms)."""
+    _gone: set[str] = field(default_factory=set)
+    """Ids of tasks that were let go while the streams are still read."""
 
     # Folding.
 
     def apply(self, item: feed.Item) -> None:
         """Take an item of the feed."""
         self.revision += 1
-        self.heard = max(self.heard, item.at)
+        self._hear(item)
         match item:
             case feed.Rows():
                 self._rows(item)
@@ -196,10 +204,24 @@ class Store:
             case feed.Loading():
                 self.known.done, self.known.total = item.done, item.total
                 self.known.older = item.older
+                if self.known.complete:
+                    self._gone.clear()
             case feed.Anew():
                 self._anew(item.stream)
             case feed.Note():
                 self._note(item)
+
+    def _hear(self, item: feed.Item) -> None:
+        if not (isinstance(item, SENT) or (isinstance(item, feed.Link) and item.up)):
+            return
+        if self.heard and item.at - self.heard > DEAF:
+            # The server was silent, not the workers: they have the time to speak again.
+            presence.hearing_again(self.actors.values(), item.at, deaf_since=self.heard)
+        self.heard = max(self.heard, item.at)
+
+    def heard_by(self, now: float) -> float:
+        """The time by which silence of an actor means something: what came later was not heard."""
+        return min(now, self.heard) if self.heard else now
 
     def watch(self) -> set[str]:
         """A set to which the ids of changed rows are added from now on; empty it at will."""
@@ -223,8 +245,14 @@ class Store:
         rows, totals, watchers, events = self.rows, self.totals, self._watchers, self.events
         finished, wastes = self._finished, self._wasted
         last = self._last_sequence
+        gone = self._gone
+        if not item.live and item.rows:
+            oldest = min(row.updated for row in item.rows)
+            self._oldest = min(self._oldest or oldest, oldest)
         for row in item.rows:
             task_id, sequence = row.id, row.sequence
+            if gone and task_id in gone and not item.live:
+                continue
             old = rows.get(task_id)
             before = wasted = wastes.get(task_id, 0) if wastes else 0
             # Usage is a sum over the attempts: an attempt that failed had cost all of it till then.
@@ -260,8 +288,20 @@ class Store:
             sequence, task_id = heappop(finished)
             known = rows.get(task_id)
             if known is not None and known.sequence == sequence:
-                self._forget((task_id,))
-                self.known.evicted += 1
+                self._evict(known)
+
+    def _evict(self, row: Row) -> None:
+        """Let a row go; what it was stays in the sums."""
+        del self.rows[row.id]
+        self.totals.failed.pop(row.id, None)
+        self._wasted.pop(row.id, None)
+        self._ended -= 1
+        self.known.evicted += 1
+        if not self.known.complete:
+            # An older record of it may still be read, and must not bring it back.
+            self._gone.add(row.id)
+        for changed in self._watchers:
+            changed.add(row.id)
 
     def _forget(self, ids: Iterable[str]) -> None:
         for task_id in ids:
@@ -279,7 +319,12 @@ class Store:
             self._forget([row.id for row in self.rows.values() if row.sequence])
             self._finished.clear()
             self._wasted.clear()
-            self._last_sequence = 0
+            self._gone.clear()
+            self._last_sequence = self.known.evicted = 0
+            # With the sums of those that had been let go.
+            self.totals = Totals()
+            for row in self.rows.values():
+                self.totals.add(row)
         elif stream == subjects.TASKS:
             self._forget(list(self._unseen))
         self.events.append(Event(self.heard, None, stream, "was made anew", "warn"))
@@ -347,6 +392,7 @@ class Store:
             _finished=self._finished.copy(),
             _unseen=self._unseen.copy(),
             _wasted=self._wasted.copy(),
+            _gone=self._gone.copy(),
         )
 
     # Reading.
@@ -365,6 +411,11 @@ class Store:
         """What people call an actor."""
         known = self.actors.get(actor)
         return known.beat.name if known is not None else actor_name(actor)
+
+    def whole(self, since_ms: int = 0) -> bool:
+        """Whether the sums hold all that happened since then; else they are a part of it."""
+        known = self.known
+        return known.complete and (not known.older or 0 < self._oldest <= since_ms)
 
     def queues(self) -> list[str]:
         """Every queue that anything is known of."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from math import log
 from typing import Final
 
-from agentflow.views.row import FINISHED, Row
+from agentflow.views.row import FINISHED, Row, waited
 
 MINUTE_MS: Final = 60_000
 HOUR: Final = 60
@@ -256,8 +256,8 @@ class Totals:
             _change(self.causes[row.fingerprint], ended // MINUTE_MS, sign)
         if started is not None:
             self.runs.change(slot, (row.ended or ended) - started, sign)
-            if row.submitted is not None:
-                self.waits.change(slot, started - row.submitted, sign)
+            if (ms := waited(row)) is not None:
+                self.waits.change(slot, ms, sign)
 
     def _book(self, row: Row, sign: int, wasted: int) -> None:
         minute = row.updated // MINUTE_MS

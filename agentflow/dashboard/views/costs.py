@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.column import Column, listed
 from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export
 from agentflow.dashboard.reader.scene import Scene
@@ -18,13 +17,24 @@ from agentflow.dashboard.render.amounts import bar, count, money, percent, short
 from agentflow.dashboard.render.lines import EMPTY, Line, clip, fitted, line, rule
 from agentflow.dashboard.render.separated import separated
 from agentflow.dashboard.rows.batches import batches
-from agentflow.dashboard.rows.costs import BY, DAY, Share, burn, dearest, recent, shares
+from agentflow.dashboard.rows.costs import (
+    BY,
+    DAY,
+    HOUR,
+    Share,
+    burn,
+    dearest,
+    least,
+    recent,
+    shares,
+)
 from agentflow.dashboard.rows.headroom import headroom
 from agentflow.dashboard.rows.limits import routes
 from agentflow.dashboard.rows.taskgroups import label_names
 from agentflow.dashboard.store.totals import Spend
 from agentflow.dashboard.views.limitcolumns import BATCHES, CLOCKS, LIMITS, tightness
 from agentflow.dashboard.views.taskcolumns import columns
+from agentflow.views import query
 from agentflow.views.row import Row
 
 PERIODS: Final[dict[str, int]] = {"minute": 60, "hour": 3600, "day": 86_400, "all": 0}
@@ -222,10 +232,12 @@ class Costs(View):
         first = [
             _fact(
                 "all" if self.period == "all" else f"last {self.period}",
-                money(whole.cost) + ("?" if whole.unknown else ""),
+                least(scene, PERIODS[self.period])
+                + money(whole.cost)
+                + ("?" if whole.unknown else ""),
             ),
-            _fact("today", money(today)),
-            _fact("burn", f"{money(hour)}/h"),
+            _fact("today", least(scene, scene.now % (DAY * 60)) + money(today)),
+            _fact("burn", f"{least(scene, HOUR * 60)}{money(hour)}/h"),
             _fact("at midnight UTC", f"~{money(ahead)}"),
             line(
                 (" $/min ", "dim"),
@@ -247,7 +259,9 @@ class Costs(View):
     def _limits(self, scene: Scene, width: int, height: int) -> list[Line]:
         if not scene.live:
             return []
-        families = scene.lately("headroom", lambda: headroom(scene.store.workers(), scene.now))
+        families = scene.lately(
+            "headroom", lambda: headroom(scene.store.workers(), scene.store.heard_by(scene.now))
+        )
         most = max(1, (height - 10) // 3)
         if not families:
             text = "  no worker has told of a limit yet"

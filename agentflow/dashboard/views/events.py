@@ -6,19 +6,19 @@ still, with a count of what came since.
 
 from __future__ import annotations
 
-import re
 import shlex
 from typing import Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.effects import Copy, Effect, Export, Prompt
-from agentflow.dashboard.reader.query import QueryError
 from agentflow.dashboard.reader.scene import Receipt, Scene
 from agentflow.dashboard.reader.view import View, Way
 from agentflow.dashboard.render.amounts import money, span
 from agentflow.dashboard.render.lines import EMPTY, Hit, Line, cell, clip, line, rule
 from agentflow.dashboard.store.store import Event
 from agentflow.protocol.record import State
+from agentflow.views import pattern, query
+from agentflow.views.pattern import Pattern
+from agentflow.views.query import QueryError
 from agentflow.views.row import Row
 
 ID: Final = 22
@@ -37,7 +37,7 @@ class Events(View):
         self.receipts = False
         """Whether what was done from here is shown."""
         self.filter = ""
-        self._pattern: re.Pattern[str] | None = None
+        self._pattern: Pattern | None = None
         self._inverse = False
         self._shown: list[Event] = []
         self._newest: Event | None = None
@@ -91,7 +91,7 @@ class Events(View):
     def _wants(self, scene: Scene, event: Event) -> bool:
         if self._pattern is None:
             return True
-        return (self._pattern.search(text_of(scene, event)) is None) is self._inverse
+        return self._pattern.found(text_of(scene, event)) is not self._inverse
 
     def _since(self, scene: Scene) -> int:
         if self.follow:
@@ -175,9 +175,9 @@ class Events(View):
         self._inverse = text.startswith("!") and len(text) > 1
         wanted = text[1:] if self._inverse else text
         try:
-            self._pattern = re.compile(wanted, re.IGNORECASE) if wanted else None
-        except re.error as error:
-            raise QueryError(f"no regular expression: {error}") from None
+            self._pattern = pattern.compile(wanted) if wanted else None
+        except pattern.PatternError as error:
+            raise QueryError(f"{wanted} is no pattern: {error}") from None
         self.filter, self.follow = text, True
 
 
@@ -216,8 +216,8 @@ def receipt_line(scene: Scene, receipt: Receipt, width: int) -> Line:
     made = line(
         (f" {scene.clock(receipt.at)} ", "dim"),
         (f"{sign} ", receipt.token),
-        (f"{receipt.command}  ", "text"),
         (receipt.text, receipt.token),
+        (f"   {receipt.command}", "text"),
     )
     return clip(made, width)
 

@@ -117,6 +117,6 @@ def tokens_a_second(scene: Scene) -> float:
     return sum(
         flow.rate
         for actor in scene.store.actors.values()
-        if not actor.lost(scene.now)
+        if not actor.lost(scene.store.heard_by(scene.now))
         for flow in actor.flows.values()
     )

@@ -30,8 +30,9 @@ from agentflow.dashboard.render.lines import (
     rule,
 )
 from agentflow.dashboard.render.plots import chart
-from agentflow.dashboard.rows.attention import Item, attention
+from agentflow.dashboard.rows.attention import attention
 from agentflow.dashboard.rows.flow import Percentiles, lately
+from agentflow.dashboard.rows.need import Item
 from agentflow.dashboard.rows.workers import workers
 from agentflow.dashboard.store.totals import series
 from agentflow.dashboard.views.events import event_line

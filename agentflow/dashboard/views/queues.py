@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.column import Column
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.reader.table import Table
@@ -19,6 +18,7 @@ from agentflow.dashboard.views.listing import Listing
 from agentflow.protocol.api import GateView
 from agentflow.rules import presence
 from agentflow.views import gates as gateviews
+from agentflow.views import query
 
 STATES: Final = ("unserved", "paused", "open")
 """What is worst comes first."""
@@ -246,7 +246,8 @@ class Queues(Listing[Queue]):
         serving = [
             actor.beat.name
             for actor in scene.store.workers()
-            if presence.serves(actor.beat, queue.queue) and not actor.lost(scene.now)
+            if presence.serves(actor.beat, queue.queue)
+            and not actor.lost(scene.store.heard_by(scene.now))
         ]
         facts = [
             (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.column import Column
 from agentflow.dashboard.reader.scene import GLYPHS, Scene
 from agentflow.dashboard.render.amounts import bar, money, short, span
 from agentflow.protocol.record import State
+from agentflow.views import query
 from agentflow.views.row import Row, decode_labels
 
 _RANKS: Final = {
@@ -57,6 +57,8 @@ def _last(row: Row, scene: Scene) -> str:
         return f"at {scene.clock(row.resume_at / 1000)}  {row.reason or ''}"
     if row.note and not row.finished:
         return row.note
+    if row.by:
+        return f"{'dropped' if row.dropped else 'cancelled'} by {row.by}"
     labels = decode_labels(row.labels) if row.labels else {}
     return " ".join(f"{name}={value}" for name, value in labels.items())
 
@@ -195,7 +197,17 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
         lambda row: row.model or "",
         drop=13,
     ),
-    Column("last", "LAST", 20, _last, token=_last_token, drop=2, grows=True),
+    Column(
+        "title",
+        "TITLE",
+        18,
+        lambda row, scene: row.title,
+        lambda row: row.title,
+        drop=2,
+        grows=True,
+        most=48,
+    ),
+    Column("last", "LAST", 20, _last, token=_last_token, drop=3, grows=True),
 )
 
 

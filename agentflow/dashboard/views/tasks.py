@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.changes import Changes
 from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export, Fetch, Prompt
 from agentflow.dashboard.reader.remedies import remedy
@@ -25,6 +24,7 @@ from agentflow.dashboard.rows.taskgroups import (
 from agentflow.dashboard.views.groupcolumns import GROUP_COLUMNS
 from agentflow.dashboard.views.taskcolumns import COLUMNS
 from agentflow.protocol.record import State
+from agentflow.views import query
 from agentflow.views.row import Row, decode_labels
 
 NO_GROUP: Final = "none"
@@ -127,8 +127,8 @@ class Tasks(View):
         if self.filter.text:
             title += f"  /{self.filter.text}"
         known = scene.store.known
-        if known.evicted or known.older:
-            right += " newest"
+        if known.evicted or known.older or not known.complete:
+            right = f"newest {right}"
         below = self._preview(scene, width, height) if self.group == NO_GROUP else []
         room = max(2, height - 1 - len(below))
         lines = [rule(title, width, right + marked), *table.lines(width, room, scene)]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.column import Column, listed
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.reader.table import Table
@@ -19,6 +18,7 @@ from agentflow.dashboard.store.store import LOADS, Actor
 from agentflow.dashboard.views.fleet import grid, title
 from agentflow.dashboard.views.listing import Listing
 from agentflow.protocol.record import State
+from agentflow.views import query
 from agentflow.views.row import Row
 
 STATES: Final = ("lost", "draining", "busy", "idle")
@@ -273,9 +273,9 @@ class Workers(Listing[Worker]):
         if self._filter:
             text += f"  /{self._filter}"
         masters = scene.store.masters()
+        heard_by = scene.store.heard_by(scene.now)
         shown = ", ".join(
-            f"{master.beat.name} "
-            f"{'lost' if master.lost(scene.now) else span(master.age(scene.now))}"
+            f"{master.beat.name} {'lost' if master.lost(heard_by) else span(master.age(scene.now))}"
             for master in masters[:MASTERS]
         )
         lines = [rule(text, width, f"master {shown}" if masters else "no master")]
@@ -288,7 +288,7 @@ class Workers(Listing[Worker]):
 
     def _about(self, scene: Scene, actor: Actor, width: int, height: int) -> list[Line]:
         beat = actor.beat
-        state = worker_state(actor, scene.now)
+        state = worker_state(actor, scene.store.heard_by(scene.now))
         title = f"{beat.name}  {state}"
         if state == "lost":
             title += f" for {span(actor.age(scene.now))}"

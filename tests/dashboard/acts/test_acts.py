@@ -110,7 +110,7 @@ def test_only_what_can_be_done_is_begun_and_the_rest_is_told(dash: Dashboard) ->
     assert (effects, said) == ([Confirm("retry", ("failed", "old-one"))], "")
     assert begun(dash, "retry", "running") == (
         [],
-        "nothing to retry, 1 task: only a failed task can be",
+        "nothing to retry, 1 task: only a failed one whose message is kept can be",
     )
     assert begun(dash, "drain", "w-1-abc", "w-2-abc")[0] == [Confirm("drain", ("w-1-abc",))]
     assert begun(dash, "drop") == ([], "nothing here to drop")
@@ -234,7 +234,7 @@ def test_a_group_is_named_by_its_fingerprint_where_it_is_whole(dash: Dashboard) 
     scene = dash.scene(NOW)
     command = acts.preview(scene, "retry_group", ["a", "b"]).command
     assert command == "agentflow dead retry --fingerprint f1"
-    assert acts.preview(scene, "drop_group", ["a"]).command == "agentflow dead drop a"
+    assert acts.preview(scene, "drop_group", ["a"]).command == "agentflow dead drop --yes a"
     assert acts.preview(scene, "drop_group", ["a", "c"]).command == "agentflow dead drop --yes a c"
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentflow.dashboard.rows.attention import Item, attention
+from agentflow.dashboard.rows.attention import attention
+from agentflow.dashboard.rows.need import Item
 from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.protocol.api import GateView
 from agentflow.protocol.control import Heartbeat
@@ -284,3 +285,42 @@ def test_pools_that_make_no_sense_are_passed_over() -> None:
     assert needs(dash) == []
     dash.open("costs")
     dash.frame(120, 36, NOW)
+
+
+def test_a_kind_that_no_worker_has_is_named_until_one_comes() -> None:
+    dash = calm()
+    dash.store.apply(feed.Beat(at=NOW, beat=beat(kinds=["echo"])))
+    apply(dash, row("t-1", "retrying", kind="pdf", reason="unknown_kind"))
+    (item,) = needs(dash)
+    assert (item.level, item.text) == ("crit", "no worker has kind pdf")
+    assert item.argument == "kind:pdf"
+    dash.store.apply(feed.Beat(at=NOW + 2, beat=beat("w-2", kinds=["pdf"])))
+    assert needs(dash, NOW + 2) == []
+
+
+def test_a_storm_of_retries_is_one_line() -> None:
+    dash = calm()
+    apply(dash, *(row(f"t-{at}", "retrying", reason="overloaded") for at in range(19)))
+    assert needs(dash) == []
+    apply(dash, row("t-19", "retrying", reason="overloaded"))
+    (item,) = needs(dash, NOW + 2)
+    assert item.text == "20 tasks wait for another try"
+    assert item.evidence == "20 overloaded"
+
+
+def test_a_run_far_above_its_kind_and_a_backlog_of_letters_are_told() -> None:
+    dash = calm()
+    started = round((NOW - 400) * 1000)
+    apply(
+        dash,
+        *(
+            row(f"e-{at}", "succeeded", kind="pdf", started=started, ended=started + 40_000)
+            for at in range(50)
+        ),
+        row("slow", "running", kind="pdf", started=started),
+        row("other", "running", kind="html", started=started),
+    )
+    dash.store.apply(feed.Beat(at=NOW, beat=beat()))
+    assert [item.argument for item in needs(dash)] == ["slow"]
+    dash.store.apply(feed.Depths(at=NOW, queues=[], dead=100))
+    assert [item.text for item in needs(dash, NOW + 2)][-1] == "100 dead letters"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,9 @@ from jsonschema import Draft202012Validator
 
 from agentflow.dashboard.once import render
 from agentflow.dashboard.rows import documents
+from agentflow.dashboard.screen.dashboard import Dashboard
+from agentflow.dashboard.store.store import Store
+from agentflow.views import feed
 from tests.dashboard.support import scenery
 from tests.dashboard.support.scenery import NOW
 
@@ -73,3 +77,15 @@ def test_a_table_is_data_before_it_is_lines() -> None:
         assert row.cells[at].text in line.text
         assert row.cells[at].token in {token for _, token in line.runs}
     assert msgspec.json.decode(msgspec.json.encode(grid), type=type(grid)) == grid
+
+
+def test_a_part_of_what_there_is_is_not_called_complete() -> None:
+    """Only the newest records were read: sums of them are a part, and say so."""
+    store = Store()
+    store.apply(feed.Loading(at=NOW, done=9, total=9, older=4_045))
+    dash = Dashboard(store=store, zone=UTC)
+    document = documents.document("costs", dash.scene(NOW))
+    assert (document.complete, document.older) == (False, 4_045)
+    assert any(">=$0" in line.text for line in dash.frame(120, 36, NOW)[:1])
+    store.apply(feed.Loading(at=NOW, done=9, total=9))
+    assert documents.document("costs", dash.scene(NOW)).complete

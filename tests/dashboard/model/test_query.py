@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from agentflow.dashboard.reader import query
-from agentflow.dashboard.reader.query import QueryError, parse
+from agentflow.dashboard.reader.pane import Pane
 from agentflow.protocol.record import Usage
+from agentflow.views import query
+from agentflow.views.query import QueryError, parse
 from agentflow.views.row import Row, encode_labels
+
+CATASTROPHES = (
+    "(a+)+$",
+    "(a|a)*#",
+    "(a|aa)+$",
+    "(a*)*#",
+    "([a-z]+)*#\\d",
+    "(.*)*#",
+    "(.*a){20}#",
+    "(\\w+\\s?)*#",
+    "(a+a+)+#",
+    "^(([a-z])+.)+#([a-z])+$",
+)
+"""Patterns at which a matcher that goes back tries more ways than there are seconds."""
 
 NOW = 1_790_000_000.0
 ROW = Row(
@@ -35,7 +51,10 @@ ROW = Row(
 )
 
 
-def wants(text: str, row: Row = ROW) -> bool:
+FIRST = msgspec.structs.replace(ROW, due=ROW.submitted)
+
+
+def wants(text: str, row: Row = FIRST) -> bool:
     return parse(text).wants(row, NOW)
 
 
@@ -86,6 +105,10 @@ def wants(text: str, row: Row = ROW) -> bool:
         "!queue:default lock",
         'label:note="two words"',
         "state:running kind:claude !label:team=web",
+        "state:failed or queue:review",
+        "queue:review or state:failed",
+        "state:failed | queue:review kind:claude",
+        "state:run",
         "",
     ],
 )
@@ -123,19 +146,51 @@ def test_a_term_leaves_out_the_others(text: str) -> None:
     [
         ("stat:failed", "there is no field stat"),
         ("owner:me", "there is no field owner"),
+        ("state:faild", "there is no state faild; did you mean failed"),
+        ("!state:running,don", "there is no state don"),
+        ("priority:hihg", "did you mean high"),
+        ("cost>abc", "cost>abc cannot be read: write it like cost>0.5"),
+        ("cost>10m", "cannot be read"),
+        ("age>10", None),
+        ("age>10k", "cannot be read: write it like age>10m"),
+        ("cost:1", "cost is a number: cost>1"),
+        ("size>3", "there is no field size"),
+        ("or lock", "stands between two sides"),
+        ("lock or", "stands between two sides"),
+        ("lock or or x", "stands between two sides"),
+        ("(?=a)b", "there is no look-around"),
+        ("(a)\\1", "there are no back-references"),
+        ("a" * 2_000, "at most 1,000"),
         ('"open', "a quotation mark is open"),
-        ("(broken", "no regular expression"),
-        ("*x", "no regular expression"),
+        ("(broken", "is no pattern"),
+        ("*x", "is no pattern"),
     ],
 )
-def test_what_is_no_filter_is_refused_with_what_to_type(text: str, said: str) -> None:
+def test_what_is_no_filter_is_refused_with_what_to_type(text: str, said: str | None) -> None:
+    if said is None:
+        parse(text)
+        return
     with pytest.raises(QueryError, match=said):
         parse(text)
 
 
 def test_every_field_can_be_asked_for() -> None:
     for field in query.FIELDS:
-        parse(f"{field}>1" if field in query._NUMBER else f"{field}:x")
+        value = query.VALUES.get(field, ("x",))[0]
+        parse(f"{field}>1" if field in query._NUMBER else f"{field}:{value}")
+
+
+@pytest.mark.parametrize("text", CATASTROPHES)
+def test_no_pattern_takes_more_time_than_the_text_is_long(text: str) -> None:
+    """Each of them would take the standard library longer than this test run."""
+    row = msgspec.structs.replace(ROW, error="a" * 110 + "!", note="a " * 60 + "!")
+    found = parse(text)
+    assert not found.wants(row, NOW)
+    assert not any(found.wants(row, NOW) for _ in range(100))
+    pane = Pane()
+    pane.search(text)
+    pane.next(1, ["a" * 10_000 + "!"])
+    assert pane.said == "not found"
 
 
 def test_only_what_the_clock_moves_is_timed() -> None:
@@ -165,6 +220,14 @@ def test_a_term_made_for_a_value_finds_it(value: str) -> None:
 
 
 def test_waiting_and_running_times() -> None:
-    assert query.wait(ROW, NOW) == pytest.approx(100)
+    first = msgspec.structs.replace(ROW, attempt=1)
+    assert query.wait(first, NOW) == pytest.approx(100)
+    # When the lost worker's attempt might have started again nobody knows.
+    assert query.wait(ROW, NOW) is None
+    due = msgspec.structs.replace(ROW, due=round((NOW - 603) * 1000))
+    assert query.wait(due, NOW) == pytest.approx(3)
+    parked = msgspec.structs.replace(ROW, state="retrying", resume_at=round((NOW + 5) * 1000))
+    assert query.wait(parked, NOW) is None
+    assert query.wait(parked, NOW + 7) == pytest.approx(2)
     assert query.run(ROW, NOW) == pytest.approx(600)
     assert query.age(ROW, NOW) == pytest.approx(700)

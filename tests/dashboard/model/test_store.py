@@ -116,7 +116,40 @@ def test_those_that_ended_first_are_forgotten_first_in_whatever_order_they_came(
     for at in order:
         store.apply(feed.Rows(at=NOW, rows=[ended[at]]))
     assert set(store.rows) == {f"t-{at}" for at in range(7, 12)}
-    assert store.totals.state("succeeded") == 5
+    # They stay counted: a sum that shrinks when a row leaves would be false.
+    assert store.totals.state("succeeded") == 12
+    assert store.known.evicted == 7
+    store.apply(feed.Anew(at=NOW, stream="AGENTFLOW_RECORDS"))
+    assert plain(store.totals) == plain(Totals())
+
+
+def test_a_task_that_was_let_go_while_reading_is_not_brought_back_by_an_older_record() -> None:
+    store = Store(limit=1)
+    store.apply(feed.Loading(at=NOW, done=1, total=9))
+    ended = [
+        Row(id=f"t-{at}", sequence=at + 9, state="succeeded", queue="q", updated=BASE + at, cost=5)
+        for at in range(3)
+    ]
+    store.apply(feed.Rows(at=NOW, rows=ended))
+    older = Row(id="t-0", sequence=1, state="running", queue="q", updated=BASE - 9)
+    store.apply(feed.Rows(at=NOW, rows=[older]))
+    assert set(store.rows) == {"t-2"}
+    assert store.totals.state("running") == 0
+    assert store.totals.spent().cost == 15
+
+
+def test_a_sum_is_whole_only_where_all_was_read_that_belongs_to_it() -> None:
+    store = Store()
+    store.apply(feed.Loading(at=NOW, done=1, total=9))
+    assert not store.whole()
+    row = Row(id="t", sequence=9, state="succeeded", queue="q", updated=BASE, cost=5)
+    store.apply(feed.Rows(at=NOW, rows=[row]))
+    store.apply(feed.Loading(at=NOW, done=9, total=9, older=4))
+    assert not store.whole()
+    assert not store.whole(BASE - 1)
+    assert store.whole(BASE)
+    store.apply(feed.Loading(at=NOW, done=9, total=9))
+    assert store.whole()
 
 
 def test_a_failed_attempt_is_wasted_though_its_task_succeeds() -> None:
@@ -189,6 +222,8 @@ def test_a_worker_is_lost_when_it_is_silent_and_back_when_it_speaks() -> None:
     actor = store.workers()[0]
     assert not actor.lost(NOW + 4)
     assert actor.lost(NOW + 6)
+    for at in range(0, 20, 2):
+        store.apply(feed.Depths(at=NOW + at, queues=[]))
     store.apply(feed.Beat(at=NOW + 20, beat=scenery.beat(0, NOW + 20)))
     assert not actor.lost(NOW + 21)
     assert [event.text for event in store.events][-1] == "worker is back"
@@ -211,6 +246,36 @@ def test_after_a_reconnection_nobody_is_lost_for_what_could_not_be_heard() -> No
     store.apply(feed.Link(at=NOW + 5, up=False, detail="gone"))
     store.apply(feed.Link(at=NOW + 60, up=True))
     assert not store.workers()[0].lost(NOW + 61)
+
+
+def test_only_what_the_server_sent_is_news() -> None:
+    store = Store()
+    store.apply(feed.Link(at=NOW, up=True, url="nats://x"))
+    store.apply(feed.Depths(at=NOW + 2, queues=[]))
+    assert store.heard == NOW + 2
+    store.apply(feed.Note(at=NOW + 9, part="tasks", text="no answer within 5 s"))
+    store.apply(feed.Loading(at=NOW + 10, done=3, total=4))
+    store.apply(feed.Gates(at=NOW + 11, gates=[]))  # one that ended by our own clock
+    store.apply(feed.Link(at=NOW + 12, up=False, detail="stale"))
+    assert store.heard == NOW + 2
+    store.apply(feed.Link(at=NOW + 30, up=True, url="nats://x"))
+    assert store.heard == NOW + 30
+
+
+def test_nobody_is_lost_while_the_server_is_silent_and_all_may_speak_when_it_is_back() -> None:
+    store = Store()
+    store.apply(feed.Link(at=NOW - 60, up=True, url="nats://x"))
+    store.apply(feed.Beat(at=NOW, beat=Scenery(finished=1).beat(0, NOW)))
+    store.apply(feed.Depths(at=NOW + 1, queues=[]))
+    (worker,) = store.workers()
+    store.apply(feed.Note(at=NOW + 20, part="tasks", text="no answer within 5 s"))
+    assert worker.lost(NOW + 26)
+    assert not worker.lost(store.heard_by(NOW + 26))
+    store.apply(feed.Depths(at=NOW + 27, queues=[]))
+    assert not worker.lost(store.heard_by(NOW + 27))
+    for at in range(28, 36):
+        store.apply(feed.Depths(at=NOW + at, queues=[]))
+    assert worker.lost(store.heard_by(NOW + 35)), "this silence is its own"
 
 
 def test_the_rate_of_a_task_is_what_two_heartbeats_differ_by() -> None:

@@ -43,6 +43,10 @@ class Dialog(ModalScreen[T | None]):
             # Awaited by its own handler the dialog would wait for itself.
             _ = self.dismiss(answer)
 
+    def late(self, key: str) -> None:
+        """A key that came in one read with the one that opened this, and went past it: no act may
+        come of it."""
+
     def command_lines(self) -> tuple[str, str]:
         """What does the same, with `agentflow` and with `nats` alone; "" where nothing does."""
         return "", ""

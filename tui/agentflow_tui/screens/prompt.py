@@ -13,7 +13,10 @@ from textual.widgets import Input, Label
 
 from agentflow.dashboard.reader.effects import Prompt as Asked
 from agentflow_tui.screens.dialog import Dialog
+from agentflow_tui.widgets.canvas import named
 
+ENTER = ("enter", "ctrl+j")
+"""The second is what a terminal makes of it before it is ours."""
 HISTORY = 50
 """Answers that are remembered of each question."""
 
@@ -42,6 +45,10 @@ class Prompt(Dialog[str]):
         self._asked = asked
         self._history = [*history, asked.value]
         self._at = len(self._history) - 1
+        self._early = ""
+        """What was typed before there was a field for it."""
+        self._sent = False
+        self._ready = False
 
     def compose(self) -> ComposeResult:
         """Question, answer, hint."""
@@ -54,8 +61,38 @@ class Prompt(Dialog[str]):
         """The cursor stands at the end."""
         field = self.query_one(Input)
         field.focus()
+        field.value += self._early
         field.cursor_position = len(field.value)
         self._fit(self.app.size.width)
+        self._ready = True
+        if self._sent:
+            # Within its own mounting a screen cannot be closed.
+            self.call_later(self.answer, field.value)
+
+    def late(self, key: str) -> None:
+        """What is typed fast, or pasted, belongs to the text."""
+        typed = " " if key == "space" else key if len(key) == 1 else ""
+        if not self._ready:
+            if key == "backspace":
+                self._early = self._early[:-1]
+            elif not self._sent:
+                self._early += typed
+            self._sent = self._sent or key in ENTER
+            return
+        field = self.query_one(Input)
+        if key in ENTER:
+            self.answer(field.value)
+        elif key == "backspace":
+            field.action_delete_left()
+        elif typed:
+            field.insert_text_at_cursor(typed)
+
+    def on_key(self, event: events.Key) -> None:
+        """A key that came before the field had the focus."""
+        if self.focused is None or not self._ready:
+            event.stop()
+            event.prevent_default()
+            self.late(named(event.key, event.character))
 
     def on_resize(self, event: events.Resize) -> None:
         """The hint is the first to go."""

@@ -87,6 +87,8 @@ class Submit(Dialog[Draft]):
         self._tried = False
         """Whether it was to be sent once: before, nothing is called missing."""
         self._due: asyncio.TimerHandle | None = None
+        self.left: dict[str, str] = {}
+        """What had been typed when the person left: it is there again the next time."""
 
     def compose(self) -> ComposeResult:
         """A row a field; below, what it would mean."""
@@ -214,6 +216,7 @@ class Submit(Dialog[Draft]):
             if choice.expanded:
                 choice.expanded = False
                 return
+        self.left = self.values()
         super().action_leave()
 
     def action_editor(self) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.amounts import count, money, percent, span
 from agentflow.dashboard.render.lines import Line, cell, clip, line
 from agentflow.dashboard.views.task.subject import Subject
 from agentflow.protocol.record import State, Usage
+from agentflow.views import query
 from agentflow.views.row import Row, decode_labels
 
 NAME: Final = 10
@@ -45,7 +45,7 @@ def _what(scene: Scene, row: Row) -> list[Fact]:
         actor = scene.store.actors.get(row.actor)
         if actor is None:
             lost = " (silent)"
-        elif actor.lost(scene.now):
+        elif actor.lost(scene.store.heard_by(scene.now)):
             lost = f" (lost {span(actor.age(scene.now))})"
     return [
         ("state", f"{scene.glyph(row.state)} {row.state}", f"state.{row.state}"),

@@ -11,7 +11,6 @@ from typing import Final
 
 from agentflow.dashboard.reader.effects import Choose, Copy, Effect, Export, Fetch, Page, Prompt
 from agentflow.dashboard.reader.pane import Pane, Sheet, plain
-from agentflow.dashboard.reader.query import run, wait
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.reader.view import View
 from agentflow.dashboard.render.amounts import bar, money, span
@@ -23,6 +22,7 @@ from agentflow.dashboard.views.task.subject import Subject, subject
 from agentflow.protocol import subjects
 from agentflow.protocol.record import State
 from agentflow.views import display
+from agentflow.views.query import run, wait
 from agentflow.views.row import Row
 
 TABS: Final = ("output", "history", "prompt", "raw")
@@ -193,7 +193,7 @@ class Task(View):
     def _tabs(self, pane: Pane, width: int) -> Line:
         right = f"{len(self._sheet):,} lines"
         if pane.pattern is not None:
-            right = f"/{display.one_line(pane.pattern.pattern, 20)} {pane.said}  {right}"
+            right = f"/{display.one_line(pane.pattern.text, 20)} {pane.said}  {right}"
         if self.tab in ("output", "history"):
             right = f"f follow {'on' if pane.follow else 'off'}  {right}"
         if self.tab != "history":
@@ -225,7 +225,7 @@ class Task(View):
         match command:
             case "filter" if not argument:
                 pattern = self._pane().pattern
-                value = pattern.pattern if pattern is not None else ""
+                value = pattern.text if pattern is not None else ""
                 return [Prompt("/", "search", value, "text or a regular expression")]
             case "search" | "filter":
                 self._pane().search(argument)

@@ -1,23 +1,30 @@
-"""The filter language: words that must all hold, each of which may be turned round by `!`.
+"""The query language: words that must all hold, each of which may be turned round by `!`.
 
 state:running,retrying   a field has one of these values (a `*` stands for anything)
 label:team=research      a label; `label:team` where it is there at all
 cost>0.1  age>10m  attempt>=2  tokens>1000  wait>5s  run<2s
-timeout                  a regular expression, found in id, labels, error, note or model
-"two words"              one expression with blanks
+timeout                  a pattern, found in id, title, labels, error, note, model or reason
+"two words"              one pattern with blanks
 !worker:w-031            none of these
+state:failed or cost>1   one side or the other; `or` binds less than the words beside it
+
+Dashboard, `list`, `cancel`, `retry`, `dead` and the API read it alike. What is not understood is
+an error: a filter that finds nothing for a mistyped word looks like good news.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from agentflow.protocol.record import State
-from agentflow.views.row import Row, decode_labels
+from agentflow.protocol.record import PARKED, State
+from agentflow.protocol.subjects import Priority
+from agentflow.views import pattern
+from agentflow.views.row import UNREADABLE, Row, decode_labels, waited
 
 Test = Callable[[Row, float], bool]
 """Whether a row at a time is wanted."""
@@ -31,13 +38,19 @@ class Query:
     tests: tuple[Test, ...] = ()
     timed: bool = False
     """Whether the passing of time alone changes what it finds."""
+    fields: frozenset[str] = frozenset()
+    """Fields that it names."""
+    others: tuple[tuple[Test, ...], ...] = ()
+    """What may hold instead of `tests`: the other sides of `or`."""
 
     def wants(self, row: Row, now: float) -> bool:
         """Whether a row passes."""
-        for test in self.tests:  # noqa: SIM110 -- a generator costs more than most tests
+        for test in self.tests:
             if not test(row, now):
-                return False
-        return True
+                break
+        else:
+            return True
+        return any(all(test(row, now) for test in side) for side in self.others)
 
 
 class QueryError(ValueError):
@@ -53,12 +66,18 @@ def age(row: Row, now: float) -> float:
 
 
 def wait(row: Row, now: float) -> float | None:
-    """Seconds between submission and start, or until now for one that waits."""
-    if row.submitted is None:
-        return None
+    """Seconds that it waited for its last attempt, or waits now, since it might have started.
+
+    None before that instant, and where it is not known: of an attempt that followed a lost worker.
+    """
+    if row.state in PARKED and row.resume_at is not None:
+        return now - row.resume_at / 1000 if row.resume_at <= now * 1000 else None
     if row.started is not None:
-        return (row.started - row.submitted) / 1000
-    return now - row.submitted / 1000 if not row.finished else None
+        ms = waited(row)
+        return None if ms is None else ms / 1000
+    if row.submitted is None or row.finished:
+        return None
+    return now - row.submitted / 1000
 
 
 def run(row: Row, now: float) -> float | None:
@@ -72,6 +91,7 @@ def run(row: Row, now: float) -> float | None:
 
 _TEXT: Final[dict[str, Callable[[Row], str]]] = {
     "id": lambda row: row.id,
+    "title": lambda row: row.title,
     "state": lambda row: row.state,
     "queue": lambda row: row.queue,
     "kind": lambda row: row.kind,
@@ -93,16 +113,28 @@ _NUMBER: Final[dict[str, Callable[[Row, float], float | None]]] = {
     "tokens": lambda row, now: row.usage.total,
     "out": lambda row, now: row.usage.output_tokens,
 }
+OR: Final = ("or", "OR", "|")
 _TIMED: Final = frozenset({"age", "wait", "run"})
 KNOWN_LABELS: Final = 10_000
 """Texts of labels that a filter remembers; tasks may all have different ones."""
+DETAILS: Final = frozenset({"error", "group"})
+"""Fields that only who reads the records knows; a master's index has none of them."""
 FIELDS: Final = (*_TEXT, "label", *_NUMBER)
+
+VALUES: Final[dict[str, tuple[str, ...]]] = {
+    "state": (*(str(state) for state in State), UNREADABLE),
+    "priority": tuple(str(priority) for priority in Priority),
+}
+"""Fields of which all values are known: another one is a slip."""
 
 _SIGNS: Final = re.compile(r'["\[\]*?]')
 _BARE: Final = re.compile(r"[\w.?=@/+-]*")
 _FIELD: Final = re.compile(r"([a-z]+):(.*)", re.S)
-_COMPARE: Final = re.compile(r"([a-z]+)(>=|<=|>|<|=)\$?(\d+(?:\.\d+)?)(ms|s|m|h|d|k|M)?")
-_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "k": 1e3, "M": 1e6}
+_NAMED: Final = re.compile(r"(?:^|[\s!])([a-z]+)(?=:|>|<|=)")
+_COMPARE: Final = re.compile(r"([a-z]+)(>=|<=|>|<|=)(.*)", re.S)
+_AMOUNT: Final = re.compile(r"\$?(\d+(?:\.\d+)?)([a-zA-Z]*)")
+_SPANS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_COUNTS: Final = {"": 1, "k": 1e3, "M": 1e6}
 _OPERATIONS: Final[dict[str, Callable[[float, float], bool]]] = {
     ">": lambda a, b: a > b,
     "<": lambda a, b: a < b,
@@ -117,12 +149,20 @@ def parse(text: str) -> Query:
     text = text.strip()
     if not text:
         return ALL
-    tests, timed = [], False
+    sides: list[list[Test]] = [[]]
+    timed = False
     for word in _words(text):
+        if word in OR:
+            sides.append([])
+            continue
         test, moves = _term(word)
-        tests.append(test)
+        sides[-1].append(test)
         timed = timed or moves
-    return Query(text, tuple(tests), timed)
+    if not all(sides):
+        raise QueryError('`or` stands between two sides; the word itself is "or" in quotes')
+    first, *others = map(tuple, sides)
+    named = frozenset(_NAMED.findall(text))
+    return Query(text, first, timed, named & frozenset(FIELDS), tuple(others))
 
 
 def term(field: str, value: str) -> str:
@@ -154,17 +194,41 @@ def _term(word: str) -> tuple[Test, bool]:
     if word.startswith("!") and len(word) > 1:
         test, timed = _term(word[1:])
         return (lambda row, now: not test(row, now)), timed
-    if (compared := _COMPARE.fullmatch(word)) is not None and compared[1] in _NUMBER:
-        return _comparison(compared), compared[1] in _TIMED
+    if (compared := _COMPARE.fullmatch(word)) is not None:
+        name, sign, value = compared.groups()
+        if name in _NUMBER:
+            return _comparison(name, sign, value), name in _TIMED
+        if sign != "=":
+            raise QueryError(f"{_unknown(name, _NUMBER)}; in quotes it is looked for as text")
     if (named := _FIELD.fullmatch(word)) is not None:
         name, values = named[1], _values(named[2])
         if name == "label":
             return _labelled(values), False
         if name in _TEXT:
+            _check_values(name, values)
             return _valued(_TEXT[name], values), False
-        if name not in _NUMBER and name not in ("http", "https"):
-            raise QueryError(f"there is no field {name}; there are {', '.join(FIELDS)}")
+        if name in _NUMBER:
+            raise QueryError(f"{name} is a number: {name}>{named[2] or 1}, or with < = >= <=")
+        if name not in ("http", "https"):
+            raise QueryError(_unknown(name, FIELDS))
     return _searched(_unquoted(word)), False
+
+
+def _unknown(name: str, fields: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, fields, 1)
+    meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(fields)}"
+    return f"there is no field {name}{meant}"
+
+
+def _check_values(name: str, values: list[str]) -> None:
+    known = VALUES.get(name)
+    if known is None:
+        return
+    for value in values:
+        if not any(fnmatchcase(each, f"{value}*") for each in known):
+            near = difflib.get_close_matches(value, known, 1)
+            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise QueryError(f"there is no {name} {value}; {meant}")
 
 
 def _values(text: str) -> list[str]:
@@ -178,9 +242,14 @@ def _unquoted(word: str) -> str:
     return word
 
 
-def _comparison(compared: re.Match[str]) -> Test:
-    value = float(compared[3]) * _UNITS.get(compared[4] or "", 1)
-    read, compare = _NUMBER[compared[1]], _OPERATIONS[compared[2]]
+def _comparison(name: str, sign: str, text: str) -> Test:
+    units = _SPANS if name in _TIMED else _COUNTS
+    amount = _AMOUNT.fullmatch(_unquoted(text))
+    if amount is None or amount[2] not in units:
+        example = "10m (ms s m h d)" if name in _TIMED else "0.5" if name == "cost" else "10k (k M)"
+        raise QueryError(f"{name}{sign}{text} cannot be read: write it like {name}{sign}{example}")
+    value = float(amount[1]) * units[amount[2]]
+    read, compare = _NUMBER[name], _OPERATIONS[sign]
 
     def test(row: Row, now: float) -> bool:
         number = read(row, now)
@@ -227,14 +296,12 @@ def _labelled(values: list[str]) -> Test:
 
 def _searched(word: str) -> Test:
     try:
-        pattern = re.compile(word, re.IGNORECASE)
-    except re.error as error:
-        raise QueryError(f"{word} is no regular expression: {error}") from None
+        found = pattern.compile(word).found
+    except pattern.PatternError as error:
+        raise QueryError(f"{word} is no pattern: {error}") from None
 
     def test(row: Row, now: float) -> bool:
-        return any(
-            text and pattern.search(text)
-            for text in (row.id, row.labels, row.error, row.note, row.model, row.reason)
-        )
+        texts = (row.id, row.title, row.labels, row.error, row.note, row.model, row.reason)
+        return found("\n".join([text for text in texts if text]))
 
     return test
