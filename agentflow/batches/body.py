@@ -39,6 +39,7 @@ class Body:
         self.file = file
         self.size = 0
         self.members = array("Q")
+        self.traces: list[str | None] = []
 
     @property
     def count(self) -> int:
@@ -73,23 +74,24 @@ async def body_of(place: Place, row: Row) -> AsyncIterator[Body]:
                 for data in await asyncio.gather(*(_request(place, row, item) for item in part)):
                     if data is None:
                         continue
-                    sequence, params = data
+                    sequence, params, trace = data
                     name = batches.custom_id(row.nonce, sequence).encode()
                     comma = b"," if body.count else b""
                     body.write(b'%b\n{"custom_id":"%b","params":%b}' % (comma, name, params))
                     body.members.append(sequence)
+                    body.traces.append(trace)
         body.write(b"\n]}")
         yield body
 
 
-async def _request(place: Place, row: Row, item: Item) -> tuple[int, bytes] | None:
-    """The request of an entry; None where its task does not wait for it (any more)."""
+async def _request(place: Place, row: Row, item: Item) -> tuple[int, bytes, str | None] | None:
+    """The request of an entry, and its trace; None where its task does not wait (any more)."""
     last = await place.log.read(item.id)
     if not waits(place, last, item.waiting):
         return None
     assert last.record is not None
     try:
-        return item.sequence, request_of(place, item, last)
+        return item.sequence, request_of(place, item, last), last.record.traceparent
     except InvalidTask as problem:
         await give_up(place, last, item, problem.reason, str(problem))
         return None

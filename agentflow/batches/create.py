@@ -12,6 +12,7 @@ leaves `sent`, and the list of batches tells what became of it (adopt.py).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -60,7 +61,10 @@ class Create:
                 return
             place.creating.add(row.nonce)
             try:
-                await self._send(body, listing)
+                with contextlib.ExitStack() as span:
+                    if (spans := place.spans) is not None:
+                        span.enter_context(spans.batch(row.nonce, body.count, body.traces))
+                    await self._send(body, listing)
             finally:
                 place.creating.discard(row.nonce)
 

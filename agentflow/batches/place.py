@@ -29,6 +29,7 @@ from agentflow.protocol import headers as blocks
 from agentflow.protocol.batches import Table
 from agentflow.protocol.record import Last, Record
 from agentflow.rules.records import Spent
+from agentflow.telemetry import tracing
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Place:
         self.first_seen: dict[str, float] = {}
         """When this process first saw a row sent, by a clock that nobody sets."""
         self.settled: dict[str, Settled] = {}
+        self.spans = tracing.found()
         self._missing: dict[str, float] = {}
         self._writes = itertools.count(1)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -53,7 +54,7 @@ from agentflow.protocol import limits, subjects
 from agentflow.protocol.control import Control, Drain
 from agentflow.protocol.record import Last
 from agentflow.rules.durability import weaker
-from agentflow.telemetry import logs
+from agentflow.telemetry import logs, tracing
 from agentflow.version import __version__
 from agentflow.views.row import from_record, row_of_record
 
@@ -351,6 +352,8 @@ async def serve(
         await connect_patiently(options, "agentflow master", wait) as connection,
         contextlib.AsyncExitStack() as stack,
     ):
+        tracing.begin("master", f"{connection.name}-{os.getpid()}")
+        stack.callback(tracing.end)
         master = Master(
             connection, name=name, retention=retention, durable=durable, monitor=monitor
         )
@@ -360,6 +363,11 @@ async def serve(
             from agentflow.telemetry.metrics import served
 
             await stack.enter_async_context(served(master.metrics(), metrics))
+        if tracing.wanted("metrics") and tracing.installed():
+            from agentflow.telemetry.otlp import pushed
+
+            who = tracing.resource("master", master.actor.name)
+            await stack.enter_async_context(pushed(master.metrics(), who))
         try:
             await master.start()
         except TimeoutError:

@@ -175,6 +175,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     saved_usd: float = NOTHING_SAVED
     pool: str | None = None
     repair: Repair | None = None
+    traceparent: str | None = None
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property

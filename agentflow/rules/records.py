@@ -165,6 +165,7 @@ def follow(
         # Of a corrected retry it is what is answered from here on.
         asked=origin.asked or (before.asked if before else None) or None,
         repair=add_repair(before.repair if before else None, spent.repair),
+        traceparent=before.traceparent if before else None,
         carry=before.carry if before else msgspec.UNSET,
         **content,
     )

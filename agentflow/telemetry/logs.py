@@ -35,12 +35,15 @@ HOLD_EVERY: Final = 2.0
 FIELD_CHARS: Final = 2_000
 MESSAGE_CHARS: Final = 10_000
 TRACEBACK_CHARS: Final = 30_000
-CHATTY: Final = ("anthropic", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "nats")
+CHATTY: Final = (
+    *("anthropic", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "nats"),
+    *("opentelemetry", "urllib3"),
+)
 """Libraries that tell of each request or read; a worker makes thousands."""
 
 _ORDINARY: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OWN: Final = frozenset({"time", "level", "logger", "pid", "error", "traceback"})
-_SHOWN: Final = ("state", "reason", "seconds", "tokens", "cost_usd")
+_SHOWN: Final = ("state", "reason", "seconds", "tokens", "cost_usd", "trace_id")
 """Fields that a line of text shows too, when it is about a task."""
 
 
@@ -188,7 +191,19 @@ def _handler(wanted: LogSettings) -> logging.Handler:
                 f"the log {wanted.file} cannot be written: {error.strerror or error}"
             ) from error
     handler.setFormatter(Lines(wanted.format))
+    handler.addFilter(_with_trace)
     return handler
+
+
+def _with_trace(record: logging.LogRecord) -> bool:
+    """Add the trace and the span that are current, where anything traces."""
+    # Nobody can trace with what is not loaded.
+    if "opentelemetry.sdk.trace" in sys.modules:
+        from agentflow.telemetry import spans
+
+        if (current := spans.here()) is not None:
+            record.trace_id, record.span_id = current
+    return True
 
 
 def set_actor(name: str) -> None:
