@@ -51,6 +51,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "master": ("master", "Run a master."),
     "worker": ("worker", "Run a worker."),
     "simulator": ("simulator", "Serve a simulated Messages API."),
+    "logs": ("logs", "Show what a local stack has logged."),
     "doctor": ("doctor", "Check this machine and the NATS server."),
     "health": ("health", "Is the server there, and does this host beat?"),
     "verify": ("verify", "Prove that no task was lost or ended twice."),

@@ -30,6 +30,8 @@ LEVEL_ENV: Final = "AGENTFLOW_LOG_LEVEL"
 FILE_ENV: Final = "AGENTFLOW_LOG_FILE"
 
 _ENVIRONMENT: Final = (FORMAT_ENV, LEVEL_ENV, FILE_ENV)
+STDOUT: Final = "-"
+"""As a file: where whoever runs containers looks for it."""
 HOLD_EVERY: Final = 2.0
 
 FIELD_CHARS: Final = 2_000
@@ -59,7 +61,11 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     def environment(self) -> dict[str, str]:
         """The same for a child process."""
         variables = {FORMAT_ENV: self.format, LEVEL_ENV: self.level}
-        return variables | ({FILE_ENV: os.path.abspath(self.file)} if self.file else {})
+        return variables | ({FILE_ENV: _absolute(self.file)} if self.file else {})
+
+
+def _absolute(file: str) -> str:
+    return file if file == STDOUT else os.path.abspath(file)
 
 
 class Lines(logging.Formatter):
@@ -130,7 +136,7 @@ def settings(
 
 
 def set_up(wanted: LogSettings) -> None:
-    """Log as wanted, to stderr or the file. Raises UsageError for a file that cannot be written."""
+    """Log as wanted, to stderr, stdout or the file, which raises UsageError where it cannot."""
     global _held
     handler = _handler(wanted)
     root = logging.getLogger()
@@ -163,7 +169,7 @@ def hold() -> None:
     if handler not in root.handlers:
         root.addHandler(handler)
     root.setLevel(wanted.level)
-    if wanted.file is None:
+    if wanted.file in (None, STDOUT):
         for other in root.handlers[:]:
             if other is not handler and getattr(other, "stream", None) in (sys.stderr, sys.stdout):
                 root.removeHandler(other)
@@ -179,8 +185,8 @@ async def keep_holding() -> None:
 
 def _handler(wanted: LogSettings) -> logging.Handler:
     handler: logging.Handler
-    if wanted.file is None:
-        handler = logging.StreamHandler(sys.stderr)
+    if wanted.file in (None, STDOUT):
+        handler = logging.StreamHandler(sys.stdout if wanted.file else sys.stderr)
     else:
         try:
             Path(wanted.file).parent.mkdir(parents=True, exist_ok=True)
