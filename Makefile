@@ -36,7 +36,12 @@ demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
 
 .PHONY: test
 test: $(STAMP) ## Run every test
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/deploy
+
+.PHONY: test-deploy
+test-deploy: $(STAMP) ## Test the helm chart and the plain manifests (builds helm, with go)
+	@tools/install-helm
+	AGENTFLOW_REQUIRE_TOOLS=helm $(BIN)/python -m pytest tests/deploy
 
 SECONDS ?= 600
 SEED ?=
