@@ -116,6 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return completion.answer(cli, instruction)
     # Not click's own main(): it ends with 1 when the reader of a pipe leaves, as if we had failed.
     try:
+        # Its import is for those who need it: `agentflow --help` must not wait.
+        if any(name.endswith("_FILE") for name in os.environ):
+            from agentflow.config import read_secret_files
+
+            read_secret_files(os.environ)
         with cli.make_context(
             "agentflow", list(sys.argv[1:] if arguments is None else arguments)
         ) as context:
