@@ -10,6 +10,7 @@ may run, and all of them answer.
     lease, sweep      one of several masters ends what is lost (lease.py, sweep.py), and removes
                       what was acknowledged and is still there (leftovers.py), and payloads that no
                       task wants any more (payloads.py)
+    consumers         made for queues that hold tasks and were never served (consumers.py)
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from agentflow.errors import AgentFlowError, BusError, NoStream
 from agentflow.log.task import TaskLog
 from agentflow.master import index as indexes
 from agentflow.master.api import Api
+from agentflow.master.consumers import QueueConsumers
 from agentflow.master.index import Index
 from agentflow.master.leftovers import Leftovers
 from agentflow.master.payloads import PayloadSweep
@@ -118,6 +120,7 @@ class Master:
             self._js, self.log, self.lease, self.index, retention=retention
         )
         self._queues = Queues(self._js)
+        self.consumers = QueueConsumers(self._js, self._queues, self.lease)
         self._board = Board(self._js)
         self._submissions = Submissions(self._js, self.log)
         self._vanished = Vanished(self._js, self.index, self.tasks)
@@ -170,6 +173,7 @@ class Master:
             ("board", self._board.watch),
             ("sweep", self.sweep.run),
             ("leftovers", self.leftovers.run),
+            ("consumers", self.consumers.keep),
             ("payloads", self.payloads.run),
         ):
             self.actor.background(name, work)
