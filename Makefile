@@ -80,6 +80,10 @@ screenshots: $(STAMP) ## Take the dashboard's pictures for the README again
 tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools
 	@tools/install
 
+.PHONY: release
+release: $(STAMP) ## Build both distributions twice, compare, check, list what is in them, sign
+	@tools/release
+
 .PHONY: lock
 lock: ## Write the hashed requirements files again
 	tools/lock
