@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agentflow.client import Client
+from agentflow.client import Client, TaskHandle
 from agentflow.config import Connect
+from agentflow.log.task import TaskLog
 from agentflow.protocol.record import State
 from tests.support.nats_server import NatsServer
 from tests.support.parts import Parts
 from tests.support.tools import ROOT
 
-COUNT = 60
+COUNT = 30
 
 
 @pytest.fixture
@@ -45,21 +46,27 @@ async def test_an_upgrade_part_by_part_loses_nothing_and_runs_nothing_twice(
     old_worker = parts.start(*worker, **old)
     await asyncio.gather(old_master.says("is ready"), old_worker.says("slots on"))
     async with Client(Connect(urls=(nats_server.url,))) as client:
-        handles = [
-            await client.submit("x", kind="sleep", params={"seconds": 0.2}) for _ in range(COUNT)
-        ]
+
+        async def submit() -> list[TaskHandle]:
+            work = range(COUNT)
+            return [await client.submit("x", kind="sleep", params={"seconds": 0.1}) for _ in work]
+
+        handles = await submit()
         await handles[0].result(timeout=60)
         new_master = parts.start("master", **here)
         await new_master.says("is ready")
         old_master.signal(signal.SIGTERM)
         new_worker = parts.start(*worker, **here)
         await new_worker.says("slots on")
+        handles += await submit()
+        await handles[COUNT].result(timeout=60)
         old_worker.signal(signal.SIGTERM)
         assert await asyncio.gather(old_master.exited(30), old_worker.exited(60)) == [0, 0]
         async with asyncio.timeout(90):
             results = [await handle.result() for handle in handles]
         assert {(result.state, result.attempts) for result in results} == {(State.SUCCEEDED, 1)}
-        last = [await client.log.read(handle.id) for handle in handles]
+        log = TaskLog(client.js, "test")
+        last = [await log.read(handle.id) for handle in handles]
         actors = {each.record.actor for each in last if each.record is not None}
         assert len(actors) == 2, "both versions have worked"
         # And back: the version before reads what this one has written.
