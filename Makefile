@@ -40,7 +40,12 @@ demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
 
 .PHONY: test
 test: $(STAMP) ## Run every test
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/deploy
+
+.PHONY: test-deploy
+test-deploy: $(STAMP) ## Test the helm chart and the plain manifests (builds helm, with go)
+	@tools/install-helm
+	AGENTFLOW_REQUIRE_TOOLS=helm $(BIN)/python -m pytest tests/deploy
 
 SECONDS ?= 600
 SEED ?=
@@ -81,6 +86,10 @@ screenshots: $(STAMP) ## Take the dashboard's pictures for the README again
 .PHONY: tools
 tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools
 	@tools/install
+
+.PHONY: release
+release: $(STAMP) ## Build both distributions twice, compare, check, list what is in them, sign
+	@tools/release
 
 .PHONY: lock
 lock: ## Write the hashed requirements files again

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -23,6 +23,46 @@ INBOX: Final = "_INBOX"
 
 # No blank, no wildcard, no empty token: the server would end the connection.
 _PREFIX: Final = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
+
+
+SECRETS: Final = (
+    *("AGENTFLOW_PASSWORD", "AGENTFLOW_TOKEN"),
+    *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
+)
+"""Variables that may be given as files too: `NAME_FILE` names the file that has the value."""
+_SECRET_BYTES: Final = 65_536
+
+
+def secret(name: str, environ: Mapping[str, str] = os.environ) -> str | None:
+    """A secret from its variable, or from the file that `NAME_FILE` names, without the line's end.
+
+    Raises UsageError where both are set, or the file gives nothing.
+    """
+    value, file = environ.get(name), environ.get(f"{name}_FILE")
+    if not file:
+        return value
+    if value:
+        raise UsageError(f"{name} and {name}_FILE are both set; unset one of them")
+    try:
+        with open(file, "rb") as opened:
+            found = opened.read(_SECRET_BYTES).decode().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"{name}_FILE: {file} cannot be read: {reason}") from None
+    if not found.strip():
+        raise UsageError(f"{name}_FILE: {file} is empty")
+    return found
+
+
+def read_secret_files(environ: MutableMapping[str, str]) -> None:
+    """Set each secret that is given as a file, for whatever reads the variable. Raises as `secret`.
+
+    Child processes inherit the values, and not the names of the files.
+    """
+    for name in SECRETS:
+        if environ.get(f"{name}_FILE"):
+            environ[name] = secret(name, environ) or ""
+            del environ[f"{name}_FILE"]
 
 
 class Connect(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,12 +219,12 @@ def connect_options(
         "urls": split_urls(url) if url else None,
         "creds": creds or environ.get("AGENTFLOW_CREDS"),
         "user": user or environ.get("AGENTFLOW_USER"),
-        "password": environ.get("AGENTFLOW_PASSWORD"),
+        "password": secret("AGENTFLOW_PASSWORD", environ),
         "tls_ca": tls_ca or environ.get("AGENTFLOW_TLS_CA"),
         "tls_cert": tls_cert or environ.get("AGENTFLOW_TLS_CERT"),
         "tls_key": tls_key or environ.get("AGENTFLOW_TLS_KEY"),
         "tls_first": environ.get("AGENTFLOW_TLS_FIRST", "") not in ("", "0"),
-        "token": environ.get("AGENTFLOW_TOKEN"),
+        "token": secret("AGENTFLOW_TOKEN", environ),
         "inbox_prefix": inbox_prefix or environ.get("AGENTFLOW_INBOX_PREFIX"),
     }
     overrides = {key: value for key, value in changes.items() if value}

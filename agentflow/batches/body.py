@@ -45,6 +45,7 @@ class Body:
         self.size = 0
         self.members = array("Q")
         self.left = array("Q")
+        self.traces: list[str | None] = []
 
     @property
     def count(self) -> int:
@@ -65,6 +66,7 @@ class Body:
         comma = b"," if self.count else b""
         self.write(b'%b\n{"custom_id":"%b","params":%b}' % (comma, name, asked.params))
         self.members.append(asked.sequence)
+        self.traces.append(asked.trace)
 
     async def pieces(self, first: int, last: int) -> AsyncIterator[bytes]:
         """The bytes from one place to another."""
@@ -78,11 +80,12 @@ class Body:
 
 
 class _Asked(msgspec.Struct):
-    """A request as it goes into a body. `fits`: there is money for it."""
+    """A request as it goes into a body, and its trace. `fits`: there is money for it."""
 
     sequence: int
     params: bytes
     fits: bool
+    trace: str | None
 
 
 @asynccontextmanager
@@ -130,7 +133,7 @@ async def _request(place: Place, money: Reserve, item: Item) -> _Asked | None:
         said = await broken(place, task, last)
         task = await whole(place, task)
         params = place.handler.batch_request(task, said)
-        return _Asked(item.sequence, params, money.admit(task, said))
+        return _Asked(item.sequence, params, money.admit(task, said), last.record.traceparent)
     except InvalidTask as problem:
         await give_up(place, last, item, problem.reason, str(problem))
         return None

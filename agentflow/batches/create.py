@@ -15,6 +15,7 @@ anew: another builder's body might have the request, and be sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -68,7 +69,10 @@ class Create:
                 raise NotYet("its budgets were faster spent by others")
             place.creating.add(row.nonce)
             try:
-                await self._send(body, listing)
+                with contextlib.ExitStack() as span:
+                    if (spans := place.spans) is not None:
+                        span.enter_context(spans.batch(row.nonce, body.count, body.traces))
+                    await self._send(body, listing)
             finally:
                 place.creating.discard(row.nonce)
 

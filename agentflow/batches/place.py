@@ -29,6 +29,7 @@ from agentflow.protocol import headers as blocks
 from agentflow.protocol.batches import Row, Table
 from agentflow.protocol.record import Last, Record
 from agentflow.rules.records import Spent
+from agentflow.telemetry import tracing
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class Place:
         self.settled: dict[str, Settled] = {}
         self.resting: dict[int, Rest] = {}
         """Rows whose requests have no room in their budgets, by their first entry."""
+        self.spans = tracing.found()
         self._missing: dict[str, float] = {}
         self._writes = itertools.count(1)
 

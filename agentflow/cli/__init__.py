@@ -55,6 +55,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "master": ("master", "Run a master."),
     "worker": ("worker", "Run a worker."),
     "simulator": ("simulator", "Serve a simulated Messages API."),
+    "logs": ("logs", "Show what a local stack has logged."),
     "doctor": ("doctor", "Check this machine and the NATS server."),
     "health": ("health", "Is the server there, and does this host beat?"),
     "verify": ("verify", "Prove that no task was lost or ended twice."),
@@ -133,6 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return completion.answer(cli, instruction)
     # Not click's own main(): it ends with 1 when the reader of a pipe leaves, as if we had failed.
     try:
+        # Its import is for those who need it: `agentflow --help` must not wait.
+        if any(name.endswith("_FILE") for name in os.environ):
+            from agentflow.config import read_secret_files
+
+            read_secret_files(os.environ)
         with cli.make_context(
             "agentflow", list(sys.argv[1:] if arguments is None else arguments)
         ) as context:

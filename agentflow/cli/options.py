@@ -109,7 +109,10 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         logging.basicConfig(level=logging.DEBUG)
     else:
         logging.getLogger().addHandler(logging.NullHandler())
-    return asyncio.run(work)
+    from agentflow.telemetry import tracing
+
+    with tracing.command():
+        return asyncio.run(work)
 
 
 def labels(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -41,7 +41,11 @@ _LOG: Final = (
         type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
         help="debug has a line for each attempt. [default: info]",
     ),
-    click.option("--log-file", metavar="FILE", help="Append the log to a file. [default: stderr]"),
+    click.option(
+        "--log-file",
+        metavar="FILE",
+        help="Append the log to a file; - is stdout. [default: stderr]",
+    ),
 )
 
 

@@ -20,6 +20,7 @@ from agentflow.bus.wire.connection import Connection
 from agentflow.config import Connect
 from agentflow.errors import NotConnected, UsageError
 from agentflow.log.task import TaskLog
+from agentflow.telemetry import tracing
 
 _forks = 0
 """How many forks this process is away from its ancestor. To ask for its id is a system call, and
@@ -54,6 +55,8 @@ class Session:
         self._forks = _forks
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self.spans = tracing.found()
+        """What traces its submissions, if anything does."""
         self._at_close: list[Callable[[], None]] = []
 
     @classmethod

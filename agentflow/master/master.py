@@ -10,6 +10,7 @@ may run, and all of them answer.
     lease, sweep      one of several masters ends what is lost (lease.py, sweep.py), and removes
                       what was acknowledged and is still there (leftovers.py), and payloads that no
                       task wants any more (payloads.py)
+    consumers         made for queues that hold tasks and were never served (consumers.py)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -41,6 +43,7 @@ from agentflow.errors import AgentFlowError, BusError, NoStream
 from agentflow.log.task import TaskLog
 from agentflow.master import index as indexes
 from agentflow.master.api import Api
+from agentflow.master.consumers import QueueConsumers
 from agentflow.master.index import Index
 from agentflow.master.leftovers import Leftovers
 from agentflow.master.payloads import PayloadSweep
@@ -53,7 +56,7 @@ from agentflow.protocol import limits, subjects
 from agentflow.protocol.control import Control, Drain
 from agentflow.protocol.record import Last
 from agentflow.rules.durability import weaker
-from agentflow.telemetry import logs
+from agentflow.telemetry import logs, tracing
 from agentflow.version import __version__
 from agentflow.views.row import from_record, row_of_record
 
@@ -117,6 +120,7 @@ class Master:
             self._js, self.log, self.lease, self.index, retention=retention
         )
         self._queues = Queues(self._js)
+        self.consumers = QueueConsumers(self._js, self._queues, self.lease)
         self._board = Board(self._js)
         self._submissions = Submissions(self._js, self.log)
         self._vanished = Vanished(self._js, self.index, self.tasks)
@@ -169,6 +173,7 @@ class Master:
             ("board", self._board.watch),
             ("sweep", self.sweep.run),
             ("leftovers", self.leftovers.run),
+            ("consumers", self.consumers.keep),
             ("payloads", self.payloads.run),
         ):
             self.actor.background(name, work)
@@ -351,6 +356,8 @@ async def serve(
         await connect_patiently(options, "agentflow master", wait) as connection,
         contextlib.AsyncExitStack() as stack,
     ):
+        tracing.begin("master", f"{connection.name}-{os.getpid()}")
+        stack.callback(tracing.end)
         master = Master(
             connection, name=name, retention=retention, durable=durable, monitor=monitor
         )
@@ -360,6 +367,11 @@ async def serve(
             from agentflow.telemetry.metrics import served
 
             await stack.enter_async_context(served(master.metrics(), metrics))
+        if tracing.wanted("metrics") and tracing.installed():
+            from agentflow.telemetry.otlp import pushed
+
+            who = tracing.resource("master", master.actor.name)
+            await stack.enter_async_context(pushed(master.metrics(), who))
         try:
             await master.start()
         except TimeoutError:

@@ -10,6 +10,7 @@ waited for. When the requester goes away, or the master, the task goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Mapping
 from typing import Final
@@ -21,10 +22,11 @@ from agentflow.bus.streams.submitter import Submitter
 from agentflow.bus.wire.message import Message
 from agentflow.errors import MasterAbsent, PayloadTooLarge, UsageError
 from agentflow.log.task import TaskLog
-from agentflow.protocol import api, record, subjects, task
+from agentflow.protocol import api, record, subjects, task, traceparent
 from agentflow.protocol.asked import Asked, asked
 from agentflow.protocol.subjects import Priority
 from agentflow.rules import reuse
+from agentflow.telemetry import tracing
 
 RUNS: Final = 5_000
 """Requests that may wait for their result at once."""
@@ -69,7 +71,7 @@ def prepare(payload: bytes, headers: Mapping[str, str]) -> Prepared:
     own.pop(api.QUEUE, None)
     own.pop(subjects.PRIORITY, None)
     own.pop(subjects.LANE, None)
-    own |= {subjects.ID: built.id, subjects.KIND: built.kind}
+    own |= {subjects.ID: built.id, subjects.KIND: built.kind} | traceparent.of(headers)
     if built.model:
         own[subjects.MODEL] = built.model
     if title := task.title(body, headers):
@@ -92,6 +94,7 @@ class Submissions:
         self._log = log
         self._submitter = Submitter(js)
         self._stopping = asyncio.Event()
+        self._spans = tracing.found()
         self.waiting = 0
 
     async def submit(self, payload: bytes, headers: Mapping[str, str]) -> api.Submitted:
@@ -136,15 +139,19 @@ class Submissions:
         await asyncio.sleep(0.05)  # the answers are written in the requests' own asyncio tasks
 
     async def _store(self, prepared: Prepared) -> api.Submitted:
-        built = prepared.task
-        ack = await self._submitter.submit(
-            built.queue,
-            built.priority,
-            prepared.payload,
-            prepared.headers,
-            lane=prepared.lane,
-            patience=PATIENCE,
-        )
+        built, headers = prepared.task, prepared.headers
+        with contextlib.ExitStack() as span:
+            if self._spans is not None:
+                told = self._spans.submit(built.id, built.queue, headers)
+                headers = headers | span.enter_context(told)
+            ack = await self._submitter.submit(
+                built.queue,
+                built.priority,
+                prepared.payload,
+                headers,
+                lane=prepared.lane,
+                patience=PATIENCE,
+            )
         return api.Submitted(
             id=built.id, queue=built.queue, priority=built.priority, sequence=ack.seq
         )

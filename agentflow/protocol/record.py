@@ -190,6 +190,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lane: str = ""
     by: str | None = None
     dropped: bool = False
+    traceparent: str | None = None
     carry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property

@@ -174,6 +174,7 @@ def follow(
         asked=origin.asked or (before.asked if before else None) or None,
         repair=add_repair(before.repair if before else None, spent.repair),
         lane=origin.lane,
+        traceparent=before.traceparent if before else None,
         carry=before.carry if before else msgspec.UNSET,
         **content,
     )

@@ -1,1 +1,1 @@
-"""What a process tells of itself: its log and its metrics."""
+"""What a process tells of itself: its log, its metrics and its traces."""

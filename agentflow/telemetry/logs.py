@@ -30,17 +30,22 @@ LEVEL_ENV: Final = "AGENTFLOW_LOG_LEVEL"
 FILE_ENV: Final = "AGENTFLOW_LOG_FILE"
 
 _ENVIRONMENT: Final = (FORMAT_ENV, LEVEL_ENV, FILE_ENV)
+STDOUT: Final = "-"
+"""As a file: where whoever runs containers looks for it."""
 HOLD_EVERY: Final = 2.0
 
 FIELD_CHARS: Final = 2_000
 MESSAGE_CHARS: Final = 10_000
 TRACEBACK_CHARS: Final = 30_000
-CHATTY: Final = ("anthropic", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "nats")
+CHATTY: Final = (
+    *("anthropic", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "nats"),
+    *("opentelemetry", "urllib3"),
+)
 """Libraries that tell of each request or read; a worker makes thousands."""
 
 _ORDINARY: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OWN: Final = frozenset({"time", "level", "logger", "pid", "error", "traceback"})
-_SHOWN: Final = ("state", "reason", "seconds", "tokens", "cost_usd")
+_SHOWN: Final = ("state", "reason", "seconds", "tokens", "cost_usd", "trace_id")
 """Fields that a line of text shows too, when it is about a task."""
 
 
@@ -56,7 +61,11 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     def environment(self) -> dict[str, str]:
         """The same for a child process."""
         variables = {FORMAT_ENV: self.format, LEVEL_ENV: self.level}
-        return variables | ({FILE_ENV: os.path.abspath(self.file)} if self.file else {})
+        return variables | ({FILE_ENV: _absolute(self.file)} if self.file else {})
+
+
+def _absolute(file: str) -> str:
+    return file if file == STDOUT else os.path.abspath(file)
 
 
 class Lines(logging.Formatter):
@@ -127,7 +136,7 @@ def settings(
 
 
 def set_up(wanted: LogSettings) -> None:
-    """Log as wanted, to stderr or the file. Raises UsageError for a file that cannot be written."""
+    """Log as wanted, to stderr, stdout or the file, which raises UsageError where it cannot."""
     global _held
     handler = _handler(wanted)
     root = logging.getLogger()
@@ -160,7 +169,7 @@ def hold() -> None:
     if handler not in root.handlers:
         root.addHandler(handler)
     root.setLevel(wanted.level)
-    if wanted.file is None:
+    if wanted.file in (None, STDOUT):
         for other in root.handlers[:]:
             if other is not handler and getattr(other, "stream", None) in (sys.stderr, sys.stdout):
                 root.removeHandler(other)
@@ -176,8 +185,8 @@ async def keep_holding() -> None:
 
 def _handler(wanted: LogSettings) -> logging.Handler:
     handler: logging.Handler
-    if wanted.file is None:
-        handler = logging.StreamHandler(sys.stderr)
+    if wanted.file in (None, STDOUT):
+        handler = logging.StreamHandler(sys.stdout if wanted.file else sys.stderr)
     else:
         try:
             Path(wanted.file).parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +197,19 @@ def _handler(wanted: LogSettings) -> logging.Handler:
                 f"the log {wanted.file} cannot be written: {error.strerror or error}"
             ) from error
     handler.setFormatter(Lines(wanted.format))
+    handler.addFilter(_with_trace)
     return handler
+
+
+def _with_trace(record: logging.LogRecord) -> bool:
+    """Add the trace and the span that are current, where anything traces."""
+    # Nobody can trace with what is not loaded.
+    if "opentelemetry.sdk.trace" in sys.modules:
+        from agentflow.telemetry import spans
+
+        if (current := spans.here()) is not None:
+            record.trace_id, record.span_id = current
+    return True
 
 
 def set_actor(name: str) -> None:

@@ -112,6 +112,8 @@ class Attempt:
                     await self._go_whole()
             finally:
                 self._shared.gates.left(self._call)
+                if (spans := self._shared.spans) is not None:
+                    spans.left(self._origin.id)
 
     async def _go_on(self) -> None:
         try:
@@ -308,6 +310,9 @@ class Attempt:
         """Write that the attempt begins. Raises Overtaken where another one was first."""
         log = self._shared.log
         record = records.claimed(self._origin, self._before, actor=log.actor, now=log.now())
+        if (spans := self._shared.spans) is not None:
+            delivered, before = self._held.delivered, self._before.record
+            record = spans.begin(record, delivered.message.headers, delivered.stored_ns, before)
         self._held.last = await log.append(record)
         self._shared.observers.claimed(record, self._task.not_before)
 

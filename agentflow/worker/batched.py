@@ -10,7 +10,7 @@ Who gathers them is somebody else, or this worker at another moment (agentflow/b
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agentflow.bus.streams.bucket import value_of
 from agentflow.bus.streams.jetstream import JetStream
@@ -29,6 +29,9 @@ from agentflow.worker.held import Interrupted
 from agentflow.worker.kinds import Kinds
 from agentflow.worker.parsed import Parsed
 
+if TYPE_CHECKING:
+    from agentflow.telemetry.spans import Spans
+
 _log = logging.getLogger(__name__)
 
 _TOLD: Final = b'{"v":1}'
@@ -45,12 +48,14 @@ class IntoBatches:
         gates: Gates,
         kinds: Kinds,
         endings: Endings,
+        spans: Spans | None = None,
     ) -> None:
         self._connection = connection
         self._log = log
         self._gates = gates
         self._kinds = kinds
         self._endings = endings
+        self._spans = spans
         self._known: set[str] = set()
 
     async def park(self, parsed: Parsed, last: Last) -> None:
@@ -74,6 +79,8 @@ class IntoBatches:
         record = records.into_batch(
             parsed.origin, last, actor=log.actor, now=log.now(), pool=handler.pool
         )
+        if self._spans is not None:
+            record = self._spans.waiting(record, parsed.held.delivered.message.headers)
         await self.again(parsed, await log.append(record))
 
     async def again(self, parsed: Parsed, last: Last) -> None:

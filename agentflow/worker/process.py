@@ -20,7 +20,7 @@ from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits
 from agentflow.rules.routes.clock import NO_LIMITS, Limits
-from agentflow.telemetry import logs
+from agentflow.telemetry import logs, tracing
 from agentflow.worker.worker import GRACE, Worker
 
 _log = logging.getLogger(__name__)
@@ -44,8 +44,9 @@ def _tame_collector() -> None:
 async def _measured(
     worker: Worker, connection: Connection, address: tuple[str, int] | None, shared: int
 ) -> AsyncIterator[None]:
-    """Count, and serve what is counted, where somebody asked for it."""
-    if address is None:
+    """Count, and serve or send what is counted, where somebody asked for it."""
+    sent = tracing.wanted("metrics") and tracing.installed()
+    if address is None and not sent:
         yield
         return
     from agentflow.telemetry.metrics import Figures, Limited, WorkerMetrics, served
@@ -62,8 +63,27 @@ async def _measured(
         actor=worker.actor.name,
     )
     worker.observe(metrics)
-    async with served(metrics, address, shared=shared):
+    async with contextlib.AsyncExitStack() as stack:
+        if address is not None:
+            await stack.enter_async_context(served(metrics, address, shared=shared))
+        if sent:
+            from agentflow.telemetry.otlp import pushed
+
+            who = tracing.resource("worker", worker.actor.name)
+            await stack.enter_async_context(pushed(metrics, who))
         yield
+
+
+@contextlib.asynccontextmanager
+async def _told(
+    worker: Worker, connection: Connection, address: tuple[str, int] | None, shared: int
+) -> AsyncIterator[None]:
+    """Metrics while it works, and what is left of its traces at the end."""
+    try:
+        async with _measured(worker, connection, address, shared):
+            yield
+    finally:
+        tracing.end()
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -121,7 +141,7 @@ async def serve(
                 grace=grace,
                 **_as_the_environment_says(route_limits, batches=batches),
             )
-            async with _measured(worker, connection, metrics, metrics_shared):
+            async with _told(worker, connection, metrics, metrics_shared):
                 await _work(worker, ready)
     finally:
         await connection.close()
@@ -161,6 +181,8 @@ async def _connected(
     own: Mapping[str, Handler] | None,
 ) -> Connection:
     registry.import_ahead(kinds, own)
+    # Before the worker is made, which asks what traces here.
+    tracing.begin("worker", f"{name or 'worker'}-{os.getpid()}")
     return await connect_patiently(options, name or "agentflow worker", PATIENCE)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.wire.connection import Connection
 from agentflow.log.task import TaskLog
+from agentflow.telemetry import tracing
 from agentflow.worker.batched import IntoBatches
 from agentflow.worker.endings import Endings
 from agentflow.worker.gates import Gates
@@ -31,5 +32,8 @@ class Shared:
         self.kinds = kinds
         self.large = LargeTasks(JetStream(connection))
         self.observers = Observers()
+        self.spans = tracing.found()
+        if self.spans is not None:
+            self.observers.add(self.spans)
         self.endings = Endings(connection, log, holding, self.observers)
-        self.into_batches = IntoBatches(connection, log, gates, kinds, self.endings)
+        self.into_batches = IntoBatches(connection, log, gates, kinds, self.endings, self.spans)

@@ -22,7 +22,8 @@ from agentflow.config import connect_options
 from tests.support.deployment import ROOT, clean_environment
 from tests.support.nats_server import binary, free_port, read_info
 
-SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "docker-compose.yml")["services"]
+COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ENV_FILE = re.findall(r"^(\w+)=", (ROOT / "deploy/env.example").read_text(), re.MULTILINE)
 WITHIN = 30.0
 
@@ -62,7 +63,16 @@ class Composed:
         if "AGENTFLOW_NATS" in found:
             assert found["AGENTFLOW_NATS"] == "nats://nats:4222"
             found["AGENTFLOW_NATS"] = f"nats://127.0.0.1:{self.port}"
+        for key, file in found.items():
+            if key.endswith("_FILE"):
+                found[key] = str(self.secret(file.removeprefix("/run/secrets/")))
         return clean_environment() | found
+
+    def secret(self, name: str) -> Path:
+        """The file of a secret, as Docker mounts it."""
+        path = self.folder / f"{name}.secret"
+        path.write_text(filled_in()[COMPOSE["secrets"][name]["environment"]])
+        return path
 
     def command(self, name: str) -> list[str]:
         command = [*SERVICES[name]["command"]]

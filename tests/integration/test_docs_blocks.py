@@ -33,6 +33,7 @@ INSTALLS = "installs for minutes, from an index"
 NOT_RUN = {
     "make demo": INSTALLS,
     "make test": INSTALLS + ", and runs this very test",
+    "pip install 'agentflow-nats": INSTALLS,
     "pip install .": INSTALLS + "; tests/integration/test_wheel.py installs the wheel",
     ". .venv/bin/activate": "is the environment of the clone, in which this test runs",
     "export ANTHROPIC_API_KEY=...": "a real key",
@@ -47,6 +48,7 @@ PAGES_NOT_RUN = {
     "claude-cli.md": "needs Claude Code; tests/integration/test_claude_cli.py",
     "deploy.md": "Docker, users, several hosts; test_compose_commands.py, test_roles.py, "
     "test_cluster.py",
+    "kubernetes.md": "needs a cluster; tests/deploy",
 }
 """Of these pages no line is run here, and why."""
 

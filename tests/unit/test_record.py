@@ -58,6 +58,7 @@ def test_every_field_survives_the_wire() -> None:
         pool="pool",
         asked={"kind": "claude", "max_tokens": 5},
         repair=Repair(2, Usage(1, 2), 0.5),
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         carry=msgspec.Raw(b'{"a":1}'),
     )
     assert record.decode(record.encode(whole)) == whole

@@ -347,7 +347,10 @@ class _Command:
 
         self._round.begin()
         job = Job(self.spec(only), source)
-        return job, asyncio.run(_run(job, Display(job.tally, quiet=self.ours["as_json"])))
+        from agentflow.telemetry import tracing
+
+        with tracing.command():
+            return job, asyncio.run(_run(job, Display(job.tally, quiet=self.ours["as_json"])))
 
     def _summary(self, job: Job) -> None:
         """The figures: on standard output, where the results do not go there."""

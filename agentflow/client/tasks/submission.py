@@ -35,6 +35,7 @@ from agentflow.protocol.asked import Asked, asked
 from agentflow.protocol.faithful import flaw
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import TaskBody
+from agentflow.telemetry import tracing
 
 OUTSTANDING: Final = 4096
 """Publishes without an answer; far below the 10,000 at which a server begins to refuse them."""
@@ -244,6 +245,11 @@ class _Room:
         self._free += 1
 
 
+def _within(message: Submission, headers: Mapping[str, str]) -> Submission:
+    """The message in the trace that headers name."""
+    return message._replace(block=blocks.carried(message.block, headers))
+
+
 class Sender:
     """Stores task messages; goes on while the server is away or the queue is full."""
 
@@ -257,6 +263,16 @@ class Sender:
 
     async def send(self, message: Submission, *, wait_full: bool = True) -> PubAck:
         """Store a message. Raises BusError; StreamFull only with `wait_full=False`."""
+        spans, passed = self._session.spans, tracing.passed.get()
+        if spans is None and passed is None:
+            return await self._send(message, wait_full)
+        if spans is None:
+            return await self._send(_within(message, passed or {}), wait_full)
+        given = {**(passed or {}), **blocks.decode(message.block)}
+        with spans.submit(message.id, message.queue, given) as headers:
+            return await self._send(_within(message, headers), wait_full)
+
+    async def _send(self, message: Submission, wait_full: bool) -> PubAck:
         js = self._session.js
         if message.large is not None:
             await self._put(message.id, message.large, wait_full)
