@@ -6,7 +6,6 @@ it expects a stream of another name.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,13 +32,11 @@ from agentflow.errors import BusError, NoStream, NotFound, PermissionDenied
 from agentflow.protocol import api, headers, limits, subjects
 from agentflow.protocol.api import QueueView, StatsView
 from agentflow.protocol.record import decode
+from agentflow.protocol.server import new_enough, too_old
 from agentflow.rules.durability import weaker
 from agentflow.views import gates as gateviews
 from agentflow.views.limits import sentence
 
-NEEDED: Final = (2, 12)
-"""Message schedules came with it."""
-TESTED: Final = (2, 15)
 SAMPLE: Final = 500
 """Of the newest records, so many places of the stream are looked at for costs."""
 API_WITHIN: Final = 1.0
@@ -81,11 +78,8 @@ def server(connection: Connection) -> Check:
     info = connection.server
     version = str(info.get("version", "unknown"))
     text = f"{info.get('server_name', 'nats-server')} {version} at {connection.options.shown}"
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if numbers < NEEDED:
-        return Check("server", Status.FAIL, text, "AgentFlow needs nats-server 2.12 or newer")
-    if numbers < TESTED:
-        return Check("server", Status.WARN, text, "it is tested with 2.15; consider a newer one")
+    if not new_enough(version):
+        return Check("server", Status.FAIL, text, too_old("this one"))
     return Check("server", Status.OK, text)
 
 
