@@ -14,13 +14,15 @@ from typing import Final
 
 import msgspec
 
+from agentflow.bus.streams.bucket import value_of
 from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.lease import MASTER, holder_of
 from agentflow.bus.streams.pages import page
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.monitoring import sync_of
 from agentflow.cli import inventory
 from agentflow.cli.checks.check import Check, Status
-from agentflow.cli.checks.jetstream import jetstream
+from agentflow.cli.checks.jetstream import jetstream, room
 from agentflow.cli.checks.jobs import abandoned
 from agentflow.cli.inventory import ConsumerStatus, StreamStatus
 from agentflow.cli.output import seconds
@@ -60,6 +62,7 @@ async def all_of(
         checks.append(await jetstream(js))
         if checks[-1].status is Status.FAIL:
             return checks, True
+        checks.append(await room(js))
         checks += await _definitions(js)
         checks.append(await _permissions(js))
         checks.append(await sync_interval(connection, monitor, durable=durable))
@@ -69,6 +72,7 @@ async def all_of(
         checks.append(await rate_limits(js))
         checks.append(await costs(js))
         checks += await _fleet(js)
+        checks += [bad] if (bad := await lease(js)) is not None else []
         checks.append(await abandoned(js))
         return checks, True
 
@@ -313,8 +317,25 @@ def _master(stats: StatsView) -> Check:
         alive = (datetime.now(stats.since.tzinfo) - stats.since).total_seconds()
         text += f", alive for {seconds(alive)}"
     if not stats.ready:
-        text += "; it is still reading the streams"
+        text += "; it is still reading the streams, so what it lists and counts is not all"
+        return Check(
+            "master", Status.FAIL, text, "wait, and look at its log where that does not end"
+        )
     return Check("master", Status.OK, text)
+
+
+async def lease(js: JetStream) -> Check | None:
+    """A failure where the masters' lease holds nonsense; None where all is well."""
+    try:
+        last = await js.last(subjects.KV_STREAM, subjects.kv(MASTER))
+    except BusError:
+        return None
+    value = value_of(last)
+    if last is None or value is None or holder_of(value) is not None:
+        return None
+    text = f"the lease of the masters holds nonsense since {last.time:%Y-%m-%d %H:%M:%S} UTC"
+    remedy = "agentflow master (it replaces it); and see who may write $KV.agentflow.lease.master"
+    return Check("master", Status.FAIL, text, remedy)
 
 
 def _workers(stats: StatsView) -> Check:
