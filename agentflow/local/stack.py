@@ -27,6 +27,7 @@ from typing import Final, Self
 
 import msgspec
 
+from agentflow import hidden
 from agentflow.config import Connect, connection_environment
 from agentflow.errors import KeyMissing, StackError
 from agentflow.local.child import Child
@@ -175,6 +176,8 @@ class LocalStack:
     async def start(self) -> None:
         """Start all parts. What had started when one cannot be is stopped again."""
         self._need_key()
+        if not {"claude-cli", "all"}.isdisjoint(self._kinds):
+            hidden.hide()  # the key is in our environment too
         if self._nats and not self._workers and not self._master:
             return
         self.store.take()

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from agentflow import hidden
 from agentflow.config import store_dir
 from agentflow.errors import ClaudeMissing, InvalidTask, KeyMissing, UsageError
 from agentflow.handlers import price_file
@@ -112,6 +113,7 @@ class ClaudeCliHandler:
                 "Claude Code has no key here: set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or "
                 "CLAUDE_CODE_OAUTH_TOKEN, or say CLAUDE_CODE_USE_BEDROCK=1 (or _VERTEX, _FOUNDRY)"
             )
+        hidden.hide()
         self._prices = self._prices or price_file.load()
         self._workspaces.open()
         self._clear(self._workspaces.tidy)
