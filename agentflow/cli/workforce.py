@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -55,9 +56,22 @@ def workforce_options(function: Callable[..., R]) -> Callable[..., R]:
             metavar="N",
             help="Processes of each worker, each with --concurrency slots; they share memory.",
         ),
+        click.option(
+            "--isolate",
+            is_flag=True,
+            expose_value=False,
+            callback=_isolate,
+            help="Run kind claude-cli under bubblewrap, with no network but the API.",
+        ),
     ):
         function = option(function)
     return function
+
+
+def _isolate(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Workers learn it by their environment, as those do that are started later."""
+    if wanted:
+        os.environ["AGENTFLOW_ISOLATE"] = "1"
 
 
 def separated(text: str) -> list[str]:
