@@ -39,6 +39,21 @@ LEASE: Final = click.option(
 """Those that `up` and `worker` share."""
 
 
+def _isolate(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Workers learn it by their environment, as those do that are started later."""
+    if wanted:
+        os.environ["AGENTFLOW_ISOLATE"] = "1"
+
+
+ISOLATE: Final = click.option(
+    "--isolate",
+    is_flag=True,
+    expose_value=False,
+    callback=_isolate,
+    help="Run kind claude-cli under bubblewrap, with no network but the API.",
+)
+
+
 def workforce_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add --processes, --app and --kinds; `chosen` reads the last two."""
     for option in (
@@ -56,22 +71,10 @@ def workforce_options(function: Callable[..., R]) -> Callable[..., R]:
             metavar="N",
             help="Processes of each worker, each with --concurrency slots; they share memory.",
         ),
-        click.option(
-            "--isolate",
-            is_flag=True,
-            expose_value=False,
-            callback=_isolate,
-            help="Run kind claude-cli under bubblewrap, with no network but the API.",
-        ),
+        ISOLATE,
     ):
         function = option(function)
     return function
-
-
-def _isolate(context: click.Context, option: click.Parameter, wanted: bool) -> None:
-    """Workers learn it by their environment, as those do that are started later."""
-    if wanted:
-        os.environ["AGENTFLOW_ISOLATE"] = "1"
 
 
 def separated(text: str) -> list[str]:

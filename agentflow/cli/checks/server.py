@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from agentflow.bus.streams import twins
 from agentflow.bus.streams.bucket import value_of
 from agentflow.bus.streams.jetstream import JetStream
 from agentflow.bus.streams.lease import MASTER, holder_of
@@ -63,6 +64,7 @@ async def all_of(
         if checks[-1].status is Status.FAIL:
             return checks, True
         checks.append(await room(js))
+        checks += [bad] if (bad := await joined(js)) is not None else []
         checks += await _definitions(js)
         checks.append(await _permissions(js))
         checks.append(await sync_interval(connection, monitor, durable=durable))
@@ -322,6 +324,21 @@ def _master(stats: StatsView) -> Check:
             "master", Status.FAIL, text, "wait, and look at its log where that does not end"
         )
     return Check("master", Status.OK, text)
+
+
+async def joined(js: JetStream) -> Check | None:
+    """A failure where another set of streams takes the same subjects; None where none does."""
+    here = True
+    try:
+        count = await twins.takers(js)
+        try:
+            await js.stream_info(subjects.TASKS)
+        except (NoStream, NotFound):
+            here = False
+    except BusError:
+        return None
+    text = twins.warning(count, here=here)
+    return Check("streams", Status.FAIL, text, twins.REMEDY) if text else None
 
 
 async def lease(js: JetStream) -> Check | None:

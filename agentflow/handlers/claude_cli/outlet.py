@@ -33,7 +33,7 @@ class Outlet:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._api = _address("ANTHROPIC_BASE_URL", environ.get("ANTHROPIC_BASE_URL") or API)
-        proxy = environ.get("HTTPS_PROXY") or environ.get("https_proxy")
+        proxy = environ.get("HTTPS_PROXY") or environ.get("HTTPS_PROXY".lower())
         self._proxy = _address("HTTPS_PROXY", proxy) if proxy and self.encrypted else None
         if self._proxy is not None and self._proxy.scheme != "http":
             raise UsageError("an isolated run reaches its API by an http proxy (HTTPS_PROXY)")
