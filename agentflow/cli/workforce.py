@@ -54,6 +54,20 @@ ISOLATE: Final = click.option(
 )
 
 
+def _redact(context: click.Context, option: click.Parameter, file: str | None) -> None:
+    if file:
+        os.environ["AGENTFLOW_REDACT"] = os.path.abspath(file)
+
+
+REDACT: Final = click.option(
+    "--redact",
+    metavar="FILE",
+    expose_value=False,
+    callback=_redact,
+    help="Strike out of records what the regular expressions in this file find, one a line.",
+)
+
+
 def workforce_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add --processes, --app and --kinds; `chosen` reads the last two."""
     for option in (
@@ -71,6 +85,7 @@ def workforce_options(function: Callable[..., R]) -> Callable[..., R]:
             metavar="N",
             help="Processes of each worker, each with --concurrency slots; they share memory.",
         ),
+        REDACT,
         ISOLATE,
     ):
         function = option(function)

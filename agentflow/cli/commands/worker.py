@@ -15,6 +15,7 @@ from agentflow.cli.workforce import (
     ISOLATE,
     LEASE,
     QUEUES,
+    REDACT,
     SLOTS,
     limit_options,
     limits_of,
@@ -58,6 +59,7 @@ from agentflow.protocol.identity import process_name
     help="Gather tasks that may wait into batches of the Message Batches API; for kind claude.",
 )
 @ISOLATE
+@REDACT
 @click.option("--reload", is_flag=True, help="For development: load new code when a file changes.")
 @limit_options
 @metrics_option("Serve Prometheus metrics here; with --processes N on N ports from here on.")
