@@ -103,6 +103,7 @@ def test_a_fresh_server_has_no_failures(
         "server log",
         "server",
         "jetstream",
+        "room",
         "streams",
         "consumers",
         "permissions",
