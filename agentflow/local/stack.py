@@ -132,8 +132,7 @@ class LocalStack:
             self.store,
             port=port,
             durable=durable,
-            # Where nothing can be spent everybody may look at it, with any client.
-            locked=not simulate if locked is None else locked,
+            locked=self._is_private() if locked is None else locked,
             environment=self._environment(),
         )
 
@@ -141,6 +140,16 @@ class LocalStack:
     def url(self) -> str:
         """The NATS server that the stack works on."""
         return self._nats or self.server.url
+
+    def _is_private(self) -> bool:
+        """Whether others of the machine must be kept out: what can neither be spent nor run
+        programs everybody may look at, with any client."""
+        return not self.simulate or "claude-cli" in self._kinds
+
+    @property
+    def exposed(self) -> bool:
+        """Whether everybody of the machine may do what only its user should."""
+        return self.own_server and not self.server.locked and self._is_private()
 
     @property
     def own_server(self) -> bool:

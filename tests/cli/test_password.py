@@ -13,11 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentflow.client import Client
 from agentflow.local.server import LocalServer
+from agentflow.local.stack import LocalStack
 from agentflow.protocol import subjects
 from tests.cli.conftest import environment, run
 from tests.support import tools
@@ -171,6 +173,18 @@ def test_open_lets_in_everybody_and_says_so(up: Up) -> None:
     text = up("--open")
     assert "OPEN: every user of this machine may submit tasks, read all, and spend." in text
     assert stranger(address(text), b"SUB agentflow.live.> 1") == []
+
+
+def test_what_spends_or_runs_programs_is_locked(tmp_path: Path) -> None:
+    def locked(**options: Any) -> bool:
+        stack = LocalStack(tmp_path / "s", **options)
+        assert stack.exposed == (options.get("locked") is False and not options.get("simulate"))
+        return stack.server.locked
+
+    assert locked()
+    assert locked(simulate=True, kinds=["echo", "claude-cli"])
+    assert not locked(simulate=True, kinds=["echo"])
+    assert not locked(locked=False)
 
 
 def test_env_says_where_no_stack_runs(tmp_path: Path) -> None:

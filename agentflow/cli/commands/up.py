@@ -91,7 +91,8 @@ def command(
 
     With a real key the server asks for a password, which lies in the store and which agentflow's
     own commands find there; `agentflow env` and the context `agentflow` of the nats CLI have it
-    too. With --simulate, which spends nothing, it asks for none.
+    too. With --simulate, which spends nothing, it asks for none, unless kind claude-cli runs
+    programs.
 
     With --nats URL the stack works on a server that is there already. Ctrl-C stops everything in
     order: workers finish or hand back what they run. A second Ctrl-C makes it faster.
@@ -219,8 +220,8 @@ def stack_options(stack: LocalStack, options: Connect) -> Connect:
 def _next_steps(stack: LocalStack, simulate: bool) -> None:
     url, store = stack.url, stack.store.path
     mark = "SIMULATED: answers come from a local simulator.\n" if simulate else ""
-    if stack.own_server and not simulate and not stack.server.locked:
-        mark = "OPEN: every user of this machine may submit tasks, read all, and spend.\n"
+    if stack.exposed:
+        mark += "OPEN: every user of this machine may submit tasks, read all, and spend.\n"
     nats, hint = _nats(stack, url)
     sys.stdout.write(
         f"{mark}AgentFlow runs at {url} (data in {store}). Try, in another terminal:\n\n{hint}"

@@ -1,7 +1,8 @@
 """Kind `claude-cli`: Claude Code as a child process, in a folder of the task's own.
 
 Where things are: arguments.py what a task may say, workspace.py its folder, process.py and guard.py
-the process, result.py what its output means. What a user needs is in docs/claude-cli.md.
+the process, isolation.py, outlet.py and inside.py the walls round it, result.py what its output
+means. What a user needs is in docs/claude-cli.md.
 
 Who tries again? What has cost nothing yet is tried again by the task's log, as for kind `claude`:
 Claude Code announces that it will repeat a request, and if no answer has come whole by then it is
