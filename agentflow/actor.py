@@ -32,10 +32,11 @@ import msgspec
 from agentflow import forks
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.message import Message
-from agentflow.errors import AgentFlowError, NotConnected
+from agentflow.errors import AgentFlowError, NotConnected, ServerTooOld
 from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Control, Heartbeat
 from agentflow.protocol.identity import actor_identity
+from agentflow.protocol.server import new_enough, too_old
 from agentflow.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -91,7 +92,14 @@ class Actor:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        """Open the mailbox and begin to send heartbeats."""
+        """Open the mailbox and begin to send heartbeats.
+
+        Raises ServerTooOld where what the server says could be another's word.
+        """
+        version = str(self.connection.server.get("version", "unknown"))
+        if not new_enough(version):
+            shown = self.connection.options.shown
+            raise ServerTooOld(too_old(f"{version} at {shown}"))
         for subject in (subjects.control(self.role, self.name), subjects.control(self.role)):
             await self.connection.subscribe(subject, self._mail)
         self.background("heartbeat", self._beat)

@@ -271,24 +271,54 @@ def store_dir(
     return Path(given or environ.get("AGENTFLOW_STORE") or default).expanduser()
 
 
+PASSWORD_FILE: Final = "password"
+"""In a store: what its server asks for. Readable by its owner alone, as the store is."""
+
+
 class _Stack(msgspec.Struct):
     url: str
     owner_pid: int
+    user: str | None = None
 
 
 def local_url(store: str | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """URL of the local stack that runs on a store now, None when none does.
+    """URL of the local stack that runs on a store now, None when none does."""
+    found = local_stack(store, environ)
+    return found.urls[0] if found else None
+
+
+def local_stack(
+    store: str | None = None, environ: Mapping[str, str] = os.environ
+) -> Connect | None:
+    """The local stack that runs on a store now and how to enter it, None when none runs.
 
     Without a store the user's own are looked at, the simulated one last. Reads what local/store.py
     writes; the client stands below it and must find the stack too.
     """
-    url = _running_at(store_dir(store, environ=environ))
-    if url is None and not (store or environ.get("AGENTFLOW_STORE")):
-        url = _running_at(store_dir(simulate=True, environ=environ))
-    return url
+    found = _running_at(store_dir(store, environ=environ))
+    if found is None and not (store or environ.get("AGENTFLOW_STORE")):
+        found = _running_at(store_dir(simulate=True, environ=environ))
+    return found
 
 
-def _running_at(folder: Path) -> str | None:
+def entered(url: str, user: str | None, folder: Path) -> Connect:
+    """How to enter the server of a store; `user` is None where it asks for no password.
+
+    Raises UsageError where the password is not there to be read.
+    """
+    if user is None:
+        return Connect(urls=(url,))
+    path = folder / PASSWORD_FILE
+    try:
+        return Connect(urls=(url,), user=user, password=path.read_text().strip())
+    except OSError as error:
+        raise UsageError(
+            f"the stack at {url} asks for the password in {path}, which cannot be read: "
+            f"{error.strerror}"
+        ) from None
+
+
+def _running_at(folder: Path) -> Connect | None:
     import fcntl
 
     owner = b""
@@ -302,14 +332,27 @@ def _running_at(folder: Path) -> str | None:
             stack = msgspec.json.decode((folder / "stack.json").read_bytes(), type=_Stack)
         except (OSError, msgspec.MsgspecError):
             return None
-        return stack.url if owner == b"%d" % stack.owner_pid else None
+        if owner != b"%d" % stack.owner_pid:
+            return None
+        return entered(stack.url, stack.user, folder)
     except OSError:
         return None
     return None
 
 
 def located(options: Connect, store: str | None = None) -> Connect:
-    """`options` with the servers filled in: those given, else the local stack, else the default."""
-    if options.urls:
+    """`options` with the servers filled in: those given, else the local stack, else the default.
+
+    The local stack's own password comes before one that was meant for a server elsewhere, and is
+    found where its URL was given alone. Raises UsageError.
+    """
+    if options.urls and (options.user or options.creds or options.token):
         return options
-    return msgspec.structs.replace(options, urls=(local_url(store) or DEFAULT_URL,))
+    local = local_stack(store)
+    if local is None or options.urls not in ((), local.urls):
+        return msgspec.structs.replace(options, urls=options.urls or (DEFAULT_URL,))
+    if local.user is None:
+        return msgspec.structs.replace(options, urls=local.urls)
+    return msgspec.structs.replace(
+        options, urls=local.urls, user=local.user, password=local.password, creds=None, token=None
+    )

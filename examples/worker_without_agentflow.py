@@ -64,7 +64,8 @@ class Nats:
                 head = int(words[-2]) if verb == "HMSG" else 0
                 body = self.io.read(int(words[-1]) + 2)[:-2]
                 lines = body[:head].decode(errors="replace").split("\r\n")
-                headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
+                pairs = (line.split(":", 1) for line in reversed(lines[1:]) if ":" in line)
+                headers = {name: text.strip() for name, text in pairs}  # the first of a name counts
                 if lines[0].endswith("503"):
                     headers["Status"] = "503"  # nobody listens on the subject
                 return words[0], words[2] if len(words) > 2 + sizes else "", headers, body[head:]
@@ -203,6 +204,8 @@ def parse(reply, headers, data):
         "priority": "normal",
         "kind": "unknown",
         "follows": 0,
+        # The server refuses this header from clients, so it says who brought the message.
+        "sourced": headers.get("Nats-Stream-Source", "").startswith("AGENTFLOW_SCHEDULE "),
     }
     try:
         task["follows"] = int(headers.get("Agentflow-Follows", 0))
@@ -236,9 +239,15 @@ def decide(task, before):
         return "later"
     if record is None and task["age"] > HORIZON:
         return "expire"
-    if task["follows"] >= sequence and state not in ("succeeded", "cancelled"):
+    if record is None:
         return "claim"
-    if record is None or record["message"] != task["message"]:
+    mine = record["message"] == task["message"]
+    if task["follows"] >= sequence and state not in ("succeeded", "cancelled"):
+        if task["sourced"] or (state == "failed" and task["follows"] == sequence):
+            return "claim"
+        if task["follows"] > sequence and task["delivered"] < 3 and not mine:
+            return "later"  # an old leader may have answered
+    if not mine:
         return "ack"
     return {
         "failed": "bury",

@@ -24,11 +24,13 @@ class Submission(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A task message in AGENTFLOW_TASKS, or one that is on its way there."""
+    """A task message in AGENTFLOW_TASKS, or one that is on its way there; `sourced` where it came
+    out of AGENTFLOW_SCHEDULE."""
 
     id: str
     identity: str
     follows: int = 0
+    sourced: bool = False
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -105,10 +105,12 @@ def suspects(evidence: Evidence) -> list[str]:
     On a system at work they may only have moved on between two readings: look again.
     """
     live = {waiting.identity for waiting in evidence.queued.values()}
-    continued: dict[str, int] = {}
-    for waiting in (*evidence.queued.values(), *evidence.due):
-        if waiting.follows:
-            continued[waiting.id] = max(continued.get(waiting.id, 0), waiting.follows)
+    # What has not ended a schedule alone brings on: anybody may store a message that says so.
+    continued = {
+        (waiting.id, waiting.follows)
+        for waiting in (*evidence.queued.values(), *evidence.due)
+        if waiting.sourced
+    }
     return [
         trail.id
         for trail in evidence.trails.values()
@@ -119,7 +121,7 @@ def suspects(evidence: Evidence) -> list[str]:
         and last.message not in live
         and (trail.id, last.sequence) not in evidence.schedules
         and (trail.id, last.sequence) not in evidence.entries
-        and continued.get(trail.id, 0) < last.sequence
+        and (trail.id, last.sequence) not in continued
     ]
 
 

@@ -26,6 +26,7 @@ from agentflow.protocol import batches, control, jobs, streams, subjects
 from agentflow.protocol import payload as payloads
 from agentflow.protocol import record as records
 from agentflow.protocol import task as tasks
+from agentflow.protocol.headers import sourced
 from agentflow.protocol.identity import message_identity
 from agentflow.protocol.record import Last
 from agentflow.rules import presence
@@ -208,7 +209,8 @@ def _waiting(message: Message, subject: str) -> Waiting:
     sequence, stored = sequence_of(message), stored_ns(message)
     queue = subjects.queue_of(subject)
     task_id, follows = tasks.identified(message.headers, message.data, queue, sequence, stored)
-    return Waiting(task_id, message_identity(sequence, stored), follows)
+    from_schedule = subject.startswith(_DUE) or sourced(message.block, subjects.SCHEDULE)
+    return Waiting(task_id, message_identity(sequence, stored), follows, from_schedule)
 
 
 def _consumer(stream: str, info: dict[str, Any]) -> ConsumerState:

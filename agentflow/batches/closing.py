@@ -93,7 +93,6 @@ async def answered(place: Place) -> None:
         expected = {
             "Nats-Expected-Last-Subject-Sequence": str(last.sequence),
             "KV-Operation": "PURGE",
-            "Nats-Rollup": "sub",
         }
         await place.js.store(subject, b"", blocks.encode(expected))
     except BusError as error:

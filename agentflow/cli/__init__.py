@@ -59,6 +59,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "doctor": ("doctor", "Check this machine and the NATS server."),
     "health": ("health", "Is the server there, and does this host beat?"),
     "verify": ("verify", "Prove that no task was lost or ended twice."),
+    "env": ("env", "Print how other programs reach the local stack."),
     "streams": ("streams", "Show, compare or repair the streams."),
     "completion": ("completion", "Print a shell's completion script."),
 }

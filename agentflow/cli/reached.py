@@ -29,7 +29,7 @@ async def reached(
     """A client that is connected. Where no server is named and no stack runs on the store, a server
     is started on it for as long. Raises UsageError where there is no such store."""
     from agentflow.client import Client
-    from agentflow.config import Connect, local_url, store_dir
+    from agentflow.config import local_url, store_dir
     from agentflow.errors import UsageError
 
     options = resolve(connection, local=False)
@@ -44,7 +44,7 @@ async def reached(
     if not (folder / "jetstream").is_dir():
         raise UsageError(f"no stack runs on {folder}, and none ever has; name another: --store")
     async with (
-        LocalServer(folder) as server,
-        Client(Connect(urls=(server.url,))) as client,
+        LocalServer(folder, locked=not simulate) as server,
+        Client(server.connect) as client,
     ):
         yield client

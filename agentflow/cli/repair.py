@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from agentflow.bus.streams import provision
+from agentflow.bus.streams import provision, twins
 from agentflow.bus.streams.jetstream import JetStream, Json
 from agentflow.bus.streams.provision import Difference
 from agentflow.cli import output
@@ -25,6 +25,9 @@ class Applied(msgspec.Struct, kw_only=True):
 async def put_right(js: JetStream, *, replicas: int | None, retention: int | None) -> Applied:
     """Make streams and consumers what they should be. Raises BusError."""
     before = await read(js)
+    here = any(stream.exists for stream in before.streams if stream.name == subjects.TASKS)
+    if text := twins.warning(await twins.takers(js), here=here):
+        return Applied(done=[], failed=[f"{text}. Nothing was changed: {twins.REMEDY}"])
     # Not asked for means as it is: a stream of three replicas must not shrink to the default.
     copies = replicas or max((stream.replicas for stream in before.streams), default=0) or 1
     seconds = float(retention * limits.DAY) if retention else float(limits.RETENTION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -38,6 +39,35 @@ LEASE: Final = click.option(
 """Those that `up` and `worker` share; `run` has the first of them too."""
 
 
+def _isolate(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Workers learn it by their environment, as those do that are started later."""
+    if wanted:
+        os.environ["AGENTFLOW_ISOLATE"] = "1"
+
+
+ISOLATE: Final = click.option(
+    "--isolate",
+    is_flag=True,
+    expose_value=False,
+    callback=_isolate,
+    help="Run kind claude-cli under bubblewrap, with no network but the API.",
+)
+
+
+def _redact(context: click.Context, option: click.Parameter, file: str | None) -> None:
+    if file:
+        os.environ["AGENTFLOW_REDACT"] = os.path.abspath(file)
+
+
+REDACT: Final = click.option(
+    "--redact",
+    metavar="FILE",
+    expose_value=False,
+    callback=_redact,
+    help="Strike out of records what the regular expressions in this file find, one a line.",
+)
+
+
 def workforce_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add --processes, --app and --kinds; `chosen` reads the last two."""
     for option in (
@@ -55,6 +85,8 @@ def workforce_options(function: Callable[..., R]) -> Callable[..., R]:
             metavar="N",
             help="Processes of each worker, each with --concurrency slots; they share memory.",
         ),
+        REDACT,
+        ISOLATE,
     ):
         function = option(function)
     return function

@@ -21,6 +21,7 @@ from typing import IO, Final, Protocol
 import msgspec
 
 from agentflow.errors import ResultsLost, UsageError
+from agentflow.job import private
 from agentflow.job.source import Item
 from agentflow.protocol.record import State
 from agentflow.rules import withdrawal
@@ -88,7 +89,7 @@ class Ledger:
         """Read what is there and lock the file. Raises UsageError."""
         self._made = not self.path.exists()
         try:
-            self._file = self.path.open("a+b")
+            self._file = open(self.path, "a+b", opener=private.opener)  # noqa: SIM115
         except OSError as error:
             raise UsageError(f"cannot write {self.path}: {error.strerror or error}") from None
         try:
@@ -226,7 +227,8 @@ class Ledger:
         target = Path(os.path.realpath(self.path))
         part = target.with_name(target.name + ".part")
         try:
-            with part.open("w+b") as file:
+            private.prepare(part, target)
+            with part.open("r+b") as file:
                 changed = self._rewrite(file, items, others=others)
                 file.flush()
                 os.fsync(file.fileno())

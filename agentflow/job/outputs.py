@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from agentflow.errors import ResultsLost, UsageError
+from agentflow.job import private
 from agentflow.job.formats.parquet import pyarrow_parquet
 from agentflow.protocol.record import Usage
 from agentflow.views.ledger import Line, encode_line
@@ -51,6 +52,7 @@ def write(path: Path, results: Callable[[], Iterator[Line]], format: str = "") -
     rows = ({**row(line), **_input(line, columns)} for line in results())
     part = path.with_name(path.name + ".part")
     try:
+        private.prepare(part, path)
         if format == "parquet":
             _write_parquet(part, rows, columns, results)
         elif format == "jsonl":

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from agentflow.config import Connect, connection_environment, store_dir
+from agentflow.config import Connect, connection_environment, entered, store_dir
 from agentflow.errors import StoreBusy, UsageError
 from agentflow.job.spec import JobSpec
 from agentflow.local.server import LocalServer
@@ -86,7 +86,7 @@ class Placement:
             return
         try:
             async with self.stack as stack:
-                yield self._connect if self._connect.urls else Connect(urls=(stack.url,))
+                yield self._connect if self._connect.urls else stack.connect
         finally:
             if self._visit is not None:
                 os.close(self._visit)
@@ -157,7 +157,7 @@ class Placements:
             return self._guest(used) or await self.find()
         self._refuse_handlers(f"a stack runs on {self._folder} already, with workers of its own")
         self._say_used(used)
-        connect = Connect(urls=(used.url,))
+        connect = entered(used.url, used.user, self._folder)
         return Placement(self._folder, None, connect, used, queue=self._shared, own=False)
 
     def _say_used(self, used: StackInfo) -> None:
@@ -187,13 +187,14 @@ class Placements:
             f"process {used.owner_pid} runs a stack on {self._folder}, whose workers serve queue "
             f"{', '.join(used.queues)}; this job brings its own"
         )
+        connect = entered(used.url, used.user, self._folder)
         stack = self._stack(
-            self._spec.workers or WORKERS, nats=used.url, folder=self._folder / GUESTS / self._queue
+            self._spec.workers or WORKERS, connect, folder=self._folder / GUESTS / self._queue
         )
         return Placement(
             self._folder,
             stack,
-            Connect(urls=(used.url,)),
+            connect,
             used,
             queue=self._queue,
             own=self._spec.queue is None,
@@ -211,8 +212,8 @@ class Placements:
 
     def _elsewhere(self) -> Placement:
         if self._spec.workers:
-            stack = self._stack(self._spec.workers, nats=",".join(self._spec.connect.urls))
-            return self._with_own(stack, self._spec.connect)
+            connect = self._spec.connect
+            return self._with_own(self._stack(self._spec.workers, connect), connect)
         if self._spec.simulate:
             raise UsageError(
                 "with --nats (or AGENTFLOW_NATS) the workers are those that run elsewhere, and "
@@ -240,7 +241,7 @@ class Placements:
         return self._with_own(self._stack(self._spec.workers or WORKERS), Connect())
 
     def _stack(
-        self, workers: int, nats: str | None = None, folder: Path | None = None
+        self, workers: int, connect: Connect | None = None, folder: Path | None = None
     ) -> LocalStack:
         script = Path(__file__).parent.parent / "simulator" / "demo.json"
         self._say(f"starting workers: {workers} (their imports take some seconds)")
@@ -255,11 +256,11 @@ class Placements:
             needs_workers=True,
             on_event=self._tell,
             queues=[self._queue],
-            master=nats is None,
+            master=connect is None,
             simulate=self._spec.simulate,
             simulator_args=["--latency", "1.2", "--script", str(script)],
-            nats=nats,
-            env=connection_environment(self._spec.connect) if nats else None,
+            nats=",".join(connect.urls) if connect else None,
+            env=connection_environment(connect) if connect else None,
             worker_grace=FINISH_WITHIN,
         )
 

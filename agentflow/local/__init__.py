@@ -6,6 +6,7 @@
     parent       how a part notices that the process which started it has died
     supervisor   starts parts, restarts what crashes, stops all in order
     stack        the whole, as one async context manager
+    nats_context a context of the nats CLI, so that it knows the password too
 
 Only `running` is offered here: every command asks it first, so it must cost nothing.
 """

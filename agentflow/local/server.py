@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from agentflow.config import Connect, entered
 from agentflow.errors import PortTaken, ServerFailed, ServerMissing, StoreBusy
 from agentflow.local import listener, process
 from agentflow.local.log_file import LogFile
@@ -68,6 +69,22 @@ log_file: {log}
 log_size_limit: 10MB
 log_max_num: 3
 """
+# Other users of the machine reach the port too. Who gives no password is let in for nothing, so
+# that each thing he tries is refused by its name; everything of ours stays in the global account,
+# where an open server keeps its streams.
+LOCKED: Final = """\
+authorization {{
+  users: [
+    {{ user: {user}, password: {password} }}
+    {{
+      user: nobody, password: ""
+      permissions: {{ publish: {{ deny: ">" }}, subscribe: {{ deny: ">" }} }}
+    }}
+  ]
+}}
+no_auth_user: nobody
+"""
+USER: Final = "agentflow"
 FREE: Final = -1
 """The port with which nats-server takes a free one."""
 
@@ -102,11 +119,14 @@ class LocalServer:
         *,
         port: int | None = None,
         durable: bool = False,
+        locked: bool = False,
         environment: dict[str, str] | None = None,
     ) -> None:
         self.store = store if isinstance(store, Store) else Store(store)
         self.port = port or 0
         self.durable = durable
+        self.locked = locked
+        """Whether it asks for the store's password."""
         self.monitor: str | None = None
         self.pid: int | None = None
         self.adopted = False
@@ -121,6 +141,11 @@ class LocalServer:
     @property
     def url(self) -> str:
         return f"nats://{HOST}:{self.port}"
+
+    @property
+    def connect(self) -> Connect:
+        """How to reach it."""
+        return entered(self.url, USER if self.locked else None, self.store.path)
 
     @property
     def verdict(self) -> Verdict:
@@ -338,14 +363,20 @@ class LocalServer:
         )
 
     def _config(self, port: int) -> str:
-        return CONFIG.format(
-            name=self.server_name,
-            port=port,
-            sync='"always"' if self.durable else '"1s"',
-            store=_quoted(self.store.path),
-            pid_file=_quoted(self.store.pid_file),
-            run=_quoted(self.store.run),
-            log=_quoted(self.log.path),
+        lock = ""
+        if self.locked:
+            lock = LOCKED.format(user=USER, password=_quoted(self.store.password()))
+        return (
+            CONFIG.format(
+                name=self.server_name,
+                port=port,
+                sync='"always"' if self.durable else '"1s"',
+                store=_quoted(self.store.path),
+                pid_file=_quoted(self.store.pid_file),
+                run=_quoted(self.store.run),
+                log=_quoted(self.log.path),
+            )
+            + lock
         )
 
     def _read_ports(self, pid: int) -> _Ports | None:
@@ -365,7 +396,7 @@ class LocalServer:
                 os.kill(self.pid, number)
 
 
-def _quoted(path: Path) -> str:
+def _quoted(path: Path | str) -> str:
     """A string of the server's configuration language, which knows no \\u escapes."""
     return json.dumps(os.fspath(path), ensure_ascii=False)
 

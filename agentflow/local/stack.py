@@ -27,6 +27,8 @@ from typing import Final, Self
 
 import msgspec
 
+from agentflow import hidden
+from agentflow.config import Connect, connection_environment
 from agentflow.errors import KeyMissing, StackError
 from agentflow.local.child import Child
 from agentflow.local.parent import Lifeline
@@ -46,7 +48,10 @@ WORKER_GRACE: Final = 30.0
 KEYS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 CONNECTION: Final = tuple(
     f"AGENTFLOW_{name}"
-    for name in ("CONTEXT", "CREDS", "USER", "PASSWORD", "TLS_CA", "TLS_CERT", "TLS_KEY")
+    for name in (
+        *("CONTEXT", "CREDS", "USER", "PASSWORD", "TOKEN", "INBOX_PREFIX"),
+        *("TLS_CA", "TLS_CERT", "TLS_KEY", "TLS_FIRST"),
+    )
 )
 """How to reach a server elsewhere: to ours these would only do harm."""
 METRICS: Final = "AGENTFLOW_METRICS"
@@ -75,6 +80,7 @@ class LocalStack:
         lease: float | None = None,
         master: bool = True,
         simulate: bool = False,
+        locked: bool | None = None,
         simulator_args: Sequence[str] = (),
         nats: str | None = None,
         durable: bool = False,
@@ -124,13 +130,37 @@ class LocalStack:
         self._ready = False
         self._working = False
         self.server = LocalServer(
-            self.store, port=port, durable=durable, environment=self._environment()
+            self.store,
+            port=port,
+            durable=durable,
+            locked=self._is_private() if locked is None else locked,
+            environment=self._environment(),
         )
 
     @property
     def url(self) -> str:
         """The NATS server that the stack works on."""
         return self._nats or self.server.url
+
+    def _is_private(self) -> bool:
+        """Whether others of the machine must be kept out: what can neither be spent nor run
+        programs everybody may look at, with any client."""
+        return not self.simulate or "claude-cli" in self._kinds
+
+    @property
+    def exposed(self) -> bool:
+        """Whether everybody of the machine may do what only its user should."""
+        return self.own_server and not self.server.locked and self._is_private()
+
+    @property
+    def own_server(self) -> bool:
+        """Whether the server was started by this stack."""
+        return self._nats is None
+
+    @property
+    def connect(self) -> Connect:
+        """How to reach the stack's own server."""
+        return self.server.connect
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -156,6 +186,8 @@ class LocalStack:
     async def start(self) -> None:
         """Start all parts. What had started when one cannot be is stopped again."""
         self._need_key()
+        if not {"claude-cli", "all"}.isdisjoint(self._kinds):
+            hidden.hide()  # the key is in our environment too
         if self._nats and not self._workers and not self._master:
             return
         self.store.take()
@@ -268,6 +300,7 @@ class LocalStack:
             environment=(
                 self._environment()
                 | {"AGENTFLOW_NATS": self.url, "PYTHONUNBUFFERED": "1"}
+                | ({} if self._nats else connection_environment(self.connect))
                 | python_path()
                 | (environment or {})
                 | self._env
@@ -348,6 +381,7 @@ class LocalStack:
                 simulate=self.simulate,
                 simulator_url=self.simulator_url,
                 durable=self.durable,
+                user=None if self._nats else self.connect.user,
                 for_job=self._needs_workers,
                 queues=self._queues if self._workers else (),
             )

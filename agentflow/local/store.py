@@ -5,6 +5,7 @@
     server.lock   held by the nats-server on the store, which inherits it from its starter
     stack.json    where the running stack is; written when all of it is up
     nats.conf     the server's configuration
+    password      what the server asks for, where it asks; made once
     run/          the server's pid and ports
     jetstream/    the server's data
     logs/         a file a part
@@ -20,12 +21,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import time
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from agentflow.config import PASSWORD_FILE
 from agentflow.errors import StackError, StoreBusy
 
 DEFAULT_STORE: Final = "~/.local/share/agentflow/default"
@@ -47,6 +50,8 @@ class StackInfo(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = False
     for_job: bool = False
     """It is there for one job, and ends with it."""
+    user: str | None = None
+    """Who its server lets in, with the store's password; None where it lets in everybody."""
     queues: tuple[str, ...] = ()
     """What its workers serve; empty where it has none, or is of a version that did not say."""
 
@@ -79,6 +84,7 @@ class Store:
         self.run = self.path / "run"
         self.logs = self.path / "logs"
         self.pid_file = self.run / "nats-server.pid"
+        self._password = self.path / PASSWORD_FILE
         self._owner_lock = self.path / "owner.lock"
         self._guests_lock = self.path / "guests.lock"
         self._server_lock = self.path / "server.lock"
@@ -151,6 +157,21 @@ class Store:
             "Try again in a moment, or name another directory with --store."
         )
 
+    def password(self) -> str:
+        """What the server on this store asks for: made once, for the owner's eyes only.
+
+        Raises StackError where it cannot be kept.
+        """
+        try:
+            if not self._password.is_file() or not self._password.read_text().strip():
+                replace(self._password, secrets.token_urlsafe(24).encode() + b"\n")
+            self._password.chmod(0o600)
+            return self._password.read_text().strip()
+        except OSError as error:
+            raise StackError(
+                f"The password {self._password} cannot be kept: {error.strerror}."
+            ) from error
+
     # ------------------------------------------------------------------ state
 
     def read_state(self) -> StackInfo | None:
@@ -206,7 +227,11 @@ class Store:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part."""
+    """Write a file so that a reader sees the old or the new content, never a part, and nobody but
+    its owner."""
     draft = path.with_name(path.name + ".new")
-    draft.write_bytes(content)
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
     draft.replace(path)

@@ -21,6 +21,7 @@ from agentflow.protocol.record import decode as decode_record
 from agentflow.protocol.record import encode as encode_record
 from agentflow.rules import records
 from agentflow.rules.lifecycle import may_follow
+from agentflow.rules.redaction import Redaction
 
 
 class Overtaken(Superseded):
@@ -36,11 +37,12 @@ class Overtaken(Superseded):
 
 
 class TaskLog(FencedLogs[Record, Last]):
-    """Reads and writes logs as one actor."""
+    """Reads and writes logs as one actor; with a policy it strikes out what that finds."""
 
-    def __init__(self, js: JetStream, actor: str) -> None:
+    def __init__(self, js: JetStream, actor: str, redaction: Redaction | None = None) -> None:
         super().__init__(js, subjects.RECORDS)
         self.actor = actor
+        self.redaction = redaction
 
     def now(self) -> datetime:
         """The server's time, as well as it is known."""
@@ -62,6 +64,8 @@ class TaskLog(FencedLogs[Record, Last]):
         PayloadTooLarge, PermissionDenied.
         """
         if data is None:
+            if self.redaction is not None:
+                record = self.redaction.record(record)
             data = encode_record(record)
         return self._append(record, data, blocks.fence(record.id, record.follows))
 
@@ -71,6 +75,8 @@ class TaskLog(FencedLogs[Record, Last]):
         Raises PayloadTooLarge where cutting the text does not help; TypeError where a value cannot
         be written as JSON.
         """
+        if self.redaction is not None:
+            record = self.redaction.record(record)
         data = encode_record(record)
         room = self._js.connection.max_payload - 1024
         if len(data) <= room:

@@ -26,6 +26,7 @@ from agentflow.bus.streams.pages import page, sequence_of, stored_ns, subject_of
 from agentflow.bus.wire.message import Message
 from agentflow.errors import PermissionDenied
 from agentflow.log.task import TaskLog
+from agentflow.protocol import headers as blocks
 from agentflow.protocol import streams, subjects
 from agentflow.protocol import task as tasks
 from agentflow.protocol.asked import asked_by
@@ -103,6 +104,7 @@ class Leftovers:
             identity,
             follows=follows,
             age=age,
+            sourced=blocks.sourced(message.block, subjects.SCHEDULE),
             asked=asked_by(message.data, message.headers),
             stored=datetime.fromtimestamp(stored / 1e9, UTC),
         )

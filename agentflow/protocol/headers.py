@@ -14,6 +14,7 @@ from agentflow.protocol import subjects
 DIGITS: Final = 19
 """Of a number in a header: what the server counts, and nanoseconds, have no more."""
 _LINE = b"NATS/1.0"
+_SOURCE = b"\r\nNats-Stream-Source:"
 _END = b"\r\n"
 
 
@@ -51,6 +52,16 @@ def number(text: str | bytes | None) -> int | None:
     if text and len(text) <= DIGITS and text.isascii() and text.isdigit():
         return int(text)
     return None
+
+
+def sourced(block: bytes, stream: str) -> bool:
+    """Whether the server itself took the message from `stream`; nobody else can say so.
+
+    From clients it refuses a header of exactly this name that has a value (10227), and looks at
+    the first one only: any other spelling, or a second one, is a client's.
+    """
+    _, found, rest = block.partition(_SOURCE)
+    return bool(found) and rest.lstrip(b" ").startswith(stream.encode() + b" ")
 
 
 def status(block: bytes) -> tuple[int, str]:

@@ -137,7 +137,8 @@ def streams(*, retention: float = limits.RETENTION, replicas: int = 1) -> list[J
             "discard": "new",
             "max_msgs_per_subject": 1,
             "allow_msg_ttl": True,
-            "allow_rollup_hdrs": True,
+            # Whoever may write one key could empty the bucket by a header; nothing needs it.
+            "allow_rollup_hdrs": False,
             "deny_delete": True,
             "duplicate_window": _WINDOW,
             "republish": {"src": subjects.kv(">"), "dest": "agentflow.live.state.>"},

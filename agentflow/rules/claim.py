@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,12 @@ from agentflow.protocol import batches, limits
 from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import Last, Record, State
 from agentflow.rules.reuse import asks_otherwise
+
+LOOKS: Final = 3
+"""Deliveries of a message that names a record above the log's end, before it is dropped."""
+AGAIN_AFTER: Final = 5.0
+"""Seconds; a leader that lost its cluster knows it by then."""
+_ENDED: Final = (State.SUCCEEDED, State.CANCELLED)
 
 
 class Act(StrEnum):
@@ -31,6 +38,7 @@ class Act(StrEnum):
     REPUBLISH_ENTRY = "republish entry"  # of what waits for a batch; then ack
     WAKE = "wake"  # it waits for a batch: end it where its deadline has passed
     ASK = "ask"  # ask the owner, take over when it is silent
+    AGAIN = "again"  # what was read may be old: come back in some seconds
     UPGRADE = "upgrade"  # not for this version: come back later
 
 
@@ -40,6 +48,8 @@ class Delivery(msgspec.Struct, frozen=True):
     `deadly`: it was delivered too often, and the process that parsed it on trial died. How often
     alone decides nothing, as hand-backs, outages and naks for an upgrade are deliveries too.
     `asked` is what the message asks, None where that is not to be compared; `stored` when it was.
+    `sourced`: it came out of AGENTFLOW_SCHEDULE, as the server says; a client may have stored any
+    other, whatever it says that it follows.
     """
 
     message: str
@@ -48,6 +58,7 @@ class Delivery(msgspec.Struct, frozen=True):
     age: float = 0.0
     understood: bool = True
     deadly: bool = False
+    sourced: bool = False
     asked: Asked | None = None
     stored: datetime | None = None
 
@@ -69,14 +80,13 @@ def decide(delivery: Delivery, last: Last) -> Act:
         return Act.UPGRADE
     if record is None and delivery.age > limits.HORIZON:
         return Act.EXPIRE
-    state = record.state if record else None
-    if record is not None and state == State.WAITING:
+    if record is not None and record.state == State.WAITING:
         return _waiting(delivery, last, record)
-    if delivery.follows >= last.sequence and state not in (State.SUCCEEDED, State.CANCELLED):
+    if record is None or continues(delivery.follows, last, sourced=delivery.sourced):
         return _start(delivery)
-    if record is None or record.message != delivery.message:
-        return Act.DISOWN if record and _asks_otherwise(delivery, record) else Act.ACK
-    match state:
+    if record.message != delivery.message:
+        return _of_another(delivery, last, record)
+    match record.state:
         case State.FAILED:
             return Act.REPUBLISH_DEAD
         case State.SCHEDULED | State.RETRYING:
@@ -89,14 +99,44 @@ def decide(delivery: Delivery, last: Last) -> Act:
             return Act.ACK
 
 
+def continues(follows: int, last: Last, *, sourced: bool) -> bool:
+    """Whether a message that names `follows` brings on the log that ends with `last`.
+
+    Only a worker can have something scheduled, after the record that it names: a log that ends
+    before that was read from an old leader, and the fence will tell. What any client may store
+    continues what has failed, by hand, and nothing else.
+    """
+    if not follows or last.record is None or last.state in _ENDED:
+        return False
+    if sourced:
+        return follows >= last.sequence
+    return last.state == State.FAILED and follows == last.sequence
+
+
+def _may_be_old(delivery: Delivery, last: Last) -> bool:
+    """Whether a retry by hand may name a failure that the answer does not show yet.
+
+    A hostile client can name what is still to come; that is looked at three times.
+    """
+    ahead = delivery.follows > last.sequence and last.state not in _ENDED
+    return ahead and delivery.delivered < LOOKS
+
+
 def _waiting(delivery: Delivery, last: Last, record: Record) -> Act:
     """Nothing may claim what waits for a batch: it leaves the batch by a record of its own."""
     if record.reason != batches.REASON:
         return Act.UPGRADE
-    if delivery.follows >= last.sequence:
+    if continues(delivery.follows, last, sourced=delivery.sourced):
         return Act.WAKE
     if record.message == delivery.message:
         return Act.REPUBLISH_ENTRY
+    return _of_another(delivery, last, record)
+
+
+def _of_another(delivery: Delivery, last: Last, record: Record) -> Act:
+    """The act where the log's last record names another message."""
+    if _may_be_old(delivery, last):
+        return Act.AGAIN
     return Act.DISOWN if _asks_otherwise(delivery, record) else Act.ACK
 
 

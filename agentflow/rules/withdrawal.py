@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from agentflow.protocol.record import PARKED, Last, Record, State
+from agentflow.rules.claim import continues
 
 REASON: Final = "withdrawn"
 """In the record of a task that was withdrawn."""
@@ -36,14 +37,17 @@ class Step(StrEnum):
     """It has ended, or another message counts for it."""
 
 
-def step(message: str, follows: int, last: Last) -> Step:
-    """What becomes of a message with this identity, which continues the record at `follows`."""
+def step(message: str, follows: int, last: Last, *, sourced: bool = False) -> Step:
+    """What becomes of a message with this identity, which continues the record at `follows`.
+
+    `sourced`: it is scheduled, or was.
+    """
     record = last.record
     if record is None:
         return Step.REMOVE if not follows else Step.FAIL
     if not record.readable:
         return Step.LEAVE
-    own = follows >= last.sequence
+    own = continues(follows, last, sourced=sourced)
     match record.state:
         case State.RUNNING:
             return Step.ASK if own or record.message == message else Step.LEAVE

@@ -33,6 +33,8 @@ SIMULATED: Final = "simulated"
 MOST_QUEUES: Final = 200
 REQUEST_BYTES: Final = 16_384
 REQUEST_WITHIN: Final = 10.0
+REQUESTS: Final = 32
+"""Connections at once; Prometheus needs one."""
 LISTEN_EVERY: Final = 0.5
 RUN_BUCKETS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
@@ -341,10 +343,15 @@ async def served(
     one that it replaces has the last, it works meanwhile and waits.
     """
     host, port = address
-    open_: set[asyncio.StreamWriter] = set()
+    open_: dict[asyncio.StreamWriter, None] = {}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_.add(writer)
+        if len(open_) >= REQUESTS:
+            # Descriptors are for tasks: whoever has been silent longest makes room.
+            oldest = next(iter(open_))
+            del open_[oldest]
+            oldest.transport.abort()
+        open_[writer] = None
         try:
             async with asyncio.timeout(REQUEST_WITHIN):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -353,7 +360,7 @@ async def served(
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError, TimeoutError):
             pass  # whoever asked is gone, or never asked
         finally:
-            open_.discard(writer)
+            open_.pop(writer, None)
             writer.close()
 
     async def listen() -> asyncio.Server | None:
@@ -390,7 +397,7 @@ async def served(
             waiting.cancel()
         if server is not None:
             server.close()
-        for writer in open_:
+        for writer in list(open_):
             writer.transport.abort()
 
 

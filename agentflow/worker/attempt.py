@@ -325,7 +325,12 @@ class Attempt:
         assert claim is not None and claim.record is not None
         attempt = claim.record.attempt
         stream = self._stream = TokenStream(
-            shared.connection, self._task.id, attempt, shared.log.actor
+            shared.connection,
+            self._task.id,
+            attempt,
+            shared.log.actor,
+            # A pattern may lie across two messages.
+            silent=shared.log.redaction is not None,
         )
         progress = self._progress = Progress(shared.log, held, self._origin)
         run = self._run = held.run = Run(

@@ -17,6 +17,7 @@ from agentflow.protocol import control, limits, subjects
 from agentflow.protocol.control import Held as HeldAnswer
 from agentflow.protocol.control import Holds
 from agentflow.protocol.record import EMPTY, Last
+from agentflow.rules import claim
 from agentflow.rules.claim import Act, after_silence, decide, is_fresh
 from agentflow.worker.attempt import Attempt
 from agentflow.worker.held import Ending, Held
@@ -110,6 +111,8 @@ class Intake:
                 who = last.record.actor if last.record else "unknown"
                 text = f"its worker {who} was lost, and no attempt is left"
                 await endings.refuse(parsed, last, "worker_lost", text)
+            case Act.AGAIN:
+                endings.give_back(parsed.held, claim.AGAIN_AFTER)
             case Act.UPGRADE:
                 self._leave_for_later(parsed.held)
 

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from agentflow.errors import IdReused, InvalidTask
+from agentflow.protocol import headers as blocks
 from agentflow.protocol import limits, subjects
 from agentflow.protocol import task as tasks
 from agentflow.protocol.asked import NOTHING, Asked, asked, differences
@@ -64,6 +65,7 @@ class Parsed:
             age=now.timestamp() - delivered.stored_ns / 1e9,
             understood=not missing,
             deadly=deadly,
+            sourced=follows > 0 and blocks.sourced(delivered.message.block, subjects.SCHEDULE),
             # Unread is not another.
             asked=None if deadly else ask,
             stored=self.origin.submitted,

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from agentflow.batches import pace
@@ -19,6 +20,7 @@ from agentflow.errors import UsageError
 from agentflow.handlers import registry
 from agentflow.handlers.contract import Handler
 from agentflow.protocol import limits
+from agentflow.rules.redaction import Redaction, parse
 from agentflow.rules.routes.clock import NO_LIMITS, Limits
 from agentflow.telemetry import logs, tracing
 from agentflow.worker.worker import GRACE, Worker
@@ -171,7 +173,18 @@ def _as_the_environment_says(route_limits: Limits, *, batches: bool) -> dict[str
         "unknown_kind_for": unknown_kind_for(),
         "route_limits": route_limits if governed else None,
         "batches": pace.from_environment() if batches else None,
+        "redaction": _redaction(os.environ.get("AGENTFLOW_REDACT")),
     }
+
+
+def _redaction(file: str | None) -> Redaction | None:
+    """The policy of a file. Raises UsageError."""
+    if not file:
+        return None
+    try:
+        return parse(Path(file).expanduser().read_text(encoding="utf-8"), file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the policy {file} cannot be read: {error}") from None
 
 
 async def _connected(

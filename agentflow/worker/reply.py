@@ -15,7 +15,7 @@ from agentflow.worker.held import Held
 
 # The subject comes from a stranger and is published with this worker's rights: a line break would
 # be a command to the server, a subject of ours a record or a task that nobody was allowed to write.
-_SUBJECT: Final = re.compile(r"(?!\$|agentflow\.)[!-)+-=?-~]{1,512}", re.ASCII)
+_SUBJECT: Final = re.compile(r"(?!\$|agentflow\.|_R_\.)[!-)+-=?-~]{1,512}", re.ASCII)
 
 
 def may_reply_to(subject: str) -> bool:

@@ -24,11 +24,21 @@ class TokenStream:
         "_next",
         "_offset",
         "_parts",
+        "_silent",
         "_subject",
         "_timer",
     )
 
-    def __init__(self, connection: Connection, task_id: str, attempt: int, actor: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        task_id: str,
+        attempt: int,
+        actor: str,
+        *,
+        silent: bool = False,
+    ) -> None:
+        self._silent = silent
         self._connection = connection
         self._subject = subjects.tokens(task_id)
         self._attempt = str(attempt)
@@ -43,7 +53,7 @@ class TokenStream:
         """Add text; it goes out at once or with what follows within a twentieth of a second."""
         if not isinstance(text, str):
             raise TypeError(f"a handler emits text, not {type(text).__name__}")
-        if not text:
+        if not text or self._silent:
             return
         self._parts.append(text)
         if self._timer is None:

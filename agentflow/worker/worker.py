@@ -37,6 +37,7 @@ from agentflow.protocol.control import (
     Held as HeldAnswer,
 )
 from agentflow.protocol.subjects import Priority
+from agentflow.rules.redaction import Redaction
 from agentflow.rules.routes.clock import NO_LIMITS, Limits
 from agentflow.worker import reply
 from agentflow.worker.consumers import Consumers
@@ -83,9 +84,9 @@ class Worker:
         unknown_kind_for: float = 0.0,
         batches: Pace | None = None,
         route_limits: Limits | None = NO_LIMITS,
+        redaction: Redaction | None = None,
     ) -> None:
-        self._js = JetStream(connection)
-        self._connection = connection
+        self._js, self._connection = JetStream(connection), connection
         self._queues = [subjects.check_queue(queue) for queue in queues]
         self._slots = slots
         self._grace = grace
@@ -94,7 +95,7 @@ class Worker:
         self.actor = Actor(
             connection, role="worker", name=name, describe=self._describe, receive=self._receive
         )
-        self._log = TaskLog(self._js, self.actor.name)
+        self._log = TaskLog(self._js, self.actor.name, redaction)
         self._holding = Holding(connection)
         self._deaf = Deaf(self._holding, self._leave)
         self._starved = Starved(self._holding, self._queues, slots, self._free)

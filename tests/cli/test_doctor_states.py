@@ -6,6 +6,7 @@ the same of the connection.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import os
@@ -15,10 +16,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agentflow.bus.streams.lease import MASTER, Lease
+from agentflow.cli.checks import server as server_checks
 from agentflow.cli.checks.check import Check, Status
+from agentflow.client import Client
+from agentflow.config import Connect
 from agentflow.local.store import StackInfo, Store
+from agentflow.protocol import subjects
+from agentflow.protocol.api import StatsView
 from tests.cli.conftest import Here
 from tests.support.certificates import Authority, Certificate
 from tests.support.nats_server import NatsServer, free_port
@@ -166,6 +174,77 @@ def test_a_server_that_is_full(servers: ExitStack, tmp_path: Path, doctor: Docto
         text = doctor.failure("--nats", server.url)
     assert "too many connections" in text
     assert "agentflow up" not in text
+
+
+# What cannot be stored, and what blinds.
+
+LIMITED = """accounts {{
+  A {{ jetstream {{ {limits} }}, users: [{{user: a, password: b}}] }}
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ("max_file: 1000000", "0 of 1,000,000 bytes of the account are used, a task may need"),
+        ("max_streams: 3", "the account may have 3 streams and has 0, 8 are needed"),
+        ("max_consumers: 2", "the account may have 2 consumers and has 0, a new queue needs 3"),
+    ],
+)
+def test_an_account_that_is_too_small(
+    servers: ExitStack, tmp_path: Path, doctor: Doctor, limits: str, said: str
+) -> None:
+    server = started(servers, tmp_path / "s", extra=LIMITED.format(limits=limits))
+    url = server.url.replace("//", "//a:b@")
+    text = doctor.failure("--nats", url, of="room")
+    assert "submissions are refused" in text
+    assert said in text
+
+
+def test_a_queue_that_is_full(
+    servers: ExitStack, tmp_path: Path, doctor: Doctor, cli: Here
+) -> None:
+    server = started(servers, tmp_path / "s")
+    assert cli("submit", "x", "--nats", server.url).code == 0
+    assert doctor("--nats", server.url)["room"].status is Status.OK
+
+    async def fill() -> None:
+        async with Client(Connect(urls=(server.url,))) as client:
+            config = (await client.js.stream_info(subjects.TASKS))["config"]
+            await client.js.api(f"STREAM.UPDATE.{subjects.TASKS}", {**config, "max_msgs": 1})
+
+    asyncio.run(fill())
+    text = doctor.failure("--nats", server.url, of="room")
+    assert "AGENTFLOW_TASKS is full, 1 of 1 messages" in text
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"{}", b'{"actor": 7}', b"\xff", b'{"actor": "a b"}'])
+def test_a_lease_that_holds_nonsense(
+    servers: ExitStack, tmp_path: Path, doctor: Doctor, cli: Here, nonsense: bytes
+) -> None:
+    """The answer of a server, say, that somebody had sent there."""
+    server = started(servers, tmp_path / "s")
+    assert cli("submit", "x", "--nats", server.url).code == 0
+    assert "master" in doctor("--nats", server.url)
+
+    async def put(*, then_taken: bool = False) -> bool:
+        async with Client(Connect(urls=(server.url,))) as client:
+            await client.js.store(subjects.kv(MASTER), nonsense)
+            lease = Lease(client.js, "m-1-abcdef")
+            if then_taken:
+                await lease.turn()
+            return lease.held
+
+    asyncio.run(put())
+    found = cli("doctor", "--json", "--nats", server.url).lines[0]["checks"]
+    assert [each["status"] for each in found if "holds nonsense" in each["text"]] == ["FAIL"]
+    assert asyncio.run(put(then_taken=True)), "a master takes it"
+
+
+def test_a_master_that_knows_not_all_is_a_failure() -> None:
+    view = StatsView(master="m", version="1", ready=False)
+    assert server_checks._master(view).status is Status.FAIL
+    assert server_checks._master(msgspec.structs.replace(view, ready=True)).status is Status.OK
 
 
 # Where it is.

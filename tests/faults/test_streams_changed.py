@@ -134,7 +134,7 @@ async def test_a_schedule_that_fires_twice_runs_once(
     block = headers.encode({subjects.ID: "it", subjects.FOLLOWS: str(parked.sequence)})
     body = b'{"id":"it","kind":"fail","params":{"seconds":0.0},"max_attempts":3}'
     for _ in range(3):
-        await observer.submit(body, block=block)
+        await observer.js.store(subjects.due("default", "normal"), body, block)
     assert (await observer.ended("it", within=60)).state == State.SUCCEEDED
     await observer.at_rest(30)
     await fired(observer)

@@ -1,6 +1,7 @@
 """The metrics of real workers and masters, read as Prometheus reads them, and their page."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from agentflow.rules.routes import clock as clocks
 from agentflow.rules.routes.budgets import Budget, Holder
 from agentflow.rules.routes.route import Route
 from agentflow.telemetry.labels import Words
-from agentflow.telemetry.metrics import Figures, MasterMetrics, WorkerMetrics, served
+from agentflow.telemetry.metrics import REQUESTS, Figures, MasterMetrics, WorkerMetrics, served
 from tests.integration.conftest import StartWorker
 from tests.support.handlers import Gate, failing
 from tests.support.masters import a_master, ready
@@ -278,6 +279,26 @@ async def test_whatever_is_asked_the_next_one_is_answered(request_: str, status:
         except ConnectionError:
             assert not status
         assert "agentflow_slots" in await scrape(port)
+
+
+async def test_who_says_nothing_takes_no_descriptors_from_tasks() -> None:
+    """Many connect and are silent; those that were first make room, and who asks is answered."""
+    silent: list[asyncio.StreamWriter] = []
+    readers: list[asyncio.StreamReader] = []
+    async with served(of_worker(), ("127.0.0.1", 0)) as port:
+        try:
+            for _ in range(3 * REQUESTS):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                readers.append(reader)
+                silent.append(writer)
+            assert "agentflow_slots" in await scrape(port)
+            async with asyncio.timeout(20):
+                for reader in readers[: 2 * REQUESTS]:
+                    with contextlib.suppress(ConnectionError):
+                        assert await reader.read() == b""
+        finally:
+            for writer in silent:
+                writer.transport.abort()
 
 
 async def test_a_port_that_is_taken_is_one_sentence() -> None:

@@ -23,17 +23,17 @@ from agentflow.protocol.record import State
 from agentflow.views import feed
 from agentflow.worker import consumers
 from agentflow.worker.worker import Worker
-from tests.support.deployment import CONFIG, PASSWORDS, Deployment, Process, Violation, variable
+from tests.support.deployment import EVERY, Deployment, Process, Violation, variable, whole
 from tests.support.nats_server import binary
 from tests.support.until import until
 
-ROLES = ["submitter", "worker", "master", "viewer"]
+ROLES = ["submitter", "worker", "master", "viewer", "operator", "gateway"]
 
 
 @pytest.fixture
 def deployed(tmp_path: Path) -> Iterator[Deployment]:
     """The server alone."""
-    server = Deployment(tmp_path / "nats").start()
+    server = Deployment(tmp_path / "nats", config=whole(tmp_path / "config")).start()
     yield server
     server.stop()
 
@@ -42,7 +42,7 @@ class Stack:
     """Server, master and worker, each under its role."""
 
     def __init__(self, folder: Path) -> None:
-        self.server = Deployment(folder / "nats").start()
+        self.server = Deployment(folder / "nats", config=whole(folder / "config")).start()
         self.master = Process(folder / "master.log", self.server.environment("master"), ["master"])
         self.master.until("is ready")
         self.worker = Process(
@@ -73,10 +73,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_the_server_does_not_start_without_a_password_for_each_role(tmp_path: Path) -> None:
-    for role in PASSWORDS:
-        others = {variable(other): '"x"' for other in PASSWORDS if other != role}
+    config = whole(tmp_path)
+    for role in EVERY:
+        others = {variable(other): '"x"' for other in EVERY if other != role}
         done = subprocess.run(
-            [binary(), "-t", "-c", str(CONFIG)],
+            [binary(), "-t", "-c", str(config)],
             env=others,
             capture_output=True,
             text=True,
@@ -87,11 +88,11 @@ def test_the_server_does_not_start_without_a_password_for_each_role(tmp_path: Pa
         assert variable(role) in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("role", PASSWORDS)
+@pytest.mark.parametrize("role", EVERY)
 async def test_a_role_enters_with_its_own_password_only(deployed: Deployment, role: str) -> None:
     async with await Connection.open(deployed.options(role)):
         pass
-    for password in (None, "wrong", f'"{PASSWORDS[role]}"'):
+    for password in (None, "wrong", f'"{EVERY[role]}"'):
         with pytest.raises(PermissionDenied, match="does not accept these credentials"):
             await Connection.open(Connect(urls=(deployed.url,), user=role, password=password))
     with pytest.raises(PermissionDenied, match="does not accept these credentials"):
@@ -155,6 +156,31 @@ REFUSED = {
         "$JS.ACK.AGENTFLOW_TASKS.default-normal.1.1.1.1.0",
         CREATE,
     ],
+    "operator": [
+        "agentflow.progress.x",
+        "agentflow.schedule.x.1",
+        "agentflow.due.default.normal",
+        "agentflow.live.results.x",
+        "agentflow.presence.worker.x",
+        "$KV.agentflow.lease.master",
+        "$KV.agentflow.token.x",
+        "$JS.API.STREAM.DELETE.AGENTFLOW_TASKS",
+        "$JS.API.STREAM.PURGE.AGENTFLOW_RECORDS",
+        "$JS.API.CONSUMER.CREATE.AGENTFLOW_TASKS.mine",
+        "$JS.API.CONSUMER.MSG.NEXT.AGENTFLOW_TASKS.default-normal",
+        CREATE,
+    ],
+    "gateway": [
+        "agentflow.progress.x",
+        "agentflow.schedule.x.1",
+        "agentflow.live.results.x",
+        "agentflow.presence.worker.x",
+        "$KV.agentflow.lease.master",
+        "$JS.API.STREAM.DELETE.AGENTFLOW_TASKS",
+        "$JS.API.STREAM.PURGE.AGENTFLOW_RECORDS",
+        "$JS.API.CONSUMER.MSG.NEXT.AGENTFLOW_TASKS.default-normal",
+        CREATE,
+    ],
     "worker": [
         "agentflow.tasks.default",
         "agentflow.due.default.normal",
@@ -190,6 +216,8 @@ REFUSED = {
 UNHEARD = {
     "viewer": ["agentflow.tasks.>", "agentflow.control.>", "agentflow.api.*", "$SRV.PING"],
     "submitter": ["agentflow.tasks.>", "agentflow.control.worker", "agentflow.api.*"],
+    "operator": ["agentflow.tasks.>", "agentflow.control.master", "agentflow.api.*"],
+    "gateway": ["agentflow.tasks.>", "agentflow.control.worker", "agentflow.api.*"],
     "worker": ["agentflow.tasks.>", "agentflow.live.results.>", "agentflow.control.master"],
     "master": ["agentflow.tasks.>", "agentflow.progress.>", "agentflow.control.worker"],
 }
@@ -216,7 +244,7 @@ async def test_what_a_role_may_not_hear_is_refused_and_logged(
     # nats-py itself: what the server says must not depend on how our client takes it.
     async def ignore(_: Exception) -> None: ...
 
-    client = await nats.connect(deployed.url, user=role, password=PASSWORDS[role], error_cb=ignore)
+    client = await nats.connect(deployed.url, user=role, password=EVERY[role], error_cb=ignore)
     try:
         for subject in [*inboxes, *UNHEARD[role], ">"]:
             await client.subscribe(subject)
@@ -228,7 +256,7 @@ async def test_what_a_role_may_not_hear_is_refused_and_logged(
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_without_its_inbox_prefix_a_role_is_told(deployed: Deployment, role: str) -> None:
-    options = Connect(urls=(deployed.url,), user=role, password=PASSWORDS[role])
+    options = Connect(urls=(deployed.url,), user=role, password=EVERY[role])
     with pytest.raises(PermissionDenied, match="AGENTFLOW_INBOX_PREFIX"):
         await Connection.open(options)
 

@@ -25,6 +25,9 @@ PASSWORDS = {
     "master": "master",
     "viewer": "viewer",
 }
+OPTIONAL = {"operator": "operator", "gateway": "gateway"}
+"""Those that are there where their line is no comment any more."""
+EVERY = PASSWORDS | OPTIONAL
 _VIOLATION = re.compile(
     r':([^":]*)" - "[^"]*user:(\w+)" - (Publish|Subscription) Violation - Subject "([^"]+)"'
 )
@@ -47,6 +50,15 @@ def clean_environment() -> dict[str, str]:
     """One that says nothing of a server, a user or a store."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("AGENTFLOW")}
     return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def whole(folder: Path) -> Path:
+    """nats.conf with the optional roles, as an administrator makes it."""
+    (folder / "deploy").mkdir(parents=True, exist_ok=True)
+    for name in ("nats.conf", *(f"deploy/nats-{part}.conf" for part in ("roles", *OPTIONAL))):
+        text = (ROOT / name).read_text()
+        (folder / name).write_text(text.replace("  # include ./nats-", "  include ./nats-"))
+    return folder / "nats.conf"
 
 
 class Deployment:
@@ -81,7 +93,7 @@ class Deployment:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         self.monitoring_port = self.monitoring_port or free_port()
-        quoted = {variable(role): f'"{text}"' for role, text in PASSWORDS.items()}
+        quoted = {variable(role): f'"{text}"' for role, text in EVERY.items()}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -125,7 +137,7 @@ class Deployment:
         return Connect(
             urls=(self.url,),
             user=role,
-            password=PASSWORDS[role],
+            password=EVERY[role],
             inbox_prefix="_INBOX" if role == "admin" else f"_INBOX.{role}",
         )
 
@@ -135,7 +147,7 @@ class Deployment:
         return clean_environment() | {
             "AGENTFLOW_NATS": self.url,
             "AGENTFLOW_USER": role,
-            "AGENTFLOW_PASSWORD": PASSWORDS[role],
+            "AGENTFLOW_PASSWORD": EVERY[role],
             "AGENTFLOW_INBOX_PREFIX": options.inbox_prefix,
         }
 

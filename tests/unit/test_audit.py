@@ -122,10 +122,12 @@ def test_a_parked_log_is_brought_on_by_its_schedule_or_a_continuation(logs: Logs
     logs.evidence.schedules.add(("a", 2))
     assert suspects(logs.evidence) == []
     logs.evidence.schedules.clear()
-    logs.evidence.due.append(Waiting("a", "9-9", follows=2))
+    logs.evidence.due.append(Waiting("a", "9-9", follows=2, sourced=True))
     assert suspects(logs.evidence) == []
     logs.evidence.due.clear()
     logs.evidence.queued[9] = Waiting("a", "9-9", follows=2)
+    assert suspects(logs.evidence) == ["a"], "anybody may say so"
+    logs.evidence.queued[9] = Waiting("a", "9-9", follows=2, sourced=True)
     assert suspects(logs.evidence) == []
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentflow.protocol import limits, record
 from agentflow.protocol.asked import Asked
 from agentflow.protocol.record import EMPTY, Last, Record, State, Timings, Usage
-from agentflow.rules.claim import Act, Delivery, after_silence, decide, is_fresh
+from agentflow.rules.claim import LOOKS, Act, Delivery, after_silence, decide, is_fresh
 
 MINE, OTHER = "7-1700000000000000000", "8-1700000000000000001"
 MANY = limits.MAX_DELIVERIES + 1
@@ -51,8 +51,14 @@ def mine(
     *,
     known: bool = True,
     deadly: bool = False,
+    sourced: bool = False,
 ) -> Delivery:
-    return Delivery(MINE, follows, delivered, age, understood=known, deadly=deadly)
+    return Delivery(MINE, follows, delivered, age, understood=known, deadly=deadly, sourced=sourced)
+
+
+def fired(follows: int, *, deadly: bool = False) -> Delivery:
+    """What a schedule brought."""
+    return mine(follows, sourced=True, deadly=deadly)
 
 
 def waiting_for(reason: str) -> Last:
@@ -70,19 +76,38 @@ TABLE = {
     "empty log, past 6 days": (mine(age=OLD), EMPTY, Act.EXPIRE),
     "expired log, continuation still young": (mine(follows=5), EMPTY, Act.CLAIM),
     "expired log, continuation past 6 days": (mine(follows=5, age=OLD), EMPTY, Act.EXPIRE),
-    # Follows >= L.sequence and L neither succeeded nor cancelled
-    "continues retrying": (mine(follows=5), last(S.RETRYING, message=OTHER), Act.CLAIM),
-    "continues scheduled": (mine(follows=5), last(S.SCHEDULED, message=OTHER), Act.CLAIM),
+    # continues L
+    "continues retrying": (fired(5), last(S.RETRYING, message=OTHER), Act.CLAIM),
+    "continues scheduled": (fired(5), last(S.SCHEDULED, message=OTHER), Act.CLAIM),
     "continues failed": (mine(follows=5), last(S.FAILED, message=OTHER), Act.CLAIM),
     "continues failed, past 6 days": (
         mine(follows=5, age=OLD), last(S.FAILED, message=OTHER), Act.CLAIM,
     ),
-    "continues what expired and began anew": (
-        mine(follows=9), last(S.RUNNING, message=OTHER), Act.CLAIM,
-    ),
-    "names what was cancelled": (mine(follows=5), last(S.CANCELLED, message=OTHER), Act.ACK),
-    "names what succeeded": (mine(follows=5), last(S.SUCCEEDED, message=OTHER), Act.ACK),
-    "names what succeeded, its own": (mine(follows=5), last(S.SUCCEEDED), Act.ACK),
+    "scheduled after what was read": (fired(9), last(S.RUNNING, message=OTHER), Act.CLAIM),
+    "names what was cancelled": (fired(5), last(S.CANCELLED, message=OTHER), Act.ACK),
+    "names what succeeded": (fired(5), last(S.SUCCEEDED, message=OTHER), Act.ACK),
+    "names what succeeded, its own": (fired(5), last(S.SUCCEEDED), Act.ACK),
+    # whoever may submit says that it continues L
+    **{
+        f"a client's that names {state}": (
+            mine(follows=5), last(state, message=OTHER),
+            Act.CLAIM if state == S.FAILED else Act.ACK,
+        )
+        for state in State
+    },
+    **{
+        f"a client's that names what is behind {state}": (
+            mine(follows=9_999_999_999, delivered=LOOKS), last(state, message=OTHER), Act.ACK,
+        )
+        for state in State
+    },
+    **{
+        f"what was read may be old: {state}": (
+            mine(follows=9_999_999_999), last(state, message=OTHER),
+            Act.ACK if state in (S.SUCCEEDED, S.CANCELLED) else Act.AGAIN,
+        )
+        for state in State
+    },
     # L.message is not m
     **{
         f"{state}, of another message": (mine(follows=4), last(state, message=OTHER), Act.ACK)
@@ -90,7 +115,7 @@ TABLE = {
     },
     # it waits for a batch
     "waiting, the same": (mine(), last(S.WAITING), Act.REPUBLISH_ENTRY),
-    "waiting, and brought back": (mine(follows=5), last(S.WAITING, message=OTHER), Act.WAKE),
+    "waiting, and brought back": (fired(5), last(S.WAITING, message=OTHER), Act.WAKE),
     "waiting for what I do not know": (mine(), waiting_for("a signal"), Act.UPGRADE),
     # L.message is m
     "succeeded": (mine(), last(S.SUCCEEDED), Act.ACK),
@@ -154,7 +179,7 @@ REJECTED = {
     "empty log": (mine(deadly=True), EMPTY, Act.REJECT),
     "the number alone is nothing": (mine(delivered=MANY), EMPTY, Act.CLAIM),
     "handed back often": (mine(delivered=MANY), last(S.QUEUED), Act.CLAIM),
-    "a continuation": (mine(follows=5, deadly=True), last(S.RETRYING), Act.REJECT),
+    "a continuation": (fired(5, deadly=True), last(S.RETRYING), Act.REJECT),
     "handed back": (mine(deadly=True), last(S.QUEUED), Act.REJECT),
     # What it has parked, failed or ended stays so: a rejection would be a second ending.
     "parked": (mine(deadly=True), last(S.RETRYING), Act.REPUBLISH_SCHEDULE),

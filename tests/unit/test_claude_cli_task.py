@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ def test_all_that_a_task_may_say() -> None:
         "fallback_model": "haiku",
         "add_dirs": ["/data"],
         "json_schema": {"type": "object"},
-        "agents": {},
+        "agents": None,
         "mcp_config": {"mcpServers": {}},
         "bare": True,
         "session_id": SESSION,
@@ -70,7 +72,6 @@ def test_all_that_a_task_may_say() -> None:
         "--fallback-model=haiku",
         "--add-dir=/data",
         '--json-schema={"type":"object"}',
-        "--agents={}",
         "--mcp-config=/h/mcp.json",
         "--strict-mcp-config",
         "--system-prompt-file=/h/system.txt",
@@ -81,6 +82,17 @@ def test_all_that_a_task_may_say() -> None:
         "system.txt": "Be brief",
         "mcp.json": '{"mcpServers":{}}',
     }
+
+
+def test_agents_are_files_and_no_arguments() -> None:
+    agent = {"description": 'Reviews: "code"', "prompt": "You are\n---\none.", "tools": ["Read"]}
+    request = built(params={"agents": {"reviewer": agent}})
+    assert request.arguments == (f"--model={DEFAULT_MODEL}",)
+    text = request.private["config/agents/reviewer.md"]
+    assert text == (
+        '---\nname: "reviewer"\ndescription: "Reviews: \\"code\\""\ntools: ["Read"]\n---\n'
+        "You are\n---\none.\n"
+    )
 
 
 def test_a_system_prompt_is_added_to_its_own_unless_told() -> None:
@@ -109,6 +121,17 @@ def test_a_system_prompt_is_added_to_its_own_unless_told() -> None:
         ({"collect": [""]}, r"params: .*collect"),
         ({"collect": ["/etc/*"]}, "params.collect: .* is not a path"),
         ({"json_schema": {"x": "y" * 200_000}}, "params.json_schema is larger"),
+        ({"tools": ["Read\0"]}, r"params: .*tools"),
+        ({"fallback_model": "a\nb"}, r"params: .*fallback_model"),
+        ({"add_dirs": ["-x"]}, r"params: .*add_dirs"),
+        ({"files": {"-rf": ""}}, r"params: .*files"),
+        ({"files": {"a\0b": ""}}, r"params: .*files"),
+        ({"agents": {"../x": {}}}, r"params: .*agents"),
+        ({"agents": {"x": {"prompt": "p"}}}, "x needs a description and a prompt"),
+        (
+            {"agents": {"x": {"prompt": "p", "description": "d"}}, "bare": True},
+            "with params.bare none are read",
+        ),
     ],
 )
 def test_what_a_task_cannot_say(params: dict[str, Any], message: str) -> None:
@@ -236,3 +259,13 @@ async def test_old_folders_of_tasks_are_removed_named_ones_stay(workspaces: Work
         assert held.folder.exists()
     assert {path.name for path in (workspaces.root / "tasks").iterdir()} == {"young", "held"}
     assert [path.name for path in (workspaces.root / "named").iterdir()] == ["named"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux knows it")
+def test_a_process_that_holds_secrets_is_read_by_nobody_else() -> None:
+    code = (
+        "import ctypes; from agentflow import hidden; hidden.hide();"
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "0\n", done.stderr

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from agentflow.protocol import streams, subjects
-from tests.support.deployment import PASSWORDS, variable
+from tests.support.deployment import OPTIONAL, PASSWORDS, variable
 from tests.support.nats_server import binary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,18 +126,47 @@ def test_the_server_accepts_nats_conf(tmp_path: Path) -> None:
 
 
 def test_each_password_comes_from_the_environment() -> None:
-    users = re.findall(r"^\s*user: (\S+)\n\s*password: (\S+)$", ROLES, re.MULTILINE)
-    assert users == [(role, f"${variable(role)}") for role in PASSWORDS]
+    pattern = re.compile(r"^\s*user: (\S+)\n\s*password: (\S+)$", re.MULTILINE)
+    assert sorted(pattern.findall(ROLES)) == sorted((r, f"${variable(r)}") for r in PASSWORDS)
+    for role in OPTIONAL:
+        text = (ROOT / f"deploy/nats-{role}.conf").read_text()
+        assert pattern.findall(text) == [(role, f"${variable(role)}")]
+
+
+def accounts() -> dict[str, str]:
+    """The text of each account that imports, by its role."""
+    files = [ROLES, *((ROOT / f"deploy/nats-{role}.conf").read_text() for role in OPTIONAL)]
+    found = re.findall(r"^( *)([A-Z]+) \{\n(.*?)^\1\}", "\n".join(files), re.MULTILINE | re.DOTALL)
+    return {name.lower(): text for _, name, text in found if name != "AGENTFLOW"}
+
+
+def test_an_account_imports_what_its_users_may_and_nothing_else() -> None:
+    """One more import would be refused by nobody, one less by nothing that stands in the log."""
+    exports = set(re.findall(r"\{ (service|stream): \"([^\"]+)\"", ROLES.split("exports:")[1]))
+    assert set(accounts()) == {"viewer", "submitter", *OPTIONAL}
+    for role, text in accounts().items():
+        imported = re.findall(
+            r"(service|stream): \{ account: AGENTFLOW, subject: \"([^\"]+)\"", text
+        )
+        publish, subscribe = re.findall(r"allow: \[(.*?)\]", text, re.DOTALL)
+        services = [subject for what, subject in imported if what == "service"]
+        assert services == re.findall(r'"(.+)"', publish), role
+        heard = {subject for what, subject in imported if what == "stream"}
+        assert heard | {f"_INBOX.{role}.>"} == set(re.findall(r'"(.+)"', subscribe)), role
+        for what, subject in imported:
+            wider = {(what, subject), (what, re.sub(r"\.job\.\*$|\.get$|\.\w+$", ".*", subject))}
+            budgets = {(what, "$KV.agentflow.budgets.>")} if "budgets" in subject else set()
+            assert exports & (wider | budgets), (role, subject)
 
 
 def test_permissions_name_our_streams_and_subjects_only() -> None:
     """A stream that was renamed, or one letter less, and a role is refused what it needs."""
-    names = {stream["name"] for stream in [*streams.streams(), streams.cache()]}
+    names = {stream["name"] for stream in [*streams.streams(), streams.cache()]} | {"*", ">"}
     families = {
         subject.split(".")[1] for stream in streams.streams() for subject in stream["subjects"]
     }
     families |= {"live", "tokens", "presence", "control", "api"}
-    for subject in re.findall(r'^ {10}"(.+)"$', ROLES, re.MULTILINE):
+    for subject in re.findall(r'^ +"(.+)"$', ROLES, re.MULTILINE):
         tokens = subject.split(".")
         if tokens[0] == "$JS":
             assert tokens[-1] in ("INFO", "NAMES") or names & set(tokens), subject
@@ -146,7 +175,7 @@ def test_permissions_name_our_streams_and_subjects_only() -> None:
         elif tokens[0] in ("$KV", "$O"):
             assert tokens[1] in (subjects.BUCKET, subjects.CACHE), subject
         else:
-            assert subject == "$SRV.>" or tokens[0] == "_INBOX", subject
+            assert subject in ("$SRV.>", "_R_.>") or tokens[0] == "_INBOX", subject
 
 
 # ------------------------------------------------------------------------------ Dockerfile

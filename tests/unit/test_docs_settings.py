@@ -21,7 +21,10 @@ CLAUDE = (ROOT / "docs/claude.md").read_text()
 SOURCES = [*(ROOT / "agentflow").rglob("*.py"), *(ROOT / "tui").rglob("*.py")]
 NAME = re.compile(r"_?AGENTFLOW_[A-Z_]*[A-Z]")
 STREAMS = {definition["name"] for definition in streams.streams()}
-CONFIGURED = ["deploy/nats-roles.conf", "docker-compose.yml", "deploy/env.example", "nats.conf"]
+CONFIGURED = [
+    *(f"deploy/nats-{part}.conf" for part in ("roles", "operator", "gateway")),
+    *("docker-compose.yml", "deploy/env.example", "nats.conf"),
+]
 
 
 def read_by_the_code() -> set[str]:

@@ -157,3 +157,34 @@ def test_a_number_in_a_header(text: str | bytes, number: int) -> None:
 )
 def test_what_is_no_number_in_a_header(text: str | bytes | None) -> None:
     assert headers.number(text) is None
+
+
+OURS = (
+    b"NATS/1.0\r\nAgentflow-Id: q\r\nNats-Stream-Source: S 1 a.due.> a.tasks.> a.due.q Lx\r\n\r\n"
+)
+
+
+def test_what_the_server_sourced_is_known_by_its_own_header() -> None:
+    assert headers.sourced(OURS, "S")
+    assert not headers.sourced(OURS, "T")
+    assert not headers.sourced(b"", "S")
+
+
+FORGED = {
+    "no value": b"Nats-Stream-Source:",
+    "the second of two": b"Nats-Stream-Source:\r\nNats-Stream-Source: S 1",
+    "a blank behind the name": b"Nats-Stream-Source : S 1",
+    "a blank before it": b" Nats-Stream-Source: S 1",
+    "a tab before it": b"\tNats-Stream-Source: S 1",
+    "other letters": b"nats-stream-source: S 1",
+    "a lone line feed": b"X: y\nNats-Stream-Source: S 1",
+    "a lone return": b"X: y\rNats-Stream-Source: S 1",
+    "in a value": b"X: Nats-Stream-Source: S 1",
+    "a stream whose name begins so": b"Nats-Stream-Source: S2 1",
+}
+"""What the server takes from clients (but the last, which it refuses): test_bus_traps tries it."""
+
+
+@pytest.mark.parametrize("lines", FORGED.values(), ids=FORGED.keys())
+def test_no_other_spelling_counts(lines: bytes) -> None:
+    assert not headers.sourced(b"NATS/1.0\r\n" + lines + b"\r\n\r\n", "S")

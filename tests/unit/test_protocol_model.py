@@ -16,9 +16,11 @@ from tests.support.model.scenarios import SCENARIOS
 from tests.support.model.search import search
 from tests.support.model.steps import Model, OtherStep, ProcessStep, Step
 from tests.support.model.world import (
+    CANCELLED,
     FAILED,
     RETRYING,
     SCHEDULED,
+    SUCCEEDED,
     B,
     Entry,
     Kind,
@@ -54,9 +56,16 @@ class OriginalClaimsParked(Model):
     """A redelivered original claims the log it parked itself."""
 
     def decide(
-        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+        self,
+        message: int,
+        follows: int,
+        delivered: int,
+        old: bool,
+        entry: Entry,
+        asked: int = 0,
+        sourced: bool = False,
     ) -> Act:
-        act = super().decide(message, follows, delivered, old, entry, asked)
+        act = super().decide(message, follows, delivered, old, entry, asked, sourced)
         return Act.CLAIM if act == Act.REPUBLISH_SCHEDULE else act
 
 
@@ -74,20 +83,87 @@ class NoFollows(Model):
         return 0
 
     def decide(
-        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+        self,
+        message: int,
+        follows: int,
+        delivered: int,
+        old: bool,
+        entry: Entry,
+        asked: int = 0,
+        sourced: bool = False,
     ) -> Act:
         if entry.state in (SCHEDULED, RETRYING, FAILED) and message != entry.message:
             return Act.CLAIM
-        return super().decide(message, follows, delivered, old, entry, asked)
+        return super().decide(message, follows, delivered, old, entry, asked, sourced)
+
+
+class BelievesWhoeverSaysSo(Model):
+    """A message continues what it names, and what is behind that, whoever has stored it."""
+
+    def decide(
+        self,
+        message: int,
+        follows: int,
+        delivered: int,
+        old: bool,
+        entry: Entry,
+        asked: int = 0,
+        sourced: bool = False,
+    ) -> Act:
+        if follows >= entry.seq and entry.state not in (SUCCEEDED, CANCELLED):
+            return Act.CLAIM
+        return super().decide(message, follows, delivered, old, entry, asked, sourced)
+
+
+class BelievesWhatIsAhead(BelievesWhoeverSaysSo):
+    """Only the last record has to be named by a schedule; what is above is taken for expired."""
+
+    def decide(
+        self,
+        message: int,
+        follows: int,
+        delivered: int,
+        old: bool,
+        entry: Entry,
+        asked: int = 0,
+        sourced: bool = False,
+    ) -> Act:
+        if follows == entry.seq:
+            return Model.decide(self, message, follows, delivered, old, entry, asked, sourced)
+        return super().decide(message, follows, delivered, old, entry, asked, sourced)
+
+
+class DropsWhatIsAhead(Model):
+    """A retry by hand of a failure that an old leader does not show is dropped at once."""
+
+    def decide(
+        self,
+        message: int,
+        follows: int,
+        delivered: int,
+        old: bool,
+        entry: Entry,
+        asked: int = 0,
+        sourced: bool = False,
+    ) -> Act:
+        act = super().decide(message, follows, delivered, old, entry, asked, sourced)
+        return Act.ACK if act == Act.AGAIN else act
 
 
 class DropsEveryDuplicate(Model):
     """A second message with a known id is dropped, whatever it asks."""
 
     def decide(
-        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+        self,
+        message: int,
+        follows: int,
+        delivered: int,
+        old: bool,
+        entry: Entry,
+        asked: int = 0,
+        sourced: bool = False,
     ) -> Act:
-        act = super().decide(message, follows, delivered, old, entry, asked)
+        act = super().decide(message, follows, delivered, old, entry, asked, sourced)
         return Act.ACK if act == Act.DISOWN else act
 
 
@@ -95,9 +171,16 @@ class DisownsByRequestAlone(Model):
     """The message that began a log is another's, once a corrected retry asks something else."""
 
     def decide(
-        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+        self,
+        message: int,
+        follows: int,
+        delivered: int,
+        old: bool,
+        entry: Entry,
+        asked: int = 0,
+        sourced: bool = False,
     ) -> Act:
-        act = super().decide(message, follows, delivered, old, entry, asked)
+        act = super().decide(message, follows, delivered, old, entry, asked, sourced)
         other = entry.asked is not None and entry.asked != asked and not follows
         return Act.DISOWN if act == Act.ACK and other and message != entry.message else act
 
@@ -106,9 +189,16 @@ class DisownsContinuations(Model):
     """A continuation is compared too, although it may have been overtaken by a corrected one."""
 
     def decide(
-        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+        self,
+        message: int,
+        follows: int,
+        delivered: int,
+        old: bool,
+        entry: Entry,
+        asked: int = 0,
+        sourced: bool = False,
     ) -> Act:
-        act = super().decide(message, follows, delivered, old, entry, asked)
+        act = super().decide(message, follows, delivered, old, entry, asked, sourced)
         other = entry.asked is not None and entry.asked != asked and follows
         return Act.DISOWN if act == Act.ACK and other and message != entry.message else act
 
@@ -277,13 +367,16 @@ VARIANTS = [
     (NoFollows, Kind.NOT_A_CONTINUATION, {D: 2, F: 1, B.DUPLICATE: 1}),
     (AckBeforeResult, Kind.LOST, {D: 1}),
     (ScheduleBeforeRecord, Kind.ACKED_TOO_EARLY, {D: 3, P: 1}),
-    (NeverReads, Kind.AFTER_THE_END, {D: 2, B.DUPLICATE: 1}),
+    (NeverReads, Kind.HIJACKED, {D: 2, B.DUPLICATE: 1}),
     (TakeOverWithoutFence, Kind.AFTER_THE_END, {D: 2}),
     (RefusalIsOwn, Kind.TWO_RUNS, {D: 2, B.DUPLICATE: 1}),
     (OwnOfAnotherState, Kind.NOT_A_CONTINUATION, {D: 2, F: 1, B.UNANSWERED: 1}),
     (AckBeforeDeadLetter, Kind.ACKED_TOO_EARLY, {D: 1, F: 1}),
     (DeletesAnyDeadLetter, Kind.NO_DEAD_LETTER, {D: 2, F: 2, B.MANUAL: 1}),
     (ReadsLogBeforeDeadLetter, Kind.NO_DEAD_LETTER, {D: 2, F: 2, B.MANUAL: 2}),
+    (BelievesWhoeverSaysSo, Kind.HIJACKED, {D: 2, B.FORGE: 1}),
+    (BelievesWhatIsAhead, Kind.HIJACKED, {D: 2, B.FORGE: 1, P: 1}),
+    (DropsWhatIsAhead, Kind.ACKED_TOO_EARLY, {D: 2, F: 1, B.MANUAL: 1}),
     (DropsEveryDuplicate, Kind.DROPPED, {D: 3, B.REUSE: 1}),
     (DisownsByRequestAlone, Kind.DISOWNED, {D: 3, F: 1, B.CORRECT: 1}),
     (DisownsContinuations, Kind.DISOWNED, {D: 3, F: 1, B.MANUAL: 1, B.CORRECT: 1}),
@@ -300,7 +393,8 @@ VARIANTS = [
     ("variant", "kind", "spend"), VARIANTS, ids=[variant.__name__ for variant, _, _ in VARIANTS]
 )
 def test_a_broken_rule_is_caught(variant: type[Model], kind: Kind, spend: dict[B, int]) -> None:
-    scenario = Scenario(variant.__name__, spend)
+    tail = 3 if variant is DropsWhatIsAhead else 1  # it takes a stale read
+    scenario = Scenario(variant.__name__, spend, tail=tail)
     found = search(variant(scenario))
 
     assert found.kind == kind, found.told

@@ -256,6 +256,7 @@ def test_the_worker_of_the_page_decides_as_ours_does() -> None:
     exec(compile(ast.Module(wanted, []), str(WORKER), "exec"), namespace)
     acts = {
         Act.UPGRADE: "later",
+        Act.AGAIN: "later",
         Act.EXPIRE: "expire",
         Act.CLAIM: "claim",
         Act.ACK: "ack",
@@ -265,18 +266,19 @@ def test_the_worker_of_the_page_decides_as_ours_does() -> None:
     }
     seen = set()
     states = [None, *(state for state in State if state != State.WAITING), "sleeping"]
-    for state, version, follows, mine, age in itertools.product(
-        states, (1, 2), (0, 7, 8), (True, False), (0.0, limits.HORIZON + 1.0)
+    for state, version, follows, mine, age, sourced in itertools.product(
+        states, (1, 2), (0, 7, 8), (True, False), (0.0, limits.HORIZON + 1.0), (True, False)
     ):
         last = (
             EMPTY if state is None else Last(7, _record(state, version, "5-9" if mine else "4-8"))
         )
         theirs = namespace["decide"](
-            {"message": "5-9", "follows": follows, "age": age},
+            {"message": "5-9", "follows": follows, "age": age, "sourced": sourced, "delivered": 2},
             (last.sequence, msgspec.to_builtins(last.record)),
         )
-        ours = claim.decide(Delivery("5-9", follows=follows, delivered=2, age=age), last)
-        assert acts[ours] == theirs, (state, version, follows, mine, age)
+        delivery = Delivery("5-9", follows=follows, delivered=2, age=age, sourced=sourced)
+        ours = claim.decide(delivery, last)
+        assert acts[ours] == theirs, (state, version, follows, mine, age, sourced)
         seen.add(ours)
     assert seen == acts.keys()
 

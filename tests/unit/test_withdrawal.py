@@ -40,7 +40,14 @@ def last(state: State, message: str = OURS, sequence: int = 9) -> Last:
     ],
 )
 def test_each_end_of_a_log(end: Last, follows: int, expected: Step) -> None:
-    assert step(OURS, follows, end) is expected
+    assert step(OURS, follows, end, sourced=follows > 0) is expected
+
+
+@pytest.mark.parametrize("state", [State.RETRYING, State.SCHEDULED, State.RUNNING, State.QUEUED])
+def test_what_a_client_stored_is_no_payload_of_what_waits(state: State) -> None:
+    """It would become the dead letter, with which the task is gone on with."""
+    assert step(OURS, 9, last(state, OTHER)) is Step.LEAVE
+    assert step(OURS, 99, last(state, OTHER)) is Step.LEAVE
 
 
 def test_a_record_of_a_later_version_is_left_alone() -> None:

@@ -184,7 +184,6 @@ class Board:
             headers = {"Nats-Expected-Last-Subject-Sequence": str(last.sequence if last else 0)}
             if value is None:
                 headers[OPERATION] = "PURGE"
-                headers["Nats-Rollup"] = "sub"
             try:
                 await self._js.store(subject, value or b"", blocks.encode(headers))
             except WrongSequence:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -26,6 +28,9 @@ MASTER: Final = "lease.master"
 LASTS: Final = 6
 """Seconds; the server counts whole ones."""
 RENEWED: Final = 2.0
+OUTLIVED: Final = 3.0 * LASTS
+"""Seconds after which a value that is still there is none that the server will forget."""
+_ACTOR: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
 class LeaseValue(msgspec.Struct, frozen=True):
@@ -65,11 +70,14 @@ class Lease:
         last = await self._js.last(subjects.KV_STREAM, subjects.kv(self._key))
         expected = last.sequence if last else 0
         value = value_of(last)
-        if value is not None:
-            self.holder = _holder(value)
+        if last is not None and value is not None:
+            holder = holder_of(value)
+            self.holder = holder or "an unknown actor"
             if self.holder != self._actor:
                 self._renewed = -1e9
-                return
+                if holder is not None and not self._outlived(last.time):
+                    return
+                _log.warning("%s holds what no actor keeps there; replaced", self._key)
         asked = asyncio.get_running_loop().time()
         try:
             await self._write(msgspec.json.encode(LeaseValue(actor=self._actor)), expected, {})
@@ -77,6 +85,10 @@ class Lease:
             return  # another one was quicker; the next turn sees who
         self._renewed = asked
         self.holder = self._actor
+
+    def _outlived(self, written: datetime) -> bool:
+        """Whether a value should be gone by now: whoever wrote it named no end."""
+        return (self._js.now() - written).total_seconds() > OUTLIVED
 
     async def release(self) -> None:
         """Let another one have it now."""
@@ -102,8 +114,10 @@ class Lease:
         self._sequence = ack.seq
 
 
-def _holder(data: bytes) -> str:
+def holder_of(data: bytes) -> str | None:
+    """Who holds a lease; None for nonsense, which anybody with a client of NATS may have put."""
     try:
-        return msgspec.json.decode(data, type=LeaseValue).actor
-    except msgspec.DecodeError:
-        return "an unknown actor"
+        actor = msgspec.json.decode(data, type=LeaseValue).actor
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return actor if _ACTOR.fullmatch(actor) else None

@@ -86,9 +86,20 @@ def silent(options: Connect) -> str:
     return f"is that the port of a NATS server, and is it alive? Else {look(options)}"
 
 
+def nameless(options: Connect) -> bool:
+    """Whether nothing was given that says who we are."""
+    return not (options.user or options.creds or options.token or options.tls_cert) and not (
+        _in_url(options)
+    )
+
+
+def _in_url(options: Connect) -> bool:
+    return any("@" in urlsplit(url).netloc for url in options.urls if "://" in url)
+
+
 def refused_entry(options: Connect) -> str:
     """What is to be corrected where the server does not let us in."""
-    in_url = any("@" in urlsplit(url).netloc for url in options.urls if "://" in url)
+    in_url = _in_url(options)
     if options.creds:
         return f"see whether {options.creds} is of this server and has not expired"
     if options.user and not options.password:
@@ -97,7 +108,10 @@ def refused_entry(options: Connect) -> str:
         return "correct user and password (--user and AGENTFLOW_PASSWORD, or those in the URL)"
     if options.tls_cert:
         return "it has no user for this certificate; --user, --creds and --context name another"
-    return "none were given: --user with AGENTFLOW_PASSWORD, --creds, or --context"
+    return (
+        "none were given: --user with AGENTFLOW_PASSWORD, --creds, or --context; for a local "
+        "stack, --store DIR without --nats"
+    )
 
 
 def look(options: Connect) -> str:

@@ -21,7 +21,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from agentflow.bus.wire.absence import absence, look, refused_entry, said
+from agentflow.bus.wire.absence import absence, look, nameless, refused_entry, said
 from agentflow.bus.wire.answers import Answers
 from agentflow.bus.wire.client import Callback, MendedClient
 from agentflow.bus.wire.dial import RECONNECT_WAIT, DialFailed, dial
@@ -109,6 +109,11 @@ class Connection:
             self.connected.set()
             await self.flush(timeout)
             if self._inbox_denied:
+                if nameless(options):
+                    raise PermissionDenied(
+                        f"the NATS server at {options.shown} does nothing for who gives no "
+                        f"password; {refused_entry(options)}"
+                    )
                 raise PermissionDenied(
                     f"this NATS user may not subscribe to {options.inbox_prefix}.>, where answers "
                     "arrive; name its own prefix with --inbox-prefix or AGENTFLOW_INBOX_PREFIX"

@@ -6,7 +6,6 @@ it expects a stream of another name.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,14 +14,17 @@ from typing import Final
 
 import msgspec
 
+from agentflow.bus.streams import twins
+from agentflow.bus.streams.bucket import value_of
 from agentflow.bus.streams.jetstream import JetStream
+from agentflow.bus.streams.lease import MASTER, holder_of
 from agentflow.bus.streams.pages import page
 from agentflow.bus.wire.connection import Connection
 from agentflow.bus.wire.monitoring import sync_of
 from agentflow.cli import inventory
 from agentflow.cli.checks.batches import cared_for
 from agentflow.cli.checks.check import Check, Status
-from agentflow.cli.checks.jetstream import jetstream
+from agentflow.cli.checks.jetstream import jetstream, room
 from agentflow.cli.checks.jobs import abandoned
 from agentflow.cli.inventory import ConsumerStatus, StreamStatus
 from agentflow.cli.output import seconds
@@ -34,13 +36,11 @@ from agentflow.errors import BusError, NoStream, NotFound, PermissionDenied
 from agentflow.protocol import api, headers, limits, subjects
 from agentflow.protocol.api import QueueView, StatsView
 from agentflow.protocol.record import decode
+from agentflow.protocol.server import new_enough, too_old
 from agentflow.rules.durability import weaker
 from agentflow.views import gates as gateviews
 from agentflow.views.limits import sentence
 
-NEEDED: Final = (2, 12)
-"""Message schedules came with it."""
-TESTED: Final = (2, 15)
 SAMPLE: Final = 500
 """Of the newest records, so many places of the stream are looked at for costs."""
 API_WITHIN: Final = 1.0
@@ -64,6 +64,8 @@ async def all_of(
         checks.append(await jetstream(js))
         if checks[-1].status is Status.FAIL:
             return checks, True
+        checks.append(await room(js))
+        checks += [bad] if (bad := await joined(js)) is not None else []
         checks += await _definitions(js)
         checks.append(await _permissions(js))
         checks.append(await sync_interval(connection, monitor, durable=durable))
@@ -73,6 +75,7 @@ async def all_of(
         checks.append(await rate_limits(js))
         checks.append(await costs(js))
         checks += await _fleet(js)
+        checks += [bad] if (bad := await lease(js)) is not None else []
         checks.append(await abandoned(js))
         checks += await cared_for(js)
         return checks, True
@@ -83,11 +86,8 @@ def server(connection: Connection) -> Check:
     info = connection.server
     version = str(info.get("version", "unknown"))
     text = f"{info.get('server_name', 'nats-server')} {version} at {connection.options.shown}"
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if numbers < NEEDED:
-        return Check("server", Status.FAIL, text, "AgentFlow needs nats-server 2.12 or newer")
-    if numbers < TESTED:
-        return Check("server", Status.WARN, text, "it is tested with 2.15; consider a newer one")
+    if not new_enough(version):
+        return Check("server", Status.FAIL, text, too_old("this one"))
     return Check("server", Status.OK, text)
 
 
@@ -321,8 +321,40 @@ def _master(stats: StatsView) -> Check:
         alive = (datetime.now(stats.since.tzinfo) - stats.since).total_seconds()
         text += f", alive for {seconds(alive)}"
     if not stats.ready:
-        text += "; it is still reading the streams"
+        text += "; it is still reading the streams, so what it lists and counts is not all"
+        return Check(
+            "master", Status.FAIL, text, "wait, and look at its log where that does not end"
+        )
     return Check("master", Status.OK, text)
+
+
+async def joined(js: JetStream) -> Check | None:
+    """A failure where another set of streams takes the same subjects; None where none does."""
+    here = True
+    try:
+        count = await twins.takers(js)
+        try:
+            await js.stream_info(subjects.TASKS)
+        except (NoStream, NotFound):
+            here = False
+    except BusError:
+        return None
+    text = twins.warning(count, here=here)
+    return Check("streams", Status.FAIL, text, twins.REMEDY) if text else None
+
+
+async def lease(js: JetStream) -> Check | None:
+    """A failure where the masters' lease holds nonsense; None where all is well."""
+    try:
+        last = await js.last(subjects.KV_STREAM, subjects.kv(MASTER))
+    except BusError:
+        return None
+    value = value_of(last)
+    if last is None or value is None or holder_of(value) is not None:
+        return None
+    text = f"the lease of the masters holds nonsense since {last.time:%Y-%m-%d %H:%M:%S} UTC"
+    remedy = "agentflow master (it replaces it); and see who may write $KV.agentflow.lease.master"
+    return Check("master", Status.FAIL, text, remedy)
 
 
 def _workers(stats: StatsView) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import signal
 import sys
 from collections.abc import Collection
@@ -58,6 +59,12 @@ if TYPE_CHECKING:
 @click.option(
     "--durable", is_flag=True, help="Write every message to disk before it is acknowledged."
 )
+@click.option(
+    "--open",
+    "open_",
+    is_flag=True,
+    help="Ask for no password: every user of this machine may submit, read, and spend.",
+)
 @workforce_options
 @limit_options
 @metrics_option("Serve Prometheus metrics: the master's here, the workers' on the next ports.")
@@ -73,6 +80,7 @@ def command(
     latency: float,
     lease: float | None,
     durable: bool,
+    open_: bool,
     processes: int | None,
     app: str | None,
     kinds: str | None,
@@ -80,6 +88,11 @@ def command(
     **connection: Any,
 ) -> None:
     """Start NATS server, master and workers, and keep them running.
+
+    With a real key the server asks for a password, which lies in the store and which agentflow's
+    own commands find there; `agentflow env` and the context `agentflow` of the nats CLI have it
+    too. With --simulate, which spends nothing, it asks for none, unless kind claude-cli runs
+    programs.
 
     With --nats URL the stack works on a server that is there already. Ctrl-C stops everything in
     order: workers finish or hand back what they run. A second Ctrl-C makes it faster.
@@ -103,6 +116,7 @@ def command(
         limits=limits,
         lease=lease,
         simulate=simulate,
+        locked=False if open_ else None,
         simulator_args=["--latency", str(latency)],
         nats=",".join(options.urls) or None,
         env=(connection_environment(options) if options.urls else {}) | log,
@@ -200,21 +214,35 @@ async def _until_served(
 
 def stack_options(stack: LocalStack, options: Connect) -> Connect:
     """How to reach the server that the stack works on."""
-    return options if options.urls else Connect(urls=(stack.url,))
+    return options if options.urls else stack.connect
 
 
 def _next_steps(stack: LocalStack, simulate: bool) -> None:
     url, store = stack.url, stack.store.path
-    # The nats CLI looks at the standard port by itself.
-    server = "" if url.endswith(":4222") else f" -s {url}"
     mark = "SIMULATED: answers come from a local simulator.\n" if simulate else ""
+    if stack.exposed:
+        mark += "OPEN: every user of this machine may submit tasks, read all, and spend.\n"
+    nats, hint = _nats(stack, url)
     sys.stdout.write(
-        f"{mark}AgentFlow runs at {url} (data in {store}). Try, in another terminal:\n\n"
-        f"  nats{server} pub agentflow.tasks.default 'Write a haiku about queues'\n"
-        f"  nats{server} sub 'agentflow.live.results.>'\n"
+        f"{mark}AgentFlow runs at {url} (data in {store}). Try, in another terminal:\n\n{hint}"
+        f"  {nats} pub agentflow.tasks.default 'Write a haiku about queues'\n"
+        f"  {nats} sub 'agentflow.live.results.>'\n"
         f"  agentflow submit 'Write a haiku about queues' --wait\n"
         f"  agentflow list\n"
         f"  agentflow doctor\n\n"
         "Ctrl-C stops it.\n"
     )
     sys.stdout.flush()
+
+
+def _nats(stack: LocalStack, url: str) -> tuple[str, str]:
+    """How the nats CLI is called, and a line of what it needs before."""
+    from agentflow.local import nats_context
+
+    if not stack.own_server or not stack.server.locked:
+        # It looks at the standard port by itself.
+        return "nats" if url.endswith(":4222") else f"nats -s {url}", ""
+    if nats_context.write(stack.connect):
+        return nats_context.command(), ""
+    store = shlex.quote(str(stack.store.path))
+    return "nats", f'  eval "$(agentflow env --store {store})"\n'

@@ -11,7 +11,16 @@ import click
 
 from agentflow.cli.options import connection_options, resolve
 from agentflow.cli.telemetry import log_options, metrics_option, start_log
-from agentflow.cli.workforce import LEASE, QUEUES, SLOTS, limit_options, limits_of, separated
+from agentflow.cli.workforce import (
+    ISOLATE,
+    LEASE,
+    QUEUES,
+    REDACT,
+    SLOTS,
+    limit_options,
+    limits_of,
+    separated,
+)
 from agentflow.errors import UsageError
 from agentflow.handlers.registry import ALL
 from agentflow.protocol.identity import process_name
@@ -49,6 +58,8 @@ from agentflow.protocol.identity import process_name
     show_default=True,
     help="Gather tasks that may wait into batches of the Message Batches API; for kind claude.",
 )
+@ISOLATE
+@REDACT
 @click.option("--reload", is_flag=True, help="For development: load new code when a file changes.")
 @limit_options
 @metrics_option("Serve Prometheus metrics here; with --processes N on N ports from here on.")

@@ -24,7 +24,7 @@ from agentflow.log.task import Overtaken
 from agentflow.protocol import control, jobs, subjects
 from agentflow.protocol import task as tasks
 from agentflow.protocol.control import Held, Holds
-from agentflow.protocol.headers import number
+from agentflow.protocol.headers import number, sourced
 from agentflow.protocol.identity import identity_sequence, message_identity
 from agentflow.protocol.record import PARKED, Failure, Last, Record, State
 from agentflow.protocol.subjects import Priority
@@ -59,6 +59,7 @@ class _Waiting(NamedTuple):
     sequence: int
     identity: str
     follows: int
+    sourced: bool
     queue: str
     priority: str
     lane: str
@@ -181,7 +182,7 @@ class Withdrawing:
     async def _withdraw(self, waiting: _Waiting, reason: str, in_hand: bool) -> Step:
         while True:
             last = await self._session.log.read(waiting.id)
-            step = withdrawal.step(waiting.identity, waiting.follows, last)
+            step = withdrawal.step(waiting.identity, waiting.follows, last, sourced=waiting.sourced)
             if step == Step.REMOVE:
                 # What a worker has in hand keeps its message until the log says that it has ended.
                 if not in_hand or not await self._delivered(waiting):
@@ -277,6 +278,7 @@ def _waiting(stream: str, message: Message) -> _Waiting:
         sequence=sequence,
         identity=message_identity(sequence, stored_ns(message)),
         follows=number(headers.get(subjects.FOLLOWS)) or 0,
+        sourced=stream == subjects.SCHEDULE or sourced(message.block, subjects.SCHEDULE),
         queue=tokens[2],
         priority=tokens[3] if len(tokens) > 3 else Priority.NORMAL,
         lane=tokens[4] if len(tokens) > 4 else "",

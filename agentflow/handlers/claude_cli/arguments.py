@@ -22,8 +22,10 @@ from agentflow.rules.routes.models import FAMILIES, family
 ARGUMENT: Final = 100_000
 """Bytes of one argument; Linux takes 131,071."""
 
-_Word = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^-\x00-\x1f]")]
-_Path = Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[^\x00]*\Z")]
+_Word = Annotated[str, Meta(max_length=500, pattern=r"^[^-\x00-\x1f][^\x00-\x1f]*\Z")]
+# A name that looks like an option is one, to the first program that is given it.
+_Path = Annotated[str, Meta(max_length=1000, pattern=r"^[^-\x00][^\x00]*\Z")]
+_Agent = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z")]
 _Uuid = Annotated[
     str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 ]
@@ -50,7 +52,7 @@ class Params(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     fallback_model: _Word | None = None
     json_schema: dict[str, Any] | None = None
-    agents: dict[str, Any] | None = None
+    agents: dict[_Agent, dict[str, Any]] | None = None
     mcp_config: dict[str, Any] | None = None
     add_dirs: list[_Path] = []
     bare: bool = False
@@ -83,6 +85,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 PROMPT: Final = "prompt.txt"
 SYSTEM: Final = "system.txt"
 MCP: Final = "mcp.json"
+AGENTS: Final = "config/agents"
+"""Where Claude Code looks for agents by itself."""
 
 
 def build(task: Task, home: str = "") -> Request:
@@ -94,7 +98,7 @@ def build(task: Task, home: str = "") -> Request:
         raise InvalidTask(f"task {task.id}: kind claude-cli needs a prompt")
     params = _params(task)
     model = task.model or DEFAULT_MODEL
-    if model.startswith("-"):
+    if model.startswith("-") or not model.isprintable():
         raise InvalidTask(f"task {task.id}: {model[:80]!r} is not the name of a model")
     private = {PROMPT: task.prompt}
     arguments: list[str] = []
@@ -122,7 +126,7 @@ def build(task: Task, home: str = "") -> Request:
     option("fallback-model", params.fallback_model)
     option("add-dir", *params.add_dirs)
     as_json("json-schema", "json_schema", params.json_schema)
-    as_json("agents", "agents", params.agents)
+    private |= {f"{AGENTS}/{name}.md": _agent(agent) for name, agent in _agents(task, params)}
     if params.mcp_config is not None:
         private[MCP] = msgspec.json.encode(params.mcp_config).decode()
         option("mcp-config", f"{home}/{MCP}")
@@ -136,6 +140,31 @@ def build(task: Task, home: str = "") -> Request:
     return Request(
         model=model, prompt=task.prompt, params=params, arguments=tuple(arguments), private=private
     )
+
+
+def _agents(task: Task, params: Params) -> list[tuple[str, dict[str, Any]]]:
+    """The agents by name. Raises InvalidTask where they would not be read."""
+    agents = params.agents or {}
+    if agents and params.bare:
+        raise InvalidTask(f"task {task.id}: params.agents: with params.bare none are read")
+    for name, agent in agents.items():
+        if not isinstance(agent.get("prompt"), str) or not isinstance(
+            agent.get("description"), str
+        ):
+            raise InvalidTask(
+                f"task {task.id}: params.agents: {name} needs a description and a prompt, two texts"
+            )
+    return [(name, {"name": name, **agent}) for name, agent in agents.items()]
+
+
+def _agent(agent: dict[str, Any]) -> str:
+    """An agent as its file has it: JSON is YAML too."""
+    head = "".join(
+        f"{field}: {msgspec.json.encode(value).decode()}\n"
+        for field, value in agent.items()
+        if field != "prompt" and field.isidentifier()
+    )
+    return f"---\n{head}---\n{agent['prompt']}\n"
 
 
 def _params(task: Task) -> Params:

@@ -26,17 +26,20 @@ import sys
 import time
 
 SET_CHILD_SUBREAPER = 36
+SET_DUMPABLE = 4
 POLL = 0.02
 GIVE_UP = 2.0
 """Seconds for dying of SIGKILL; what hangs in the kernel longer than that cannot be helped."""
 
 
 def adopt() -> None:
-    """Become the parent of orphans below."""
+    """Become the parent of orphans below, and let none of them read this process."""
     if sys.platform == "linux":
         import ctypes
 
-        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        prctl = ctypes.CDLL(None).prctl
+        prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        prctl(SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def parents() -> dict[int, int]:

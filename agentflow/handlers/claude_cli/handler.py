@@ -1,7 +1,8 @@
 """Kind `claude-cli`: Claude Code as a child process, in a folder of the task's own.
 
 Where things are: arguments.py what a task may say, workspace.py its folder, process.py and guard.py
-the process, result.py what its output means. What a user needs is in docs/claude-cli.md.
+the process, isolation.py, outlet.py and inside.py the walls round it, result.py what its output
+means. What a user needs is in docs/claude-cli.md.
 
 Who tries again? What has cost nothing yet is tried again by the task's log, as for kind `claude`:
 Claude Code announces that it will repeat a request, and if no answer has come whole by then it is
@@ -19,15 +20,19 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from agentflow import hidden
 from agentflow.config import store_dir
 from agentflow.errors import ClaudeMissing, InvalidTask, KeyMissing, UsageError
 from agentflow.handlers import price_file
 from agentflow.handlers.claude.request import DEFAULT_MODEL
 from agentflow.handlers.claude_cli.arguments import PROMPT, Request, build, family_of
+from agentflow.handlers.claude_cli.isolation import SETTING, Isolation
+from agentflow.handlers.claude_cli.outlet import Outlet
 from agentflow.handlers.claude_cli.process import Process
 from agentflow.handlers.claude_cli.result import Conversation
 from agentflow.handlers.claude_cli.workspace import Workspace, Workspaces
@@ -95,6 +100,8 @@ class ClaudeCliHandler:
         self._clearing: set[asyncio.Task[None]] = set()
         key = next((environ[name] for name in _KEYS if environ.get(name)), None)
         self._has_key = key is not None or any(environ.get(name) for name in _ELSEWHERE)
+        self._isolation: Isolation | None = None
+        self._outlet = _outlet(environ)
         self._secret = key if key and len(key) >= 12 else None
         self.pool = checked_pool(environ.get("AGENTFLOW_POOL") or None) or pool_of(key)
 
@@ -105,13 +112,17 @@ class ClaudeCliHandler:
 
     async def start(self) -> None:
         """Read prices, make the folders. Raises ClaudeMissing, KeyMissing, StackError."""
-        if _program(self._environ) is None:
+        program = _program(self._environ)
+        if program is None:
             raise ClaudeMissing(_missing(self._environ))
         if not self._has_key:
             raise KeyMissing(
                 "Claude Code has no key here: set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or "
                 "CLAUDE_CODE_OAUTH_TOKEN, or say CLAUDE_CODE_USE_BEDROCK=1 (or _VERTEX, _FOUNDRY)"
             )
+        if self._outlet is not None:
+            self._isolation = await asyncio.to_thread(Isolation, self._environ, program)
+        hidden.hide()
         self._prices = self._prices or price_file.load()
         self._workspaces.open()
         self._clear(self._workspaces.tidy)
@@ -137,10 +148,16 @@ class ClaudeCliHandler:
     async def __call__(self, run: Run) -> Outcome:
         """One run of Claude Code. Raises InvalidTask and AttemptFailed."""
         params = build(run.task).params  # so that what is wrong waits for nothing
+        if params.add_dirs and self._isolation is not None:
+            raise InvalidTask(
+                f"task {run.task.id}: params.add_dirs: runs are isolated here ({SETTING}), and see "
+                "no folder of the machine; give files"
+            )
         async with self._workspaces.use(run.task.id, params.workspace) as workspace, self._slots:
             request = build(run.task, str(workspace.home))
             workspace.prepare(request.private, params.files)
-            outcome = await self._ask(run, request, workspace)
+            async with self._way_out() as outlet:
+                outcome = await self._ask(run, request, workspace, outlet)
             value = outcome.value
             value["files"], left_out = await asyncio.to_thread(workspace.collect, params.collect)
             if left_out:
@@ -152,7 +169,32 @@ class ClaudeCliHandler:
                 self._clear(self._workspaces.throw_away(workspace))
         return outcome
 
-    async def _ask(self, run: Run, request: Request, workspace: Workspace) -> Outcome:
+    @asynccontextmanager
+    async def _way_out(self) -> AsyncIterator[Path | None]:
+        """Of an isolated run: the folder with its outlet; others have the worker's network."""
+        if self._outlet is None:
+            yield None
+        else:
+            async with self._outlet.opened() as folder:
+                yield folder
+
+    def _command(
+        self, program: str, task: Task, request: Request, workspace: Workspace, outlet: Path | None
+    ) -> list[str]:
+        command = [program, *_OUTPUT, *request.arguments, *_session(task, request, workspace)]
+        if outlet is None or self._isolation is None or self._outlet is None:
+            return command
+        return self._isolation.wrapped(
+            command,
+            workspace=workspace.folder,
+            work=workspace.work,
+            outlet=outlet,
+            variable=self._outlet.variable,
+        )
+
+    async def _ask(
+        self, run: Run, request: Request, workspace: Workspace, outlet: Path | None
+    ) -> Outcome:
         program = _program(self._environ)
         if program is None:
             failure = Failure(type="claude_cli_missing", message=_missing(self._environ))
@@ -163,7 +205,7 @@ class ClaudeCliHandler:
         process = Process()
         try:
             await process.start(
-                [program, *_OUTPUT, *request.arguments, *_session(run.task, request, workspace)],
+                self._command(program, run.task, request, workspace, outlet),
                 folder=workspace.work,
                 prompt=workspace.home / PROMPT,
                 environment=self._environment(run.task, workspace),
@@ -225,6 +267,10 @@ class ClaudeCliHandler:
         kept = {
             name: value for name, value in self._environ.items() if not name.startswith(_HIDDEN)
         }
+        if self._outlet is not None:
+            # Its own loopback is all that there is, and no proxy but that of the outlet.
+            kept = {name: text for name, text in kept.items() if not name.lower().endswith("proxy")}
+            kept["NO_PROXY"] = "" if self._outlet.encrypted else "127.0.0.1"
         kept.setdefault("CLAUDE_CODE_MAX_RETRIES", RETRIES)
         if task.max_tokens is not None:
             kept["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(task.max_tokens)
@@ -299,6 +345,17 @@ def _session(task: Task, request: Request, workspace: Workspace) -> tuple[str, .
             reason="session_missing",
         )
     return (f"--session-id={session}",)
+
+
+def _outlet(environ: Mapping[str, str]) -> Outlet | None:
+    """The way out of isolated runs, None where they are not. Raises UsageError."""
+    if environ.get(SETTING, "") in ("", "0"):
+        return None
+    if elsewhere := [name for name in _ELSEWHERE if environ.get(name)]:
+        raise UsageError(
+            f"{SETTING} knows the way to the Messages API only, and {elsewhere[0]} is set"
+        )
+    return Outlet(environ)
 
 
 def _program(environ: Mapping[str, str]) -> str | None:

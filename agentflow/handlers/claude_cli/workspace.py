@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from agentflow.errors import InvalidTask, StackError
-from agentflow.handlers.claude_cli.arguments import Binary
+from agentflow.handlers.claude_cli.arguments import AGENTS, Binary
 from agentflow.handlers.claude_cli.collecting import DEPTH, ENTRIES, SECONDS, matching
 
 _log = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ class Workspace:
         """Write what a run begins with. Raises InvalidTask where a folder is in the way."""
         for path in (self.home, self.config, self.work, self.scratch):
             path.mkdir(mode=0o700, exist_ok=True)
+        # Of another task in a folder that tasks share.
+        shutil.rmtree(self.home / AGENTS, ignore_errors=True)
         for name, text in private.items():
             _write(self.home, name, text.encode())
         for name, content in files.items():

@@ -21,6 +21,8 @@ What it covers, each by a budget of a scenario:
 - Writes that are refused, stored without an answer, or lost and stored later (`late`).
 - Reads that return an older end of the log; logs that expire, with messages young or old.
 - Lost messages and schedules, and the sweep, one read at a time.
+- A hostile submitter, who may store any message with the task's id, whatever it says that it
+  follows. He may begin an empty log and continue a failed one; no other (`HIJACKED`).
 
 After an unanswered write that is not in the log, what is sent again may differ (a kind was paused
 meanwhile): that allows more than the protocol does, and the rules hold all the same.

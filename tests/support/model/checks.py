@@ -5,7 +5,7 @@ A broken variant overrides a method here or a step of `steps.Model`.
 
 from __future__ import annotations
 
-from agentflow.rules.claim import Act
+from agentflow.rules.claim import LOOKS, Act
 from tests.support.model import rules
 from tests.support.model.world import (
     CANCELLED,
@@ -39,9 +39,16 @@ class Checks:
     # ------------------------------------------------------------ the rules, one method each
 
     def decide(
-        self, message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+        self,
+        message: int,
+        follows: int,
+        delivered: int,
+        old: bool,
+        entry: Entry,
+        asked: int = 0,
+        sourced: bool = False,
     ) -> Act:
-        return rules.decide(message, follows, delivered, old, entry, asked)
+        return rules.decide(message, follows, delivered, old, entry, asked, sourced)
 
     def is_own(self, process: Process, entry: Entry) -> bool:
         """Whether the end of the log is what this process tried to write."""
@@ -89,13 +96,16 @@ class Checks:
 
     # ------------------------------------------------------------ properties
 
-    def append(self, world: World, entry: Entry, names: int) -> World:
+    def append(self, world: World, entry: Entry, names: int, sourced: bool = False) -> World:
         """Store `entry`, written for a message that follows `names`; it must be allowed."""
         before = end(world)
         if before.state in (SUCCEEDED, CANCELLED):
             raise Violation(Kind.AFTER_THE_END, (before, entry))
         if before.state == FAILED and names != before.seq:
             raise Violation(Kind.NOT_A_CONTINUATION, (before, entry))
+        another = before.seq and entry.message != before.message
+        if another and before.state != FAILED and entry.actor >= 0 and not sourced:
+            raise Violation(Kind.HIJACKED, (before, entry))
         if not rules.may_follow(before.state or None, entry.state):
             raise Violation(Kind.LIFECYCLE, (before, entry))
         held = before.held if entry.asked is None else before.held | 1 << entry.asked
@@ -121,13 +131,17 @@ class Checks:
     def check_ack(self, world: World, process: Process) -> None:
         """No message is acked while the log still needs it (by the real table)."""
         entry = end(world)
-        act = rules.decide(process.message, process.follows, 2, process.old, entry, process.asked)
+        act = rules.decide(
+            process.message, process.follows, LOOKS, process.old, entry, process.asked,
+            process.sourced,
+        )  # fmt: skip
         if act == Act.DISOWN:
             # A corrected retry may have come between the look and the ack.
             if not entry.held & 1 << process.asked:
                 raise Violation(Kind.DROPPED, (process, entry))
             return
-        named = {*(f for _, f in world.schedules), *world.due, *(m.follows for m in world.tasks)}
+        queued = (m.follows for m in world.tasks if m.sourced or entry.state == FAILED)
+        named = {*(f for _, f in world.schedules), *world.due, *queued}
         continued = self.continuation(entry.seq) in named or world.lost
         if not (
             act == Act.ACK
@@ -165,7 +179,9 @@ class Checks:
 
     def _recover_one(self, world: World, message: Message) -> World:
         entry = end(world)
-        act = self.decide(message.id, message.follows, 2, message.old, entry, message.asked)
+        act = self.decide(
+            message.id, message.follows, 2, message.old, entry, message.asked, message.sourced
+        )
         if act == Act.ASK:
             act = rules.after_silence(message.id, 2, entry, self.scenario.max_attempts)
         match act:
@@ -178,7 +194,7 @@ class Checks:
                     new = Entry(
                         world.top + 1, state, message.id, 0, end(world).seq, asked=message.asked
                     )
-                    world = self.append(world, new, message.follows)
+                    world = self.append(world, new, message.follows, message.sourced)
                 world = world._replace(dead=world.dead or act != Act.CLAIM)
         return remove(world, message.id)
 

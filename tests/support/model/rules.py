@@ -40,23 +40,29 @@ def last(entry: Entry) -> record.Last:
 
 @cache
 def delivery(
-    message: int, follows: int, delivered: int, old: bool, asked: int = 0
+    message: int, follows: int, delivered: int, old: bool, asked: int = 0, sourced: bool = False
 ) -> claim.Delivery:
     """The real struct for a delivery of the model; one too many is deadly there, as it may be."""
     age = limits.HORIZON + 1.0 if old else 1.0
     deadly = delivered > limits.MAX_DELIVERIES
     return claim.Delivery(
         str(message), follows, delivered, age, deadly=deadly,
-        asked=_request(asked), stored=_instant(message),
+        sourced=sourced, asked=_request(asked), stored=_instant(message),
     )  # fmt: skip
 
 
 @cache
 def decide(
-    message: int, follows: int, delivered: int, old: bool, entry: Entry, asked: int = 0
+    message: int,
+    follows: int,
+    delivered: int,
+    old: bool,
+    entry: Entry,
+    asked: int = 0,
+    sourced: bool = False,
 ) -> Act:
     """The real decision."""
-    return claim.decide(delivery(message, follows, delivered, old, asked), last(entry))
+    return claim.decide(delivery(message, follows, delivered, old, asked, sourced), last(entry))
 
 
 @cache

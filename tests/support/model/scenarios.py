@@ -66,6 +66,20 @@ SCENARIOS: Final = [
         "a retry is corrected",
         {B.DELIVER: 3, B.FAIL: 1, B.CORRECT: 1, B.DUPLICATE: 1},
     ),
+    Scenario("a hostile submitter beside what parks", {B.DELIVER: 3, B.FORGE: 1, B.PARK: 1}),
+    Scenario(
+        "a hostile submitter beside failures and hand-backs",
+        {B.DELIVER: 3, B.FORGE: 1, B.FAIL: 1, B.MANUAL: 1, B.HANDBACK: 1},
+    ),
+    Scenario(
+        "stale reads beside a manual retry",
+        {B.DELIVER: 3, B.FAIL: 1, B.MANUAL: 1, B.PROGRESS: 1},
+        tail=3,
+    ),
+    Scenario(
+        "a hostile submitter beside a log that expires",
+        {B.DELIVER: 2, B.FORGE: 1, B.EXPIRE: 1, B.PARK: 1, B.DUPLICATE: 1},
+    ),
     Scenario(
         "withdrawn beside a duplicate and a worker",
         {B.DELIVER: 2, B.WITHDRAW: 1, B.DUPLICATE: 1},

@@ -82,6 +82,8 @@ class Model(Checks):
         if budget[B.CORRECT] and entry.state == FAILED:
             corrected = publish(pay(world, B.CORRECT), entry.seq, 1)
             yield "retried by hand, corrected", corrected
+        if budget[B.FORGE]:
+            yield from self.forge(pay(world, B.FORGE))
         if budget[B.WITHDRAW]:
             for each in withdrawing.found(world):
                 after = pay(world, B.WITHDRAW)
@@ -139,6 +141,7 @@ class Model(Checks):
                 process = Process(
                     "claim" if fresh else "read", actor, message.id, message.follows,
                     delivered, message.old, 0 if fresh else -1, asked=message.asked,
+                    sourced=message.sourced,
                 )  # fmt: skip
                 yield (
                     f"m{message.id} is delivered to {actor}",
@@ -207,13 +210,17 @@ class Model(Checks):
             )
             return
         act = self.decide(
-            process.message, process.follows, process.delivered, process.old, entry, process.asked
-        )
+            process.message, process.follows, process.delivered, process.old, entry, process.asked,
+            process.sourced,
+        )  # fmt: skip
         at = {
             Act.CLAIM: "claim", Act.ASK: "ask", Act.ACK: "ack", Act.REPUBLISH_DEAD: "dead",
             Act.REPUBLISH_SCHEDULE: "schedule", Act.EXPIRE: "fail", Act.REJECT: "fail",
-            Act.DISOWN: "disowned",
+            Act.DISOWN: "disowned", Act.AGAIN: "",
         }[act]  # fmt: skip
+        if not at:
+            yield "later", None, world
+            return
         failures = 0 if entry.state == FAILED else entry.failures
         after = process._replace(at=at, seq=entry.seq, sent="", failures=failures)
         yield f"{act} after {entry.state or 'nothing'} {entry.seq}", after, world
@@ -247,7 +254,7 @@ class Model(Checks):
             world.top + 1, state, process.message, process.actor, end(world).seq, failures,
             process.asked,
         )  # fmt: skip
-        stored = self.append(world, entry, process.follows)
+        stored = self.append(world, entry, process.follows, process.sourced)
         yield f"{state} stored", self.after(process, entry), stored
         if world.budget[B.UNANSWERED]:
             yield (
@@ -255,7 +262,7 @@ class Model(Checks):
                 self.refused(tried),
                 pay(stored, B.UNANSWERED),
             )
-            late = Other("late", process.follows, 0, entry)
+            late = Other("late", process.follows, int(process.sourced), entry)
             after = pay(world, B.UNANSWERED)
             yield (
                 f"{state} on its way, no answer",
@@ -269,7 +276,8 @@ class Model(Checks):
             case "late":
                 if entry.seq == other.entry.follows:
                     new = other.entry._replace(seq=world.top + 1)
-                    yield f"late {new.state} stored", (), self.append(world, new, other.seq)
+                    after = self.append(world, new, other.seq, bool(other.flag))
+                    yield f"late {new.state} stored", (), after
                 else:
                     yield "late write refused", (), world
             case "purge":
@@ -282,6 +290,14 @@ class Model(Checks):
                 yield from self.withdraw(world, other)
             case _:
                 yield from self.sweep(world, other)
+
+    # ------------------------------------------------------------ who only submits
+
+    def forge(self, world: World) -> Iterator[Step]:
+        """A hostile submitter names the end of the log, which he may have read, or all that is
+        still to come."""
+        for follows in {end(world).seq, world.top + 99} - {0}:
+            yield f"a submitter says that it follows {follows}", publish(world, follows, 1)
 
     # ------------------------------------------------------------ withdrawal, manual retry, sweep
 

@@ -34,6 +34,7 @@ class Kind(StrEnum):
     TWO_RUNS = "two runs on one claim"
     DROPPED = "another request was dropped without a word"
     DISOWNED = "a message of the log was taken for another request"
+    HIJACKED = "no schedule brought the message that took over a log that had not failed"
     HEALTHY_TASK_FAILED = "the sweep failed a task that was well"
 
 
@@ -61,13 +62,14 @@ class Entry(NamedTuple):
 
 class Message(NamedTuple):
     """A message in AGENTFLOW_TASKS; `old` when it was stored more than 6 days ago, `asked` which
-    request it is."""
+    request it is, `sourced` where a schedule brought it."""
 
     id: int
     follows: int = 0
     seen: bool = False
     old: bool = False
     asked: int = 0
+    sourced: bool = False
 
 
 class Process(NamedTuple):
@@ -84,6 +86,7 @@ class Process(NamedTuple):
     sent: str = ""
     failures: int = 0
     asked: int = 0
+    sourced: bool = False
 
 
 class Other(NamedTuple):
@@ -132,7 +135,8 @@ class B(IntEnum):
     SWEEP = 13
     REUSE = 14  # another request is submitted under the id
     CORRECT = 15  # manual retries that ask something else
-    WITHDRAW = 16  # messages and schedules that somebody takes back
+    FORGE = 16  # messages of a hostile submitter, which say that they continue the log
+    WITHDRAW = 17  # messages and schedules that somebody takes back
 
 
 class Scenario(NamedTuple):
@@ -165,15 +169,16 @@ def put(schedules: frozenset[tuple[int, int]], item: tuple[int, int]) -> frozens
     return frozenset({other for other in schedules if other[0] != item[0]} | {item})
 
 
-def publish(world: World, follows: int, asked: int = 0) -> World:
-    message = Message(world.next_id, follows, asked=asked)
+def publish(world: World, follows: int, asked: int = 0, *, sourced: bool = False) -> World:
+    message = Message(world.next_id, follows, asked=asked, sourced=sourced)
     return world._replace(tasks=(*world.tasks, message), next_id=world.next_id + 1)
 
 
 def resume(world: World, follows: int) -> World:
     """A schedule's message, of the request that the log had when it was parked."""
     entry = end(world)
-    return publish(world, follows, (entry.asked or 0) if entry.seq == follows else 0)
+    asked = (entry.asked or 0) if entry.seq == follows else 0
+    return publish(world, follows, asked, sourced=True)
 
 
 def remove(world: World, message: int) -> World:
