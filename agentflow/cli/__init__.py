@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "watch": ("watch", "Show what happens as it happens."),
     "workers": ("workers", "List the workers."),
     "stats": ("stats", "Show queues, states, tokens and cost."),
+    "gateway": ("gateway", "Serve HTTP, live events and the web page."),
     "master": ("master", "Run a master."),
     "worker": ("worker", "Run a worker."),
     "simulator": ("simulator", "Serve a simulated Messages API."),

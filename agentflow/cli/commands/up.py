@@ -58,6 +58,13 @@ if TYPE_CHECKING:
 @click.option(
     "--durable", is_flag=True, help="Write every message to disk before it is acknowledged."
 )
+@click.option(
+    "--gateway-port",
+    type=click.IntRange(0, 65_535),
+    default=8849,
+    show_default=True,
+    help="Port of HTTP and the web page, or the next free one; 0: none.",
+)
 @workforce_options
 @limit_options
 @metrics_option("Serve Prometheus metrics: the master's here, the workers' on the next ports.")
@@ -73,13 +80,14 @@ def command(
     latency: float,
     lease: float | None,
     durable: bool,
+    gateway_port: int,
     processes: int | None,
     app: str | None,
     kinds: str | None,
     metrics: tuple[str, int] | None,
     **connection: Any,
 ) -> None:
-    """Start NATS server, master and workers, and keep them running.
+    """Start NATS server, master, workers and the gateway, and keep them running.
 
     With --nats URL the stack works on a server that is there already. Ctrl-C stops everything in
     order: workers finish or hand back what they run. A second Ctrl-C makes it faster.
@@ -107,6 +115,7 @@ def command(
         nats=",".join(options.urls) or None,
         env=(connection_environment(options) if options.urls else {}) | log,
         metrics=metrics,
+        gateway=gateway_port,
         durable=durable,
         on_event=_tell,
     )
@@ -203,13 +212,18 @@ def stack_options(stack: LocalStack, options: Connect) -> Connect:
     return options if options.urls else Connect(urls=(stack.url,))
 
 
+def _page(stack: LocalStack) -> str:
+    return f"The web page is at {stack.gateway_url}. " if stack.gateway_url else ""
+
+
 def _next_steps(stack: LocalStack, simulate: bool) -> None:
     url, store = stack.url, stack.store.path
     # The nats CLI looks at the standard port by itself.
     server = "" if url.endswith(":4222") else f" -s {url}"
     mark = "SIMULATED: answers come from a local simulator.\n" if simulate else ""
     sys.stdout.write(
-        f"{mark}AgentFlow runs at {url} (data in {store}). Try, in another terminal:\n\n"
+        f"{mark}AgentFlow runs at {url} (data in {store}). {_page(stack)}"
+        "Try, in another terminal:\n\n"
         f"  nats{server} pub agentflow.tasks.default 'Write a haiku about queues'\n"
         f"  nats{server} sub 'agentflow.live.results.>'\n"
         f"  agentflow submit 'Write a haiku about queues' --wait\n"
