@@ -70,9 +70,7 @@ class Gateway:
         self.closing = asyncio.Event()
         self.large = asyncio.Semaphore(2)
         """Bodies of more than 4 MiB that are read at the same time."""
-        self.names = frozenset(
-            {socket.gethostname().lower(), socket.getfqdn().lower(), *settings.names}
-        )
+        self.names = frozenset({socket.gethostname().lower(), *settings.names})
         self.admitted: OrderedDict[str, Admitted] = OrderedDict()
         """By id what was submitted lately and here."""
         self.sums: dict[Any, tuple[float, Any]] = {}

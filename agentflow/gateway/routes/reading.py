@@ -88,6 +88,14 @@ class WaitQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     wait: Seconds = 0.0
 
 
+class ResultQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`wait`: seconds to wait for the task's end. After a retry its result is `newer_than` the
+    sequence that the retry answered with."""
+
+    wait: Seconds = 0.0
+    newer_than: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
 def shown(call: Call, row: Row) -> Task:
     """A row as it is told."""
     worker = call.gateway.store.name_of(row.actor) if row.actor else None
@@ -147,9 +155,9 @@ async def _why(call: Call) -> web.Response:
 
 
 async def _result(call: Call) -> web.Response:
-    wait = call.query(WaitQuery).wait
+    wanted = call.query(ResultQuery)
     await known(call, call.name)
-    return await result_of(call, call.name, wait)
+    return await result_of(call, call.name, wanted.wait, wanted.newer_than)
 
 
 async def result_of(call: Call, task_id: str, wait: float, newer_than: int = 0) -> web.Response:
@@ -319,7 +327,7 @@ ROUTES: Final = [
         do=_result,
         says="What came of a task, text and all; 202 with the task where it has not ended in time.",
         scoped=True,
-        query=WaitQuery,
+        query=ResultQuery,
         answer=Result,
     ),
     Route(
