@@ -49,6 +49,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "workers": ("workers", "List the workers."),
     "stats": ("stats", "Show queues, states, tokens and cost."),
     "gateway": ("gateway", "Serve HTTP, live events and the web page."),
+    "web": ("web", "Open the web page, logged in."),
+    "token": ("token", "Tokens for the gateway: create, list, revoke."),
     "master": ("master", "Run a master."),
     "worker": ("worker", "Run a worker."),
     "simulator": ("simulator", "Serve a simulated Messages API."),

@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from agentflow.gateway.gateway import Gateway
 from agentflow.gateway.http import guard, problems
+from agentflow.gateway.http.call import cors
 from agentflow.gateway.http.problems import Refusal
 from agentflow.gateway.http.route import Route
 from agentflow.gateway.http.router import Router
@@ -31,6 +32,13 @@ HEAD_LINE: Final = 16_384
 HEAD_FIELD: Final = 16_384
 CLOSE_WITHIN: Final = 5.0
 BACKLOG: Final = 1024
+CORS_METHODS: Final = "GET, POST, PUT, DELETE"
+_PREFLIGHT: Final = {
+    "Access-Control-Allow-Methods": CORS_METHODS,
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, "
+    "Prefer",
+    "Access-Control-Max-Age": "600",
+}
 
 
 class Limited(web.Server):
@@ -101,7 +109,16 @@ class HttpServer:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = await self._routed(request)
+        origins = self._gateway.settings.origins
+        if origins and not response.prepared:
+            response.headers.update(cors(request, origins))
+        return response
+
+    async def _routed(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
+            if request.method == "OPTIONS" and cors(request, self._gateway.settings.origins):
+                return web.Response(status=204, headers=_PREFLIGHT)
             route, name = self._router.find(request.method, request.path)
         except Refusal as refusal:
             return problems.answer(problems.of_refusal(refusal), refusal.headers)

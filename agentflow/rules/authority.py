@@ -17,7 +17,6 @@ import msgspec
 from agentflow.protocol import tokens
 from agentflow.protocol.tokens import ROLES, Role, Token
 
-
 _HOST: Final = re.compile(r"(\[[0-9a-f:.%]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
 
 

@@ -1,4 +1,4 @@
-"""What happens, pushed: resumed without loss or doubling, the text so far first, slow readers out."""
+"""What happens, pushed: resumed without loss or doubling, the text so far first."""
 
 from __future__ import annotations
 
@@ -73,9 +73,7 @@ async def test_who_comes_again_misses_nothing_and_gets_nothing_twice(
                 seen.append((int(told.id), told.data["taskId"]))
                 last = told.id
     await submitting
-    assert [name for _, name in seen] == [
-        name for _, name in sorted(set(seen))
-    ]
+    assert [name for _, name in seen] == [name for _, name in sorted(set(seen))]
     assert sorted(name for _, name in seen) == sorted(ids)
 
 
@@ -127,9 +125,7 @@ async def test_a_reader_that_takes_nothing_is_told_and_dropped() -> None:
     assert await reader.next(1) == b""
 
 
-async def test_a_socket_subscribes_and_resumes(
-    serve: Serve, stack: Worker, client: Client
-) -> None:
+async def test_a_socket_subscribes_and_resumes(serve: Serve, stack: Worker, client: Client) -> None:
     served = await serve()
     async with served.session.ws_connect(served.url + "/ws") as socket:
         await socket.send_json({"type": "ping", "id": "p"})

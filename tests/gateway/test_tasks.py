@@ -204,9 +204,7 @@ async def test_an_unknown_task_is_not_found(serve: Serve, stack: Worker) -> None
     assert (await served.post("/v1/tasks/never/cancel")).status == 404
 
 
-async def test_many_are_cancelled_by_what_they_have_in_common(
-    serve: Serve, stack: Worker
-) -> None:
+async def test_many_are_cancelled_by_what_they_have_in_common(serve: Serve, stack: Worker) -> None:
     served = await serve()
     for n in range(4):
         body = ECHO | {"id": f"w-{n}", "queue": "nobody", "labels": {"run": str(n % 2)}}
@@ -234,7 +232,9 @@ async def test_what_failed_runs_again(serve: Serve, stack: Worker) -> None:
     assert [letter["id"] for letter in letters] == ["f-1"]
     groups = (await served.get("/v1/dead/groups")).json
     assert groups[0]["count"] == 1
-    counted = await served.post("/v1/tasks/retry", {"reason": failed.json["reason"], "dry_run": True})
+    counted = await served.post(
+        "/v1/tasks/retry", {"reason": failed.json["reason"], "dry_run": True}
+    )
     assert (counted.json["matched"], counted.json["done"]) == (1, 0)
     assert (await served.post("/v1/tasks/retry", {"dry_run": True})).status == 422
     again = await served.post("/v1/tasks/f-1/retry")

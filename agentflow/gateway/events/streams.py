@@ -42,6 +42,7 @@ class Stream:
                 "Cache-Control": "no-store",
                 "X-Accel-Buffering": "no",
                 "X-Content-Type-Options": "nosniff",
+                **call.cors,
             }
         )
         self._request = call.request

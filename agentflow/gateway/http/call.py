@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_origin, get_type_hints
 
@@ -57,6 +57,11 @@ class Call:
         self.name = name
         """The part of the path that names a thing."""
 
+    @property
+    def cors(self) -> dict[str, str]:
+        """The headers of a response to a page elsewhere that is listed; none for any other."""
+        return cors(self.request, self.gateway.settings.origins)
+
     def header(self, name: str) -> str | None:
         """A header of the request."""
         return self.request.headers.get(name)
@@ -106,6 +111,14 @@ class Call:
         except TimeoutError:
             raise Refusal(408, "the body did not come in time") from None
         return bytes(data)
+
+
+def cors(request: web.BaseRequest, origins: Collection[str]) -> dict[str, str]:
+    """Headers that let a listed page read the response."""
+    origin = request.headers.get("Origin") if origins else None
+    if origin is None or origin not in origins:
+        return {}
+    return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
 
 
 def too_large(most: int) -> Refusal:

@@ -158,7 +158,9 @@ async def _do(call: Call) -> web.StreamResponse:
     _checked(wanted)
     dash, changed = _dashboard(call), asyncio.Event()
     acting = Acting(call.gateway.client, dash, lambda: call.gateway.now, changed.set)
-    response = web.StreamResponse(headers={"Content-Type": LINES, "Cache-Control": "no-store"})
+    response = web.StreamResponse(
+        headers={"Content-Type": LINES, "Cache-Control": "no-store", **call.cors}
+    )
     await response.prepare(call.request)
     work = asyncio.get_running_loop().create_task(acting.perform(wanted.act, wanted.targets))
     work.add_done_callback(lambda _: changed.set())

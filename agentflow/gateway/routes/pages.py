@@ -42,6 +42,8 @@ HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 INDEX: Final = "index.html"
+_PAGES: Final = {"login": "login.html", "docs": "docs.html"}
+"""Paths with a page of their own."""
 BASE: Final = b'<base href="/">'
 SESSION: Final = 12 * 3600.0
 """Seconds of a session that a one-time link opens."""
@@ -98,7 +100,7 @@ async def _part(call: Call) -> web.Response:
 
 
 async def _page(call: Call) -> web.Response:
-    return _given(call, INDEX)
+    return _given(call, _PAGES.get(call.name, INDEX))
 
 
 async def _log_in(call: Call) -> web.Response:

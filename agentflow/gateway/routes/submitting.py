@@ -71,6 +71,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 _one = msgspec.json.Decoder(NewTask)
 _encoder = msgspec.json.Encoder()
+_HEADERS: Final = {"Content-Type": LINES, "Cache-Control": "no-store"}
 
 
 def _given(new: NewTask) -> dict[str, Any]:
@@ -305,7 +306,7 @@ async def _bulk(call: Call) -> web.StreamResponse:
     if call.request.content_type not in (LINES, "application/jsonl", "application/json-lines"):
         raise Refusal(415, f"a bulk is JSON lines; send it as {LINES}")
     _ = call.gateway.client  # nothing is begun without a connection
-    response = web.StreamResponse(headers={"Content-Type": LINES, "Cache-Control": "no-store"})
+    response = web.StreamResponse(headers={**_HEADERS, **call.cors})
     await response.prepare(call.request)
     if (transport := call.request.transport) is not None:
         # Who sends all before it reads anything would else wait for us, and we for it.
