@@ -22,6 +22,7 @@ from agentflow.dashboard.store.store import Store
 from agentflow.errors import AgentFlowError, BusError, NoAnswer, NotConnected
 from agentflow.gateway.events.hub import Hub
 from agentflow.gateway.http.route import Route
+from agentflow.gateway.listings import LISTINGS
 from agentflow.gateway.newest import Newest
 from agentflow.gateway.settings import Settings
 from agentflow.gateway.views import Pictures
@@ -63,7 +64,7 @@ class Gateway:
         self.store = Store()
         self.newest = Newest(self.store)
         self.hub = Hub()
-        self.pictures = Pictures(self)
+        self.pictures = Pictures(self, LISTINGS)
         self.counts: dict[tuple[str, int], int] = {}
         """Answers by route and status."""
         self.connections: Callable[[], int] = lambda: 0

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -35,10 +35,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-VIEWS: Final = ("overview", "tasks", "workers", "queues", "costs", "dead", "events")
+DASHBOARD: Final = ("overview", "tasks", "workers", "queues", "costs", "dead", "events")
+READ: Final = ("jobs", "limits", "budgets")
+"""Views of what no record tells; it is read while somebody looks (listings.py)."""
+VIEWS: Final = (*DASHBOARD, *READ)
 EVERY: Final = 1.0
 """Seconds between two makings of a picture."""
 LOOK_EVERY: Final = 0.1
+KEPT: Final = 10.0
+"""Seconds for which an order is kept that nobody looks at: whoever scrolls comes back to it."""
+BOARDS: Final = 32
+"""Orders above which none is kept that nobody looks at."""
 ROWS_MOST: Final = 1000
 BEHIND: Final = 64
 """Pieces that may wait for a viewer; then it gets a new snapshot instead."""
@@ -56,7 +63,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     round), `first` and `number` are the rows of the table.
 
     `by` groups: tasks by a field or `label NAME`, costs too, dead letters `one` by one; `inside` is
-    one cause of dead letters, `period` of costs hour, day, week or all.
+    one cause of dead letters, `period` of costs minute, hour, day or all. `fields` are those of the
+    document that are wanted, with commas between; none named: all.
     """
 
     view: str
@@ -67,6 +75,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     inside: str = ""
     period: str = ""
+    fields: str = ""
 
 
 class Charts(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,37 +118,89 @@ class Viewer:
         return b"".join(pieces)
 
 
-class Picture:
-    """One choice of a view, and who looks at it."""
+class Board:
+    """A dashboard that pictures share which show other rows of the same order."""
 
     def __init__(self, gateway: Gateway, choice: Choice) -> None:
         self.choice = choice
+        drawn = choice.view if choice.view in DASHBOARD else "overview"
+        self.dash = Dashboard(store=gateway.store, readonly=True, view=drawn)
+        self.pictures = 0
+        self.left = 0.0
+        """When the last picture was given up."""
+        self._gateway = gateway
+        self._reading: set[asyncio.Task[None]] = set()
+        self._answering: Answering | None = None
+        try:
+            if drawn == choice.view:
+                _choose(self.dash, choice, gateway.now)
+        except UsageError:
+            self.dash.close()
+            raise
+
+    def close(self) -> None:
+        """Nobody looks any more."""
+        for task in self._reading:
+            task.cancel()
+        self.dash.close()
+
+    def scene(self) -> Scene:
+        """What is to be drawn; what is lacking for it is being read."""
+        now = self._gateway.now
+        for effect in self.dash.wanted(now):
+            if isinstance(effect, Fetch):
+                self._fetch(effect)
+        if self.choice.inside and self.choice.view == "dead":
+            # A cause that was not known yet may be now.
+            self.dash.here.inside = self.choice.inside  # type: ignore[attr-defined]
+        return self.dash.scene(now)
+
+    def _fetch(self, effect: Fetch) -> None:
+        try:
+            client = self._gateway.client
+        except NotConnected:
+            return
+        if self._answering is None:
+            self._answering = Answering(client, self.dash, lambda: self._gateway.now)
+        self.read(self._answering.fetch(effect), effect.what)
+
+    def read(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Begin to read something; it ends with the board."""
+        task = asyncio.get_running_loop().create_task(work, name=f"reads {what}")
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+
+class Picture:
+    """One choice of a view, and who looks at it."""
+
+    every = EVERY
+
+    def __init__(self, gateway: Gateway, choice: Choice, board: Board) -> None:
+        self.choice = choice
         self.viewers: set[Viewer] = set()
         self._gateway = gateway
-        self._dash = Dashboard(store=gateway.store, readonly=True, view=choice.view)
+        self._board = board
+        board.pictures += 1
         self._head: dict[str, Any] = {}
         self._document: dict[str, Any] = {}
         self._grid: Grid | None = None
-        self._fetching: set[asyncio.Task[None]] = set()
-        self._answering: Answering | None = None
         self.made = 0.0
         self.revision = -1
-        _choose(self._dash, choice, gateway.now)
 
     @property
     def due(self) -> bool:
         """Whether it is time to make it again."""
-        return time.monotonic() - self.made >= EVERY
+        return time.monotonic() - self.made >= self.every
 
     def close(self) -> None:
         """Nobody looks any more."""
-        for task in self._fetching:
-            task.cancel()
-        self._dash.close()
+        self._board.pictures -= 1
+        self._board.left = time.monotonic()
 
     def make(self) -> None:
         """Make it anew, and give all who look what has changed."""
-        scene = self._scene()
+        scene = self._board.scene()
         before = (self._head, self._document, self._grid)
         self._take(scene)
         if not before[0] or not self.viewers:
@@ -158,7 +219,7 @@ class Picture:
     def snapshot(self) -> dict[str, Any]:
         """All of it."""
         if not self._head:
-            self._take(self._scene())
+            self._take(self._board.scene())
         return {
             "view": self.choice.view,
             "head": self._head,
@@ -166,42 +227,24 @@ class Picture:
             "grid": self._grid,
         }
 
-    def _scene(self) -> Scene:
-        now = self._gateway.now
-        for effect in self._dash.wanted(now):
-            if isinstance(effect, Fetch):
-                self._fetch(effect)
-        return self._dash.scene(now)
-
     def _take(self, scene: Scene) -> None:
         self.made, self.revision = time.monotonic(), scene.store.revision
-        choice, view = self.choice, self._dash.here
+        choice, view = self.choice, self._board.dash.here
         view.body(scene, WIDE, TALL)  # brings its table up to date
         table = view.table
         if table is not None and choice.view != "events":
             self._grid = table.grid(scene, choice.first, choice.number)
         self._head = documents.head(scene)
-        self._document = _document(choice.view, scene)
-
-    def _fetch(self, effect: Fetch) -> None:
-        try:
-            client = self._gateway.client
-        except NotConnected:
-            return
-        if self._answering is None:
-            self._answering = Answering(client, self._dash, lambda: self._gateway.now)
-        task = asyncio.get_running_loop().create_task(
-            self._answering.fetch(effect), name=f"reads {effect.what}"
-        )
-        self._fetching.add(task)
-        task.add_done_callback(self._fetching.discard)
+        self._document = _chosen(_document(choice.view, scene), choice.fields)
 
 
 class Pictures:
-    """The pictures that somebody looks at."""
+    """The pictures that somebody looks at. `sorts` are those views that another class makes."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, sorts: Mapping[str, type[Picture]] | None = None) -> None:
         self._gateway = gateway
+        self._sorts = sorts or {}
+        self._boards: dict[Choice, Board] = {}
         self._open: dict[Choice, Picture] = {}
         self._wake = asyncio.Event()
 
@@ -212,12 +255,22 @@ class Pictures:
         """Look at a picture from now on; returns it as it is. Raises UsageError."""
         picture = self._open.get(choice)
         if picture is None:
-            picture = Picture(self._gateway, choice)
-        snapshot = picture.snapshot()
+            made = self._sorts.get(choice.view, Picture)
+            picture = made(self._gateway, choice, self._board(choice))
+        try:
+            snapshot = picture.snapshot()
+        except BaseException:
+            if not picture.viewers:
+                picture.close()
+            raise
         self._open[choice] = picture
         picture.viewers.add(viewer)
         self._wake.set()
         return snapshot
+
+    def shown(self, choice: Choice) -> dict[str, Any]:
+        """A picture that somebody looks at, as it is."""
+        return self._open[choice].snapshot()
 
     def leave(self, choice: Choice, viewer: Viewer) -> None:
         """Look no more."""
@@ -228,10 +281,29 @@ class Pictures:
                 del self._open[choice]
                 picture.close()
 
+    def _board(self, choice: Choice) -> Board:
+        """The dashboard of a choice, whichever of its rows are shown. Raises UsageError."""
+        same = msgspec.structs.replace(choice, first=0, number=0, fields="")
+        board = self._boards.get(same)
+        if board is None:
+            if len(self._boards) >= BOARDS:
+                self._tidy(0.0)
+            board = self._boards[same] = Board(self._gateway, choice)
+        return board
+
+    def _tidy(self, kept: float = KEPT) -> None:
+        """Give up dashboards that nobody has looked at for a while."""
+        before = time.monotonic() - kept
+        for choice, board in list(self._boards.items()):
+            if not board.pictures and board.left <= before:
+                del self._boards[choice]
+                board.close()
+
     async def run(self) -> None:
         """Make the pictures anew until cancelled."""
         while True:
-            if not self._open:
+            self._tidy()
+            if not self._open and not self._boards:
                 self._wake.clear()
                 await self._wake.wait()
             for picture in list(self._open.values()):
@@ -302,6 +374,11 @@ def _document(view: str, scene: Scene) -> dict[str, Any]:
     if view == "overview":
         document["charts"] = charts(scene)
     return document
+
+
+def _chosen(document: dict[str, Any], fields: str) -> dict[str, Any]:
+    names = fields.split(",") if fields else document
+    return {name: document[name] for name in names if name in document}
 
 
 def charts(scene: Scene) -> Charts:

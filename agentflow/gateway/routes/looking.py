@@ -38,6 +38,7 @@ class ViewQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     by: str = ""
     inside: str = ""
     period: str = ""
+    fields: str = ""
 
 
 class ActRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ from agentflow.gateway.routes import (
     reading,
     steering,
     submitting,
+    watching,
 )
 
 
@@ -31,6 +32,7 @@ def routes() -> list[Route]:
         *operating.ROUTES,
         *happening.ROUTES,
         *looking.ROUTES,
+        *watching.ROUTES,
         *pages.ROUTES,
     ]
     described: dict[str, Any] = {}
