@@ -40,7 +40,7 @@ def _part(share: float, width: int = 8) -> str:
 _JOB_TOKENS: Final = {RUNNING: "state.running", WAITING: "warn", LOST: "crit", "done": "ok"}
 
 JOBS: Final[tuple[Column[JobRow], ...]] = (
-    Column("id", "JOB", 14, lambda job, scene: job.id, lambda job: job.id),
+    Column("id", "JOB", 20, lambda job, scene: job.id, lambda job: job.id),
     Column(
         "state",
         "STATE",
@@ -146,7 +146,7 @@ def _used(name: str, title: str, drop: int) -> Column[RouteView]:
 
 
 LIMITS: Final[tuple[Column[RouteView], ...]] = (
-    Column("route", "POOL.FAMILY", 16, lambda route, scene: route.route, lambda route: route.route),
+    Column("route", "POOL.FAMILY", 18, lambda route, scene: route.route, lambda route: route.route),
     Column(
         "state",
         "STATE",

@@ -25,9 +25,13 @@ export const PART = 240;
 const STEP = 60;
 const AROUND = 8;
 const SETTLED = 60;
-const PAD = 1.6;
+/** Pixels at the sides of a cell, and characters that a sorted heading's arrow needs. */
+const PADDING = 23;
+const ARROW = 1.6;
+const MARK = 40;
+const BAR = 12;
 const PARTLY = /^[█▉▊▋▌▍▎▏ ]*?(\d+)%(.*)$/;
-const BLOCKS = /^[█▉▊▋▌▍▎▏]+ *$/;
+const BLOCKS = /^[█▉▊▋▌▍▎▏]* *$/;
 const EIGHTHS = " ▏▎▍▌▋▊▉█";
 const SPARKS = /^[ ▁▂▃▄▅▆▇█]{4,}$/;
 
@@ -252,23 +256,25 @@ export class Grid {
     const key = JSON.stringify([told.headings, told.sort, told.reverse, room]);
     if (key === this._drawn) return;
     this._drawn = key;
-    this._shown = fit(told.headings, room - marks * 4, PAD);
+    const pad = PADDING / room.one;
+    const box = marks ? MARK / room.one : 0;
+    this._shown = fit(told.headings.map(titled), room.all - box - 1.6, pad);
     this._last = this._shown.map((each) => told.headings[each.place].key).join(" ");
-    const whole = this._shown.reduce((sum, each) => sum + each.width + PAD, marks * 4);
-    const columns = marks ? [wide(4 / whole)] : [];
-    this._columns.replaceChildren(...columns, ...this._shown.map((each) => wide((each.width + PAD) / whole)));
+    const whole = this._shown.reduce((sum, each) => sum + each.width + pad, box);
+    const columns = marks ? [wide(box / whole)] : [];
+    this._columns.replaceChildren(...columns, ...this._shown.map((each) => wide((each.width + pad) / whole)));
     const cells = this._shown.map(({ place: at }) => this._heading(told, told.headings[at]));
     this._head.replaceChildren(...(marks ? [h("th", { class: "mark", "aria-label": "Marked" })] : []), ...cells);
   }
 
-  /** Characters that a row has room for. */
+  /** Characters that a row has room for, and the pixels of one. */
   _room() {
     if (!this._ruler) {
       this._ruler = h("span", { class: "ruler", "aria-hidden": "true" }, "0123456789abcdefghij");
       this.element.append(this._ruler);
     }
     const one = this._ruler.getBoundingClientRect().width / 20 || 7.5;
-    return Math.floor(this.element.clientWidth / one);
+    return { all: this.element.clientWidth / one, one };
   }
 
   /** @param {Told} told @param {Heading} heading */
@@ -292,6 +298,12 @@ export class Grid {
     );
     return th;
   }
+}
+
+/** A heading with room for its own title. @param {Heading} heading @returns {Heading} */
+function titled(heading) {
+  const title = heading.title.length * 0.98 + (heading.sorts ? ARROW : 0);
+  return { ...heading, width: Math.max(heading.width, Math.ceil(title)) };
 }
 
 /** @param {number} share */
@@ -340,7 +352,7 @@ export function draw(td, cell, link) {
   const partly = PARTLY.exec(cell.text);
   if (partly && /[█▏▎▍▌▋▊▉]|^ *\d+%/.test(cell.text) && cell.text.includes("%") && cell.text.length > 6) {
     bar(td, Number(partly[1]) / 100, `${partly[1]}%${partly[2]}`);
-  } else if (BLOCKS.test(cell.text)) {
+  } else if (cell.token.startsWith("spark") && cell.text.length <= BAR && BLOCKS.test(cell.text)) {
     bar(td, filled(cell.text), "");
   } else if (SPARKS.test(cell.text)) {
     td.replaceChildren(spark(cell.text));

@@ -112,11 +112,11 @@ function tile(tiles, all, flow) {
   const minutes = Math.round(flow.window_s / 60);
   const told = [
     ["Running", count(head.states.running), `${rate(flow.done_per_s)} end a second`, to(["tasks"], { q: "state:running" }), ""],
-    ["Queued", count(head.states.queued), `wait ${span(flow.wait_s.p50)} · 95 % ${span(flow.wait_s.p95)}`, to(["tasks"], { q: "state:queued" }), ""],
-    ["Done", count(flow.done), `in ${minutes} min · run ${span(flow.run_s.p50)} · 95 % ${span(flow.run_s.p95)}`, to(["tasks"], { q: "state:succeeded" }), ""],
-    ["Failed", count(flow.failed), `in ${minutes} min · ${count(head.states.failed)} known`, to(["tasks"], { q: "state:failed" }), flow.failed ? "crit" : ""],
+    ["Queued", count(head.states.queued), `wait ${span(flow.wait_s.p50)}, 95 % ${span(flow.wait_s.p95)}`, to(["tasks"], { q: "state:queued" }), ""],
+    [`Done in ${minutes} min`, count(flow.done), `run ${span(flow.run_s.p50)}, 95 % ${span(flow.run_s.p95)}`, to(["tasks"], { q: "state:succeeded" }), ""],
+    [`Failed in ${minutes} min`, count(flow.failed), `${count(head.states.failed)} known`, to(["tasks"], { q: "state:failed" }), flow.failed ? "crit" : ""],
     ["Dead letters", count(head.dead_letters), head.dead_letters ? "by cause, and what to do" : "nothing failed for good", to(["dead"]), head.dead_letters ? "warn" : ""],
-    ["Cost", money(flow.cost_usd_per_min), "in the last whole minute", to(["costs"]), ""],
+    ["Cost a minute", money(flow.cost_usd_per_min), "the last whole one", to(["costs"]), ""],
   ];
   if (!tiles.childElementCount) {
     put(tiles, told.map(([name, , , link]) =>

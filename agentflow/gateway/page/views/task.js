@@ -36,6 +36,7 @@ export function task(place, app) {
   let mark = "";
   let timer = 0;
   let told = false;
+  let asked = false;
   /** @type {EventSource | null} */
   let source = null;
 
@@ -68,6 +69,12 @@ export function task(place, app) {
       cancel.hidden = over || !app.may("operator");
       retry.hidden = state !== "failed" || !app.may("operator");
       if (!over) listen();
+      if (!asked) {
+        asked = true;
+        // What it was told goes when it ends, but with a dead letter it stays.
+        if (over && state !== "failed") prompt(parts.prompt, null, "What it was told is gone: it is kept until the task ends.");
+        else known();
+      }
       if (!about.childElementCount) plain(now);
       put(labels, Object.entries(now.labels).map(([name, value]) =>
         h("a", { class: "chip", href: to(["tasks"], { q: `label:${name}=${value}` }), dir: "auto" }, `${name}=${value}`)));
@@ -124,7 +131,7 @@ export function task(place, app) {
       const names = cells.map(({ head }) => head.title).join(" ");
       if (about.dataset.names !== names) {
         about.dataset.names = names;
-        put(about, cells.map(({ head }) => h("div", {}, h("dt", {}, head.title.toLowerCase()), h("dd"))));
+        put(about, cells.map(({ head }) => h("div", {}, h("dt", {}, head.key), h("dd"))));
       }
       cells.forEach(({ head, cell }, at) => {
         const link = head.key === "queue" ? to(["queues", cell.text]) : null;
@@ -146,6 +153,5 @@ export function task(place, app) {
     },
   };
   load();
-  known();
   return view;
 }
