@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DRAWING := $(VENV)/.drawing
+DRIVING := $(VENV)/.driving
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -30,6 +31,11 @@ $(DRAWING): $(STAMP) requirements-bench.txt
 	@$(PIP) install --require-hashes -r requirements-bench.txt
 	@touch $@
 
+# What drives a browser; only the tests of the page need it.
+$(DRIVING): $(STAMP) requirements-web.txt
+	@$(PIP) install --require-hashes -r requirements-web.txt
+	@touch $@
+
 .PHONY: demo
 demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
 	$(BIN)/agentflow run examples/prompts.jsonl --simulate
@@ -37,6 +43,10 @@ demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
 .PHONY: test
 test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: test-web
+test-web: $(DRIVING) ## Drive the web page in a real Chromium
+	$(BIN)/python -m pytest --web -n 2 tests/web
 
 SECONDS ?= 600
 SEED ?=
@@ -54,11 +64,12 @@ soak: $(STAMP) ## 300 tasks/s for half an hour: memory, streams, latency (MINUTE
 	$(BIN)/python -m bench soak --minutes $(or $(MINUTES),30)
 
 .PHONY: check
-check: $(STAMP) ## Lint, format, types and the direction of imports
+check: $(STAMP) ## Lint, format, types (the page's too) and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@tools/check-page
 
 # make bench BENCH=--quick is the short one. It runs alone: a busy machine is refused.
 .PHONY: bench

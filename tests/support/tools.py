@@ -48,7 +48,15 @@ def tmux() -> Path | None:
     return Path(found) if found else None
 
 
+def chromium() -> Path | None:
+    """A browser that a test drives; Debian's package is chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return Path(found) if found else None
+
+
 FINDERS: dict[str, Callable[[], Path | None]] = {
+    "chromium": chromium,
     "claude": claude_cli,
     "faketime": faketime,
     "nats": nats_cli,
@@ -56,7 +64,7 @@ FINDERS: dict[str, Callable[[], Path | None]] = {
     "strace": strace,
     "tmux": tmux,
 }
-PACKAGES = {"faketime": "libfaketime", "strace": "strace", "tmux": "tmux"}
+PACKAGES = {"chromium": "chromium", "faketime": "libfaketime", "strace": "strace", "tmux": "tmux"}
 """Of Debian; `make tools` installs the others."""
 
 

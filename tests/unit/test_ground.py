@@ -14,6 +14,7 @@ REQUIREMENTS = [
     "requirements.txt",
     "requirements-runtime.txt",
     "requirements-bench.txt",
+    "requirements-web.txt",
     "bench/workers/agent-sdk.txt",
 ]
 # Written in pieces, so that this file does not find itself.
