@@ -47,7 +47,11 @@ class Browser:
     async def sees(self, text: str, within: str = "main") -> None:
         """Return once this is seen."""
         found = self.page.locator(within).get_by_text(text, exact=False)
-        await found.first.wait_for(timeout=WITHIN)
+        try:
+            await found.first.wait_for(timeout=WITHIN)
+        except Exception as error:
+            shown = await self.page.locator(within).first.inner_text()
+            raise AssertionError(f"{self.page.url} has no {text!r}: {shown[:2000]}") from error
 
     async def click(self, name: str, role: Any = "button", within: str = "body") -> None:
         """Click what is called so."""

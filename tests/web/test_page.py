@@ -36,16 +36,16 @@ async def test_every_view_is_drawn_and_links_lead_there_and_back(
 ) -> None:
     served, gate = await serve(), Gate()
     browser.base = served.url
-    async with a_worker(nats_server, {"hold": gate, "broken": broken}, queues=["default", "held"]):
+    async with a_worker(nats_server, {"hold": gate, "broken": broken}, queues=["held"]):
         await (await client.submit("a question", id="w-done", kind="echo")).result(20)
-        failed = await client.submit("x", id="w-failed", kind="broken", labels={"team": "docs"})
-        await failed.result(20)
+        failed = await client.submit("x", id="w-failed", kind="broken", queue="held")
+        await failed.result(20, raise_on_failure=False)
         await client.submit("held", id="w-held", kind="hold", queue="held")
         await asyncio.wait_for(gate.started.wait(), 20)
         views = {
             "": "w-held",
             "tasks": "w-done",
-            "tasks?q=label:team%3Ddocs": "w-failed",
+            "tasks?q=queue:held+kind:broken": "w-failed",
             "tasks?by=queue": "default",
             "tasks/w-done": "a question",
             "tasks/w-failed": "it is too long",
@@ -92,7 +92,7 @@ async def test_acts_show_their_command_and_leave_a_receipt(
     async with a_worker(nats_server, {"hold": gate, "broken": broken}, queues=["held"]) as second:
         for n in (1, 2):
             failed = await client.submit("x", id=f"a-failed-{n}", kind="broken", queue="held")
-            await failed.result(20)
+            await failed.result(20, raise_on_failure=False)
         await client.submit("x", id="a-held", kind="hold", queue="held")
         await asyncio.wait_for(gate.started.wait(), 20)
 
@@ -142,8 +142,7 @@ async def test_acts_show_their_command_and_leave_a_receipt(
         await browser.page.get_by_label("Max tokens").fill("")
         await browser.sees("agentflow submit --kind echo")
         await browser.click("Submit")
-        await browser.sees("succeeded")
-        assert "Say it's good" in await browser.page.locator("pre.text").first.inner_text()
+        await browser.sees("Say it's good", "pre.text:not(.streaming)")
 
 
 async def test_text_is_seen_as_it_comes_and_then_as_it_was_stored(
@@ -189,7 +188,7 @@ async def test_a_filter_is_completed_and_judged_and_ten_thousand_rows_are_scroll
         await grid.evaluate(
             "(grid, share) => { grid.scrollTop = share * grid.scrollHeight }", share
         )
-        await browser.sees(f"r-{min(9_998, max(0, row)):05}" if share == 1.0 else f"r-{row:05}")
+        await browser.sees(f"r-{row:05}")
     assert await page.locator(".grid tbody tr").count() < 80, "what is not seen has no elements"
     query = page.locator("input.query")
     await query.fill("sta")
@@ -266,7 +265,8 @@ async def test_hostile_text_is_text(
         await client.submit(
             long, id="h-1", kind="writes", queue="held", system=HOSTILE, labels=labels
         )
-        await (await client.submit(HOSTILE, id="h-2", kind="breaks", queue="held")).result(20)
+        failed = await client.submit(HOSTILE, id="h-2", kind="breaks", queue="held")
+        await failed.result(20, raise_on_failure=False)
         for address in ("tasks/h-1", "", "tasks", "dead", "dead?by=one", "tasks/h-2", "events"):
             await browser.open(address)
             await browser.sees("<img src=x" if address != "events" else "h-2")

@@ -22,7 +22,9 @@ from agentflow.gateway.http.call import Call, answer
 from agentflow.gateway.http.problems import Refusal
 from agentflow.gateway.http.route import Route
 from agentflow.gateway.routes.looking import ViewQuery
+from agentflow.gateway.routes.reading import known
 from agentflow.gateway.views import Choice, Viewer, checked, sse
+from agentflow.protocol.task import TaskBody
 
 MOST: Final = 6
 """Views in one stream."""
@@ -49,6 +51,12 @@ class FormField(msgspec.Struct, frozen=True, kw_only=True):
     choices: list[str]
     value: str
     hint: str
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a task was told; null where that is gone, as it is once it has ended well."""
+
+    task: TaskBody | None
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +167,11 @@ async def _form(call: Call) -> web.Response:
     )
 
 
+async def _told(call: Call) -> web.Response:
+    row = await known(call, call.name)
+    return answer(Told(await call.gateway.client.prompt(call.name, message=row.message)))
+
+
 async def _judge(call: Call) -> web.Response:
     values = (await call.body(_typed)).values
     values.pop("file", None)
@@ -190,6 +203,14 @@ ROUTES: Final = [
         do=_form,
         says="The fields of the form for a new task, with what is known as choices.",
         answer=list[FormField],
+    ),
+    Route(
+        method="GET",
+        path="/v1/submission/like/{name}",
+        do=_told,
+        says="What a task was told, to submit one alike.",
+        scoped=True,
+        answer=Told,
     ),
     Route(
         method="POST",

@@ -169,7 +169,8 @@ export class Grid {
 
   /** @param {string} key @param {Row | undefined} row */
   _blank(key, row) {
-    const made = h("tr", { class: row ? null : "coming" });
+    // A row that has not come yet is as tall as any, or all below it would move.
+    const made = row ? h("tr") : h("tr", { class: "coming" }, h("td", { colspan: this._shown.length + 1 }));
     const open = this.traits.open;
     if (row && open) {
       made.addEventListener("click", (event) => {

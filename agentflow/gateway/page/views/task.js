@@ -71,9 +71,7 @@ export function task(place, app) {
       if (!over) listen();
       if (!asked) {
         asked = true;
-        // What it was told goes when it ends, but with a dead letter it stays.
-        if (over && state !== "failed") prompt(parts.prompt, null, "What it was told is gone: it is kept until the task ends.");
-        else known();
+        known();
       }
       if (!about.childElementCount) plain(now);
       put(labels, Object.entries(now.labels).map(([name, value]) =>
@@ -97,9 +95,10 @@ export function task(place, app) {
       // The rest of the page tells as much.
     }
   };
-  const known = () => get(`${path}/prompt`, gone.signal).then(
-    (body) => {
-      prompt(parts.prompt, body, "");
+  const known = () => get(`v1/submission/like/${encodeURIComponent(id)}`, gone.signal).then(
+    ({ task: body }) => {
+      prompt(parts.prompt, body, "What it was told is gone: it is kept until the task has ended well.");
+      if (!body) return;
       if (typeof body.prompt === "string" && app.may("submitter") && body.prompt.length < 4000) {
         again.href = to(["submit"], { prompt: body.prompt, system: body.system ?? "", model: body.model ?? "", kind: body.kind ?? "" });
         again.hidden = false;
