@@ -82,6 +82,10 @@ bench: $(DRAWING) tools ## Compare worker designs on 1000 simulated tasks (40 mi
 screenshots: $(STAMP) ## Take the dashboard's pictures for the README again
 	$(BIN)/python -m tools.screenshots
 
+.PHONY: web-pictures
+web-pictures: $(DRIVING) ## Take the web page's pictures for docs/web.md again
+	$(BIN)/python -m tools.webpictures
+
 .PHONY: tools
 tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools
 	@tools/install

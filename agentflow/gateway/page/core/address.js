@@ -41,6 +41,13 @@ export function go(address, instead = false) {
   dispatchEvent(new Event("moved"));
 }
 
+/** Say in the address what is chosen here: no step, and no other view. @param {Record<string, string>} chosen */
+export function mark(chosen) {
+  const { path, query } = here();
+  for (const [name, value] of Object.entries(chosen)) query.set(name, value);
+  history.replaceState(null, "", to(path, query));
+}
+
 /** Follow links within the page without loading it anew. @param {() => void} moved */
 export function follow(moved) {
   addEventListener("popstate", moved);

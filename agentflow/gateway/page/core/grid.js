@@ -271,7 +271,7 @@ export class Grid {
   /** Characters that a row has room for, and the pixels of one. */
   _room() {
     if (!this._ruler) {
-      this._ruler = h("span", { class: "ruler", "aria-hidden": "true" }, "0123456789abcdefghij");
+      this._ruler = h("span", { class: "ruler", "aria-hidden": "true" }, "00000000000000000000");
       this.element.append(this._ruler);
     }
     const one = this._ruler.getBoundingClientRect().width / 20 || 7.5;

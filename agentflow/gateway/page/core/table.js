@@ -3,6 +3,7 @@
 import { button, h, put } from "./dom.js";
 import { Grid, PART } from "./grid.js";
 import { count } from "./amounts.js";
+import { mark } from "./address.js";
 
 /** @typedef {import("./types.js").App} App */
 /** @typedef {import("./types.js").Picture} Picture */
@@ -86,9 +87,7 @@ export class Table {
     delete this.params.sort;
     this._first = 0;
     if (!this.spec.whole) {
-      const url = new URL(location.href);
-      url.searchParams.set("sort", sort);
-      history.replaceState(null, "", url);
+      mark({ sort });
       this.grid.element.scrollTop = 0;
     }
     this.spec.changed();

@@ -1,7 +1,7 @@
 // All tasks: filtered as one types, sorted, grouped, marked, and acted on.
 
 import { heading } from "../core/acts.js";
-import { to } from "../core/address.js";
+import { go, mark, to } from "../core/address.js";
 import { get } from "../core/api.js";
 import { count } from "../core/amounts.js";
 import { filter } from "../core/complete.js";
@@ -56,10 +56,7 @@ export function tasks(place, app) {
   const chosen = (/** @type {string} */ text) => {
     if (text === q) return;
     q = text;
-    const url = new URL(location.href);
-    if (q) url.searchParams.set("q", q);
-    else url.searchParams.delete("q");
-    history.replaceState(null, "", url);
+    mark({ q });
     chips();
     table.choose({ q, by });
   };
@@ -84,12 +81,7 @@ export function tasks(place, app) {
     });
   };
   const group = h("select", { "aria-label": "Group by", on: { change: () => {
-    const url = new URL(location.href);
-    if (group.value) url.searchParams.set("by", group.value);
-    else url.searchParams.delete("by");
-    url.searchParams.delete("sort");
-    history.replaceState(null, "", url);
-    dispatchEvent(new Event("moved"));
+    go(to(["tasks"], { q, by: group.value }));
   } } },
     h("option", { value: "" }, "one by one"),
     [...GROUPS, ...(by && !GROUPS.includes(by) ? [by] : [])].map((name) => h("option", { value: name, selected: name === by }, `by ${name}`)));
