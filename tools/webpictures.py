@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,14 @@ def taken(page: Any, base: str, shot: Shot) -> bytes:
     return data
 
 
+def smaller(data: bytes) -> bytes:
+    """The picture with 256 colours, where pngquant is there."""
+    program = shutil.which("pngquant")
+    if program is None:
+        return data
+    return subprocess.run([program, "-"], input=data, capture_output=True, check=True).stdout
+
+
 def main() -> None:
     """Start a stack and a gateway, look at them, write the pictures."""
     from playwright.sync_api import sync_playwright
@@ -92,7 +101,7 @@ def main() -> None:
                 page = browser.new_page()
                 page.wait_for_timeout(LOAD * 1000)
                 for shot in SHOTS:
-                    data = taken(page, found[0], shot)
+                    data = smaller(taken(page, found[0], shot))
                     if len(data) > MOST:
                         raise SystemExit(f"{shot.name} has {len(data):,} bytes")
                     (FOLDER / f"{shot.name}.png").write_bytes(data)
