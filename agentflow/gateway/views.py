@@ -15,10 +15,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
+from agentflow.client import Client
 from agentflow.dashboard.feed.answers import Answering
 from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.effects import Fetch
@@ -26,12 +27,10 @@ from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.cells import Grid, GridRow
 from agentflow.dashboard.rows import documents
 from agentflow.dashboard.screen.dashboard import Dashboard
+from agentflow.dashboard.store.store import Store
 from agentflow.dashboard.store.totals import series
 from agentflow.dashboard.views.costs import PERIODS
 from agentflow.errors import NotConnected, UsageError
-
-if TYPE_CHECKING:
-    from agentflow.gateway.gateway import Gateway
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +48,22 @@ BARE: Final = frozenset({"tasks"})
 _HEAD: Final = frozenset(documents.Document.__struct_fields__)
 
 _encoder = msgspec.json.Encoder()
+
+
+class World(Protocol):
+    """What pictures are made of."""
+
+    @property
+    def store(self) -> Store:
+        """The followed store."""
+
+    @property
+    def client(self) -> Client:
+        """The client. Raises NotConnected."""
+
+    @property
+    def now(self) -> float:
+        """Seconds since 1970, by the server's clock."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,11 +127,11 @@ class Viewer:
 class Picture:
     """One choice of a view, and who looks at it."""
 
-    def __init__(self, gateway: Gateway, choice: Choice) -> None:
+    def __init__(self, world: World, choice: Choice) -> None:
         self.choice = choice
         self.viewers: set[Viewer] = set()
-        self._gateway = gateway
-        self._dash = Dashboard(store=gateway.store, readonly=True, view=choice.view)
+        self._world = world
+        self._dash = Dashboard(store=world.store, readonly=True, view=choice.view)
         self._head: dict[str, Any] = {}
         self._document: dict[str, Any] = {}
         self._grid: Grid | None = None
@@ -124,7 +139,7 @@ class Picture:
         self._answering: Answering | None = None
         self.made = 0.0
         self.revision = -1
-        _choose(self._dash, choice, gateway.now)
+        _choose(self._dash, choice, world.now)
 
     @property
     def due(self) -> bool:
@@ -167,7 +182,7 @@ class Picture:
         }
 
     def _scene(self) -> Scene:
-        now = self._gateway.now
+        now = self._world.now
         for effect in self._dash.wanted(now):
             if isinstance(effect, Fetch):
                 self._fetch(effect)
@@ -185,11 +200,11 @@ class Picture:
 
     def _fetch(self, effect: Fetch) -> None:
         try:
-            client = self._gateway.client
+            client = self._world.client
         except NotConnected:
             return
         if self._answering is None:
-            self._answering = Answering(client, self._dash, lambda: self._gateway.now)
+            self._answering = Answering(client, self._dash, lambda: self._world.now)
         task = asyncio.get_running_loop().create_task(
             self._answering.fetch(effect), name=f"reads {effect.what}"
         )
@@ -200,8 +215,8 @@ class Picture:
 class Pictures:
     """The pictures that somebody looks at."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, world: World) -> None:
+        self._world = world
         self._open: dict[Choice, Picture] = {}
         self._wake = asyncio.Event()
 
@@ -212,7 +227,7 @@ class Pictures:
         """Look at a picture from now on; returns it as it is. Raises UsageError."""
         picture = self._open.get(choice)
         if picture is None:
-            picture = Picture(self._gateway, choice)
+            picture = Picture(self._world, choice)
         snapshot = picture.snapshot()
         self._open[choice] = picture
         picture.viewers.add(viewer)

@@ -49,7 +49,7 @@ async def answered(
         _log.exception("%s %s failed", route.method, route.path)
         text = f"unexpected {type(error).__name__}; the gateway's log has more"
         response = problems.answer(problems.of_refusal(Refusal(500, text)))
-    gateway.count(route, response.status)
+    gateway.count(f"{route.method} {route.path}", response.status)
     return response
 
 
