@@ -18,7 +18,7 @@ from agentflow.gateway.http.problems import Refusal
 from agentflow.gateway.http.route import Route
 from agentflow.gateway.routes.reading import known
 from agentflow.protocol import jobs, subjects
-from agentflow.protocol.record import State
+from agentflow.protocol.record import State, Usage
 
 NAMED: Final = 1000
 """Tasks that an answer names."""
@@ -61,6 +61,8 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     cancelled: bool
     sequence: int
+    usage: Usage
+    cost_usd: float | None
 
 
 class Retried(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,8 @@ async def _cancel(call: Call) -> web.Response:
             state=result.state,
             cancelled=result.state == State.CANCELLED and not ended.already,
             sequence=result.sequence,
+            usage=result.usage,
+            cost_usd=result.cost_usd,
         )
     )
 
