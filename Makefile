@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --no-build-isolation: pip would fetch a build backend of its own, without hashes.
 # The stamp comes last, so that an install that broke half-way is made again.
@@ -37,6 +37,10 @@ demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
 .PHONY: test
 test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: test-web
+test-web: $(STAMP) tools ## Run the tests of HTTP, with what others wrote to judge it
+	$(BIN)/python -m pytest --long -m long -n auto tests/gateway
 
 SECONDS ?= 600
 SEED ?=
@@ -72,7 +76,7 @@ screenshots: $(STAMP) ## Take the dashboard's pictures for the README again
 	$(BIN)/python -m tools.screenshots
 
 .PHONY: tools
-tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools
+tools: ## Install the nats CLI (go), the Node SDK and Claude CLI (npm), schemathesis, into .tools
 	@tools/install
 
 .PHONY: lock

@@ -48,6 +48,11 @@ def tmux() -> Path | None:
     return Path(found) if found else None
 
 
+def web() -> Path | None:
+    """The Python that has schemathesis and standardwebhooks."""
+    return _program(TOOLS / "web" / "bin" / "python")
+
+
 FINDERS: dict[str, Callable[[], Path | None]] = {
     "claude": claude_cli,
     "faketime": faketime,
@@ -55,6 +60,7 @@ FINDERS: dict[str, Callable[[], Path | None]] = {
     "node": node,
     "strace": strace,
     "tmux": tmux,
+    "web": web,
 }
 PACKAGES = {"faketime": "libfaketime", "strace": "strace", "tmux": "tmux"}
 """Of Debian; `make tools` installs the others."""

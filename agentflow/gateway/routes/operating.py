@@ -26,6 +26,7 @@ from agentflow.gateway.http.problems import Refusal
 from agentflow.gateway.http.route import Route
 from agentflow.gateway.routes import steering
 from agentflow.gateway.routes.reading import instant_of
+from agentflow.gateway.routes.steering import Age
 from agentflow.gateway.webhooks import KNOWN
 from agentflow.protocol import limits, subjects
 from agentflow.protocol.api import GateView, StatsView, WorkerView
@@ -94,7 +95,7 @@ class DeadQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     reason: str | None = None
     queue: str | None = None
     label: list[str] = []
-    older_than: float | None = None
+    older_than: Age | None = None
     fingerprint: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
     after: int = 0
@@ -265,7 +266,7 @@ def _filter(wanted: DeadQuery) -> DeadFilter:
     pairs = (pair.partition("=") for pair in wanted.label)
     return DeadFilter(
         reason=wanted.reason,
-        queue=wanted.queue,
+        queue=None if wanted.queue is None else subjects.check_queue(wanted.queue),
         label={name: value for name, _, value in pairs},
         older_than=wanted.older_than,
         fingerprint=wanted.fingerprint,
