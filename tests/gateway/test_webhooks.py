@@ -24,6 +24,7 @@ from agentflow.protocol.task import Task
 from agentflow.rules import destinations
 from agentflow.worker.worker import Worker
 from tests.gateway.conftest import Serve, Served, a_worker
+from tests.support import tools
 from tests.support.nats_server import NatsServer
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -215,6 +216,29 @@ def test_an_address_is_public_or_listed() -> None:
         assert not destinations.address_allowed(f"::ffff:{address}", []) or ":" in address
     assert destinations.address_allowed("8.8.8.8", [])
     assert destinations.address_allowed("10.1.2.3", ["10.1.0.0/16"])
+
+
+VERIFY = """
+import json, sys
+from standardwebhooks.webhooks import Webhook
+told = json.load(sys.stdin)
+print(json.dumps(Webhook(told["secret"]).verify(told["body"], told["headers"])))
+"""
+
+
+@pytest.mark.tools("web")
+async def test_the_official_library_believes_what_is_sent(receiver: Receiver) -> None:
+    await sent(handler(f"127.0.0.1:{receiver.port}"), receiver.url)
+    [(headers, body)] = receiver.got
+    signed = {name: text for name, text in headers.items() if name.startswith("webhook-")}
+    process = await asyncio.create_subprocess_exec(
+        *(str(tools.path("web")), "-c", VERIFY),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    told = {"secret": SECRET, "body": body.decode(), "headers": signed}
+    out, _ = await process.communicate(json.dumps(told).encode())
+    assert json.loads(out) == json.loads(body)
 
 
 def test_a_short_secret_is_refused() -> None:
