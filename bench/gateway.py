@@ -136,7 +136,7 @@ class Gateway(NamedTuple):
         """Of all its processes."""
         root = psutil.Process(self.pid)
         every = [root, *root.children(recursive=True)]
-        return round(sum(each.memory_info().rss for each in every) / 2**20, 1)
+        return float(round(sum(each.memory_info().rss for each in every) / 2**20, 1))
 
 
 @asynccontextmanager
