@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --no-build-isolation: pip would fetch a build backend of its own, without hashes.
 # The stamp comes last, so that an install that broke half-way is made again.
@@ -45,7 +45,8 @@ test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: test-web
-test-web: $(DRIVING) ## Drive the web page in a real Chromium
+test-web: $(DRIVING) tools ## Judge HTTP with what others wrote, and drive the web page in Chromium
+	$(BIN)/python -m pytest --long -m long -n auto tests/gateway
 	$(BIN)/python -m pytest --web -n 2 tests/web
 
 SECONDS ?= 600
@@ -87,7 +88,7 @@ web-pictures: $(DRIVING) ## Take the web page's pictures for docs/web.md again
 	$(BIN)/python -m tools.webpictures
 
 .PHONY: tools
-tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools
+tools: ## Install the nats CLI (go), the Node SDK and Claude CLI (npm), schemathesis, into .tools
 	@tools/install
 
 .PHONY: lock

@@ -51,6 +51,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "gateway": ("gateway", "Serve HTTP, live events and the web page."),
     "web": ("web", "Open the web page, logged in."),
     "token": ("token", "Tokens for the gateway: create, list, revoke."),
+    "mcp": ("mcp", "Let an agent look at the stack, and operate it."),
     "master": ("master", "Run a master."),
     "worker": ("worker", "Run a worker."),
     "simulator": ("simulator", "Serve a simulated Messages API."),

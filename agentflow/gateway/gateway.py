@@ -21,11 +21,11 @@ from agentflow.config import Connect
 from agentflow.dashboard.store.store import Store
 from agentflow.errors import AgentFlowError, BusError, NoAnswer, NotConnected
 from agentflow.gateway.events.hub import Hub
-from agentflow.gateway.http.route import Route
 from agentflow.gateway.listings import LISTINGS
 from agentflow.gateway.newest import Newest
 from agentflow.gateway.settings import Settings
 from agentflow.gateway.views import Pictures
+from agentflow.gateway.webhooks import Sending
 from agentflow.protocol import tokens
 from agentflow.protocol.asked import Asked
 from agentflow.protocol.tokens import Token
@@ -64,6 +64,7 @@ class Gateway:
         self.store = Store()
         self.newest = Newest(self.store)
         self.hub = Hub()
+        self.sending = Sending()
         self.pictures = Pictures(self, LISTINGS)
         self.counts: dict[tuple[str, int], int] = {}
         """Answers by route and status."""
@@ -145,9 +146,9 @@ class Gateway:
     def _proxied(self, request: web.BaseRequest) -> bool:
         return bool(self.settings.proxies) and request.remote in self.settings.proxies
 
-    def count(self, route: Route, status: int) -> None:
+    def count(self, route: str, status: int) -> None:
         """One more answer."""
-        key = (f"{route.method} {route.path}", status)
+        key = (route, status)
         self.counts[key] = self.counts.get(key, 0) + 1
 
     def remember(self, admitted: Admitted) -> None:
@@ -185,6 +186,8 @@ class Gateway:
                 group.create_task(self._keep("events", lambda: self.hub.run(client)))
                 group.create_task(self._keep("tokens", self._follow_tokens))
                 group.create_task(self._keep("pictures", self.pictures.run))
+                if self.settings.webhooks:
+                    group.create_task(self._keep("webhooks", lambda: self.sending.run(client)))
                 group.create_task(self._tick())
         finally:
             self._client = self._live = self._tokens = None

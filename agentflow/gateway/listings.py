@@ -295,7 +295,7 @@ class Listing(Picture):
 
     async def _read(self) -> None:
         try:
-            self._rows = await type(self).rows(self._gateway.client)
+            self._rows = await type(self).rows(self._world.client)
             self._problem, first = "", not self._read_once
             self._read_once = True
             self._table.invalidate()

@@ -25,6 +25,9 @@ from agentflow.gateway.http.router import Router
 from agentflow.gateway.settings import Settings
 
 _log = logging.getLogger(__name__)
+# What is no request is answered, and whoever sends such things fills no log with them.
+_strangers = logging.getLogger(f"{__name__}.strangers")
+_strangers.setLevel(logging.CRITICAL)
 
 HEAD_WITHIN: Final = 30.0
 """Seconds for the head of a request; so long a connection may also be idle."""
@@ -91,6 +94,7 @@ class HttpServer:
             self._answer,
             handler_cancellation=True,
             access_log=None,
+            logger=_strangers,
             keepalive_timeout=HEAD_WITHIN,
             max_line_size=HEAD_LINE,
             max_field_size=HEAD_FIELD,

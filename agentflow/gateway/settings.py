@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: str | None = None
     tls_key: str | None = None
     connections: int = 4096
+    webhooks: tuple[str, ...] = ()
     secured: bool = False
     """Whether everybody needs a token."""
 

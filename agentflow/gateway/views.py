@@ -15,10 +15,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
+from agentflow.client import Client
 from agentflow.dashboard.feed.answers import Answering
 from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.effects import Fetch
@@ -26,12 +27,10 @@ from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.cells import Grid, GridRow
 from agentflow.dashboard.rows import documents
 from agentflow.dashboard.screen.dashboard import Dashboard
+from agentflow.dashboard.store.store import Store
 from agentflow.dashboard.store.totals import series
 from agentflow.dashboard.views.costs import PERIODS
 from agentflow.errors import NotConnected, UsageError
-
-if TYPE_CHECKING:
-    from agentflow.gateway.gateway import Gateway
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +55,22 @@ BARE: Final = frozenset({"tasks"})
 _HEAD: Final = frozenset(documents.Document.__struct_fields__)
 
 _encoder = msgspec.json.Encoder()
+
+
+class World(Protocol):
+    """What pictures are made of."""
+
+    @property
+    def store(self) -> Store:
+        """The followed store."""
+
+    @property
+    def client(self) -> Client:
+        """The client. Raises NotConnected."""
+
+    @property
+    def now(self) -> float:
+        """Seconds since 1970, by the server's clock."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,19 +136,19 @@ class Viewer:
 class Board:
     """A dashboard that pictures share which show other rows of the same order."""
 
-    def __init__(self, gateway: Gateway, choice: Choice) -> None:
+    def __init__(self, world: World, choice: Choice) -> None:
         self.choice = choice
         drawn = choice.view if choice.view in DASHBOARD else "overview"
-        self.dash = Dashboard(store=gateway.store, readonly=True, view=drawn)
+        self.dash = Dashboard(store=world.store, readonly=True, view=drawn)
         self.pictures = 0
         self.left = 0.0
         """When the last picture was given up."""
-        self._gateway = gateway
+        self._world = world
         self._reading: set[asyncio.Task[None]] = set()
         self._answering: Answering | None = None
         try:
             if drawn == choice.view:
-                _choose(self.dash, choice, gateway.now)
+                _choose(self.dash, choice, world.now)
         except UsageError:
             self.dash.close()
             raise
@@ -146,7 +161,7 @@ class Board:
 
     def scene(self) -> Scene:
         """What is to be drawn; what is lacking for it is being read."""
-        now = self._gateway.now
+        now = self._world.now
         for effect in self.dash.wanted(now):
             if isinstance(effect, Fetch):
                 self._fetch(effect)
@@ -157,11 +172,11 @@ class Board:
 
     def _fetch(self, effect: Fetch) -> None:
         try:
-            client = self._gateway.client
+            client = self._world.client
         except NotConnected:
             return
         if self._answering is None:
-            self._answering = Answering(client, self.dash, lambda: self._gateway.now)
+            self._answering = Answering(client, self.dash, lambda: self._world.now)
         self.read(self._answering.fetch(effect), effect.what)
 
     def read(self, work: Coroutine[Any, Any, None], what: str) -> None:
@@ -176,10 +191,10 @@ class Picture:
 
     every = EVERY
 
-    def __init__(self, gateway: Gateway, choice: Choice, board: Board) -> None:
+    def __init__(self, world: World, choice: Choice, board: Board) -> None:
         self.choice = choice
         self.viewers: set[Viewer] = set()
-        self._gateway = gateway
+        self._world = world
         self._board = board
         board.pictures += 1
         self._head: dict[str, Any] = {}
@@ -241,8 +256,8 @@ class Picture:
 class Pictures:
     """The pictures that somebody looks at. `sorts` are those views that another class makes."""
 
-    def __init__(self, gateway: Gateway, sorts: Mapping[str, type[Picture]] | None = None) -> None:
-        self._gateway = gateway
+    def __init__(self, world: World, sorts: Mapping[str, type[Picture]] | None = None) -> None:
+        self._world = world
         self._sorts = sorts or {}
         self._boards: dict[Choice, Board] = {}
         self._open: dict[Choice, Picture] = {}
@@ -256,7 +271,7 @@ class Pictures:
         picture = self._open.get(choice)
         if picture is None:
             made = self._sorts.get(choice.view, Picture)
-            picture = made(self._gateway, choice, self._board(choice))
+            picture = made(self._world, choice, self._board(choice))
         try:
             snapshot = picture.snapshot()
         except BaseException:
@@ -288,7 +303,7 @@ class Pictures:
         if board is None:
             if len(self._boards) >= BOARDS:
                 self._tidy(0.0)
-            board = self._boards[same] = Board(self._gateway, choice)
+            board = self._boards[same] = Board(self._world, choice)
         return board
 
     def _tidy(self, kept: float = KEPT) -> None:

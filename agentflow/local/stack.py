@@ -50,6 +50,7 @@ CONNECTION: Final = tuple(
     for name in ("CONTEXT", "CREDS", "USER", "PASSWORD", "TLS_CA", "TLS_CERT", "TLS_KEY")
 )
 """How to reach a server elsewhere: to ours these would only do harm."""
+WEBHOOK_HOSTS: Final = "AGENTFLOW_WEBHOOK_HOSTS"
 METRICS: Final = "AGENTFLOW_METRICS"
 """Where metrics are served; only one process can have it."""
 
@@ -232,6 +233,7 @@ class LocalStack:
                 for number in range(1, self._workers + 1)
             ),
             *([gateway] if gateway else []),
+            *([self._webhooks_child()] if gateway and os.environ.get(WEBHOOK_HOSTS) else []),
         )
         if gateway is not None and gateway.announced is not None:
             self.gateway_url = gateway.announced[1]
@@ -239,6 +241,11 @@ class LocalStack:
             gateway.argv[gateway.argv.index("--port") + 1] = gateway.announced[2]
         self._working = self._ready = True
         self._write_state()
+
+    def _webhooks_child(self) -> Child:
+        """A worker that sends what hooks want, where the environment says where to."""
+        options = ["--name", "webhooks", "--queues", "webhooks", "--kinds", "webhook"]
+        return self._child("webhooks", "worker", options, grace=self._worker_grace, drains=True)
 
     def _gateway_child(self) -> Child:
         """At the port wanted, or at the next that is free."""
@@ -342,7 +349,7 @@ class LocalStack:
         # A server that was started again has another pid and another monitoring port.
         if event.kind == "restarted" and event.part == self.server.name and self._ready:
             self._write_state()
-        if event.kind == "drained":
+        if event.kind == "drained" and event.part.startswith("worker-"):
             self._drained += 1
             left = self._workers - self._drained
             text = f"{left} of {self._workers} workers go on" if left else "no worker is left"

@@ -55,6 +55,11 @@ def chromium() -> Path | None:
     return Path(found) if found else None
 
 
+def web() -> Path | None:
+    """The Python that has schemathesis and standardwebhooks."""
+    return _program(TOOLS / "web" / "bin" / "python")
+
+
 FINDERS: dict[str, Callable[[], Path | None]] = {
     "chromium": chromium,
     "claude": claude_cli,
@@ -63,6 +68,7 @@ FINDERS: dict[str, Callable[[], Path | None]] = {
     "node": node,
     "strace": strace,
     "tmux": tmux,
+    "web": web,
 }
 PACKAGES = {"chromium": "chromium", "faketime": "libfaketime", "strace": "strace", "tmux": "tmux"}
 """Of Debian; `make tools` installs the others."""

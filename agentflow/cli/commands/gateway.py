@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from socket import socket
 from typing import Any
@@ -80,6 +81,7 @@ def command(
 
     from agentflow.gateway import process
     from agentflow.gateway.settings import Settings
+    from agentflow.protocol.webhooks import hosts as webhook_hosts
 
     path = base_path.strip("/")
     settings = Settings(
@@ -93,6 +95,7 @@ def command(
         tls_cert=http_cert,
         tls_key=http_key,
         connections=connections,
+        webhooks=webhook_hosts(os.environ),
     )
     if http_key and not http_cert:
         raise UsageError("--http-key is the key of --http-cert: give both")

@@ -210,7 +210,7 @@ async def _submit(
 ) -> int:
     from agentflow.cli import output, waiting
 
-    async with options.client(connection, patience=PATIENCE) as client:
+    async with options.reached(connection, patience=PATIENCE) as client:
         handle = await _put(client, body, queue, priority)
         if not as_json:
             # With --wait the answer is what stdout is for.
@@ -246,7 +246,7 @@ async def _submit_all(
 
     if not as_json:
         output.note(source.taken_for)
-    async with options.client(connection, patience=PATIENCE) as client:
+    async with options.reached(connection, patience=PATIENCE) as client:
         if source.named:
             changed = (
                 msgspec.structs.replace(item, body=_changed(item.body, fields)) for item in source

@@ -152,19 +152,12 @@ class Watching:
 
         A record that ends it counts only when its sequence is above `newer_than`.
         """
-        wanted = [f"agentflow.live.progress.{task_id}", f"agentflow.live.results.{task_id}"]
-        if tokens:
-            wanted.append(subjects.tokens(task_id))
-        async with self._feed(*wanted) as feed:
+        async with self._feed(*_of_task(task_id, tokens)) as feed:
             last = await self._last(task_id)
-            seen, spoken = last.sequence, _Spoken()
-            if after is not None:
-                seen = after
-                async for event in self._after(task_id, seen, None):
-                    seen = event.sequence
-                    yield event
-            elif last.record is not None:
-                yield record_event(task_id, last.record, seen)
+            seen, spoken = last.sequence if after is None else after, _Spoken()
+            async for event in self._so_far(task_id, last, after):
+                seen = event.sequence
+                yield event
             ended = last.record is not None and last.record.terminal
             if ended and newer_than < last.sequence <= seen:
                 return
@@ -185,6 +178,14 @@ class Watching:
                     ended = event.record.terminal and seen > newer_than
                 if ended:
                     return
+
+    async def _so_far(self, task_id: str, last: Last, after: int | None) -> AsyncGenerator[Event]:
+        """The last record, or all behind `after`."""
+        if after is not None:
+            async for event in self._after(task_id, after, None):
+                yield event
+        elif last.record is not None:
+            yield record_event(task_id, last.record, last.sequence)
 
     async def _last(self, task_id: str) -> Last:
         try:
@@ -284,6 +285,12 @@ class Watching:
                 subject = subject_of(message)
                 record = records.decode(message.data, subject)
                 yield record_event(subjects.record_id(subject), record, seen)
+
+
+def _of_task(task_id: str, tokens: bool) -> list[str]:
+    """The subjects on which a task is told of."""
+    told = [f"agentflow.live.progress.{task_id}", f"agentflow.live.results.{task_id}"]
+    return [*told, subjects.tokens(task_id)] if tokens else told
 
 
 def record_event(task_id: str, record: Record, sequence: int) -> Event:

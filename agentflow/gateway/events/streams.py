@@ -78,13 +78,16 @@ def resumed_after(call: Call, given: int | None) -> int | None:
     return int(text)
 
 
-async def of_all(call: Call, wanted: Filter, after: int | None) -> web.StreamResponse:
+async def of_all(
+    call: Call, wanted: Filter, after: int | None, *, tokens: bool = False
+) -> web.StreamResponse:
     """What happens to all tasks that are wanted."""
     hub, client = call.gateway.hub, call.gateway.client
     await hub.started.wait()
     stream, reader = Stream(call), Reader(wanted)
     response = await stream.open()
     position = hub.join(reader)
+    writing = asyncio.ensure_future(_tokens(call, reader)) if tokens else None
     try:
         if after is not None:
             events = client.history.events(after, position)
@@ -93,7 +96,17 @@ async def of_all(call: Call, wanted: Filter, after: int | None) -> web.StreamRes
         await follow(stream, reader)
     finally:
         hub.leave(reader)
+        if writing is not None:
+            writing.cancel()
     return response
+
+
+async def _tokens(call: Call, reader: Reader) -> None:
+    """Give a reader the text of all tasks; few want it, so it is no part of the hub."""
+    async with aclosing(call.gateway.client.watch(tokens=True)) as events:
+        async for event in events:
+            if event.kind == "tokens" and (piece := written(event, reader.wanted)):
+                reader.put(piece)
 
 
 async def follow(stream: Stream, reader: Reader) -> None:

@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 COOKIE: Final = "agentflow"
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 ANYBODY: Final = Identity("viewer")
+_CLOSES: Final = frozenset({408, 413})
+"""What of the body has not come is not waited for."""
 _LOGIN: Final = {"WWW-Authenticate": 'Bearer realm="agentflow"'}
 
 
@@ -37,6 +39,8 @@ async def answered(
         response = await route.do(Call(gateway, request, who, name))
     except Refusal as refusal:
         response = problems.answer(problems.of_refusal(refusal), refusal.headers)
+        if refusal.status in _CLOSES:
+            response.force_close()
     except AgentFlowError as error:
         response = problems.answer(problems.of_error(error))
     except (asyncio.CancelledError, ConnectionError):
@@ -45,7 +49,7 @@ async def answered(
         _log.exception("%s %s failed", route.method, route.path)
         text = f"unexpected {type(error).__name__}; the gateway's log has more"
         response = problems.answer(problems.of_refusal(Refusal(500, text)))
-    gateway.count(route, response.status)
+    gateway.count(f"{route.method} {route.path}", response.status)
     return response
 
 

@@ -22,7 +22,8 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Which events; all conditions must hold, and of several values one of any.
 
     `type` is task.progress and the like, `label` name=value. `after` resumes behind a sequence, as
-    Last-Event-ID does. `records`: with the whole record of each.
+    Last-Event-ID does. `records`: with the whole record of each; `tokens`: also the text that is
+    generated for all tasks, where there is no filter.
     """
 
     type: list[str] = []
@@ -33,6 +34,7 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     job: str = ""
     after: int | None = None
     records: bool = False
+    tokens: bool = False
 
 
 class TaskEventQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,7 +58,8 @@ async def _all(call: Call) -> web.StreamResponse:
         whole=wanted.records,
         reach=call.who.queues,
     )
-    return await streams.of_all(call, chosen, streams.resumed_after(call, wanted.after))
+    after = streams.resumed_after(call, wanted.after)
+    return await streams.of_all(call, chosen, after, tokens=wanted.tokens)
 
 
 async def _one(call: Call) -> web.StreamResponse:

@@ -16,6 +16,7 @@ from agentflow.client.operate import budgets
 from agentflow.client.operate.budgets import Standing
 from agentflow.client.operate.costs import costs
 from agentflow.client.operate.deadletters import DeadFilter, DeadLetter
+from agentflow.client.operate.webhooks import checked
 from agentflow.dashboard.reader.scene import Answers, Scene
 from agentflow.dashboard.rows.queues import Queue, queues
 from agentflow.dashboard.rows.workers import Worker, workers
@@ -25,8 +26,12 @@ from agentflow.gateway.http.problems import Refusal
 from agentflow.gateway.http.route import Route
 from agentflow.gateway.routes import steering
 from agentflow.gateway.routes.reading import instant_of
+from agentflow.gateway.routes.steering import Age
+from agentflow.gateway.webhooks import KNOWN
 from agentflow.protocol import limits, subjects
 from agentflow.protocol.api import GateView, StatsView, WorkerView
+from agentflow.protocol.webhooks import Webhook
+from agentflow.rules import destinations
 from agentflow.rules.draining import DrainView
 from agentflow.rules.routes import budgets as rules
 from agentflow.rules.withdrawal import Step
@@ -90,7 +95,7 @@ class DeadQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     reason: str | None = None
     queue: str | None = None
     label: list[str] = []
-    older_than: float | None = None
+    older_than: Age | None = None
     fingerprint: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
     after: int = 0
@@ -112,6 +117,7 @@ class CostQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 _why = msgspec.json.Decoder(Reason)
 _limit = msgspec.json.Decoder(BudgetLimit)
+_hook = msgspec.json.Decoder(Webhook)
 
 
 async def _reason(call: Call) -> Reason:
@@ -225,6 +231,18 @@ async def _withdraw(call: Call) -> web.Response:
     return answer(Withdrawn(job=job.id, withdrawn=withdrawn, running=running))
 
 
+async def _hook_job(call: Call) -> web.Response:
+    hook = await call.body(_hook)
+    destinations.check(hook.url, call.gateway.settings.webhooks)
+    await call.gateway.client.operate.webhooks.of_job(call.name, checked(hook, KNOWN))
+    return answer(hook)
+
+
+async def _unhook_job(call: Call) -> web.Response:
+    await call.gateway.client.operate.webhooks.of_job(call.name, None)
+    return web.Response(status=204)
+
+
 # Dead letters.
 
 
@@ -248,7 +266,7 @@ def _filter(wanted: DeadQuery) -> DeadFilter:
     pairs = (pair.partition("=") for pair in wanted.label)
     return DeadFilter(
         reason=wanted.reason,
-        queue=wanted.queue,
+        queue=None if wanted.queue is None else subjects.check_queue(wanted.queue),
         label={name: value for name, _, value in pairs},
         older_than=wanted.older_than,
         fingerprint=wanted.fingerprint,
@@ -398,6 +416,24 @@ ROUTES: Final = [
         "Take back what waits of a job.",
         Withdrawn,
         names="[a-z0-9-]{1,24}",
+    ),
+    _act(
+        "/v1/jobs/{name}/webhook",
+        _hook_job,
+        "Send the events of a job's tasks somewhere.",
+        Webhook,
+        method="PUT",
+        names="[a-z0-9-]{1,24}",
+        body=Webhook,
+    ),
+    _act(
+        "/v1/jobs/{name}/webhook",
+        _unhook_job,
+        "Send them no longer.",
+        None,
+        method="DELETE",
+        names="[a-z0-9-]{1,24}",
+        status=204,
     ),
     _read("/v1/dead", _dead, "Dead letters.", DeadLetters, query=DeadQuery),
     _read("/v1/dead/groups", _groups, "Them by cause.", list[FailureGroup], query=DeadQuery),

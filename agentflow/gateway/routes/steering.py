@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
@@ -17,11 +17,15 @@ from agentflow.gateway.http.call import Call, answer
 from agentflow.gateway.http.problems import Refusal
 from agentflow.gateway.http.route import Route
 from agentflow.gateway.routes.reading import known
-from agentflow.protocol import jobs, subjects
-from agentflow.protocol.record import State
+from agentflow.protocol import jobs, limits, subjects
+from agentflow.protocol.record import State, Usage
 
 NAMED: Final = 1000
 """Tasks that an answer names."""
+
+
+Age = Annotated[float, msgspec.Meta(ge=0, le=10 * 365 * limits.DAY)]
+"""Seconds."""
 
 
 class TaskSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +47,7 @@ class LetterSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     queue: str | None = None
     labels: dict[str, str] = {}
     job: str = ""
-    older_than: float | None = None
+    older_than: Age | None = None
     fingerprint: str | None = None
     dry_run: bool = False
 
@@ -61,6 +65,8 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     cancelled: bool
     sequence: int
+    usage: Usage
+    cost_usd: float | None
 
 
 class Retried(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +104,8 @@ async def _cancel(call: Call) -> web.Response:
             state=result.state,
             cancelled=result.state == State.CANCELLED and not ended.already,
             sequence=result.sequence,
+            usage=result.usage,
+            cost_usd=result.cost_usd,
         )
     )
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from agentflow.client.operate.webhooks import checked
 from agentflow.client.tasks.submission import Submission, asked_as_sent
 from agentflow.errors import AgentFlowError, IdReused, InvalidTask
 from agentflow.gateway.gateway import Admitted
@@ -23,12 +24,14 @@ from agentflow.gateway.http.call import BODY_MOST, Call, answer, too_large
 from agentflow.gateway.http.problems import Problem, Refusal
 from agentflow.gateway.http.route import Route
 from agentflow.gateway.routes.reading import WAIT_MOST, WaitQuery, result_of
-from agentflow.protocol import limits, subjects, task
+from agentflow.gateway.webhooks import KNOWN
+from agentflow.protocol import limits, subjects, task, webhooks
 from agentflow.protocol.asked import differences
 from agentflow.protocol.record import State
 from agentflow.protocol.subjects import Priority
 from agentflow.protocol.task import TaskBody
-from agentflow.rules import reuse
+from agentflow.protocol.webhooks import Webhook
+from agentflow.rules import destinations, reuse
 from agentflow.views.row import Row, encode_labels
 
 LINES: Final = "application/x-ndjson"
@@ -44,10 +47,12 @@ _FIELDS: Final = TaskBody.__struct_fields__
 
 
 class NewTask(TaskBody, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """A task: what it asks, and the queue and priority that it goes to."""
+    """A task: what it asks, the queue and priority that it goes to, and where its events are sent
+    (`webhook`)."""
 
     queue: str = "default"
     priority: Priority = Priority.NORMAL
+    webhook: Webhook | None = None
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +86,18 @@ def _given(new: NewTask) -> dict[str, Any]:
     return {name: value for name in _FIELDS if (value := getattr(new, name)) is not None}
 
 
+async def hooked(call: Call, hook: Webhook) -> str:
+    """The id of a hook that may be. Raises UsageError."""
+    destinations.check(hook.url, call.gateway.settings.webhooks)
+    return await call.gateway.client.operate.webhooks.keep(checked(hook, KNOWN))
+
+
+async def _labelled(call: Call, new: NewTask) -> None:
+    """Give a task with a webhook the label by which its events are found."""
+    if new.webhook is not None:
+        new.labels = {**(new.labels or {}), webhooks.LABEL: await hooked(call, new.webhook)}
+
+
 def _message(call: Call, new: NewTask, task_id: str | None = None) -> Submission:
     """The task as its message. Raises InvalidTask, UsageError, Refusal."""
     if call.who.queues and not call.who.reaches(new.queue):
@@ -101,6 +118,11 @@ def decoded(data: bytes) -> NewTask:
     # In the words in which the command line says it.
     named = msgspec.json.decode(data) if _is_object(data) else None
     if isinstance(named, dict):
+        if "webhook" in named:
+            try:
+                msgspec.convert(named.pop("webhook"), Webhook)
+            except msgspec.ValidationError as error:
+                raise InvalidTask(f"webhook: {error}", reason="bad_field") from None
         for field in ("queue", "priority"):
             value = named.pop(field, None)
             if value is not None and not isinstance(value, str):
@@ -129,6 +151,7 @@ async def _submit(call: Call) -> web.StreamResponse:
         data = await call.read(limits.PAYLOAD_BYTES)
     new = decoded(data)
     wait = _wait(call)
+    await _labelled(call, new)
     message = _message(call, new, _key(call, new))
     fresh = message.id not in (new.id, call.header("Idempotency-Key"))
     stored = await _stored(call, message, new, fresh=fresh)
@@ -280,7 +303,10 @@ class _Bulk:
 
     async def _one(self, number: int, line: bytes) -> Outcome:
         try:
-            message = _message(self._call, decoded(line))
+            new = decoded(line)
+            if new.webhook is not None:
+                await _labelled(self._call, new)
+            message = _message(self._call, new)
             sequence = await self._call.gateway.client.tasks.store(message)
         except Refusal as refusal:
             return Outcome(line=number, error=problems.of_refusal(refusal))
