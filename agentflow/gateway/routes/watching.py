@@ -192,10 +192,10 @@ ROUTES: Final = [
         method="GET",
         path="/v1/watch",
         do=_watch,
-        says="Several views in one stream; the id of an event is the place of its `on`.",
+        says="Several views: with Accept: text/event-stream in one stream, in which the id of an "
+        "event is the place of its `on`; else as they are.",
         query=WatchQuery,
-        answer=dict[str, Any],
-        kind=SSE,
+        answer=list[dict[str, Any]],
     ),
     Route(
         method="GET",
