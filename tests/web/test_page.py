@@ -277,3 +277,25 @@ async def test_hostile_text_is_text(
         assert await browser.page.evaluate("window.pwned") is None
         assert await browser.page.locator("main img, main script, main iframe").count() == 0
         assert await browser.page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+async def test_who_needs_a_token_logs_in_and_sees_the_acts_of_its_role(
+    serve: Serve, stack: Worker, client: Client, browser: Browser
+) -> None:
+    served = await serve(secured=True)
+    browser.base = served.url
+    browser.expected = re.compile("401")
+    text, _ = await client.operate.tokens.create("viewer")
+    await client.submit("x", id="t-1", kind="echo")
+    await browser.open("tasks")
+    await browser.page.wait_for_url(re.compile("/login$"))
+    await browser.page.get_by_label("Token").fill("af_wrong")
+    await browser.click("Log in")
+    await browser.sees("does not hold")
+    await browser.page.get_by_label("Token").fill(text)
+    await browser.click("Log in")
+    await browser.sees("live", ".top")
+    await browser.open("tasks/t-1")
+    await browser.sees("succeeded")
+    for act in ("New task", "Retry ...", "Cancel ..."):
+        assert await browser.page.get_by_text(act, exact=True).is_hidden(), act

@@ -21,6 +21,8 @@ import { h, put, s } from "./dom.js";
 
 const WIDE = 600;
 const TALL = 120;
+/** Values that are drawn at least. */
+const FEWEST = 15;
 
 export class Chart {
   constructor() {
@@ -43,8 +45,9 @@ export class Chart {
     this._key = "";
   }
 
-  /** @param {Drawing} drawing */
-  show(drawing) {
+  /** @param {Drawing} whole */
+  show(whole) {
+    const drawing = begun(whole);
     this._drawing = drawing;
     const key = JSON.stringify(drawing.series);
     if (key === this._key) return;
@@ -99,6 +102,16 @@ export class Chart {
     this._mark?.setAttribute("visibility", "visible");
     this._figures(place);
   }
+}
+
+/** Without the time before anything happened. @param {Drawing} drawing @returns {Drawing} */
+function begun(drawing) {
+  const lengths = drawing.series.map((each) => each.values.length);
+  const firsts = drawing.series.map((each) => each.values.findIndex((value) => value > 0)).filter((at) => at >= 0);
+  const begin = Math.max(0, Math.min(...firsts, ...lengths) - 1);
+  const from = Math.min(begin, Math.max(...lengths) - FEWEST);
+  if (from <= 0) return drawing;
+  return { ...drawing, series: drawing.series.map((each) => ({ ...each, values: each.values.slice(from) })) };
 }
 
 /** @param {number} seconds */
