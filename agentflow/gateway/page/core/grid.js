@@ -2,7 +2,8 @@
 // no more than fifty; the gateway is asked for the part around what is seen (`want`).
 
 import { fit } from "./fit.js";
-import { h, say } from "./dom.js";
+import { draw } from "./cells.js";
+import { h } from "./dom.js";
 
 /** @typedef {import("./types.js").Grid} Told */
 /** @typedef {import("./types.js").Row} Row */
@@ -29,11 +30,6 @@ const SETTLED = 60;
 const PADDING = 23;
 const ARROW = 1.6;
 const MARK = 40;
-const BAR = 12;
-const PARTLY = /^[█▉▊▋▌▍▎▏ ]*?(\d+)%(.*)$/;
-const BLOCKS = /^[█▉▊▋▌▍▎▏]* *$/;
-const EIGHTHS = " ▏▎▍▌▋▊▉█";
-const SPARKS = /^[ ▁▂▃▄▅▆▇█]{4,}$/;
 
 export class Grid {
   /** @param {Traits} traits */
@@ -58,7 +54,7 @@ export class Grid {
     this._nothing = h("p", { class: "nothing", hidden: true });
     this.element = h(
       "div",
-      { class: traits.want ? "grid scrolls" : "grid", tabindex: traits.want ? 0 : null, on: { scroll: () => this._scrolled() } },
+      { class: traits.want ? "grid scrolls" : "grid", tabindex: traits.want ? 0 : null, role: traits.want ? "region" : null, "aria-label": traits.want ? traits.label : null, on: { scroll: () => this._scrolled() } },
       this.table,
       this._nothing,
     );
@@ -66,12 +62,18 @@ export class Grid {
     this._rows = new Map();
     /** @type {{ place: number, width: number }[]} */
     this._shown = [];
-    this._drawn = "";
+    /** What the headings were drawn from. @type {unknown[]} */
+    this._drawn = [];
     this._frame = 0;
     this._settle = 0;
     this._wanted = 0;
     this._last = "";
-    this._sizes = new ResizeObserver(() => this._soon());
+    /** Sizes as they were measured last: to measure makes the browser lay out what is not done. */
+    this._measured = { all: 0, one: 7.5, row: 34 };
+    this._sizes = new ResizeObserver(() => {
+      this._measured.all = 0;
+      this._soon();
+    });
     this._sizes.observe(this.element);
   }
 
@@ -128,14 +130,10 @@ export class Grid {
     }
   }
 
-  get rowHeight() {
-    return parseFloat(getComputedStyle(this.element).getPropertyValue("--row")) || 34;
-  }
-
   /** @param {Told} told */
   _range(told) {
     if (!this.traits.want) return { first: told.first, last: told.first + told.rows.length };
-    const height = this.rowHeight;
+    const height = this._room().row;
     const top = Math.max(0, this.element.scrollTop);
     const first = Math.max(0, Math.floor(top / height) - AROUND);
     const last = Math.min(told.total, Math.ceil((top + this.element.clientHeight) / height) + AROUND);
@@ -147,7 +145,7 @@ export class Grid {
     if (!told || !this.element.isConnected) return;
     this._headings(told);
     const { first, last } = this._range(told);
-    const height = this.rowHeight;
+    const height = this._room().row;
     stretch(this._above, first * height, told.headings.length + 1);
     const after = this.traits.want ? told.total - last : 0;
     stretch(this._below, after * height, told.headings.length + 1);
@@ -254,9 +252,9 @@ export class Grid {
   _headings(told) {
     const room = this._room();
     const marks = this.traits.marked ? 1 : 0;
-    const key = JSON.stringify([told.headings, told.sort, told.reverse, room]);
-    if (key === this._drawn) return;
-    this._drawn = key;
+    const drawn = [told.headings, told.sort, told.reverse, room.all, room.one];
+    if (drawn.every((each, at) => each === this._drawn[at])) return;
+    this._drawn = drawn;
     const pad = PADDING / room.one;
     const box = marks ? MARK / room.one : 0;
     this._shown = fit(told.headings.map(titled), room.all - box - 1.6, pad);
@@ -268,14 +266,17 @@ export class Grid {
     this._head.replaceChildren(...(marks ? [h("th", { class: "mark", "aria-label": "Marked" })] : []), ...cells);
   }
 
-  /** Characters that a row has room for, and the pixels of one. */
+  /** Characters that a row has room for, and the pixels of one and of a row. */
   _room() {
+    if (this._measured.all) return this._measured;
     if (!this._ruler) {
       this._ruler = h("span", { class: "ruler", "aria-hidden": "true" }, "00000000000000000000");
       this.element.append(this._ruler);
     }
     const one = this._ruler.getBoundingClientRect().width / 20 || 7.5;
-    return { all: this.element.clientWidth / one, one };
+    const row = parseFloat(getComputedStyle(this.element).getPropertyValue("--row")) || 34;
+    this._measured = { all: this.element.clientWidth / one, one, row };
+    return this._measured;
   }
 
   /** @param {Told} told @param {Heading} heading */
@@ -335,65 +336,4 @@ function place(parent, wanted) {
     if (child === at) at = at.nextElementSibling;
     else parent.insertBefore(child, at);
   }
-}
-
-/**
- * Show a cell: text, or what the terminal draws with blocks as a drawing.
- *
- * @param {HTMLElement} td
- * @param {Cell} cell
- * @param {string | null} link
- */
-export function draw(td, cell, link) {
-  const told = `${cell.token}\u0000${cell.text}\u0000${link ?? ""}`;
-  if (told === drawn.get(td)) return;
-  drawn.set(td, told);
-  const right = td.classList.contains("right") ? " right" : "";
-  td.className = `token-${cell.token.replaceAll(".", "-")}${right}`;
-  const partly = PARTLY.exec(cell.text);
-  if (partly && /[█▏▎▍▌▋▊▉]|^ *\d+%/.test(cell.text) && cell.text.includes("%") && cell.text.length > 6) {
-    bar(td, Number(partly[1]) / 100, `${partly[1]}%${partly[2]}`);
-  } else if (cell.token.startsWith("spark") && cell.text.length <= BAR && BLOCKS.test(cell.text)) {
-    bar(td, filled(cell.text), "");
-  } else if (SPARKS.test(cell.text)) {
-    td.replaceChildren(spark(cell.text));
-  } else if (link && cell.text) {
-    const a = td.firstElementChild;
-    if (a instanceof HTMLAnchorElement) {
-      if (a.getAttribute("href") !== link) a.href = link;
-      say(a, cell.text);
-    } else {
-      td.replaceChildren(h("a", { href: link, dir: "auto" }, cell.text));
-    }
-  } else {
-    say(td, cell.text);
-  }
-  td.title = cell.text.length > 14 ? cell.text.slice(0, 500) : "";
-}
-
-/** What was drawn last into each cell. @type {WeakMap<HTMLElement, string>} */
-const drawn = new WeakMap();
-
-/** @param {HTMLElement} td @param {number} share @param {string} text */
-function bar(td, share, text) {
-  const inner = h("span", { class: "fill" });
-  inner.style.width = `${Math.min(100, Math.max(0, 100 * share))}%`;
-  td.replaceChildren(h("span", { class: "bar" }, inner), ...(text ? [h("span", { class: "amount" }, text)] : []));
-}
-
-/** How far blocks fill their cell. @param {string} text */
-function filled(text) {
-  let eighths = 0;
-  for (const sign of text) eighths += Math.max(0, EIGHTHS.indexOf(sign));
-  return eighths / (8 * text.length);
-}
-
-/** @param {string} text */
-function spark(text) {
-  const bars = [...text].map((sign) => {
-    const one = h("i");
-    one.style.height = `${(100 * Math.max(0, " ▁▂▃▄▅▆▇█".indexOf(sign))) / 8}%`;
-    return one;
-  });
-  return h("span", { class: "sparks", role: "img", "aria-label": "over time" }, ...bars);
 }

@@ -10,6 +10,8 @@ import { button, h, say } from "../core/dom.js";
 /** @typedef {import("../core/types.js").View} View */
 
 const LINES = 400;
+/** Milliseconds between two drawings: each lays out the whole table. */
+const EVERY = 300;
 const KINDS = ["queued", "started", "progress", "scheduled", "retrying", "waiting", "succeeded", "failed", "cancelled"];
 const TOKENS = { started: "state-running", progress: "dim", queued: "dim" };
 
@@ -39,7 +41,7 @@ export function events(place, app) {
   const add = (/** @type {HTMLElement} */ line) => {
     waiting.push(line);
     if (waiting.length > 2 * LINES) waiting.splice(0, LINES);
-    if (!frame) frame = requestAnimationFrame(flush);
+    if (!frame) frame = window.setTimeout(flush, EVERY);
   };
   /** @param {string} kind @param {any} data */
   const line = (kind, data) => {
@@ -74,13 +76,13 @@ export function events(place, app) {
       heading("Events", h("span", { class: "space" }), pause),
       h("div", { class: "chips" }, ["", ...KINDS].map((kind) =>
         h("a", { class: "chip", href: to(["events"], { only: kind }), "aria-current": kind === chosen ? "true" : null }, kind || "all"))),
-      h("div", { class: "grid scrolls", tabindex: 0 }, h("table", { class: "plain log", "aria-label": "Events" },
+      h("div", { class: "grid scrolls", tabindex: 0 }, h("table", { class: "plain log happening", "aria-label": "Events" },
         h("thead", {}, h("tr", {}, ["Time", "What", "Task", "Queue", ""].map((name) => h("th", { scope: "col" }, name)))), body)),
     ],
     close() {
       closed = true;
       source?.close();
-      cancelAnimationFrame(frame);
+      clearTimeout(frame);
     },
   };
 }

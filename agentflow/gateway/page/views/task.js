@@ -5,7 +5,7 @@ import { heading } from "../core/acts.js";
 import { to } from "../core/address.js";
 import { get, Problem } from "../core/api.js";
 import { button, copying, h, put, say } from "../core/dom.js";
-import { draw } from "../core/grid.js";
+import { draw } from "../core/cells.js";
 import { Stream } from "../core/text.js";
 import { answer, history, prompt } from "./taskparts.js";
 
