@@ -245,7 +245,7 @@ async def test_hostile_text_is_text(
 ) -> None:
     served, gate = await serve(), Gate()
     browser.base = served.url
-    long = HOSTILE + "y" * 400_000
+    long, huge = HOSTILE + "y" * 400_000, HOSTILE + "z" * 4_000_000
 
     async def writes(run: Run) -> Outcome:
         await run.progress(0.5, HOSTILE)
@@ -263,7 +263,7 @@ async def test_hostile_text_is_text(
     async with a_worker(nats_server, handlers, queues=["held"]):
         labels = {"team": HOSTILE[:60]}
         await client.submit(
-            long, id="h-1", kind="writes", queue="held", system=HOSTILE, labels=labels
+            huge, id="h-1", kind="writes", queue="held", system=HOSTILE, labels=labels
         )
         failed = await client.submit(HOSTILE, id="h-2", kind="breaks", queue="held")
         await failed.result(20, raise_on_failure=False)
@@ -271,9 +271,15 @@ async def test_hostile_text_is_text(
             await browser.open(address)
             await browser.sees("<img src=x" if address != "events" else "h-2")
         await browser.open("tasks/h-1")
+        await browser.sees(f"Show all {len(huge):,} characters")
         gate.opened.set()
-        await browser.sees("Show all 4")
         await browser.sees("Value")
+        for text in (long, huge):
+            await browser.click(f"Show all {len(text):,} characters")
+        shown = await browser.page.locator("pre.text").evaluate_all(
+            "(all) => all.map((each) => each.textContent.length)"
+        )
+        assert {len(long), len(huge)} <= set(shown)
         assert await browser.page.evaluate("window.pwned") is None
         assert await browser.page.locator("main img, main script, main iframe").count() == 0
         assert await browser.page.evaluate("document.documentElement.scrollWidth") <= 1280

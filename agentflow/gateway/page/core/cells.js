@@ -6,7 +6,8 @@ import { h, say } from "./dom.js";
 
 /** Characters of the longest bar; longer rows of blocks are values over time. */
 const BAR = 12;
-const PARTLY = /^[█▉▊▋▌▍▎▏ ]*?(\d+)%(.*)$/;
+/** A bar, filled or empty, and its share: text that only begins with a share is text. */
+const PARTLY = /^(?:[█▉▊▋▌▍▎▏][█▉▊▋▌▍▎▏ ]*| {6,})(\d+)%(.*)$/;
 const BLOCKS = /^[█▉▊▋▌▍▎▏]* *$/;
 const EIGHTHS = " ▏▎▍▌▋▊▉█";
 const SPARKS = /^[ ▁▂▃▄▅▆▇█]{4,}$/;
@@ -25,7 +26,7 @@ export function draw(td, cell, link) {
   const right = td.classList.contains("right") ? " right" : "";
   td.className = `token-${cell.token.replaceAll(".", "-")}${right}`;
   const partly = PARTLY.exec(cell.text);
-  if (partly && /[█▏▎▍▌▋▊▉]|^ *\d+%/.test(cell.text) && cell.text.includes("%") && cell.text.length > 6) {
+  if (partly) {
     bar(td, Number(partly[1]) / 100, `${partly[1]}%${partly[2]}`);
   } else if (cell.token.startsWith("spark") && cell.text.length <= BAR && BLOCKS.test(cell.text)) {
     bar(td, filled(cell.text), "");

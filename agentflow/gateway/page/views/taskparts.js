@@ -5,17 +5,37 @@ import { button, copying, h, put } from "../core/dom.js";
 import { sub } from "./overview.js";
 
 /** Characters that are shown at once; the whole is a click away. */
-const SHOWN = 100_000;
+const SHOWN = 50_000;
+const PIECE = 20_000;
 
 /** A long text, its beginning first. @param {string} text @param {string} [kind] */
 export function long(text, kind = "text") {
   const box = h("pre", { class: kind, dir: "auto", tabindex: 0 }, text.slice(0, SHOWN));
   if (text.length <= SHOWN) return box;
   const more = button(`Show all ${count(text.length)} characters`, () => {
-    box.textContent = text;
+    put(box, pieces(text).map((piece) => h("div", { class: "piece" }, piece)));
     more.remove();
   }, { class: "small" });
   return h("div", {}, box, more);
+}
+
+/**
+ * A text in pieces: the browser lays out those that are seen, where one of millions would take it
+ * seconds. They end with a line where there is one.
+ *
+ * @param {string} text
+ */
+function pieces(text) {
+  const told = [];
+  for (let at = 0; at < text.length; ) {
+    const line = text.lastIndexOf("\n", at + PIECE);
+    let end = line > at + PIECE / 2 ? line + 1 : at + PIECE;
+    // No character of two halves is cut apart.
+    if (/[\uD800-\uDBFF]/.test(text.charAt(end - 1))) end += 1;
+    told.push(text.slice(at, end));
+    at = end;
+  }
+  return told;
 }
 
 /** @param {unknown} value */
