@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from agentflow.config import Connect
+from agentflow.errors import UsageError
 from agentflow.gateway.gateway import Gateway
 from agentflow.gateway.routes.table import routes
 from agentflow.gateway.server import HttpServer, bound
 from agentflow.gateway.settings import Settings
 from tests.gateway.conftest import Serve, Served
+from tests.support.certificates import Authority
 from tests.support.nats_server import NatsServer
 
 
@@ -65,3 +69,20 @@ async def test_its_pages_name_parts_that_are_there(serve: Serve, path: str) -> N
         answer = await served.get(f"/page/{part}")
         assert answer.status == 200, part
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_it_serves_https_with_a_certificate(serve: Serve, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    own = authority.certificate("gateway")
+    served = await serve(tls_cert=str(own.pem), tls_key=str(own.key))
+    url = f"https://127.0.0.1:{served.port}"
+    trusts = ssl.create_default_context(cafile=str(authority.pem))
+    async with served.session.get(url + "/livez", ssl=trusts) as answer:
+        assert answer.status == 200
+    own_page = {"Origin": url, "Content-Type": "application/json"}
+    async with served.session.post(
+        url + "/v1/tasks", json={"prompt": "x"}, headers=own_page, ssl=trusts
+    ) as answer:
+        assert answer.status == 201
+    with pytest.raises(UsageError, match="cannot be used"):
+        Settings(tls_cert=str(own.key)).tls()
