@@ -130,24 +130,28 @@ class HttpServer:
 
 
 def bound(settings: Settings, *, shared: bool = False, tries: int = 1) -> socket.socket:
-    """A socket at the address wanted, or at one of the next `tries` ports. Raises OSError.
+    """A socket at the address wanted. Raises OSError.
 
-    `shared`: several processes listen at one port, and the system deals the connections out.
+    With `tries` above 1 at one of so many ports from there on, else at any that is free. `shared`:
+    several processes listen at one port, and the system deals the connections out.
     """
     host = settings.host or "0.0.0.0"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in range(settings.port, settings.port + tries):
+    ports = [port for port in range(settings.port, settings.port + tries) if port < 65_536]
+    if tries > 1:
+        ports.append(0)
+    for port in ports:
         made = socket.socket(family, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            made.bind((host, port if port <= 65_535 else 0))
+            made.bind((host, port))
         except OSError:
             made.close()
-            if port + 1 < settings.port + tries:
-                continue
-            raise
+            if port == ports[-1]:
+                raise
+            continue
         made.setblocking(False)
         return made
     raise OSError("no port is free")

@@ -18,7 +18,14 @@ from agentflow.protocol.record import EMPTY, Usage
 from agentflow.rules import records as entries
 from agentflow.rules.records import Origin, Spent
 from agentflow.rules.retry import Signal
-from agentflow.telemetry.metrics import Figures, MasterMetrics, Words, WorkerMetrics, served
+from agentflow.telemetry.metrics import (
+    Figures,
+    GatewayMetrics,
+    MasterMetrics,
+    Words,
+    WorkerMetrics,
+    served,
+)
 from tests.integration.conftest import StartWorker
 from tests.support.handlers import Gate, failing
 from tests.support.masters import a_master, ready
@@ -264,7 +271,7 @@ async def test_processes_share_as_many_ports_and_a_replacement_waits_for_one() -
 
 def test_the_page_has_every_metric_and_no_other() -> None:
     ours = {}
-    for metrics in (of_worker(), of_master()):
+    for metrics in (of_worker(), of_master(), GatewayMetrics(dict, {}, actor="g")):
         for family in metrics.registry.collect():
             if not family.name.startswith("process_"):
                 total = "_total" if family.type == "counter" else ""

@@ -93,6 +93,7 @@ class Tasks:
         priority: str = DEFAULTS["priority"],
     ) -> Submission:
         """A task ready to be stored; it reads no files. Raises InvalidTask, UsageError."""
+        self.check()
         chosen = self._ids.new() if task_id is None else task_id
         return prepare(fields, task_id=chosen, queue=queue, priority=priority)
 
