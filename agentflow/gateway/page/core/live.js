@@ -111,8 +111,8 @@ export class Live {
     } catch (error) {
       if (!(error instanceof Problem) || !error.status) return;
       this._stands("refused", error.message);
-      // What was asked wrongly is not asked again.
-      if (error.status === 400) clearTimeout(this._again);
+      // What was asked wrongly, or may not be asked, is not asked again.
+      if (error.status === 400 || error.status === 403) clearTimeout(this._again);
     }
   }
 
