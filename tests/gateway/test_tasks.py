@@ -56,6 +56,8 @@ async def test_a_key_is_one_request(serve: Serve, client: Client) -> None:
     assert (first.status, first.json["id"]) == (201, "order-7")
     same = await served.post("/v1/tasks", ECHO, headers=key)
     assert (same.status, same.json["known"]) == (200, True)
+    quoted = await served.post("/v1/tasks", ECHO, headers={"Idempotency-Key": '"order-7"'})
+    assert (quoted.status, quoted.json["known"]) == (200, True)
     other = await served.post("/v1/tasks", ECHO | {"prompt": "another"}, headers=key)
     assert other.status == 422
     assert other.json["type"] == "urn:agentflow:IdReused"

@@ -148,13 +148,14 @@ async def _submit(call: Call) -> web.StreamResponse:
         async with call.gateway.large:
             data = await call.read(limits.PAYLOAD_BYTES)
     else:
-        data = await call.read(limits.PAYLOAD_BYTES)
+        # Who does not say how long it is has the room that everybody has.
+        data = await call.read(BODY_MOST)
     new = decoded(data)
     wait = _wait(call)
     await _labelled(call, new)
-    message = _message(call, new, _key(call, new))
-    fresh = message.id not in (new.id, call.header("Idempotency-Key"))
-    stored = await _stored(call, message, new, fresh=fresh)
+    key = _key(call, new)
+    message = _message(call, new, key)
+    stored = await _stored(call, message, new, fresh=key is None)
     location = {"Location": f"{call.gateway.settings.path}/v1/tasks/{stored.id}"}
     if wait:
         response = await result_of(call, stored.id, wait)
