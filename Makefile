@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DRAWING := $(VENV)/.drawing
+DRIVING := $(VENV)/.driving
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -15,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --no-build-isolation: pip would fetch a build backend of its own, without hashes.
 # The stamp comes last, so that an install that broke half-way is made again.
@@ -34,6 +35,11 @@ $(DRAWING): $(STAMP) requirements-bench.txt
 	@$(PIP) install --require-hashes -r requirements-bench.txt
 	@touch $@
 
+# What drives a browser; only the tests of the page need it.
+$(DRIVING): $(STAMP) requirements-web.txt
+	@$(PIP) install --require-hashes -r requirements-web.txt
+	@touch $@
+
 .PHONY: demo
 demo: $(STAMP) ## Run the example tasks on a local stack, with simulated answers
 	$(BIN)/agentflow run examples/prompts.jsonl --simulate
@@ -46,6 +52,11 @@ test: $(STAMP) ## Run every test
 test-deploy: $(STAMP) ## Test the helm chart and the plain manifests (builds helm, with go)
 	@tools/install-helm
 	AGENTFLOW_REQUIRE_TOOLS=helm $(BIN)/python -m pytest tests/deploy
+
+.PHONY: test-web
+test-web: $(DRIVING) tools ## Judge HTTP with what others wrote, and drive the web page in Chromium
+	$(BIN)/python -m pytest --long -m long -n auto tests/gateway
+	$(BIN)/python -m pytest --web -n 2 tests/web
 
 SECONDS ?= 600
 SEED ?=
@@ -66,11 +77,12 @@ soak: $(STAMP) ## 300 tasks/s for half an hour: memory, streams, latency (MINUTE
 	$(BIN)/python -m bench soak --minutes $(or $(MINUTES),30)
 
 .PHONY: check
-check: $(STAMP) ## Lint, format, types and the direction of imports
+check: $(STAMP) ## Lint, format, types (the page's too) and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@tools/check-page
 
 # make bench BENCH=--quick is the short one. It runs alone: a busy machine is refused.
 .PHONY: bench
@@ -83,8 +95,12 @@ bench: $(DRAWING) tools ## Compare worker designs on 1000 simulated tasks (40 mi
 screenshots: $(STAMP) ## Take the dashboard's pictures for the README again
 	$(BIN)/python -m tools.screenshots
 
+.PHONY: web-pictures
+web-pictures: $(DRIVING) ## Take the web page's pictures for docs/web.md again
+	$(BIN)/python -m tools.webpictures
+
 .PHONY: tools
-tools: ## Install the nats CLI (go) and the Node SDK and Claude CLI (npm) into .tools
+tools: ## Install the nats CLI (go), the Node SDK and Claude CLI (npm), schemathesis, into .tools
 	@tools/install
 
 .PHONY: release

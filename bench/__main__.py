@@ -22,6 +22,7 @@ NAMES = {
     "peers": "AgentFlow beside other Python task queues, and the tables of docs/peers.md",
     "recovery": "until work goes on after kill -9 of worker, master, server, or all",
     "batches": "tasks through the batch lane: time, operations and bytes a task, memory",
+    "gateway": "HTTP: what a GET, a POST, a task of a bulk and a reader cost",
     "soak": "half an hour at 300 tasks/s: memory, streams, latency",
     "scale": "how the cost of a task grows, and the tables of docs/scaling.md",
 }
@@ -253,6 +254,15 @@ def batches(tasks: int, out: Path | None) -> None:
     """Tasks through the batch lane, with what each costs the bus."""
     module = importlib.import_module("bench.batch_lane")
     raise SystemExit(asyncio.run(module.main(tasks, out or module.RESULTS)))
+
+
+@bench.command("gateway")
+@click.option("--quick", is_flag=True, help="A tenth of the load, to see that it works.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the result.")
+def gateway(quick: bool, out: Path | None) -> None:
+    """HTTP: what a GET, a POST, a task of a bulk and a reader cost."""
+    module = importlib.import_module("bench.gateway")
+    raise SystemExit(asyncio.run(module.main(quick, out or module.RESULTS)))
 
 
 @bench.command("soak")

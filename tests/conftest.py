@@ -19,16 +19,18 @@ settings.load_profile("agentflow")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="Run the long fault tests, at full scale.")
+    parser.addoption("--web", action="store_true", help="Run the tests that drive a browser.")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes minutes is left out, and not called skipped: `make faults` runs it."""
-    if config.getoption("--long"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("long")]
+    """What takes minutes, or a browser, is left out and not called skipped: `make faults` and
+    `make test-web` run it.
+    """
+    kinds = [name for name in ("long", "web") if not config.getoption(f"--{name}")]
+    left_out = [item for item in items if any(map(item.get_closest_marker, kinds))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 import msgspec
@@ -93,6 +93,20 @@ def client(connection: Mapping[str, str | None], *, patience: float = 5.0) -> Cl
     from agentflow.client import Client
 
     return Client(resolve(connection), patience=patience)
+
+
+def reached(connection: Mapping[str, str | None], *, patience: float = 5.0) -> Client:
+    """`client`, or where AGENTFLOW_URL names a gateway and no option a server, one by that.
+
+    For commands that need no more than a gateway has: submit, get, list, watch, cancel.
+    """
+    url = os.environ.get("AGENTFLOW_URL")
+    if not url or any(value for value in connection.values()):
+        return client(connection, patience=patience)
+    from agentflow.remote.client import RemoteClient
+
+    # What these commands call, it has.
+    return cast("Client", RemoteClient(url, patience=patience))
 
 
 def json_option(function: Callable[..., R]) -> Callable[..., R]:

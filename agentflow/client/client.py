@@ -324,10 +324,19 @@ class Client:
         return self.tasks.expect(task_id, newer_than=newer_than)
 
     def watch(
-        self, task_id: str | None = None, *, newer_than: int = 0, tokens: bool = True
+        self,
+        task_id: str | None = None,
+        *,
+        newer_than: int = 0,
+        tokens: bool = True,
+        after: int | None = None,
     ) -> AsyncGenerator[Event]:
-        """Events as they come; of one task, beginning with its state, until it has ended."""
-        return self.tasks.watch(task_id, newer_than=newer_than, tokens=tokens)
+        """Events as they come; of one task, beginning with its state, until it has ended.
+
+        Of one that runs the text so far comes first. With `after`, the sequence of a record, all
+        records behind it come, as far as they are kept.
+        """
+        return self.tasks.watch(task_id, newer_than=newer_than, tokens=tokens, after=after)
 
     async def read(self, task_id: str) -> Last:
         """The last record of a task's log, from the leader. Raises BusError."""

@@ -90,16 +90,24 @@ def _claude_cli() -> Handler:
     return ClaudeCliHandler()
 
 
+def _webhook() -> Handler:
+    from agentflow.handlers.webhook.handler import WebhookHandler
+
+    return WebhookHandler()
+
+
 KINDS: Final[Mapping[str, Callable[[], Handler]]] = {
     "claude": make_claude,
     "echo": _echo,
     "sleep": _sleep,
     "claude-cli": _claude_cli,
+    "webhook": _webhook,
 }
 ALL: Final = "all"
 """Stands for an app's kinds and ours."""
-ON_REQUEST: Final = frozenset({"claude-cli"})
-"""Run only where they are named: this one lets a model run programs on the worker's machine."""
+ON_REQUEST: Final = frozenset({"claude-cli", "webhook"})
+"""Run only where they are named: the one lets a model run programs on the worker's machine, the
+other sends what happens to hosts elsewhere."""
 
 
 def load(

@@ -40,6 +40,8 @@ from agentflow.rules.restarts import RestartPolicy
 from agentflow.rules.routes.clock import NO_LIMITS, Limits
 
 SIMULATED_KEY: Final = "simulated"
+GATEWAY_URL: Final = re.compile(r"gateway at (https?://\S+:(\d+)\S*)")
+"""What a gateway prints when it listens."""
 SIMULATOR_URL: Final = re.compile(r"http://127\.0\.0\.1:(\d+)")
 """What the simulator prints when it listens."""
 WORKER_GRACE: Final = 30.0
@@ -54,6 +56,7 @@ CONNECTION: Final = tuple(
     )
 )
 """How to reach a server elsewhere: to ours these would only do harm."""
+WEBHOOK_HOSTS: Final = "AGENTFLOW_WEBHOOK_HOSTS"
 METRICS: Final = "AGENTFLOW_METRICS"
 """Where metrics are served; only one process can have it."""
 
@@ -86,6 +89,7 @@ class LocalStack:
         durable: bool = False,
         env: Mapping[str, str] | None = None,
         metrics: tuple[str, int] | None = None,
+        gateway: int = 0,
         worker_grace: float = WORKER_GRACE,
         on_event: Callable[[Event], None] = lambda _: None,
         policy: RestartPolicy | None = None,
@@ -94,6 +98,7 @@ class LocalStack:
         self.store = Store(store)
         self.simulate = simulate
         self.simulator_url: str | None = None
+        self.gateway_url: str | None = None
         self.durable = durable
         self._nats = nats
         self._workers = workers
@@ -122,6 +127,7 @@ class LocalStack:
         self._simulator_args = list(simulator_args)
         self._env = dict(env or {})
         self._metrics = metrics
+        self._gateway = gateway
         self._commands = dict(commands or {})
         self._on_event = on_event
         self._supervisor = Supervisor(on_event=self._observe, policy=policy)
@@ -245,6 +251,7 @@ class LocalStack:
             await self._supervisor.start(
                 self._child("master", "master", environment=self._metrics_environment(0))
             )
+        gateway = self._gateway_child() if self._gateway else None
         await self._supervisor.start(
             *(
                 self._child(
@@ -257,10 +264,26 @@ class LocalStack:
                     drains=True,
                 )
                 for number in range(1, self._workers + 1)
-            )
+            ),
+            *([gateway] if gateway else []),
+            *([self._webhooks_child()] if gateway and os.environ.get(WEBHOOK_HOSTS) else []),
         )
+        if gateway is not None and gateway.announced is not None:
+            self.gateway_url = gateway.announced[1]
+            # Started again it must be found where its clients know it.
+            gateway.argv[gateway.argv.index("--port") + 1] = gateway.announced[2]
         self._working = self._ready = True
         self._write_state()
+
+    def _webhooks_child(self) -> Child:
+        """A worker that sends what hooks want, where the environment says where to."""
+        options = ["--name", "webhooks", "--queues", "webhooks", "--kinds", "webhook"]
+        return self._child("webhooks", "worker", options, grace=self._worker_grace, drains=True)
+
+    def _gateway_child(self) -> Child:
+        """At the port wanted, or at the next that is free."""
+        options = ["--port", str(self._gateway), "--next-free"]
+        return self._child("gateway", "gateway", options, ready=GATEWAY_URL)
 
     async def _start_simulator(self) -> str:
         simulator = self._child(
@@ -362,7 +385,7 @@ class LocalStack:
         # A server that was started again has another pid and another monitoring port.
         if event.kind == "restarted" and event.part == self.server.name and self._ready:
             self._write_state()
-        if event.kind == "drained":
+        if event.kind == "drained" and event.part.startswith("worker-"):
             self._drained += 1
             left = self._workers - self._drained
             text = f"{left} of {self._workers} workers go on" if left else "no worker is left"

@@ -116,11 +116,29 @@ class Waiting(msgspec.Struct, frozen=True, tag="waiting", kw_only=True, omit_def
     routes: dict[str, RouteWait] = {}
 
 
+class Said(msgspec.Struct, frozen=True, tag="said"):
+    """What text has this task generated with you so far? Answered with Text, where it runs."""
+
+    id: str
+
+
+class Text(msgspec.Struct, frozen=True, tag="text"):
+    """The answer: the text of an attempt, but for what is only being sent.
+
+    `offset` counts the UTF-8 bytes of the attempt before it: of a long text only the end is kept.
+    """
+
+    id: str
+    attempt: int
+    offset: int
+    text: str
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Stop pulling, finish or hand back what runs, and exit."""
 
 
-Control = Holds | Held | Cancel | Drain | Waits | Waiting
+Control = Holds | Held | Cancel | Drain | Waits | Waiting | Said | Text
 
 _encoder = msgspec.json.Encoder()
 _control: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)

@@ -332,6 +332,60 @@ class MasterMetrics(_Process):
             self._oldest.labels(label).set(age)
 
 
+class GatewayMetrics:
+    """A gateway's: what it answered, who reads, what it knows."""
+
+    def __init__(
+        self,
+        figures: Callable[[], Mapping[str, float]],
+        answers: Mapping[tuple[str, int], int],
+        *,
+        actor: str,
+    ) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._figures = figures
+        self._answers = answers
+        self._requests = Counter(
+            "agentflow_gateway_requests_total",
+            "Requests that were answered.",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self._counted: dict[tuple[str, int], int] = {}
+        self._gauges = {
+            name: Gauge(f"agentflow_gateway_{name}", says, registry=self.registry)
+            for name, says in _GATEWAY.items()
+        }
+        info = Gauge(
+            "agentflow_info",
+            "Always 1; the labels say who this is.",
+            ["role", "actor", "version"],
+            registry=self.registry,
+        )
+        info.labels("gateway", actor, __version__).set(1)
+        if sys.platform == "linux":
+            ProcessCollector(registry=self.registry)
+
+    def text(self, accept: str) -> tuple[str, bytes]:
+        """Content type and text, as they are now."""
+        for key, count in list(self._answers.items()):
+            self._requests.labels(key[0], str(key[1])).inc(count - self._counted.get(key, 0))
+            self._counted[key] = count
+        for name, value in self._figures().items():
+            self._gauges[name].set(value)
+        encode, kind = choose_encoder(accept)
+        return kind, encode(self.registry)
+
+
+_GATEWAY: Final = {
+    "connections": "Connections of clients that are open.",
+    "readers": "Readers of the events of all tasks.",
+    "pictures": "Different views that somebody looks at.",
+    "rows": "Tasks that the followed store has.",
+    "ready": "1 where requests are served well.",
+}
+
+
 @contextlib.asynccontextmanager
 async def served(
     metrics: WorkerMetrics | MasterMetrics, address: tuple[str, int], *, shared: int = 0

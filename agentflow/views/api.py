@@ -6,6 +6,8 @@ One table says which field there is which of a `Result`, and is read in both dir
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
@@ -14,7 +16,7 @@ import msgspec
 from agentflow.protocol.api import TEXT_HEAD
 from agentflow.protocol.record import Failure
 from agentflow.views.result import Result
-from agentflow.views.row import Row, decode_labels, instant
+from agentflow.views.row import Row, decode_labels
 
 _FIELDS: Final[dict[str, tuple[str, Any]]] = {
     "id": ("id", ...),
@@ -116,5 +118,13 @@ def row_json(row: Row, worker: str | None) -> dict[str, Any]:
 
 def iso(ms: int | None) -> str | None:
     """A row's instant as ISO 8601 in UTC, to the millisecond."""
-    at = instant(ms)
-    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if ms is None:
+        return None
+    second, rest = divmod(ms, 1000)
+    return f"{_second(second)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=8192)
+def _second(second: int) -> str:
+    """Rows that are shown together have few different ones."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")

@@ -324,7 +324,7 @@ class Attempt:
         claim = held.last
         assert claim is not None and claim.record is not None
         attempt = claim.record.attempt
-        stream = self._stream = TokenStream(
+        stream = self._stream = held.stream = TokenStream(
             shared.connection,
             self._task.id,
             attempt,

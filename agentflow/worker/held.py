@@ -20,6 +20,7 @@ from agentflow.bus.wire.message import Delivered
 from agentflow.errors import NotConnected
 from agentflow.handlers.contract import Run
 from agentflow.protocol.record import Last
+from agentflow.worker.tokens import TokenStream
 
 
 class Ending(StrEnum):
@@ -52,6 +53,7 @@ class Held:
         "queue",
         "run",
         "since",
+        "stream",
         "told",
         "work",
     )
@@ -67,6 +69,8 @@ class Held:
         self.last: Last | None = None
         """The record this worker wrote last for the task; set once it is claimed."""
         self.run: Run | None = None
+        self.stream: TokenStream | None = None
+        """The text that the run has generated."""
         self.ending: Ending | None = None
         self.by: str | None = None
         """Who asked for that ending, where somebody said so."""

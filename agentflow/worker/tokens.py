@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Final
 
 from agentflow.bus.wire.connection import Connection
@@ -11,6 +12,8 @@ from agentflow.protocol import headers as blocks
 from agentflow.protocol import limits, subjects
 
 INTERVAL: Final = 1.0 / limits.TOKENS_PER_SECOND
+KEPT: Final = 512 * 1024
+"""Bytes of an attempt's text that are kept, for who begins to read in the middle."""
 
 
 class TokenStream:
@@ -19,11 +22,13 @@ class TokenStream:
     __slots__ = (
         "_actor",
         "_attempt",
+        "_begins",
         "_connection",
         "_loop",
         "_next",
         "_offset",
         "_parts",
+        "_sent",
         "_silent",
         "_subject",
         "_timer",
@@ -46,6 +51,8 @@ class TokenStream:
         self._loop = asyncio.get_running_loop()
         self._parts: list[str] = []
         self._offset = 0
+        self._sent: deque[bytes] = deque()
+        self._begins = 0
         self._next = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -63,6 +70,10 @@ class TokenStream:
             else:
                 self._timer = self._loop.call_later(wait, self.flush)
 
+    def sent(self) -> tuple[int, str]:
+        """What has gone out so far, and how many bytes of it are not kept any more."""
+        return self._begins, b"".join(self._sent).decode("utf-8", "replace")
+
     def flush(self) -> None:
         """Send what is there."""
         if self._timer is not None:
@@ -78,6 +89,9 @@ class TokenStream:
             subjects.OFFSET: str(self._offset),
         }
         self._offset += len(data)
+        self._sent.append(data)
+        while self._offset - self._begins > KEPT:
+            self._begins += len(self._sent.popleft())
         self._next = self._loop.time() + INTERVAL
         try:
             self._connection.publish(self._subject, data, block=blocks.encode(headers))

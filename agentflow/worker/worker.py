@@ -31,6 +31,8 @@ from agentflow.protocol.control import (
     Holds,
     RouteWait,
     RunningTask,
+    Said,
+    Text,
     Waits,
 )
 from agentflow.protocol.control import (
@@ -305,6 +307,16 @@ class Worker:
                 self.actor.stop()
             case Waits(id=task_id):
                 return self._gates.governor.waiting(task_id)
+            case Said(id=task_id):
+                return self._said(task_id)
+        return None
+
+    def _said(self, task_id: str) -> Text | None:
+        """The text that its run has generated so far."""
+        for held in self._holding.of_task(task_id):
+            if held.run is not None and held.stream is not None:
+                offset, text = held.stream.sent()
+                return Text(id=task_id, attempt=held.run.attempt, offset=offset, text=text)
         return None
 
     def _cancel(self, task_id: str, by: str | None) -> HeldAnswer | Awaitable[HeldAnswer]:

@@ -73,7 +73,7 @@ BEFORE = {
 }
 """What the reader of a page has done by then."""
 
-STACKED = {"limits.md", "guarantees.md", "handlers.md", "steering.md"}
+STACKED = {"api.md", "guarantees.md", "handlers.md", "limits.md", "steering.md"}
 """Pages that speak of a stack which runs; the README starts its own."""
 
 IN_A_CALM_STATE = {"cancel --label", "cancel --queue", "dead retry --fingerprint", "resume --pool"}
@@ -136,7 +136,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._port = free_port()
+        self._port, self._gateway = free_port(), free_port()
         bin_, tools_ = Path(sys.executable).parent, tools.TOOLS / "bin"
         kept = {name: text for name, text in os.environ.items() if name.split("_")[0] not in HIDDEN}
         self.environment = kept | {
@@ -148,7 +148,8 @@ class Shell:
 
     def run(self, line: Line) -> None:
         """Run a line as bash does; 1 is success where there may be nothing to do."""
-        command = ["bash", "-euo", "pipefail", "-c", simulated(line.text)]
+        text = simulated(line.text).replace(":8849", f":{self._gateway}")
+        command = ["bash", "-euo", "pipefail", "-c", text]
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, timeout=120
         )
@@ -159,7 +160,8 @@ class Shell:
     def stay(self, line: Line, ready: str) -> None:
         """Start what goes on, and return when it is ready."""
         log = self.folder / f"{len(self._staying)}.log"
-        words = simulated(line.text).replace("agentflow up", f"agentflow up --port {self._port}")
+        ports = f"--port {self._port} --gateway-port {self._gateway}"
+        words = simulated(line.text).replace("agentflow up", f"agentflow up {ports}")
         with log.open("wb") as out:
             self._staying.append(
                 subprocess.Popen(

@@ -26,7 +26,14 @@ from agentflow.rules.routes import clock as clocks
 from agentflow.rules.routes.budgets import Budget, Holder
 from agentflow.rules.routes.route import Route
 from agentflow.telemetry.labels import Words
-from agentflow.telemetry.metrics import REQUESTS, Figures, MasterMetrics, WorkerMetrics, served
+from agentflow.telemetry.metrics import (
+    REQUESTS,
+    Figures,
+    GatewayMetrics,
+    MasterMetrics,
+    WorkerMetrics,
+    served,
+)
 from tests.integration.conftest import StartWorker
 from tests.support.handlers import Gate, failing
 from tests.support.masters import a_master, ready
@@ -330,7 +337,7 @@ async def test_processes_share_as_many_ports_and_a_replacement_waits_for_one() -
 
 def test_the_page_has_every_metric_and_no_other() -> None:
     ours = {}
-    for metrics in (of_worker(), of_master()):
+    for metrics in (of_worker(), of_master(), GatewayMetrics(dict, {}, actor="g")):
         for family in metrics.registry.collect():
             if not family.name.startswith("process_"):
                 total = "_total" if family.type == "counter" else ""

@@ -112,7 +112,7 @@ class Home:
 
     async def up(self, *arguments: str) -> Program:
         """A simulated stack on the store, up and serving."""
-        program = self.start("up", "--simulate", "--port", "0", *arguments)
+        program = self.start("up", "--simulate", "--port", "0", "--gateway-port", "0", *arguments)
         assert program.process.stdout is not None
         line = await asyncio.to_thread(program.process.stdout.readline)
         assert line.startswith(b"SIMULATED"), (line, program.process.stderr)

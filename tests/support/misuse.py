@@ -18,21 +18,27 @@ from agentflow import sync
 from agentflow.client import Client
 from agentflow.client.operate.bulk import Selection
 from agentflow.client.operate.deadletters import DeadFilter
+from agentflow.client.tasks.submission import prepare
 from agentflow.config import Connect
 from agentflow.errors import NotConnected, UsageError
 from agentflow.protocol.jobs import Job
 from agentflow.protocol.task import TaskBody
+from agentflow.protocol.webhooks import Webhook
 
 GIVEN: Final[dict[str, Any]] = {
+    "after": 0,
     "at": datetime(2026, 1, 1, tzinfo=UTC),
     "batch_id": "msgbatch_1",
     "body": TaskBody(prompt="x"),
     "count": 1,
+    "fields": {"prompt": "x"},
     "first": 1,
     "handles": [],
+    "hook": Webhook(url="https://example.com/"),
     "ids": ["t1"],
     "items": ["x"],
     "job": "j",
+    "message": prepare({"prompt": "x"}, task_id="t1"),
     "most": 1,
     "named": "j",
     "now": datetime(2026, 1, 1, tzinfo=UTC),
@@ -40,12 +46,15 @@ GIVEN: Final[dict[str, Any]] = {
     "lane": "",
     "queue": "default",
     "reason": "operator",
+    "role": "viewer",
     "selection": Selection(),
     "sequence": 1,
     "sink": print,
     "task_id": "t1",
     "tasks": [],
     "timeout": 1.0,
+    "token_id": "abcd1234",
+    "until": 1,
     "kind": None,
     "told": print,
     "concurrency": 1,

@@ -53,7 +53,20 @@ def tmux() -> Path | None:
     return Path(found) if found else None
 
 
+def chromium() -> Path | None:
+    """A browser that a test drives; Debian's package is chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return Path(found) if found else None
+
+
+def web() -> Path | None:
+    """The Python that has schemathesis and standardwebhooks."""
+    return _program(TOOLS / "web" / "bin" / "python")
+
+
 FINDERS: dict[str, Callable[[], Path | None]] = {
+    "chromium": chromium,
     "claude": claude_cli,
     "faketime": faketime,
     "helm": helm,
@@ -61,8 +74,9 @@ FINDERS: dict[str, Callable[[], Path | None]] = {
     "node": node,
     "strace": strace,
     "tmux": tmux,
+    "web": web,
 }
-PACKAGES = {"faketime": "libfaketime", "strace": "strace", "tmux": "tmux"}
+PACKAGES = {"chromium": "chromium", "faketime": "libfaketime", "strace": "strace", "tmux": "tmux"}
 """Of Debian; `make tools` installs the others."""
 
 

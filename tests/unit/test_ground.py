@@ -15,6 +15,7 @@ REQUIREMENTS = [
     "requirements-runtime.txt",
     "requirements-bench.txt",
     "requirements-build.txt",
+    "requirements-web.txt",
     "bench/workers/agent-sdk.txt",
 ]
 # Written in pieces, so that this file does not find itself.
@@ -85,7 +86,7 @@ def test_ci_runs_the_tests_as_a_contributor_does() -> None:
         if not line.lstrip().startswith("#")
     ]
     assert os.access(ROOT / ".ci/run", os.X_OK)
-    assert commands[-1] == "exec make test"
+    assert commands[-2:] == ["make test", "exec make test-web"]
     assert not any("pytest" in command for command in commands)
     assert "\n\t$(BIN)/python -m pytest -n auto" in (ROOT / "Makefile").read_text()
     assert "make test" in (ROOT / "CONTRIBUTING.md").read_text()

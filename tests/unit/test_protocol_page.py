@@ -20,6 +20,8 @@ from agentflow.protocol import (
     streams,
     subjects,
     task,
+    tokens,
+    webhooks,
 )
 from agentflow.protocol.record import EMPTY, Last, State
 from agentflow.protocol.subjects import Priority
@@ -151,6 +153,8 @@ def test_heartbeats_and_control_messages_are_told() -> None:
         control.Drain,
         control.Waits,
         control.Waiting,
+        control.Said,
+        control.Text,
     }
 
 
@@ -190,7 +194,14 @@ def test_the_keys_of_the_bucket_are_told() -> None:
         lanes.key("<queue>", "<lane>"),
         f"{clock.SLOTS}<actor>",
         f"{clock.POOL}<pool>",
+        tokens.key("<id>"),
+        f"{webhooks.PREFIX}<id>",
+        f"{webhooks.OF_JOB}<job>",
+        webhooks.CURSOR,
     }
+    assert fields(tokens.Token) == told["token.<id>"]
+    assert fields(webhooks.Webhook) == told["webhook.<id>"] == told["webhook.job.<job>"]
+    assert fields(webhooks.Cursor) == told["webhooks.cursor"]
     assert set(fields(budgets.Budget)) == told["budgets.<scope>"]
     assert set(fields(jobs.Job)) == told["job.<id>"]
     assert set(fields(budgets.Holder)) <= quoted(section("Budgets"))

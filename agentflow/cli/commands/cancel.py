@@ -74,7 +74,7 @@ async def _cancel_ids(
     count = len(set(ids))
     confirm(count, f"this cancels {counted(count, 'task')}", yes)
     report, unknown = CancelReport(as_json, name_ended=True), 0
-    async with options.client(connection) as client:
+    async with options.reached(connection) as client:
         async for task_id, outcome in client.operate.bulk.cancel_ids(ids):
             if isinstance(outcome, TaskError):
                 unknown += 1
@@ -97,7 +97,7 @@ async def _cancel_all(
     import msgspec
 
     report = CancelReport(as_json)
-    async with options.client(connection) as client:
+    async with options.reached(connection) as client:
         label = await options.with_job(client, selection.label, job)
         selection = msgspec.structs.replace(selection, label=label)
         selection.test(0.0)  # a mistyped query is said before anything is asked

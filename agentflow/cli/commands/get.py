@@ -38,7 +38,7 @@ async def _get(
     from agentflow.cli.waiting import answer, follow, going_on
     from agentflow.client import Result
 
-    async with options.client(connection) as client:
+    async with options.reached(connection) as client:
         result: Result = await client.get(task_id)
         if wait and not result.ended:
             with going_on(result.id):

@@ -101,7 +101,7 @@ async def _list(
     from agentflow.cli import output
     from agentflow.views.api import task_json
 
-    async with options.client(connection) as client:
+    async with options.reached(connection) as client:
         label = await options.with_job(client, label, job)
         tasks = await client.list(label=label, **wanted)
     if as_json:

@@ -229,7 +229,7 @@ async def _submit(
 ) -> int:
     from agentflow.cli import output, waiting
 
-    async with options.client(connection, patience=PATIENCE) as client:
+    async with options.reached(connection, patience=PATIENCE) as client:
         handle = await _put(client, body, place)
         if not as_json:
             # With --wait the answer is what stdout is for.
@@ -261,7 +261,7 @@ async def _submit_all(
 
     if not as_json:
         output.note(source.taken_for)
-    async with options.client(connection, patience=PATIENCE) as client:
+    async with options.reached(connection, patience=PATIENCE) as client:
         if source.named:
             await reuse.check(client, source, name=source.name)
         await intake.submit_all(

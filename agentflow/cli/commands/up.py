@@ -65,6 +65,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Ask for no password: every user of this machine may submit, read, and spend.",
 )
+@click.option(
+    "--gateway-port",
+    type=click.IntRange(0, 65_535),
+    default=8849,
+    show_default=True,
+    help="Port of HTTP and the web page, or the next free one; 0: none.",
+)
 @workforce_options
 @limit_options
 @metrics_option("Serve Prometheus metrics: the master's here, the workers' on the next ports.")
@@ -81,13 +88,14 @@ def command(
     lease: float | None,
     durable: bool,
     open_: bool,
+    gateway_port: int,
     processes: int | None,
     app: str | None,
     kinds: str | None,
     metrics: tuple[str, int] | None,
     **connection: Any,
 ) -> None:
-    """Start NATS server, master and workers, and keep them running.
+    """Start NATS server, master, workers and the gateway, and keep them running.
 
     With a real key the server asks for a password, which lies in the store and which agentflow's
     own commands find there; `agentflow env` and the context `agentflow` of the nats CLI have it
@@ -121,6 +129,7 @@ def command(
         nats=",".join(options.urls) or None,
         env=(connection_environment(options) if options.urls else {}) | log,
         metrics=metrics,
+        gateway=gateway_port,
         durable=durable,
         on_event=_tell,
     )
@@ -217,6 +226,10 @@ def stack_options(stack: LocalStack, options: Connect) -> Connect:
     return options if options.urls else stack.connect
 
 
+def _page(stack: LocalStack) -> str:
+    return f"The web page is at {stack.gateway_url}. " if stack.gateway_url else ""
+
+
 def _next_steps(stack: LocalStack, simulate: bool) -> None:
     url, store = stack.url, stack.store.path
     mark = "SIMULATED: answers come from a local simulator.\n" if simulate else ""
@@ -224,7 +237,8 @@ def _next_steps(stack: LocalStack, simulate: bool) -> None:
         mark += "OPEN: every user of this machine may submit tasks, read all, and spend.\n"
     nats, hint = _nats(stack, url)
     sys.stdout.write(
-        f"{mark}AgentFlow runs at {url} (data in {store}). Try, in another terminal:\n\n{hint}"
+        f"{mark}AgentFlow runs at {url} (data in {store}). {_page(stack)}"
+        f"Try, in another terminal:\n\n{hint}"
         f"  {nats} pub agentflow.tasks.default 'Write a haiku about queues'\n"
         f"  {nats} sub 'agentflow.live.results.>'\n"
         f"  agentflow submit 'Write a haiku about queues' --wait\n"

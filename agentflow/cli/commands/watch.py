@@ -49,7 +49,7 @@ async def _watch(
     from agentflow.errors import TaskNotFound
     from agentflow.protocol.subjects import is_id
 
-    async with options.client(connection) as client:
+    async with options.reached(connection) as client:
         wanted = task_id
         if task_id is not None:
             try:

@@ -5,6 +5,7 @@ A place in the past is a sequence of AGENTFLOW_RECORDS. Pages come from any repl
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from datetime import datetime
 
 import msgspec
@@ -14,6 +15,7 @@ from agentflow.bus.streams.rows import in_slices
 from agentflow.bus.wire.message import Message
 from agentflow.client.live.following import record_row
 from agentflow.client.session import Session
+from agentflow.client.tasks.watching import Event, record_event
 from agentflow.errors import NotFound
 from agentflow.protocol import record as records
 from agentflow.protocol import subjects
@@ -82,6 +84,19 @@ class History:
                     rows.append(record_row(first, message))
             first += 1
         return rows
+
+    async def events(self, after: int, until: int) -> AsyncGenerator[Event]:
+        """The records behind a sequence, up to another and with it, as events."""
+        more = True
+        while more and after < until:
+            messages, more = await page(self._session.connection, subjects.RECORDS, after + 1)
+            for message in messages:
+                after = sequence_of(message)
+                if after > until:
+                    return
+                subject = subject_of(message)
+                record = records.decode(message.data, subject)
+                yield record_event(subjects.record_id(subject), record, after)
 
     async def log(self, task_id: str) -> list[tuple[int, Record]]:
         """A task's whole log as it is kept, in order, with the sequences."""

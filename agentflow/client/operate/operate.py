@@ -9,6 +9,8 @@ from agentflow.client.operate.deadletters import DeadLetters
 from agentflow.client.operate.draining import Draining
 from agentflow.client.operate.jobs import Jobs
 from agentflow.client.operate.pauses import Pauses
+from agentflow.client.operate.tokens import Tokens
+from agentflow.client.operate.webhooks import Webhooks
 from agentflow.client.operate.why import Questions
 from agentflow.client.operate.withdrawing import Withdrawing
 from agentflow.client.session import Session
@@ -26,4 +28,6 @@ class Operate:
         self.batches = Batches(session, asking)
         self.questions = Questions(session, tasks.lookup, asking, self.pauses, self.batches)
         self.jobs = Jobs(session)
+        self.tokens = Tokens(session)
+        self.webhooks = Webhooks(session)
         self.withdrawing = Withdrawing(session, self.jobs)

@@ -86,6 +86,26 @@ class Tasks:
             message, fresh=task_id is None, newer_than=follows, wait_full=wait_full
         )
 
+    def message(
+        self,
+        fields: Mapping[str, Any],
+        *,
+        task_id: str | None = None,
+        queue: str = DEFAULTS["queue"],
+        priority: str = DEFAULTS["priority"],
+    ) -> Submission:
+        """A task ready to be stored; it reads no files. Raises InvalidTask, UsageError."""
+        self.check()
+        chosen = self._ids.new() if task_id is None else task_id
+        return prepare(fields, task_id=chosen, queue=queue, priority=priority)
+
+    async def store(self, message: Submission, *, wait_full: bool = True) -> int:
+        """Store a message, and expect no result of it; returns its sequence. Raises BusError.
+
+        Whether its id is new is not looked at.
+        """
+        return (await self.sender.send(message, wait_full=wait_full)).seq
+
     async def _send(
         self, message: Submission, *, fresh: bool, newer_than: int = 0, wait_full: bool = True
     ) -> TaskHandle:
@@ -190,14 +210,19 @@ class Tasks:
         return future
 
     def watch(
-        self, task_id: str | None = None, *, newer_than: int = 0, tokens: bool = True
+        self,
+        task_id: str | None = None,
+        *,
+        newer_than: int = 0,
+        tokens: bool = True,
+        after: int | None = None,
     ) -> AsyncGenerator[Event]:
         """See Client.watch."""
         self.check()
         if task_id is None:
-            return self.watching.all(tokens=tokens)
+            return self.watching.all(tokens=tokens, after=after)
         subjects.check_id(task_id)
-        return self.watching.one(task_id, newer_than=newer_than, tokens=tokens)
+        return self.watching.one(task_id, newer_than=newer_than, tokens=tokens, after=after)
 
     async def retry(
         self, task_id: str, payload: bytes | None = None, *, queue: str | None = None

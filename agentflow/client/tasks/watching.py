@@ -20,14 +20,17 @@ from agentflow.bus.wire.message import Message
 from agentflow.client.session import Session
 from agentflow.errors import BusError, NotFound
 from agentflow.log.task import last_of
+from agentflow.protocol import control, subjects, task
 from agentflow.protocol import record as records
-from agentflow.protocol import subjects, task
+from agentflow.protocol.control import Said, Text
 from agentflow.protocol.headers import number
-from agentflow.protocol.record import EMPTY, Last, Record
+from agentflow.protocol.record import EMPTY, Last, Record, State
 
 BACKLOG: Final = 20_000
 """Messages that may wait for a slow reader; the log fills the gap in records afterwards."""
 LOOK_EVERY: Final = 15.0
+SAID_WITHIN: Final = 0.5
+"""Seconds a worker has to tell what text there is so far."""
 
 _LIVE: Final = len("agentflow.live.")
 _TOKENS: Final = "agentflow.tokens."
@@ -84,6 +87,30 @@ class _Feed:
         return self._waiting.popleft()
 
 
+class _Spoken:
+    """How much of an attempt's text a reader has: what was told so far and what comes overlap."""
+
+    def __init__(self) -> None:
+        self._attempt = 0
+        self._bytes = 0
+
+    def hear(self, event: Event) -> Event | None:
+        """What of a piece is new, None where nothing is."""
+        if event.attempt < self._attempt:
+            return None
+        if event.attempt > self._attempt:
+            self._attempt, self._bytes = event.attempt, 0
+        data = event.text.encode("utf-8", "replace")
+        known = self._bytes - event.offset
+        if known >= len(data):
+            return None
+        self._bytes = event.offset + len(data)
+        if known <= 0:
+            return event
+        rest = data[known:].decode("utf-8", "replace")
+        return msgspec.structs.replace(event, text=rest, offset=event.offset + known)
+
+
 class Watching:
     """Opens feeds on one connection."""
 
@@ -113,26 +140,35 @@ class Watching:
     # One task.
 
     async def one(
-        self, task_id: str, *, newer_than: int = 0, tokens: bool = True
+        self,
+        task_id: str,
+        *,
+        newer_than: int = 0,
+        tokens: bool = True,
+        after: int | None = None,
     ) -> AsyncGenerator[Event]:
-        """The task's last record, then what happens, until a record ends it.
+        """The task's last record, or with `after` those behind that one; then what happens, until a
+        record ends it. Of one that runs the text so far comes first, as its worker tells it.
 
         A record that ends it counts only when its sequence is above `newer_than`.
         """
-        wanted = [f"agentflow.live.progress.{task_id}", f"agentflow.live.results.{task_id}"]
-        if tokens:
-            wanted.append(subjects.tokens(task_id))
-        async with self._feed(*wanted) as feed:
+        async with self._feed(*_of_task(task_id, tokens)) as feed:
             last = await self._last(task_id)
-            seen = last.sequence
-            if last.record is not None:
-                yield _record_event(task_id, last.record, seen)
-                if last.record.terminal and seen > newer_than:
-                    return
+            seen, spoken = last.sequence if after is None else after, _Spoken()
+            async for event in self._so_far(task_id, last, after):
+                seen = event.sequence
+                yield event
+            ended = last.record is not None and last.record.terminal
+            if ended and newer_than < last.sequence <= seen:
+                return
+            if tokens and (said := await self._said(last.record)) is not None:
+                yield said
+                spoken.hear(said)
             while True:
                 message = await feed.next(LOOK_EVERY)
                 if message is not None and message.subject.startswith(_TOKENS):
-                    yield _tokens_event(task_id, message)
+                    if (heard := spoken.hear(_tokens_event(task_id, message))) is not None:
+                        yield heard
                     continue
                 ended = False
                 async for event in self._after(task_id, seen, message):
@@ -143,11 +179,38 @@ class Watching:
                 if ended:
                     return
 
+    async def _so_far(self, task_id: str, last: Last, after: int | None) -> AsyncGenerator[Event]:
+        """The last record, or all behind `after`."""
+        if after is not None:
+            async for event in self._after(task_id, after, None):
+                yield event
+        elif last.record is not None:
+            yield record_event(task_id, last.record, last.sequence)
+
     async def _last(self, task_id: str) -> Last:
         try:
             return last_of(await self._session.js.last(subjects.RECORDS, subjects.log(task_id)))
         except NotFound:
             return EMPTY  # nobody has used this server yet
+
+    async def _said(self, record: Record | None) -> Event | None:
+        """The text so far of a task that runs, where its worker can tell."""
+        if record is None or record.state != State.RUNNING:
+            return None
+        try:
+            answer = await self._session.connection.request(
+                subjects.control("worker", record.actor),
+                control.encode(Said(id=record.id)),
+                timeout=SAID_WITHIN,
+            )
+        except BusError:
+            return None  # it is of an older version, or gone
+        told = control.decode(answer.data)
+        if not isinstance(told, Text) or not told.text:
+            return None
+        return Event(
+            kind="tokens", id=record.id, text=told.text, attempt=told.attempt, offset=told.offset
+        )
 
     async def _after(
         self, task_id: str, seen: int, message: Message | None
@@ -160,7 +223,7 @@ class Watching:
                 return
             record = records.decode(message.data, message.subject)
             if record.follows == seen:
-                yield _record_event(task_id, record, end)
+                yield record_event(task_id, record, end)
                 return
         while not end or seen < end:
             try:
@@ -172,21 +235,23 @@ class Watching:
             if stored is None:
                 return
             seen = stored.sequence
-            yield _record_event(task_id, records.decode(stored.data, stored.subject), seen)
+            yield record_event(task_id, records.decode(stored.data, stored.subject), seen)
 
     # All tasks.
 
-    async def all(self, *, tokens: bool = True) -> AsyncGenerator[Event]:
-        """What happens to all tasks, from now on."""
+    async def all(self, *, tokens: bool = True, after: int | None = None) -> AsyncGenerator[Event]:
+        """What happens to all tasks, from now on, or with `after` from behind that record on."""
         wanted = [*subjects.LIVE_RECORDS, subjects.LIVE_TASKS]
         if tokens:
             wanted.append(subjects.TOKENS)
         async with self._feed(*wanted) as feed:
-            seen = 0
+            seen = after or 0
+            if after is not None:
+                feed.broken()  # what came before we listened is in the log
             while True:
                 message = await feed.next(LOOK_EVERY)
                 if message is None:
-                    if seen:
+                    if seen or after is not None:
                         async for event in self._missed(seen):
                             seen = event.sequence
                             yield event
@@ -204,7 +269,7 @@ class Watching:
                     if sequence > seen:
                         seen = sequence
                         record = records.decode(message.data, message.subject)
-                        yield _record_event(subjects.record_id(message.subject), record, seen)
+                        yield record_event(subjects.record_id(message.subject), record, seen)
 
     async def _missed(self, seen: int, end: int | None = None) -> AsyncGenerator[Event]:
         more = True
@@ -219,10 +284,17 @@ class Watching:
                     return
                 subject = subject_of(message)
                 record = records.decode(message.data, subject)
-                yield _record_event(subjects.record_id(subject), record, seen)
+                yield record_event(subjects.record_id(subject), record, seen)
 
 
-def _record_event(task_id: str, record: Record, sequence: int) -> Event:
+def _of_task(task_id: str, tokens: bool) -> list[str]:
+    """The subjects on which a task is told of."""
+    told = [f"agentflow.live.progress.{task_id}", f"agentflow.live.results.{task_id}"]
+    return [*told, subjects.tokens(task_id)] if tokens else told
+
+
+def record_event(task_id: str, record: Record, sequence: int) -> Event:
+    """The event of a record."""
     return Event(
         kind="record",
         id=task_id,

@@ -291,6 +291,11 @@ class Table(Generic[T]):
                     title=column.title,
                     right=column.right,
                     sorts=column.sort is not None,
+                    falling=column.falling,
+                    width=column.width,
+                    drop=column.drop,
+                    grows=column.grows,
+                    most=column.most,
                 )
                 for column in columns
             ],

@@ -15,12 +15,22 @@ class Cell(msgspec.Struct, frozen=True, gc=False):
 
 
 class Heading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A column. `right`: numbers, which end below each other. `sorts`: it can be sorted by."""
+    """A column. `right`: numbers, which end below each other. `sorts`: it can be sorted by, and
+    `falling`: the highest first.
+
+    `width` are characters; where there is no room those of the highest `drop` leave first and those
+    of 0 never; one that `grows` takes what is left over, up to `most`.
+    """
 
     key: str
     title: str
     right: bool = False
     sorts: bool = False
+    falling: bool = False
+    width: int = 0
+    drop: int = 0
+    grows: bool = False
+    most: int = 1000
 
 
 class GridRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -150,7 +150,8 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _head(scene: Scene) -> dict[str, Any]:
+def head(scene: Scene) -> dict[str, Any]:
+    """What every document has, whatever its view: the fields of `Document`."""
     store = scene.store
     link = store.link
     states = {state: store.totals.state(state) for state in STATES}
@@ -177,7 +178,7 @@ def _overview(scene: Scene) -> Overview:
     rows = [scene.store.rows[task_id] for task_id in scene.store.totals.running]
     oldest = sorted(rows, key=lambda row: row.started or 0)[:ROWS]
     return Overview(
-        **_head(scene),
+        **head(scene),
         attention=attention(scene),
         flow=flow(scene),
         queues=queues(scene),
@@ -190,22 +191,22 @@ def _overview(scene: Scene) -> Overview:
 def _tasks(scene: Scene) -> Tasks:
     rows = scene.store.rows.values()
     newest = sorted(rows, key=lambda row: row.submitted or row.updated, reverse=True)[:ROWS]
-    return Tasks(**_head(scene), total=len(rows), tasks=[task(scene, row) for row in newest])
+    return Tasks(**head(scene), total=len(rows), tasks=[task(scene, row) for row in newest])
 
 
 def _workers(scene: Scene) -> Workers:
-    return Workers(**_head(scene), workers=workers(scene))
+    return Workers(**head(scene), workers=workers(scene))
 
 
 def _queues(scene: Scene) -> Queues:
-    return Queues(**_head(scene), queues=queues(scene), gates=scene.store.gates)
+    return Queues(**head(scene), queues=queues(scene), gates=scene.store.gates)
 
 
 def _costs(scene: Scene) -> Costs:
     now_ms = int(scene.now * 1000)
     today, hour = recent(scene.store.totals, scene.now)
     return Costs(
-        **_head(scene),
+        **head(scene),
         since=instant((now_ms - now_ms % DAY_MS) / 1000),
         cost_usd=Recent(today=dollars(today), hour=dollars(hour)),
         accounts=accounts(scene),
@@ -215,11 +216,11 @@ def _costs(scene: Scene) -> Costs:
 
 
 def _dead(scene: Scene) -> Dead:
-    return Dead(**_head(scene), groups=groups(scene))
+    return Dead(**head(scene), groups=groups(scene))
 
 
 def _events(scene: Scene) -> Events:
-    return Events(**_head(scene), events=[_happened(event) for event in scene.store.events])
+    return Events(**head(scene), events=[_happened(event) for event in scene.store.events])
 
 
 def _happened(event: Event) -> Happened:

@@ -1,0 +1,1 @@
+"""Kind `webhook`: sends an event to where the operator allows, signed."""
