@@ -21,7 +21,6 @@ import msgspec
 
 from agentflow.client import Client
 from agentflow.dashboard.feed.answers import Answering
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.reader.effects import Fetch
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.render.cells import Grid, GridRow
@@ -31,6 +30,7 @@ from agentflow.dashboard.store.store import Store
 from agentflow.dashboard.store.totals import series
 from agentflow.dashboard.views.costs import PERIODS
 from agentflow.errors import NotConnected, UsageError
+from agentflow.views import query
 
 _log = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ from typing import Final
 
 from agentflow.bus.streams import provision
 from agentflow.bus.streams.bucket import Board, read_all
-from agentflow.client.operate.pauses import orderer
-from agentflow.client.session import Session
+from agentflow.client.session import Session, orderer
 from agentflow.errors import NoStream, NotFound, UsageError
 from agentflow.protocol import subjects, tokens
 from agentflow.protocol.tokens import ROLES, Role, Token

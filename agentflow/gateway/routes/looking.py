@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from agentflow.dashboard.feed.acting import Acting
-from agentflow.dashboard.reader import acts, query
+from agentflow.dashboard.reader import acts
 from agentflow.dashboard.screen.dashboard import Dashboard
 from agentflow.gateway.events.streams import ALIVE_EVERY, SSE, Stream
 from agentflow.gateway.http.call import Call, answer
@@ -22,6 +22,7 @@ from agentflow.gateway.http.route import Route
 from agentflow.gateway.routes.submitting import LINES
 from agentflow.gateway.views import VIEWS, Choice, Viewer, checked, sse
 from agentflow.protocol.record import State
+from agentflow.views import query
 
 TARGETS: Final = 10_000
 VALUES: Final = 200

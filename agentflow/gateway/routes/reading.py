@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 import msgspec
 from aiohttp import web
 
-from agentflow.dashboard.reader import query
 from agentflow.dashboard.rows.tasks import Task
 from agentflow.errors import TaskNotFound, UsageError
 from agentflow.gateway.http.call import Call, answer
@@ -22,6 +21,7 @@ from agentflow.gateway.newest import Place, place
 from agentflow.protocol import jobs
 from agentflow.protocol.record import Record
 from agentflow.protocol.task import TaskBody
+from agentflow.views import query
 from agentflow.views.api import row_json
 from agentflow.views.result import Result, result_of_record
 from agentflow.views.row import Row, decode_labels, label_text, row_of_record, row_of_result
