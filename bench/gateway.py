@@ -257,11 +257,12 @@ async def one_task(made: Gateway, client: Client, readers: int) -> dict[str, Any
     async def read(session: aiohttp.ClientSession, task_id: str) -> None:
         async with opened:
             answer = await session.get(f"{made.url}/v1/tasks/{task_id}/events")
-        async for line in answer.content:
-            now = datetime.now(UTC)
-            if line.startswith(b"data: ") and b'"task' in line and b'"time"' in line:
-                told = json.loads(line[6:])
-                late.append((now - datetime.fromisoformat(told["time"])).total_seconds())
+        async with answer:
+            async for line in answer.content:
+                now = datetime.now(UTC)
+                if line.startswith(b"data: ") and b'"task' in line and b'"time"' in line:
+                    told = json.loads(line[6:])
+                    late.append((now - datetime.fromisoformat(told["time"])).total_seconds())
 
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(None)

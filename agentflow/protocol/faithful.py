@@ -32,7 +32,8 @@ def flaw(value: Any, name: str, *, binary: bool = False) -> str | None:
         return None if math.isfinite(value) else _not_finite(value, name)
     if isinstance(value, _BYTES):
         return None if binary else _is_bytes(value, name)
-    if isinstance(value, Mapping):
+    # To ask an abstract class takes as long as all the rest, and nearly all mappings are dicts.
+    if kind is dict or isinstance(value, Mapping):
         parts = ((f"{name}.{key}" if name else str(key), part) for key, part in value.items())
         return _clash(value, name) or _first(parts, binary)
     if isinstance(value, list | tuple | set | frozenset):

@@ -39,6 +39,7 @@ ABILITIES: Final[frozenset[str]] = frozenset(
     {"batch", "budget", "deadline", "payload", "schema", "start_within"}
 )
 """What a task may ask for in Agentflow-Needs and this version has."""
+_ASKED: Final = tuple(sorted(ABILITIES))
 
 
 class TaskBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -275,7 +276,7 @@ def follows(headers: Mapping[str, str]) -> int:
 
 def abilities(body: TaskBody) -> list[str]:
     """What its fields need: a worker that does not know them must leave the task to another."""
-    asked = [name for name in sorted(ABILITIES) if getattr(body, name) is not None]
+    asked = [name for name in _ASKED if getattr(body, name) is not None]
     return asked if body.batch_after is None or "batch" in asked else ["batch", *asked]
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import aiohttp
 
-from agentflow.client import Client
+from agentflow.client import Client, Event
+from agentflow.client.tasks.watching import record_event
 from agentflow.gateway.events import hub
 from agentflow.handlers.contract import Outcome, Run
+from agentflow.protocol import record as records
 from agentflow.worker.worker import Worker
 from tests.gateway.conftest import Events, Serve, a_worker
 from tests.support.nats_server import NatsServer
@@ -123,6 +125,32 @@ async def test_a_reader_that_takes_nothing_is_told_and_dropped() -> None:
     assert reader.dropped
     assert await reader.next(1) == piece * 4, "what it had by then is whole"
     assert await reader.next(1) == b""
+
+
+def told(sequence: int) -> Event:
+    record = records.decode(b"{}", f"agentflow.progress.h-{sequence}")
+    return record_event(f"h-{sequence}", record, sequence)
+
+
+async def test_the_hub_stands_behind_all_that_came_whoever_listened() -> None:
+    ours = hub.Hub()
+    early = hub.Reader(hub.Filter())
+    ours.join(early)
+    ours._take(told(1))
+    ours.leave(early)  # with what had gathered
+    ours._take(told(2))
+    late = hub.Reader(hub.Filter())
+    assert ours.join(late) == 2
+    ours._take(told(3))
+    piece = await late.next(1)
+    assert piece is not None
+    assert piece.count(b"id: ") == 1
+    assert b"id: 3" in piece
+    waiting = asyncio.create_task(ours.reaches(4))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    ours._take(told(4))
+    await waiting
 
 
 async def test_a_socket_subscribes_and_resumes(serve: Serve, stack: Worker, client: Client) -> None:

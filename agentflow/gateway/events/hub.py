@@ -123,7 +123,7 @@ class Hub:
         self._gathered: list[Event] = []
         self._flushing: asyncio.TimerHandle | None = None
         self.position = 0
-        """The sequence of the last record that readers were given."""
+        """The sequence of the last record that came."""
         self.started = asyncio.Event()
 
     @property
@@ -136,6 +136,18 @@ class Hub:
         self._flush()
         self._all.setdefault(reader.wanted, set()).add(reader)
         return self.position
+
+    async def reaches(self, sequence: int, within: float = 5.0) -> None:
+        """Return when it stands there: another gateway may have been ahead of this one.
+
+        A sequence that never comes is of a stream that is no more.
+        """
+        try:
+            async with asyncio.timeout(within):
+                while self.position < sequence:  # noqa: ASYNC110 -- a matter of milliseconds
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            pass
 
     def leave(self, reader: Reader) -> None:
         """Give it nothing more."""
@@ -158,9 +170,9 @@ class Hub:
                 self._take(event)
 
     def _take(self, event: Event) -> None:
+        if event.record is not None:
+            self.position = event.sequence
         if not self._all:
-            if event.record is not None:
-                self.position = event.sequence
             return
         self._gathered.append(event)
         if self._flushing is None:
@@ -171,9 +183,6 @@ class Hub:
             self._flushing.cancel()
             self._flushing = None
         gathered, self._gathered = self._gathered, []
-        for event in gathered:
-            if event.record is not None:
-                self.position = event.sequence
         if not gathered or not self._all:
             return
         forms: dict[tuple[bool, bool], list[tuple[Frame, bytes]]] = {}

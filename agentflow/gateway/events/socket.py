@@ -143,6 +143,8 @@ class Socket:
         gateway, wanted = self._call.gateway, self._filter(said)
         await gateway.hub.started.wait()
         reader = Reader(wanted)
+        if said.after is not None:
+            await gateway.hub.reaches(said.after)
         position = gateway.hub.join(reader)
         try:
             if said.after is not None:

@@ -86,6 +86,8 @@ async def of_all(
     await hub.started.wait()
     stream, reader = Stream(call), Reader(wanted)
     response = await stream.open()
+    if after is not None:
+        await hub.reaches(after)
     position = hub.join(reader)
     writing = asyncio.ensure_future(_tokens(call, reader)) if tokens else None
     try:
