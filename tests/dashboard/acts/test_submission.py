@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from agentflow.cli.commands import submit as cli
+from agentflow.cli.intake import Place
 from agentflow.dashboard.reader import submission
 from agentflow.dashboard.reader.scene import Scene
 from agentflow.dashboard.screen.dashboard import Dashboard
@@ -155,10 +156,10 @@ def test_a_time_of_day_lies_ahead() -> None:
 def test_the_command_line_submits_the_same(
     values: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[tuple[TaskBody, str, str]] = []
+    sent: list[tuple[TaskBody, Place]] = []
 
-    async def take(connection: Any, body: TaskBody, queue: str, priority: str, *_: Any) -> int:
-        sent.append((body, queue, priority))
+    async def take(connection: Any, body: TaskBody, place: Place, *_: Any) -> int:
+        sent.append((body, place))
         return 0
 
     monkeypatch.setattr(cli, "_submit", take)
@@ -168,9 +169,9 @@ def test_the_command_line_submits_the_same(
     assert words[:2] == ["agentflow", "submit"]
     answer = CliRunner().invoke(cli.command, words[2:], standalone_mode=False)
     assert answer.exception is None
-    ((body, queue, priority),) = sent
+    ((body, place),) = sent
     wanted = dict(checked.arguments)
-    assert (queue, priority) == (wanted.pop("queue"), wanted.pop("priority"))
+    assert (place.queue, place.priority) == (wanted.pop("queue"), wanted.pop("priority"))
     assert body == TaskBody(**wanted)
 
 
