@@ -95,7 +95,8 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        wrong = args and args[0] not in COMMANDS and not args[0].startswith("-")
+        if wrong and not ctx.resilient_parsing:
             near = difflib.get_close_matches(args[0], COMMANDS, 1, cutoff=0.6)
             meant = f"did you mean {near[0]}?" if near else "`agentflow --help` lists them"
             raise click.UsageError(f"there is no command {args[0][:40]!r}; {meant}", ctx)

@@ -60,7 +60,7 @@ def _redact(context: click.Context, option: click.Parameter, file: str | None) -
 
 
 REDACT: Final = click.option(
-    "--redact",
+    "--redaction",
     metavar="FILE",
     expose_value=False,
     callback=_redact,

@@ -1,7 +1,8 @@
 """What is struck out of records before they are written: a policy of regular expressions. Pure.
 
-It meets what people and models have written: texts, values, content, notes and errors. Names,
-numbers and digests stay, so a log reads and counts as ever. Prompts are in no record.
+It meets what people and models have written: titles, texts, values, content, notes and errors.
+Names, numbers and digests stay, so a log reads and counts as ever. Of a prompt no more is in a
+record than its title.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Redaction:
         return msgspec.structs.replace(
             record,
             error=error,
+            title=None if record.title is None else self.text(record.title),
             note=None if record.note is None else self.text(record.note),
             text=None if record.text is None else self.text(record.text),
             content=self._deep(record.content),

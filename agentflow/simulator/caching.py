@@ -80,7 +80,8 @@ def _blocks(request: dict[str, Any]) -> Iterator[tuple[Any, int]]:
     for turn in request.get("messages") or ():
         said = turn.get("content")
         for block in [{"type": "text", "text": said}] if isinstance(said, str) else said:
-            yield block, messages.block_tokens(msgspec.convert(block, messages.InputBlock))
+            read = msgspec.json.decode(_encode(block), type=messages.InputBlock)
+            yield block, messages.block_tokens(read)
 
 
 class PromptCache:

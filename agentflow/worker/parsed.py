@@ -37,9 +37,8 @@ class Parsed:
         self.held = held
         self.problem: InvalidTask | None = None
         self.task: Task | None = None
-        follows = 0
         body: TaskBody | None = None
-        queue, priority = "", Priority.NORMAL
+        follows, queue, priority = 0, "", Priority.NORMAL
         missing = tasks.missing_abilities(headers)
         try:
             queue, priority = subjects.parse_task(delivered.message.subject)

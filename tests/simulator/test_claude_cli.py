@@ -92,7 +92,10 @@ async def test_it_answers_with_what_the_simulator_says(cli: Cli, simulator: Simu
     assert result["stop_reason"] == "end_turn"
     assert entry.prompt == PROMPT, "what the CLI wraps round it is not what the user said"
     assert entry.stream
-    assert result["usage"]["input_tokens"] == entry.input_tokens > 10_000
+    usage = result["usage"]
+    assert usage["input_tokens"] == entry.input_tokens
+    # What the CLI wraps round it is marked for the cache.
+    assert usage["input_tokens"] + usage["cache_creation_input_tokens"] > 10_000
     assert result["usage"]["output_tokens"] == entry.output_tokens
     assert result["total_cost_usd"] > 0
     assert simulator.log.outcomes.keys() == {"200"}, "it knocks with HEAD / first"

@@ -60,6 +60,8 @@ GIVEN: Final[dict[str, Any]] = {
     "concurrency": 1,
     "ordered": False,
     "wanted": DeadFilter(),
+    "state": "queued",
+    "label": {},
 }
 """An argument for each parameter that has no default."""
 

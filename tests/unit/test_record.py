@@ -47,6 +47,7 @@ def test_every_field_survives_the_wire() -> None:
         value={"a": [1, None]},
         simulated=True,
         title="a title",
+        lane="tenant",
         by="ana@here",
         dropped=True,
         usage_told={"service_tier": "batch"},

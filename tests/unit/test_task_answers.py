@@ -56,6 +56,9 @@ def ended(**fields: Any) -> Record:
         "text": "long " * 1000,
         "stop_reason": "end_turn",
         "simulated": True,
+        "title": "a title",
+        "by": "ana@here",
+        "dropped": True,
     }
     return Record(**(known | fields))
 
