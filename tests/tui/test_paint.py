@@ -29,7 +29,8 @@ async def test_changes_out_of_sight_draw_nothing_and_send_nothing(seat):
     async with seat(view="tasks", tasks=400) as sitting:
         seen = set(sitting.dash.here.table.order[:40])
         hidden = [task for task in sitting.life.rows if task not in seen][:100]
-        await sitting.look()
+        # Else what was spent would move to the minute in which they are touched.
+        await sitting.tell(*(sitting.life.touch(task, cost=0) for task in hidden))
         assert sitting.sent
         drawn = await sitting.tell(*(sitting.life.touch(task, note="busy") for task in hidden))
         assert drawn == 0
