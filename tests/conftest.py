@@ -35,8 +35,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Most tests wait for other processes most of the time: a core has room for two."""
-    return 2 * (os.cpu_count() or 1)
+    """Most tests wait for other processes most of the time: a core has room for three."""
+    return 3 * (os.cpu_count() or 1)
 
 
 @pytest.fixture
