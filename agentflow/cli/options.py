@@ -154,8 +154,11 @@ async def with_job(open_client: Client, label: dict[str, str], job: str | None) 
     """The labels that tasks must have, that of a job among them. Raises UsageError."""
     if job is None:
         return label
+    from agentflow.client import Client
     from agentflow.protocol import jobs
 
+    if not isinstance(open_client, Client):  # by a gateway, where an id is whole
+        return {**label, jobs.LABEL: job}
     return {**label, jobs.LABEL: (await open_client.operate.jobs.find(job)).id}
 
 

@@ -184,11 +184,13 @@ class RemoteClient:
         *,
         queue: str = "default",
         priority: str = "normal",
+        lane: str | None = None,
         wait_full: bool = True,
     ) -> Handle:
         """Put a task into a queue; sent again under the same id where no answer came."""
         task_id = body.id or self._ids.new()
-        fields = msgspec.to_builtins(body) | {"queue": queue, "priority": priority, "id": task_id}
+        place = {"queue": queue, "priority": priority, "id": task_id}
+        fields = msgspec.to_builtins(body) | place | ({"lane": lane} if lane else {})
         end = time.monotonic() + self._patience
         while True:
             try:
@@ -223,22 +225,31 @@ class RemoteClient:
     async def list(
         self,
         *,
-        state: str | None = None,
+        state: str | Sequence[str] | None = None,
         queue: str | None = None,
+        kind: str | None = None,
+        query: str | None = None,
+        since: datetime | None = None,
         label: Mapping[str, str] | None = None,
         limit: int = 50,
     ) -> list[Result]:
         """Tasks, newest first."""
         found: list[Result] = []
-        query: list[tuple[str, str]] = [
-            (name, value) for name, value in (("state", state), ("queue", queue)) if value
+        states = [state] if isinstance(state, str) else state or []
+        asked = [
+            *(("state", each) for each in states),
+            ("queue", queue),
+            ("kind", kind),
+            ("q", query),
+            ("since", since and since.isoformat()),
         ]
-        query += [("label", f"{name}={value}") for name, value in (label or {}).items()]
+        wanted: list[tuple[str, str]] = [(name, value) for name, value in asked if value]
+        wanted += [("label", f"{name}={value}") for name, value in (label or {}).items()]
         cursor: str | None = ""
         while cursor is not None and len(found) < limit:
             more = [("limit", str(min(PAGE, limit - len(found))))]
             more += [("cursor", cursor)] if cursor else []
-            answer = await self._wire.ask("GET", "/v1/tasks", query=[*query, *more])  # type: ignore[arg-type]
+            answer = await self._wire.ask("GET", "/v1/tasks", query=[*wanted, *more])  # type: ignore[arg-type]
             page = answer.read(_Page)
             found += [task.result() for task in page.tasks]
             cursor = page.next

@@ -275,6 +275,7 @@ async def test_submit_stores_and_answers_with_the_id(observer: Observer, master:
         "Agentflow-Kind": "claude",
         "Agentflow-Labels": '{"a":"b"}',
         "Agentflow-Reply": "somebody.waits",
+        "Agentflow-Title": "x",
     }
 
 

@@ -147,7 +147,7 @@ def test_the_source_has_what_the_containers_are_made_of(source: Path) -> None:
     copied = {
         name
         for line in (source / "Dockerfile").read_text().splitlines()
-        if line.startswith("COPY")
+        if line.startswith("COPY") and "--from" not in line
         for name in line.split()[1:-1]
     }
     mounted = set(re.findall(r"- \./(\S+?):", (source / "docker-compose.yml").read_text()))

@@ -93,11 +93,12 @@ class Tasks:
         task_id: str | None = None,
         queue: str = DEFAULTS["queue"],
         priority: str = DEFAULTS["priority"],
+        lane: str | None = None,
     ) -> Submission:
         """A task ready to be stored; it reads no files. Raises InvalidTask, UsageError."""
         self.check()
         chosen = self._ids.new() if task_id is None else task_id
-        return prepare(fields, task_id=chosen, queue=queue, priority=priority)
+        return prepare(fields, task_id=chosen, queue=queue, priority=priority, lane=lane)
 
     async def store(self, message: Submission, *, wait_full: bool = True) -> int:
         """Store a message, and expect no result of it; returns its sequence. Raises BusError.

@@ -40,10 +40,10 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=WAIT_MOST)]
 class TaskQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which tasks; all conditions must hold, and of several values of one any.
 
-    `label` is name=value, `text` is found in id, labels, error, note or model, `since` an instant
-    or a span back from now such as 2h, `q` the query language of the dashboard. `fields` are the
-    only ones of a task that are told, with commas between; `cursor` is the `next` of the page
-    before.
+    `label` is name=value, `text` is found in id, title, labels, error, note or model, `since` an
+    instant or a span back from now such as 2h, `q` the query language of the dashboard. `fields`
+    are the only ones of a task that are told, with commas between; `cursor` is the `next` of the
+    page before.
     """
 
     state: list[str] = []
@@ -245,7 +245,7 @@ def _tests(call: Call, wanted: TaskQuery) -> Iterator[Callable[[Row], bool]]:
         part = wanted.text.lower()
         yield lambda row: any(
             part in text.lower()
-            for text in (row.id, row.labels, row.error, row.note, row.model)
+            for text in (row.id, row.title, row.labels, row.error, row.note, row.model)
             if text
         )
     if wanted.since:

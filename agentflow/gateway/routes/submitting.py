@@ -47,11 +47,12 @@ _FIELDS: Final = TaskBody.__struct_fields__
 
 
 class NewTask(TaskBody, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """A task: what it asks, the queue and priority that it goes to, and where its events are sent
-    (`webhook`)."""
+    """A task: what it asks, the queue, priority and lane that it goes to, and where its events are
+    sent (`webhook`)."""
 
     queue: str = "default"
     priority: Priority = Priority.NORMAL
+    lane: str | None = None
     webhook: Webhook | None = None
 
 
@@ -105,7 +106,7 @@ def _message(call: Call, new: NewTask, task_id: str | None = None) -> Submission
     if task_id is None:
         task_id = new.id
     return call.gateway.client.tasks.message(
-        _given(new), task_id=task_id, queue=new.queue, priority=new.priority
+        _given(new), task_id=task_id, queue=new.queue, priority=new.priority, lane=new.lane
     )
 
 
@@ -123,7 +124,7 @@ def decoded(data: bytes) -> NewTask:
                 msgspec.convert(named.pop("webhook"), Webhook)
             except msgspec.ValidationError as error:
                 raise InvalidTask(f"webhook: {error}", reason="bad_field") from None
-        for field in ("queue", "priority"):
+        for field in ("queue", "priority", "lane"):
             value = named.pop(field, None)
             if value is not None and not isinstance(value, str):
                 raise InvalidTask(f"{field} is a text", reason="bad_field")
