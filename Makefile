@@ -65,8 +65,8 @@ SEED ?=
 faults: $(STAMP) ## Run the fault tests at full scale, with the default lease
 	$(BIN)/python -m pytest --long tests/faults tests/unit/test_batch_model.py \
 		tests/cli/test_run_half_in_batches.py tests/cli/test_run_jobs.py \
-		tests/cli/test_run_through_all.py tests/integration/test_gates.py \
-		tests/integration/test_wheel.py
+		tests/cli/test_run_through_all.py tests/integration/test_docs_blocks.py \
+		tests/integration/test_gates.py tests/integration/test_wheel.py
 
 .PHONY: chaos
 chaos: $(STAMP) ## Break everything at random under load (SECONDS=600 SEED=...)

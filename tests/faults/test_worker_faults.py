@@ -135,7 +135,7 @@ async def test_results_wait_for_the_broker(
     observer: Observer, nats_server: NatsServer, launch: Any, ready: Any, runs: Path
 ) -> None:
     """The runs end while the broker is away: each result is written once it is back."""
-    workers = [launch(), launch()]
+    workers = [launch(lease=30.0), launch(lease=30.0)]  # nobody takes over from whoever is slow
     await ready(*workers)
     ids = [f"t{number}" for number in range(16)]
     for task_id in ids:

@@ -73,6 +73,9 @@ BEFORE = {
 }
 """What the reader of a page has done by then."""
 
+LONG = {"job.md", "steering.md"}
+"""Pages that `make faults` runs."""
+
 STACKED = {"api.md", "guarantees.md", "handlers.md", "limits.md", "steering.md"}
 """Pages that speak of a stack which runs; the README starts its own."""
 
@@ -122,6 +125,8 @@ def typed(page: Path, found: list[Line]) -> Any:
     marks = (
         [pytest.mark.tools("nats")] if any(line.text.startswith("nats ") for line in found) else []
     )
+    if page.name in LONG:
+        marks.append(pytest.mark.long("many jobs, one after the other"))
     return pytest.param(page, marks=marks, id=page.name)
 
 

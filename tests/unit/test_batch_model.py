@@ -11,7 +11,9 @@ from tests.support.batchmodel.scenarios import BROKEN, LARGE, RULES
 
 HOLDS = [
     pytest.param(
-        *one, id=one[0], marks=[pytest.mark.long("up to two minutes")] if one[0] in LARGE else []
+        *one,
+        id=one[0],
+        marks=[pytest.mark.long("up to two minutes each")] if one[0] in LARGE else [],
     )
     for one in RULES
 ]

@@ -220,6 +220,9 @@ LARGE = frozenset(
         "expiry, second batch through a schedule, two collectors",
         "one parked, one on its way: two ranges",
         "an unknown create, seen and then deleted; a recorded batch deleted",
+        "a 413 splits the range beside a second builder and a resolver",
+        "a builder misses an entry, a results file is cut, two collectors",
+        "two tasks parked twice each, deliveries in any order, one batch",
     }
 )
-"""Scenarios of minutes."""
+"""Scenarios of a quarter of a minute to two."""
