@@ -120,9 +120,10 @@ async def _read_batches(js: JetStream, evidence: Evidence) -> None:
     """What waits for a batch or is in one; the tables are read before it, rows go last."""
     evidence.entries.clear()
     evidence.tables.clear()
-    async for key, _, value in read_all(js):
-        if value is not None and batches.parse_key(key) is not None:
-            evidence.tables[key] = batches.read(value)
+    with contextlib.suppress(NoStream):  # a bucket that is being made anew has none
+        async for key, _, value in read_all(js):
+            if value is not None and batches.parse_key(key) is not None:
+                evidence.tables[key] = batches.read(value)
     try:
         async for message in read_messages(js, subjects.BATCH):
             entry = batches.parse_entry(subject_of(message))

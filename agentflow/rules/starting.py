@@ -78,7 +78,8 @@ def verdict(
     # A continuation is due by definition: times are not checked again.
     if arrival.original and task.not_before is not None and task.not_before > now:
         return Park(State.SCHEDULED, task.not_before, "not_before")
-    waited = (now - _may_start(task, arrival)).total_seconds()
+    # The server's clock may be a little ahead of what is known of it here.
+    waited = max(0.0, (now - _may_start(task, arrival)).total_seconds())
     if task.kind in kinds:
         into = not arrival.taken_over and batches.wanted(
             task, attempts=arrival.attempts, failures=arrival.failures, waited=waited, now=now
