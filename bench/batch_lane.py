@@ -26,7 +26,7 @@ from agentflow.protocol import subjects
 from bench.instruments import machine
 
 RESULTS = Path(__file__).parent / "results" / "batches.json"
-PACE: Final = '{"gather": 2, "look": 0.2, "poll": 0.5, "settle": 60, "enough": 1000000, "flush": 2}'
+PACE: Final = '{"gather": 2, "look": 0.2, "poll": 0.5, "settle": 60, "enough": 100000, "flush": 2}'
 TEXT: Final = "x" * 1_000
 
 
