@@ -18,6 +18,7 @@ from tests.support.ledger import Ledger
 from tests.support.observer import Observer
 from tests.support.parts import Parts
 from tests.support.proxy import Proxy
+from tests.support.until import until
 from tests.support.worker_process import read_runs
 
 pytestmark = pytest.mark.timeout(180)
@@ -99,9 +100,11 @@ async def test_what_reaches_the_server_and_is_not_answered_is_not_done_twice(
     """One way only: results arrive, their PubAcks do not. The worker reads the log, and stops."""
     worker = launch(proxy.url, lease=6.0)
     await ready(worker)
-    await ledger.submit_all(task(f"t{number}", seconds=0.7) for number in range(6))
+    await ledger.submit_all(task(f"t{number}", seconds=1.5) for number in range(6))
     for task_id in ledger.ids:
         await observer.state(task_id, State.RUNNING)
+    # Who is not told that its claim is stored begins nothing.
+    await until(lambda: sum(run.what == "start" for run in read_runs(runs)) == len(ledger.ids))
     proxy.hold(up=False)
     await observer.all_ended(ledger.ids)  # stored, though nobody told the worker
     proxy.cut()
