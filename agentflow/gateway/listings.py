@@ -5,6 +5,7 @@ looks, and shown as tables like all others.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -243,7 +244,7 @@ BUDGETS: Final[tuple[Column[Standing], ...]] = (
 )
 
 
-class Listing(Picture):
+class Listing(Picture, ABC):
     """A picture of what is read: the table as it was read last, and what went wrong since."""
 
     every = 2.0
@@ -307,9 +308,9 @@ class Listing(Picture):
             self._reading = False
 
     @staticmethod
+    @abstractmethod
     def rows(client: Client) -> Awaitable[Mapping[str, Any]]:
         """What there is, by key."""
-        raise NotImplementedError
 
 
 class Jobs(Listing):

@@ -33,7 +33,6 @@ def works() -> bool:
     return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
 
 
-needs_bwrap = pytest.mark.skipif(not works(), reason="bubblewrap is not here, or may do nothing")
 # No mark of a tool: where Claude Code must be there, bubblewrap need not be.
 needs_both = pytest.mark.skipif(
     tools.claude_cli() is None or not works(), reason="Claude Code and bubblewrap are not both here"
